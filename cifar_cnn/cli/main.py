@@ -1,0 +1,88 @@
+"""The program `cifar-cnn`: its commands, their aliases, and how an error ends it.
+
+Nothing here or in a command's module imports torch at the top, so that help answers at once.
+"""
+
+import importlib.metadata
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cifar_cnn.cli import receptive_field, summarize
+from cifar_cnn.errors import UserError
+
+ALIASES = {"eval": "evaluate", "summary": "summarize"}
+DEBUG = "--debug"
+
+
+class Commands(TyperGroup):
+    """The commands under both spellings; a user's mistake ends in one line on standard error."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--debug` anywhere on the line, and leave the rest to Typer."""
+        ctx.obj = DEBUG in args
+        return super().parse_args(ctx, [arg for arg in args if arg != DEBUG])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Replace an alias by the command's own name, so that both print the same."""
+        return super().resolve_command(ctx, [ALIASES.get(args[0], args[0]), *args[1:]])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; print a UserError as one line and exit with its status."""
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:
+            _suggest_option(error)
+            raise
+        except UserError as error:
+            if ctx.obj:
+                raise
+            sys.stderr.write(f"cifar-cnn: {error}\n")
+            raise typer.Exit(error.exit_status) from error
+
+
+def _suggest_option(error: typer.TyperException) -> None:
+    """Put "did you mean" for the parser's "possible options"; other errors stay as they are."""
+    possibilities = getattr(error, "possibilities", None)
+    if possibilities:
+        error.message = f"{error.message}. Did you mean {possibilities[0]}?"
+        error.possibilities = None  # type: ignore[attr-defined]
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("summarize")(summarize.summarize)
+app.command("receptive-field")(receptive_field.receptive_field)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cifar-cnn {importlib.metadata.version('cifar-cnn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Show the traceback of an error (anywhere on the line).")
+    ] = False,
+) -> None:
+    """Train, evaluate and check small CIFAR-10 networks under a hard budget."""
+
+
+def main() -> None:
+    """Run the program; the console script and `python -m cifar_cnn` start here."""
+    app(prog_name="cifar-cnn")

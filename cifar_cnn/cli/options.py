@@ -1,0 +1,77 @@
+"""Options made from the fields of Settings, so that flag, setting and help cannot drift apart."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from cifar_cnn.settings import DEFAULT_RECIPE, Settings, read_recipe
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, the rest on stderr.")
+]
+
+
+def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., None]], Any]:
+    """Add a flag for each named setting to a command that takes them as `overrides`.
+
+    The command gets only what the user gave, as a dict; `defaults` says in the help what applies
+    otherwise, where that is not the default recipe's value.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**arguments: Any) -> None:
+            given = {name: arguments.pop(name) for name in names}
+            overrides = {name: value for name, value in given.items() if value is not None}
+            command(**arguments, overrides=overrides)
+
+        signature = inspect.signature(command)
+        own = [p for p in signature.parameters.values() if p.name != "overrides"]
+        added = [_parameter(name, defaults.get(name)) for name in names]
+        wrapper.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
+        return wrapper
+
+    return decorate
+
+
+def _parameter(name: str, default: str | None) -> inspect.Parameter:
+    field = Settings.model_fields[name]
+    recipe_value = read_recipe(DEFAULT_RECIPE).get(name, field.default)
+    flag = f"--{name.replace('_', '-')}"
+    option = typer.Option(
+        f"{flag}/--no-{name.replace('_', '-')}" if field.annotation is bool else flag,
+        help=_help(field, default or _show(recipe_value)),
+        show_default=False,
+        metavar="N|HxW" if name == "input_size" else None,
+    )
+    annotation = Annotated[_flag_type(field) | None, option]  # type: ignore[valid-type]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+def _flag_type(field: FieldInfo) -> Any:
+    annotation = field.annotation
+    if get_origin(annotation) is tuple:  # a size is parsed by Settings
+        return str
+    members = [m for m in get_args(annotation) if m is not type(None)]
+    is_optional = len(members) < len(get_args(annotation))
+    return members[0] if is_optional else annotation
+
+
+def _help(field: FieldInfo, default: str) -> str:
+    description = f"{field.description}"
+    return f"{description[0].upper()}{description[1:]} (default: {default})."
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return "x".join(str(side) for side in value)
+    return "all" if value is None else str(value)

@@ -1,0 +1,50 @@
+"""The few errors a user can cause, each with its exit status.
+
+Every message is one line that says what is wrong and what to do about it.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """The work failed, or what it was given to work on is missing or unusable."""
+
+    exit_status = 1
+
+
+class RequestError(UserError):
+    """The request itself is wrong: no data or network could make it work."""
+
+    exit_status = 2
+
+
+class SettingsError(RequestError):
+    """An unknown or invalid setting, recipe or config file."""
+
+
+class ModelError(RequestError):
+    """A network that cannot be found, built or analysed."""
+
+
+class DataError(UserError):
+    """Images that are missing, unreadable or not laid out as expected."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged, or does not fit the request."""
+
+
+class RunError(UserError):
+    """A run directory that cannot be used as asked, or a training that failed."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest of `choices`, or an empty string."""
+    close = difflib.get_close_matches(name, list(choices), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of any exception on a single line, its type's name if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,28 @@
+"""Building blocks that networks share."""
+
+from torch import Tensor, nn
+
+
+class DepthwiseSeparableConv(nn.Module):
+    """A 3×3 convolution of each channel by itself, then a 1×1 convolution across channels.
+
+    Input (N, in_channels, H, W), output (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉), floating point.
+    Source: Howard et al., "MobileNets" (2017), section 3.1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels
+        )
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the filtered maps."""
+        out: Tensor = self.pointwise(self.depthwise(images))
+        return out
+
+
+def normalised(convolution: nn.Module, channels: int, dropout: float) -> list[nn.Module]:
+    """Return `convolution` followed by batch normalisation, ReLU and dropout."""
+    return [convolution, nn.BatchNorm2d(channels), nn.ReLU(), nn.Dropout(dropout)]

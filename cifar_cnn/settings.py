@@ -1,0 +1,170 @@
+"""What a run is: one frozen, validated object, and how recipe, file and command line make it."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from cifar_cnn.errors import SettingsError, did_you_mean, one_line
+
+DEFAULT_RECIPE = "tuned"
+RECIPE_FOLDER = files("cifar_cnn") / "recipes"
+RECIPES = tuple(sorted(f.name[:-5] for f in RECIPE_FOLDER.iterdir() if f.name.endswith(".toml")))
+
+
+def parse_size(value: object) -> object:
+    """Turn ``32`` or ``"32x48"`` into (height, width); anything else is left to validation."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(x\d+)?", value):
+        height, _, width = value.partition("x")
+        return int(height), int(width or height)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value, value
+    return value
+
+
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+InputSize = Annotated[tuple[Pixels, Pixels], BeforeValidator(parse_size)]
+
+
+class Settings(BaseModel):
+    """Everything that decides what a run computes.
+
+    Each field is also a flag of `cifar-cnn train` (`batch_size`: `--batch-size`) and a key of the
+    config file. Raises pydantic's ValidationError; `resolve_settings` turns it into one line.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+    recipe: str = Field(DEFAULT_RECIPE, description="settings to start from")
+    model: str = Field(
+        "baseline", description="network: built-in name, module:attr or path.py:attr"
+    )
+    input_size: InputSize = Field((32, 32), description="image height and width, N or HxW")
+
+    dataset: Literal["cifar10", "folder", "synthetic"] = Field(
+        "cifar10", description="cifar10 (downloaded), folder (your images) or synthetic (drawn)"
+    )
+    data_dir: Path = Field(Path("data"), description="folder of the images")
+    limit_train: int | None = Field(
+        None, ge=1, description="use a class-balanced subset of N training images"
+    )
+    limit_eval: int | None = Field(
+        None, ge=1, description="evaluate on a class-balanced subset of N images"
+    )
+    val_size: int = Field(
+        0, ge=0, description="cut N validation images from the training images; they choose best.pt"
+    )
+
+    epochs: int = Field(20, ge=1, description="passes over the training images")
+    batch_size: int = Field(128, ge=1, description="images in a step")
+    lr: float = Field(0.2, gt=0, description="learning rate (onecycle, cosine: its peak)")
+    momentum: Fraction = Field(0.9, description="momentum of SGD")
+    nesterov: bool = Field(True, description="Nesterov's form of the momentum")
+    weight_decay: float = Field(
+        5e-4, ge=0, description="weight decay, on weights only (not biases, not normalisations)"
+    )
+    label_smoothing: Fraction = Field(0.1, description="label smoothing")
+    dropout: Fraction = Field(0.0, description="dropout probability (built-in networks)")
+    scheduler: Literal["constant", "step", "onecycle", "cosine"] = Field(
+        "onecycle", description="how the learning rate moves"
+    )
+    step_size: int = Field(6, ge=1, description="step scheduler: epochs between two drops")
+    gamma: float = Field(0.1, gt=0, le=1, description="step scheduler: factor of each drop")
+
+    flip: Probability = Field(0.5, description="probability of a horizontal flip")
+    shift: int = Field(2, ge=0, description="largest random shift in pixels, reflected border")
+    affine: Probability = Field(
+        0.0, description="probability of a random shift ±10 %, scale ±10 % and rotation ±15°"
+    )
+    cutout: Probability = Field(0.0, description="probability of a cut-out square")
+    cutout_size: int = Field(16, ge=1, description="side of the cut-out square in pixels")
+
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of the network; auto: bf16 where the processor has it"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        description="where the network runs: auto, cpu, cuda, cuda:1 … or mps",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Settings":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0: set --no-nesterov")
+        if self.cutout and self.cutout_size > min(self.input_size):
+            raise ValueError(f"cutout_size {self.cutout_size} is larger than the image")
+        if self.shift >= min(self.input_size):
+            raise ValueError(f"shift {self.shift} is larger than the image")
+        return self
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML that `--config` accepts; unset limits are left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def resolve_settings(
+    overrides: Mapping[str, Any] | None = None, config: Path | None = None
+) -> Settings:
+    """Merge the defaults, a recipe, a config file and overrides, each beating the one before.
+
+    The recipe is the one named in `overrides`, else in the config file, else `tuned`.
+
+    Raises:
+        SettingsError: a name is unknown, a value invalid, or the config file unreadable.
+    """
+    given = {**(_read_config(config) if config else {}), **(overrides or {})}
+    recipe = str(given.get("recipe", DEFAULT_RECIPE))
+    return validate({**read_recipe(recipe), **given, "recipe": recipe})
+
+
+def validate(values: Mapping[str, Any]) -> Settings:
+    """Build Settings from plain values, with one line for whatever is wrong.
+
+    Raises:
+        SettingsError: naming every unknown or invalid setting.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return the settings that the recipe sets.
+
+    Raises:
+        SettingsError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        hint = did_you_mean(name, RECIPES)
+        raise SettingsError(f"unknown recipe {name!r}{hint}: choose from {', '.join(RECIPES)}")
+    return tomllib.loads((RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise SettingsError(f"config file {path} is not valid TOML: {one_line(error)}") from error
+
+
+def _explain(error: dict[str, Any]) -> str:
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}"
+    return f"setting {name} = {error['input']!r} is invalid: {error['msg']}"

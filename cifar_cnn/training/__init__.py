@@ -1,0 +1,1 @@
+"""How a network learns: loop, optimizers and schedules, checkpoints."""

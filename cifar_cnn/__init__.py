@@ -7,16 +7,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cifar_cnn.api import dry_run, train
+    from cifar_cnn.errors import UserError
+    from cifar_cnn.inference.evaluate import evaluate
     from cifar_cnn.models import build_model
     from cifar_cnn.settings import Settings, resolve_settings
+    from cifar_cnn.training.resume import plan_run
 
 _HOMES = {
     "Settings": "cifar_cnn.settings",
+    "UserError": "cifar_cnn.errors",
     "build_model": "cifar_cnn.models",
+    "dry_run": "cifar_cnn.api",
+    "evaluate": "cifar_cnn.inference.evaluate",
+    "plan_run": "cifar_cnn.training.resume",
     "resolve_settings": "cifar_cnn.settings",
+    "train": "cifar_cnn.api",
 }
 
-__all__ = ["Settings", "build_model", "resolve_settings"]
+__all__ = [
+    "Settings",
+    "UserError",
+    "build_model",
+    "dry_run",
+    "evaluate",
+    "plan_run",
+    "resolve_settings",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

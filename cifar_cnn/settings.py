@@ -106,6 +106,8 @@ class Settings(BaseModel):
             raise ValueError(f"cutout_size {self.cutout_size} is larger than the image")
         if self.shift >= min(self.input_size):
             raise ValueError(f"shift {self.shift} is larger than the image")
+        if self.affine and min(self.input_size) == 1:
+            raise ValueError("affine needs images of at least 2x2: set --affine 0")
         return self
 
     def to_toml(self) -> str:
@@ -123,9 +125,21 @@ def resolve_settings(
     Raises:
         SettingsError: a name is unknown, a value invalid, or the config file unreadable.
     """
+    given = given_settings(overrides, config)
+    return validate({**read_recipe(DEFAULT_RECIPE), **given})
+
+
+def given_settings(
+    overrides: Mapping[str, Any] | None = None, config: Path | None = None
+) -> dict[str, Any]:
+    """Return what was asked for, unvalidated: a named recipe's settings, the file's, overrides.
+
+    Raises:
+        SettingsError: the recipe is unknown, or the config file unreadable.
+    """
     given = {**(_read_config(config) if config else {}), **(overrides or {})}
-    recipe = str(given.get("recipe", DEFAULT_RECIPE))
-    return validate({**read_recipe(recipe), **given, "recipe": recipe})
+    recipe = read_recipe(str(given["recipe"])) if "recipe" in given else {}
+    return {**recipe, **given}
 
 
 def validate(values: Mapping[str, Any]) -> Settings:

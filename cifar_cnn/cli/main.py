@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cifar_cnn.cli import receptive_field, summarize
+from cifar_cnn.cli import evaluate, receptive_field, summarize, train
 from cifar_cnn.errors import UserError
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
@@ -58,6 +58,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("summarize")(summarize.summarize)
 app.command("receptive-field")(receptive_field.receptive_field)
 

@@ -1,0 +1,52 @@
+"""Training as one function: the run of `training`, with the pictures of `report`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cifar_cnn.inference.checkpoint import Checkpoint
+from cifar_cnn.report.curves import CurvesPicture
+from cifar_cnn.settings import Settings
+from cifar_cnn.training.events import Listener
+from cifar_cnn.training.run import Run, RunResult
+from cifar_cnn.training.run_directory import RunDirectory, refuse_existing
+
+
+def train(
+    settings: Settings,
+    directory: Path | str,
+    *,
+    replace: bool = False,
+    checkpoint: Checkpoint | None = None,
+    listeners: Sequence[Listener] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Train a network and fill a run directory.
+
+    Args:
+        settings: what to train, on what and how; `resolve_settings` makes them.
+        directory: of the run; a new one unless `replace` or `checkpoint` is given.
+        replace: start again where there is a run: its files go.
+        checkpoint: a `last.pt` to go on from; its settings must be `settings` (see `plan_run`).
+        listeners: called with each event of the run.
+        should_stop: asked after each step; when it says so, the run is saved and ends early.
+
+    Raises:
+        UserError: in one of its kinds; the message says what is wrong and what to do.
+    """
+    path = Path(directory)
+    if not replace and checkpoint is None:
+        refuse_existing(path)
+    run = Run(settings, listeners=[*listeners, CurvesPicture()], should_stop=should_stop)
+    if checkpoint is None:
+        return run.fit(RunDirectory.create(path))
+    run.resume(checkpoint)
+    return run.fit(RunDirectory(path))
+
+
+def dry_run(settings: Settings) -> float:
+    """Build everything, run one batch forward and backward, write nothing; return its loss.
+
+    Raises:
+        UserError: what `train` would raise before its first step.
+    """
+    return Run(settings).trainer.try_step()

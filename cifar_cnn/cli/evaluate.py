@@ -1,0 +1,57 @@
+"""`cifar-cnn evaluate`: how good a checkpoint is."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.output import print_json
+
+OWN = "the checkpoint's own"
+
+
+class SplitChoice(StrEnum):
+    """The splits of a data set."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+@settings_options(
+    "model",
+    "dataset",
+    "data_dir",
+    "limit_train",
+    "limit_eval",
+    "input_size",
+    "precision",
+    "device",
+    model=f"{OWN}; baseline for a bare state dict",
+    dataset=OWN,
+    data_dir=OWN,
+    limit_train=OWN,
+    input_size=OWN,
+    precision=OWN,
+)
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="model.pt, best.pt, last.pt or a state dict.")],
+    split: Annotated[SplitChoice, typer.Option(help="Which images.")] = SplitChoice.TEST,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average each image's answer with its mirror image's.")
+    ] = False,
+    json: JsonFlag = False,
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """Loss, accuracy, confusion and calibration of a checkpoint. Alias: eval."""
+    from cifar_cnn.inference.evaluate import evaluate as evaluate_checkpoint
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.evaluation_tables import show_evaluation
+
+    result = evaluate_checkpoint(file, split=split.value, tta=tta, overrides=overrides)
+    show_evaluation(people_console(json=json), result)
+    if json:
+        print_json(result.to_json())

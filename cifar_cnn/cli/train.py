@@ -1,0 +1,106 @@
+"""`cifar-cnn train`: train a network into a run directory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.signals import stop_signals
+from cifar_cnn.settings import Settings, given_settings, resolve_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cifar_cnn.training.resume import Plan
+    from cifar_cnn.training.run import RunResult
+
+AUTO: Final = "auto"
+
+
+@settings_options(*Settings.model_fields)
+def train(
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; flags beat it, it beats the recipe.")
+    ] = None,
+    output_dir: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run (default: date, time and recipe).")
+    ] = None,
+    exist_ok: Annotated[
+        bool, typer.Option("--exist-ok", help="Start an existing run again: replace its files.")
+    ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|auto",
+            help="Go on from a run directory or its last.pt; auto: from this run's own, if any.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings as TOML and exit.")
+    ] = False,
+    json: JsonFlag = False,
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """Train a network; the run directory gets its metrics, log, curves and checkpoints."""
+    given = given_settings(overrides, config)
+    if print_config:
+        typer.echo(resolve_settings(given).to_toml(), nl=False)
+        return
+
+    from cifar_cnn import api
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.training.resume import plan_run
+
+    console = people_console(json=json)
+    plan = plan_run(
+        given,
+        output_dir=output_dir,
+        name=name,
+        resume=AUTO if resume == AUTO else Path(resume) if resume else None,
+        exist_ok=exist_ok,
+    )
+    if dry_run:
+        loss = api.dry_run(plan.settings)
+        console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
+        return
+    result = _train(plan, console)
+    if json:
+        print_json(result.to_json())
+
+
+def _train(plan: "Plan", console: "Console") -> "RunResult":
+    """Run what the plan leaves to do; a signal ends it with the signal's exit status."""
+    from cifar_cnn import api
+    from cifar_cnn.report.progress import ConsoleProgress
+    from cifar_cnn.training.run import RunResult
+    from cifar_cnn.training.run_directory import MODEL
+
+    if plan.finished_history:
+        console.print(f"{plan.directory} is already finished", soft_wrap=True, markup=False)
+        return RunResult(plan.directory, plan.directory / MODEL, tuple(plan.finished_history))
+    progress = ConsoleProgress(console)
+    with stop_signals() as received:
+        try:
+            result = api.train(
+                plan.settings,
+                plan.directory,
+                replace=plan.replace,
+                checkpoint=plan.checkpoint,
+                listeners=[progress],
+                should_stop=lambda: bool(received),
+            )
+        finally:
+            progress.close()
+    if result.model_file is None:
+        command = f"cifar-cnn train --resume {plan.directory}"
+        console.print(f"stopped and saved; go on with: {command}", soft_wrap=True, markup=False)
+        raise typer.Exit(128 + received[0])
+    console.print(f"saved {result.model_file}", soft_wrap=True, markup=False)
+    return result

@@ -1,0 +1,135 @@
+"""Augmentation of batches: what is drawn for each image, and what the draws do to it.
+
+Drawing and applying are apart, so that the draws of a step can be shared out or checked.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cifar_cnn.data.dataset import normalise
+from cifar_cnn.settings import Settings
+
+AFFINE_SHIFT = 0.1
+AFFINE_SCALE = 0.1
+AFFINE_DEGREES = 15.0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What happens to each of N images; None where the settings leave a transformation out.
+
+    Args:
+        flip: bool (N), mirrored left to right.
+        shift: int64 (N, 2), pixels down and right, or None.
+        affine: float32 (N, 2, 3), from output to input coordinates as in `F.affine_grid`, or None.
+        affine_applied: bool (N), which images `affine` is for, or None.
+        cutout: int64 (N, 2), top and left of the square; -1 for images without one; or None.
+    """
+
+    flip: Tensor
+    shift: Tensor | None
+    affine: Tensor | None
+    affine_applied: Tensor | None
+    cutout: Tensor | None
+
+    def to(self, device: torch.device) -> "Draws":
+        """Return the draws on another device."""
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value.to(device) for name, value in fields.items()})
+
+
+def draw(settings: Settings, count: int, generator: torch.Generator) -> Draws:
+    """Draw for `count` images; the numbers depend on the settings and the generator alone."""
+    shift = affine = applied = cutout = None
+    flip = torch.rand(count, generator=generator) < settings.flip
+    if settings.shift:
+        shift = torch.randint(-settings.shift, settings.shift + 1, (count, 2), generator=generator)
+    if settings.affine:
+        applied = torch.rand(count, generator=generator) < settings.affine
+        affine = _draw_affine(count, settings.input_size, generator)
+    if settings.cutout:
+        cut = torch.rand(count, generator=generator) < settings.cutout
+        ends = [side - settings.cutout_size + 1 for side in settings.input_size]
+        corners = [torch.randint(0, end, (count,), generator=generator) for end in ends]
+        cutout = torch.where(cut[:, None], torch.stack(corners, dim=1), -1)
+    return Draws(flip, shift, affine, applied, cutout)
+
+
+def _draw_affine(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Return float32 (N, 2, 3): inverse of a rotation, scaling and shift about the centre.
+
+    Each of the four amounts is uniform in ± its constant. Coordinates are those of
+    `F.affine_grid(align_corners=True)`: -1 and 1 are the centres of the outermost pixels.
+    """
+    height, width = size
+    shift_x, shift_y, scale, angle = 2 * torch.rand(4, count, generator=generator) - 1
+    scale = 1 / (1 + AFFINE_SCALE * scale)
+    angle = math.radians(AFFINE_DEGREES) * angle
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    aspect = (height - 1) / (width - 1)
+    shift_x = AFFINE_SHIFT * shift_x * 2 * width / (width - 1)
+    shift_y = AFFINE_SHIFT * shift_y * 2 * height / (height - 1)
+    sin_x, sin_y = sin * aspect, -sin / aspect
+    row_x = torch.stack([cos, sin_x, -cos * shift_x - sin_x * shift_y], dim=1)
+    row_y = torch.stack([sin_y, cos, -sin_y * shift_x - cos * shift_y], dim=1)
+    return torch.stack([row_x, row_y], dim=1)
+
+
+def apply(images: Tensor, draws: Draws, cutout_size: int) -> Tensor:
+    """Return the augmented batch.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        draws: of the same N images, on the same device.
+        cutout_size: side of the cut-out square in pixels.
+
+    Returns:
+        Normalised float32 (N, 3, H, W). A cut-out is 0: the mean colour.
+    """
+    out = normalise(_flip_and_shift(images, draws.flip, draws.shift))
+    if draws.affine is not None:
+        assert draws.affine_applied is not None
+        chosen = draws.affine_applied.nonzero().squeeze(1)
+        out[chosen] = _warp(out[chosen], draws.affine[chosen])
+    if draws.cutout is not None:
+        out = out.masked_fill_(_squares(draws.cutout, cutout_size, out.shape[-2:]), 0.0)
+    return out
+
+
+def _flip_and_shift(images: Tensor, flip: Tensor, shift: Tensor | None) -> Tensor:
+    """Mirror, then move; what comes in at a border is the image reflected about its edge pixel."""
+    if shift is None:
+        return torch.where(flip[:, None, None, None], images.flip(-1), images)
+    count, _, height, width = images.shape
+    rows = _reflected(height, shift[:, 0])
+    columns = _reflected(width, shift[:, 1])
+    columns = torch.where(flip[:, None], width - 1 - columns, columns)
+    indices = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1)
+    return images.flatten(2).gather(2, indices.expand(-1, 3, -1)).view_as(images)
+
+
+def _reflected(side: int, shift: Tensor) -> Tensor:
+    """Return int64 (N, side): the input position for each output position."""
+    position = (torch.arange(side, device=shift.device) - shift[:, None]).abs()
+    return side - 1 - (side - 1 - position).abs()
+
+
+def _warp(images: Tensor, affine: Tensor) -> Tensor:
+    grid = F.affine_grid(affine, list(images.shape), align_corners=True)
+    return F.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=True
+    )
+
+
+def _squares(corners: Tensor, side: int, size: torch.Size) -> Tensor:
+    """Return bool (N, 1, H, W), true inside each image's square; a corner of -1 has none."""
+    inside = []
+    for axis, length in enumerate(size):
+        position = torch.arange(length, device=corners.device)
+        first = corners[:, axis, None]
+        inside.append((position >= first) & (position < first + side) & (first >= 0))
+    return inside[0][:, None, :, None] & inside[1][:, None, None, :]

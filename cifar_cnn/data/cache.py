@@ -1,0 +1,38 @@
+"""Decoded images kept under the user's cache folder; `CIFAR_CNN_CACHE` moves it."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+
+def cache_folder() -> Path:
+    """Return the folder of the cache: $CIFAR_CNN_CACHE, else the system's place for one."""
+    moved = os.environ.get("CIFAR_CNN_CACHE")
+    return Path(moved) if moved else platformdirs.user_cache_path("cifar-cnn")
+
+
+def read_cache(key: str) -> dict[str, NDArray[np.uint8]] | None:
+    """Return the arrays kept under `key`, or None where there are none or they are damaged."""
+    try:
+        with np.load(cache_folder() / f"{key}.npz", allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def write_cache(key: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Keep the arrays under `key`; a cache that cannot be written costs time, not the run."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        Path(file.name).replace(folder / f"{key}.npz")
+    except OSError:
+        return

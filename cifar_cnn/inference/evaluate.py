@@ -1,0 +1,145 @@
+"""How good a checkpoint is on a split of a data set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.load import load_test, load_train
+from cifar_cnn.errors import CheckpointError, SettingsError
+from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
+from cifar_cnn.inference.device import resolve_device, resolve_precision
+from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.metrics import Evaluation, measure
+from cifar_cnn.models.output import check_output
+from cifar_cnn.models.registry import build_model, is_built_in
+from cifar_cnn.settings import Settings, read_recipe, validate
+
+SplitName = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class CheckpointEvaluation:
+    """An Evaluation, and what was evaluated on what."""
+
+    checkpoint: str
+    model: str
+    dataset: str
+    split: SplitName
+    tta: bool
+    classes: tuple[str, ...]
+    evaluation: Evaluation
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `evaluate --json` prints."""
+        result = self.evaluation
+        per_class = {}
+        for index, name in enumerate(self.classes):
+            samples = sum(result.confusion[index])
+            accuracy = result.confusion[index][index] / samples if samples else 0.0
+            per_class[name] = {"accuracy": accuracy, "samples": samples}
+        return {
+            "checkpoint": self.checkpoint,
+            "model": self.model,
+            "dataset": self.dataset,
+            "split": self.split,
+            "samples": result.samples,
+            "loss": result.loss,
+            "accuracy": result.accuracy,
+            "per_class": per_class,
+            "confusion": result.confusion,
+            "calibration_error": result.calibration_error,
+            "tta": self.tta,
+        }
+
+
+def evaluate(
+    file: Path | str,
+    *,
+    split: SplitName = "test",
+    tta: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> CheckpointEvaluation:
+    """Evaluate a checkpoint, or a bare state dict, on a split.
+
+    Args:
+        file: `model.pt`, `best.pt`, `last.pt`, or a state dict saved by another program.
+        split: `train` and `val` are those of the checkpoint's own run.
+        tta: average each image's probabilities with those of its mirror image.
+        overrides: settings in place of the checkpoint's: model, dataset, data_dir, limit_eval …
+
+    Raises:
+        CheckpointError: the file is unusable, or does not fit the network or the data.
+        DataError: the images are missing or unusable.
+        RequestError: a setting is invalid, or the split does not exist.
+    """
+    path = Path(file)
+    overrides = dict(overrides or {})
+    stored = read_checkpoint(path)
+    checkpoint = stored if isinstance(stored, Checkpoint) else None
+    state_dict = checkpoint.state_dict if checkpoint else stored
+    assert isinstance(state_dict, dict)
+    settings = _evaluation_settings(checkpoint, overrides)
+    if checkpoint and "model" not in overrides and not is_built_in(checkpoint.model):
+        raise CheckpointError(
+            f"{path} was trained with --model {checkpoint.model}: "
+            "pass that again to let its code run"
+        )
+    device = resolve_device(settings.device)
+    data = _load_split(settings, split)
+    if checkpoint and checkpoint.classes != data.classes:
+        raise CheckpointError(
+            f"{path} was trained on the classes {_names(checkpoint.classes)}; "
+            f"the data set has {_names(data.classes)}"
+        )
+    model = build_model(settings.model, num_classes=len(data.classes)).to(device)
+    check_output(model, settings.input_size, len(data.classes))
+    load_weights(model, state_dict, path)
+    data = data.limited(settings.limit_eval)
+    precision = resolve_precision(settings.precision, device)
+    result = evaluate_split(model, data, device, precision, tta=tta)
+    return CheckpointEvaluation(
+        str(file), settings.model, settings.dataset, split, tta, data.classes, result, data.notes
+    )
+
+
+def evaluate_split(
+    model: nn.Module, data: Split, device: torch.device, precision: str, *, tta: bool = False
+) -> Evaluation:
+    """Evaluate a network on a split; the trainer and the command both come here."""
+    output = predict_log_probabilities(model, data.images, device, precision, tta=tta)
+    return measure(output, data.labels)
+
+
+def _evaluation_settings(checkpoint: Checkpoint | None, overrides: dict[str, Any]) -> Settings:
+    """The checkpoint's own settings where they say what it is, the overrides in their place.
+
+    Another data set than the run's does not lie in the run's `data_dir`.
+    """
+    if checkpoint is None:
+        return validate({**read_recipe("reference"), **overrides})
+    base = checkpoint.settings.model_dump(exclude={"device", "limit_eval"})
+    if overrides.get("dataset", base["dataset"]) != base["dataset"]:
+        del base["data_dir"]
+    return validate({**base, **overrides})
+
+
+def _load_split(settings: Settings, split: SplitName) -> Split:
+    if split == "test":
+        return load_test(settings)
+    train, val = load_train(settings)
+    if split == "train":
+        return train
+    if val is None:
+        raise SettingsError("there is no validation split: the run was trained without --val-size")
+    return val
+
+
+def _names(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:3])
+    return shown if len(classes) <= 3 else f"{shown} … ({len(classes)})"

@@ -1,0 +1,34 @@
+"""A network's answers for many images."""
+
+import torch
+from torch import Tensor, nn
+
+from cifar_cnn.data.dataset import normalise
+from cifar_cnn.inference.device import autocast
+from cifar_cnn.models.output import log_probabilities
+
+BATCH_SIZE = 500
+
+
+@torch.inference_mode()
+def predict_log_probabilities(
+    model: nn.Module, images: Tensor, device: torch.device, precision: str, *, tta: bool = False
+) -> Tensor:
+    """Return float32 log-probabilities (N, classes) on the CPU for uint8 images (N, 3, H, W).
+
+    The network is used in evaluation mode and left in the mode it was in. With `tta` the
+    probabilities of each image and of its mirror image are averaged.
+    """
+    was_training = model.training
+    model.eval()
+    chunks = []
+    with autocast(device, precision):
+        for batch in torch.split(images, BATCH_SIZE):
+            inputs = normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)
+            output = log_probabilities(model, inputs)
+            if tta:
+                mirrored = log_probabilities(model, inputs.flip(-1))
+                output = torch.logaddexp(output, mirrored) - torch.log(torch.tensor(2.0))
+            chunks.append(output.cpu())
+    model.train(was_training)
+    return torch.cat(chunks)

@@ -1,0 +1,46 @@
+"""What a network's output means: one log-probability a class."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifar_cnn.errors import ModelError, one_line
+
+
+def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
+    """Return float32 log-probabilities (N, classes) for normalised images (N, 3, H, W).
+
+    A network with a true `outputs_log_probabilities` gives them itself; any other gives logits.
+    """
+    output: Tensor = model(images)
+    if getattr(model, "outputs_log_probabilities", False):
+        return output.float()
+    return F.log_softmax(output.float(), dim=1)
+
+
+@torch.no_grad()
+def check_output(model: nn.Module, input_size: tuple[int, int], num_classes: int) -> None:
+    """Try the network, in evaluation mode, on one black image of `input_size` (H, W).
+
+    Raises:
+        ModelError: it cannot take the image, or its output is not (1, num_classes).
+    """
+    parameter = next(model.parameters(), torch.empty(0))
+    was_training = model.training
+    model.eval()
+    try:
+        output = model(torch.zeros(1, 3, *input_size, device=parameter.device))
+    except Exception as error:  # a user's network may raise anything
+        height, width = input_size
+        raise ModelError(
+            f"the network cannot take 3x{height}x{width} images: {one_line(error)}"
+        ) from error
+    finally:
+        model.train(was_training)
+    if not isinstance(output, Tensor):
+        raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
+    if tuple(output.shape) != (1, num_classes):
+        raise ModelError(
+            f"the network's output for one image is {tuple(output.shape)}, "
+            f"the data set needs (1, {num_classes})"
+        )

@@ -1,0 +1,68 @@
+"""The result of an evaluation, for people."""
+
+from rich.console import Console
+from rich.table import Table
+
+from cifar_cnn.inference.evaluate import CheckpointEvaluation
+
+MOST_CONFUSED = 5
+
+
+def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
+    """Print the figures, the accuracy of each class and what is confused with what."""
+    measured = result.evaluation
+    for note in result.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    averaged = ", mirror images averaged" if result.tta else ""
+    console.print(
+        f"{result.checkpoint}: {result.model} on {measured.samples:,} {result.split} images of "
+        f"{result.dataset}{averaged}",
+        soft_wrap=not console.is_terminal,
+        markup=False,
+    )
+    console.print(
+        f"loss {measured.loss:.4f}  accuracy {measured.accuracy:.2%} "
+        f"({measured.correct}/{measured.samples})  "
+        f"calibration error {measured.calibration_error:.4f}"
+    )
+    console.print(_class_table(result))
+    matrix = _confusion_table(result)
+    if console.measure(matrix).maximum <= console.width:
+        console.print(matrix)
+    else:
+        console.print(_most_confused_table(result))
+
+
+def _class_table(result: CheckpointEvaluation) -> Table:
+    table = Table("class", box=None, pad_edge=False)
+    table.add_column("accuracy", justify="right")
+    table.add_column("images", justify="right")
+    for name, row in result.to_json()["per_class"].items():
+        table.add_row(name, f"{row['accuracy']:.2%}", str(row["samples"]))
+    return table
+
+
+def _confusion_table(result: CheckpointEvaluation) -> Table:
+    table = Table(title="true class (row) by predicted class (column)", box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in result.classes:
+        table.add_column(name[:4], justify="right", no_wrap=True)
+    for index, counts in enumerate(result.evaluation.confusion):
+        cells = [f"[bold]{n}[/]" if i == index else str(n) for i, n in enumerate(counts)]
+        table.add_row(result.classes[index], *cells)
+    return table
+
+
+def _most_confused_table(result: CheckpointEvaluation) -> Table:
+    """The narrow screen's answer: the largest cells off the matrix's diagonal."""
+    cells = [
+        (count, result.classes[true], result.classes[predicted])
+        for true, row in enumerate(result.evaluation.confusion)
+        for predicted, count in enumerate(row)
+        if true != predicted and count
+    ]
+    table = Table("true", "taken for", box=None, pad_edge=False, title="most confused")
+    table.add_column("images", justify="right")
+    for count, true, predicted in sorted(cells, reverse=True)[:MOST_CONFUSED]:
+        table.add_row(true, predicted, str(count))
+    return table

@@ -1,0 +1,140 @@
+"""What a person sees while a run goes on: a table that grows and a live progress bar."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted, StepEnded
+from cifar_cnn.training.history import EpochRow
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the epoch table: heading, width, and how a row fills it."""
+
+    heading: str
+    width: int
+    form: str
+
+    def cell(self, row: EpochRow) -> str:
+        """Return the row's value, right-aligned."""
+        values = {
+            "epoch": row.epoch,
+            "train_loss": row.train_loss,
+            "train_accuracy": 100 * row.train_accuracy,
+            "eval_loss": row.eval_loss,
+            "eval_accuracy": 100 * row.eval_accuracy,
+            "lr": row.lr,
+            "images_per_second": row.images_per_second,
+            "seconds": row.seconds,
+        }
+        return self.form.format(**values).rjust(self.width)
+
+
+NARROW = (
+    Column("epoch", 5, "{epoch}"),
+    Column("train %", 8, "{train_accuracy:.2f}"),
+    Column("{split} loss", 10, "{eval_loss:.4f}"),
+    Column("{split} %", 8, "{eval_accuracy:.2f}"),
+)
+WIDE = (
+    Column("epoch", 5, "{epoch}"),
+    Column("train loss", 11, "{train_loss:.4f}"),
+    Column("train %", 9, "{train_accuracy:.2f}"),
+    Column("{split} loss", 11, "{eval_loss:.4f}"),
+    Column("{split} %", 9, "{eval_accuracy:.2f}"),
+    Column("lr", 10, "{lr:.3g}"),
+    Column("images/s", 9, "{images_per_second:.0f}"),
+    Column("seconds", 8, "{seconds:.1f}"),
+)
+
+
+class ConsoleProgress:
+    """Listener that shows a run: live on a terminal, one plain line an epoch elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.live: Live | None = None
+        self.columns: Sequence[Column] = WIDE if console.width >= 76 else NARROW
+        self.started = time.perf_counter()
+        self.step: StepEnded | None = None
+        self.total_steps = self.steps_per_epoch = self.first_step = 0
+
+    def __call__(self, event: Event) -> None:
+        """Show the event."""
+        if isinstance(event, RunStarted):
+            self._start(event)
+        elif isinstance(event, StepEnded):
+            self.step = event
+        elif isinstance(event, EpochEnded):
+            self._show_row(event.history[-1])
+        elif isinstance(event, RunEnded):
+            self.close()
+
+    def close(self) -> None:
+        """Take the live part off the screen; also where a run ends by an error."""
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def _start(self, event: RunStarted) -> None:
+        settings = event.settings
+        for note in event.notes:
+            self.console.print(f"note: {note}", soft_wrap=True, markup=False)
+        self.console.print(
+            f"{settings.model}, {settings.recipe} on {settings.dataset}, {settings.epochs} epochs "
+            f"of {event.steps_per_epoch} steps, {event.device} {settings.precision} "
+            f"-> {event.directory}",
+            soft_wrap=not self.console.is_terminal,
+            markup=False,
+        )
+        self.steps_per_epoch = event.steps_per_epoch
+        self.total_steps = settings.epochs * event.steps_per_epoch
+        self.first_step = len(event.history) * event.steps_per_epoch
+        self.started = time.perf_counter()
+        if self.console.is_terminal:
+            split = "val" if settings.val_size else "test"
+            headings = (c.heading.format(split=split).rjust(c.width) for c in self.columns)
+            self.console.print(Text("".join(headings), style="bold"))
+            self.live = Live(
+                get_renderable=self._render,
+                console=self.console,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self.live.start()
+        for row in event.history:
+            self._show_row(row)
+
+    def _show_row(self, row: EpochRow) -> None:
+        if self.live:
+            self.console.print(Text("".join(column.cell(row) for column in self.columns)))
+            return
+        self.console.print(
+            f"epoch {row.epoch}: train loss {row.train_loss:.4f}, train accuracy "
+            f"{row.train_accuracy:.2%}, {row.eval_split} loss {row.eval_loss:.4f}, "
+            f"{row.eval_split} accuracy {row.eval_accuracy:.2%}, lr {row.lr:.3g}, "
+            f"{row.images_per_second:.0f} images/s",
+            soft_wrap=True,
+        )
+
+    def _render(self) -> RenderableType:
+        if self.step is None:
+            return Text("starting")
+        step = self.step
+        done = step.epoch * self.steps_per_epoch + step.batch + 1
+        elapsed = time.perf_counter() - self.started
+        left = elapsed / max(done - self.first_step, 1) * (self.total_steps - done)
+        text = (
+            f"epoch {step.epoch} loss {step.loss:.4f} accuracy {step.accuracy:.2%} "
+            f"lr {step.lr:.3g} {step.images_per_second:.0f} images/s "
+            f"{timedelta(seconds=round(left))} left"
+        )
+        bar = ProgressBar(total=self.total_steps, completed=done)
+        return Group(bar, Text(text))

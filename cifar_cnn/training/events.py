@@ -1,0 +1,52 @@
+"""What a run reports to its listeners while it goes on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_cnn.settings import Settings
+from cifar_cnn.training.history import EpochRow
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Images and network are ready; training begins, or goes on after `history`."""
+
+    directory: Path
+    settings: Settings
+    device: str
+    steps_per_epoch: int
+    history: tuple[EpochRow, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepEnded:
+    """One optimizer step is done; loss and accuracy are the epoch's running means."""
+
+    epoch: int
+    batch: int
+    loss: float
+    accuracy: float
+    lr: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch is trained, evaluated and saved in `last.pt`; `history` ends with it."""
+
+    directory: Path
+    history: tuple[EpochRow, ...]
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """The run is finished, or stopped and saved."""
+
+    directory: Path
+    finished: bool
+
+
+Event = RunStarted | StepEnded | EpochEnded | RunEnded
+Listener = Callable[[Event], None]

@@ -1,0 +1,89 @@
+"""What is known of each epoch of a run, as a table and as the reference's log."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "eval_split",
+    "eval_loss",
+    "eval_accuracy",
+    "seconds",
+    "images_per_second",
+)
+LOG_NAMES = {"test": "Test", "val": "Validation"}
+
+
+class EpochRow(BaseModel):
+    """One epoch. Losses in nats and accuracies as fractions; `seconds` of training only.
+
+    Args:
+        epoch: counted from 0, as in the reference's log.
+        step: steps done since the run began.
+        lr: learning rate of the epoch's last step.
+        train_loss, train_accuracy: running means over the epoch's augmented images.
+        last_loss, batches: of the epoch's last batch, and how many there were.
+        eval_correct, eval_samples: images of the evaluation split that are right, and all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    last_loss: float
+    batches: int
+    eval_split: str
+    eval_loss: float
+    eval_correct: int
+    eval_samples: int
+    seconds: float
+    images_per_second: float
+
+    @property
+    def eval_accuracy(self) -> float:
+        """Fraction of the evaluation images that are right."""
+        return self.eval_correct / self.eval_samples
+
+    def metrics(self) -> dict[str, int | float | str]:
+        """Return the columns of metrics.csv by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+def best_row(rows: Sequence[EpochRow]) -> EpochRow:
+    """Return the epoch whose network `model.pt` holds: best by validation, without one the last."""
+    if rows[-1].eval_split == "test":
+        return rows[-1]
+    return max(rows, key=lambda row: (row.eval_accuracy, -row.eval_loss))
+
+
+def to_csv(rows: Sequence[EpochRow]) -> str:
+    """Return metrics.csv: a heading, then one line an epoch, numbers in full precision."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.metrics() for row in rows)
+    return text.getvalue()
+
+
+def to_log(rows: Sequence[EpochRow], saved_as: str | None) -> str:
+    """Return training.log in the reference's format; `saved_as` is the model file, once it is."""
+    epochs = [
+        f"EPOCH:{row.epoch} Loss={row.last_loss} Batch_id={row.batches - 1} "
+        f"Accuracy={100 * row.train_accuracy:.2f} LR={row.lr}\n"
+        f"{LOG_NAMES[row.eval_split]} set: Average loss: {row.eval_loss:.4f}, "
+        f"Accuracy: {row.eval_correct}/{row.eval_samples} ({100 * row.eval_accuracy:.2f}%)\n"
+        for row in rows
+    ]
+    if saved_as:
+        epochs.append(f"Model saved in .pt format to {saved_as}\n")
+    return "\n".join(epochs)

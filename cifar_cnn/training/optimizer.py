@@ -1,0 +1,26 @@
+"""The optimizer of a run."""
+
+import torch
+from torch import nn
+
+from cifar_cnn.settings import Settings
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.SGD:
+    """Return SGD with momentum (Nesterov's if asked); weight decay on weights only.
+
+    Parameters of fewer than two dimensions are biases and normalisations: they do not decay.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    weights = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+    )

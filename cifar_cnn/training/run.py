@@ -1,0 +1,175 @@
+"""A run from settings to a finished run directory."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.load import load_test, load_train
+from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
+from cifar_cnn.inference.device import has_fast_bf16, resolve_device, resolve_precision
+from cifar_cnn.models.output import check_output
+from cifar_cnn.models.registry import build_model
+from cifar_cnn.settings import Settings
+from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
+from cifar_cnn.training.history import EpochRow, best_row
+from cifar_cnn.training.resume import read_history
+from cifar_cnn.training.run_directory import BEST, MODEL, RunDirectory
+from cifar_cnn.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to; without a `model_file` it was stopped early."""
+
+    run: Path
+    model_file: Path | None
+    history: tuple[EpochRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `train --json` for a finished run; the times are of training."""
+        assert self.model_file is not None
+        best, last = best_row(self.history), self.history[-1]
+        seconds = sum(row.seconds for row in self.history)
+        images = sum(row.seconds * row.images_per_second for row in self.history)
+        return {
+            "run": str(self.run),
+            "model_file": str(self.model_file),
+            "epochs": len(self.history),
+            "steps": last.step,
+            "eval": {
+                "split": best.eval_split,
+                "accuracy": best.eval_accuracy,
+                "loss": best.eval_loss,
+            },
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+        }
+
+
+class Run:
+    """One run of a network through its epochs, and what is saved of it when.
+
+    Args:
+        settings: of the run; precision `auto` is resolved here.
+        listeners: told of every event.
+        should_stop: asked after each step; when it says so, the run saves and ends early.
+
+    Raises:
+        DataError, ModelError, RequestError: images or network are not to be had.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        listeners: Sequence[Listener] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.listeners = listeners
+        self.history: list[EpochRow] = []
+        self.notes: list[str] = []
+        self.device = resolve_device(settings.device)
+        self.settings = self._resolve_precision(settings)
+        train, evaluation, eval_split = self._load_images()
+        self.classes = train.classes
+        torch.manual_seed(self.settings.seed)
+        model = build_model(self.settings.model, len(self.classes), self.settings.dropout)
+        check_output(model, self.settings.input_size, len(self.classes))
+        self.trainer = Trainer(
+            self.settings,
+            model,
+            train,
+            evaluation,
+            self.device,
+            eval_split=eval_split,
+            listeners=listeners,
+            should_stop=should_stop,
+        )
+
+    def fit(self, directory: RunDirectory) -> RunResult:
+        """Train what is left of the run, saving after each epoch.
+
+        Raises:
+            RunError: the loss is not finite, or a file cannot be written.
+        """
+        self._start(directory)
+        for row in self.trainer.epochs():
+            self.history.append(row)
+            if row.eval_split == "val" and row is best_row(self.history):
+                directory.save(BEST, self._checkpoint())
+            directory.save_last(self._checkpoint(with_training=True))
+            directory.write_history(self.history)
+            self._tell(EpochEnded(directory.path, tuple(self.history)))
+        finished = len(self.history) == self.settings.epochs
+        model_file = self._finish(directory) if finished else None
+        if not finished:
+            directory.save_last(self._checkpoint(with_training=True))
+        self._tell(RunEnded(directory.path, finished))
+        return RunResult(directory.path, model_file, tuple(self.history))
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's."""
+        assert checkpoint.training is not None
+        self.history = read_history(checkpoint)
+        load_weights(self.trainer.model, checkpoint.state_dict, Path("the checkpoint"))
+        self.trainer.load_state_dict(checkpoint.training)
+
+    def _resolve_precision(self, settings: Settings) -> Settings:
+        if settings.precision == "bf16" and not has_fast_bf16(self.device):
+            self.notes.append(f"this {self.device.type} has no bf16 arithmetic: it will be slow")
+        precision = resolve_precision(settings.precision, self.device)
+        return settings.model_copy(update={"precision": precision})
+
+    def _load_images(self) -> tuple[Split, Split, str]:
+        train, val = load_train(self.settings)
+        evaluation, name = (load_test(self.settings), "test") if val is None else (val, "val")
+        for note in (*train.notes, *evaluation.notes):
+            if note not in self.notes:
+                self.notes.append(note)
+        return train, evaluation.limited(self.settings.limit_eval), name
+
+    def _start(self, directory: RunDirectory) -> None:
+        directory.write_settings(self.settings)
+        directory.write_history(self.history)
+        self._tell(
+            RunStarted(
+                directory.path,
+                self.settings,
+                str(self.device),
+                self.trainer.steps_per_epoch,
+                tuple(self.history),
+                tuple(self.notes),
+            )
+        )
+
+    def _finish(self, directory: RunDirectory) -> Path:
+        checkpoint = self._checkpoint()
+        if self.history[-1].eval_split == "val":
+            stored = read_checkpoint(directory.path / BEST)
+            assert isinstance(stored, Checkpoint)
+            checkpoint = stored
+        path = directory.save(MODEL, checkpoint)
+        directory.write_history(self.history, finished=True)
+        return path
+
+    def _checkpoint(self, *, with_training: bool = False) -> Checkpoint:
+        training = None
+        if with_training:
+            training = self.trainer.state_dict()
+            training["history"] = [row.model_dump() for row in self.history]
+        return Checkpoint(
+            model=self.settings.model,
+            classes=self.classes,
+            settings=self.settings,
+            metrics=self.history[-1].metrics() if self.history else {},
+            state_dict=dict(self.trainer.model.state_dict()),
+            training=training,
+        )
+
+    def _tell(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)

@@ -1,0 +1,27 @@
+"""The learning rate of every step, as a function of the settings alone."""
+
+import math
+
+from cifar_cnn.settings import Settings
+
+WARM_UP = 0.25
+"""Share of a one-cycle run in which the learning rate rises."""
+
+
+def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of a step, counted from 0 over the whole run.
+
+    constant: `lr`. step: `lr` times `gamma` for every `step_size` epochs gone by. cosine: from `lr`
+    to 0 along half a cosine (Loshchilov and Hutter, "SGDR", 2017, equation 5, without restarts).
+    onecycle: up to `lr` in a straight line over the first quarter and down to 0 over the rest
+    (Smith and Topin, "Super-Convergence", 2018, section 3).
+    """
+    if settings.scheduler == "constant":
+        return settings.lr
+    if settings.scheduler == "step":
+        drops = step // steps_per_epoch // settings.step_size
+        return math.prod([settings.gamma] * drops, start=settings.lr)
+    progress = (step + 0.5) / (settings.epochs * steps_per_epoch)
+    if settings.scheduler == "cosine":
+        return settings.lr * (1 + math.cos(math.pi * progress)) / 2
+    return settings.lr * min(progress / WARM_UP, (1 - progress) / (1 - WARM_UP))

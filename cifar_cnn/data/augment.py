@@ -94,7 +94,8 @@ def apply(images: Tensor, draws: Draws, cutout_size: int) -> Tensor:
     if draws.affine is not None:
         assert draws.affine_applied is not None
         chosen = draws.affine_applied.nonzero().squeeze(1)
-        out[chosen] = _warp(out[chosen], draws.affine[chosen])
+        if len(chosen):  # a small last batch may have none
+            out[chosen] = _warp(out[chosen], draws.affine[chosen])
     if draws.cutout is not None:
         out = out.masked_fill_(_squares(draws.cutout, cutout_size, out.shape[-2:]), 0.0)
     return out

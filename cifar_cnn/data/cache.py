@@ -20,9 +20,10 @@ def cache_folder() -> Path:
 def read_cache(key: str) -> dict[str, NDArray[np.uint8]] | None:
     """Return the arrays kept under `key`, or None where there are none or they are damaged."""
     try:
-        with np.load(cache_folder() / f"{key}.npz", allow_pickle=False) as arrays:
+        with (cache_folder() / f"{key}.npz").open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
         return None
 
 

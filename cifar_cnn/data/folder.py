@@ -28,11 +28,14 @@ def load_folder(root: Path, name: str, size: tuple[int, int]) -> Split:
     Raises:
         DataError: a folder, class or image is missing or unreadable; the message names it.
     """
-    classes = _classes(root, name)
-    listing = [_image_files(root / name / each) for each in classes]
+    try:
+        classes = _classes(root, name)
+        listing = [_image_files(root / name / each) for each in classes]
+        entries = [entry for files in listing for entry in files]
+        images, resized = _decode_once(entries, size)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in listing])
-    entries = [entry for files in listing for entry in files]
-    images, resized = _decode_once(entries, size)
     notes: tuple[str, ...] = ()
     if resized:
         height, width = size

@@ -127,8 +127,8 @@ class Trainer:
             chosen = order[self.batch * size : (self.batch + 1) * size]
             lr = self._step(self._augmented(chosen), self.labels[chosen])
             self.sums.seconds += time.perf_counter() - started
-            self.batch += 1
             self._report(lr)
+            self.batch += 1
             if self.should_stop():
                 return
 

@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from cifar_cnn import train
+
+
+@pytest.fixture
+def model_file(small_settings, tmp_path):
+    return train(small_settings(epochs=1), tmp_path / "run").model_file
+
+
+def test_both_spellings_do_the_same_to_the_byte(cli, model_file):
+    for arguments in ([model_file], [model_file, "--json"], ["--help"], ["--nonsense"], []):
+        full, short = cli("evaluate", *arguments), cli("eval", *arguments)
+        assert (full.stdout, full.stderr, full.returncode) == (
+            short.stdout,
+            short.stderr,
+            short.returncode,
+        )
+
+
+def test_json_is_the_only_thing_on_standard_output(cli, model_file):
+    done = cli("eval", model_file, "--json", "--tta")
+    document = json.loads(done.stdout)
+    assert document["checkpoint"] == str(model_file)
+    assert document["tta"] is True
+    assert "calibration error" in done.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_tables_fit_the_screen(cli, model_file, columns):
+    done = cli("eval", model_file, COLUMNS=str(columns))
+    assert done.returncode == 0
+    table = [line for line in done.stdout.splitlines() if str(model_file) not in line]
+    for name in ("blue", "green", "red"):
+        assert any(line.startswith(name) for line in table)
+    assert max(len(line) for line in table) <= max(columns, 75)
+
+
+def test_a_bare_state_dict_needs_no_run(cli, image_folder, tmp_path):
+    import torch
+
+    from cifar_cnn import build_model
+
+    torch.save(build_model("baseline", num_classes=3).state_dict(), tmp_path / "bare.pt")
+    data = ("--dataset", "folder", "--data-dir", image_folder)
+    done = cli("eval", "bare.pt", "--model", "baseline", *data)
+    assert done.returncode == 0, done.stderr
+    assert "12 test images" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["none.pt"], 1, "none.pt cannot be read"),
+        (["text.pt"], 1, "not a checkpoint"),
+        (["{model}", "--split", "val"], 2, "no validation split"),
+        (["{model}", "--dataset", "synthetic"], 1, "was trained on the classes"),
+        (["{model}", "--model", "basline"], 2, "did you mean 'baseline'"),
+        (["{model}", "--limit-eval", "0"], 2, "setting limit_eval = 0 is invalid"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_its_exit_status(
+    cli, model_file, tmp_path, arguments, status, message
+):
+    (tmp_path / "text.pt").write_text("hello")
+    done = cli("eval", *(each.format(model=model_file) for each in arguments), "--json")
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

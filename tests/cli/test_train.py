@@ -1,0 +1,177 @@
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@pytest.fixture
+def small(image_folder):
+    return ("--dataset", "folder", "--data-dir", image_folder, "--batch-size", 8, "--epochs", 2)
+
+
+def test_a_run_prints_one_plain_line_an_epoch_and_no_control_codes(cli, small, tmp_path):
+    done = cli("train", *small, "--name", "a")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[1:3]] == ["epoch 0", "epoch 1"]
+    assert lines[3] == f"saved {Path('runs/a/model.pt')}"
+    assert len(lines) == 4
+    assert not CONTROL.search(done.stdout)
+    assert (tmp_path / "runs" / "a" / "model.pt").exists()
+
+
+def test_json_is_the_only_thing_on_standard_output(cli, small):
+    done = cli("train", *small, "--name", "a", "--json")
+    document = json.loads(done.stdout)
+    assert list(document) == [
+        "run",
+        "model_file",
+        "epochs",
+        "steps",
+        "eval",
+        "seconds",
+        "images_per_second",
+    ]
+    assert (document["epochs"], document["steps"]) == (2, 10)
+    assert list(document["eval"]) == ["split", "accuracy", "loss"]
+    assert "epoch 1:" in done.stderr
+
+
+def test_the_printed_config_is_a_config_and_nothing_runs(cli, small, tmp_path):
+    first = cli("train", *small, "--recipe", "reference", "--lr", "0.125", "--print-config")
+    (tmp_path / "run.toml").write_text(first.stdout)
+    second = cli("train", "--config", "run.toml", "--print-config")
+    assert first.returncode == second.returncode == 0
+    assert second.stdout == first.stdout
+    assert "lr = 0.125" in first.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_writes_nothing(cli, small, tmp_path):
+    done = cli("train", *small, "--dry-run")
+    assert done.returncode == 0
+    assert "nothing was written" in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_finished_run_resumed_says_so_and_changes_nothing(cli, small, tmp_path):
+    cli("train", *small, "--name", "a")
+    files = {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()}
+    done = cli("train", *small, "--name", "a", "--resume", "auto")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [f"{Path('runs/a')} is already finished"]
+    assert {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--epochs", "0"], 2, "setting epochs = 0 is invalid"),
+        (["--recipe", "refrence"], 2, "did you mean 'reference'"),
+        (["--model", "basline"], 2, "did you mean 'baseline'"),
+        (["--config", "none.toml"], 2, "config file none.toml cannot be read"),
+        (["--resume", "none"], 1, "checkpoint none cannot be read"),
+        (["--device", "cuda:99"], 2, "device cuda:99 is not on this machine"),
+        (["--data-dir", "none"], 1, "folder none does not exist"),
+        (["--val-size", "99"], 2, "val_size 99 leaves no training image"),
+        (["--output-dir", "file"], 1, "cannot be written"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_its_exit_status(
+    cli, small, tmp_path, arguments, status, message
+):
+    (tmp_path / "file").write_text("not a folder")
+    done = cli("train", *small, *arguments)
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(cli, small):
+    for arguments in (["--debug", "train", "--lr", "-1"], ["train", "--lr", "-1", "--debug"]):
+        assert "Traceback" in cli(*arguments).stderr
+    assert "Traceback" not in cli("train", "--lr", "-1").stderr
+
+
+def test_an_unknown_flag_is_answered_with_the_one_that_was_meant(cli):
+    done = cli("train", "--epochz", 3)
+    assert done.returncode == 2
+    assert "Did you mean --epochs?" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_after_the_step_and_resume_goes_on(cli, small, tmp_path, number, status):
+    command = [sys.executable, "-m", "cifar_cnn", "train", *map(str, small), "--name", "a"]
+    command += ["--epochs", "2000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while "epoch 0:" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        started = time.monotonic()
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert errors == ""
+    assert time.monotonic() - started < 5
+    resume = str(Path("runs/a"))
+    assert output.splitlines()[-1] == (
+        f"stopped and saved; go on with: cifar-cnn train --resume {resume}"
+    )
+    rows = (tmp_path / resume / "metrics.csv").read_text().splitlines()
+    done = cli("train", "--resume", resume, "--epochs", len(rows) + 1)
+    assert done.returncode == 0, done.stderr
+    again = (tmp_path / resume / "metrics.csv").read_text().splitlines()
+    assert again[: len(rows)] == rows
+    assert len(again) == len(rows) + 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_on_a_terminal_the_table_grows_and_no_line_is_wider_than_the_screen(
+    small, tmp_path, columns
+):
+    pyte = pytest.importorskip("pyte", reason="needs pyte, of the extra `test`")
+    screen = pyte.HistoryScreen(columns, 40)
+    stream = pyte.ByteStream(screen)
+    master, slave = pty.openpty()
+    environment = os.environ | {
+        "COLUMNS": str(columns),
+        "LINES": "40",
+        "TERM": "xterm",
+    }
+    command = [sys.executable, "-m", "cifar_cnn", "train", *map(str, small), "--name", "a"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave, env=environment
+    ) as process:
+        os.close(slave)
+        while True:
+            if select.select([master], [], [], 0.1)[0]:
+                try:
+                    data = os.read(master, 65536)
+                except OSError:
+                    break
+                if not data:
+                    break
+                stream.feed(data)
+            elif process.poll() is not None:
+                break
+        assert process.wait() == 0
+    os.close(master)
+    shown = [line.rstrip() for line in screen.display if line.strip()]
+    heading = next(index for index, line in enumerate(shown) if "test %" in line)
+    assert [line.split()[0] for line in shown[heading + 1 : heading + 3]] == ["0", "1"]
+    assert shown[heading + 3].startswith("saved ")
+    assert len({len(line) for line in shown[heading : heading + 3]}) == 1

@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cifar_cnn.data.augment import apply, draw
+from cifar_cnn.data.dataset import normalise
+from cifar_cnn.data.randomness import Purpose, generator
+from cifar_cnn.settings import resolve_settings
+
+PLAIN = {"flip": 0, "shift": 0, "affine": 0, "cutout": 0}
+
+
+def augment(images, seed=0, epoch=0, step=0, **overrides):
+    chosen = resolve_settings(
+        {"input_size": tuple(images.shape[-2:]), "cutout_size": 4} | PLAIN | overrides
+    )
+    draws = draw(chosen, len(images), generator(seed, Purpose.AUGMENTATION, epoch, step))
+    return apply(images, draws, chosen.cutout_size), draws
+
+
+def random_images(count, height=32, width=32):
+    source = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=source)
+
+
+amounts = {
+    "flip": st.sampled_from([0, 0.5, 1]),
+    "shift": st.integers(0, 7),
+    "affine": st.sampled_from([0, 0.5, 1]),
+    "cutout": st.sampled_from([0, 0.5, 1]),
+}
+
+
+@given(
+    st.integers(1, 9),
+    st.tuples(st.integers(8, 40), st.integers(8, 40)),
+    st.tuples(st.integers(0, 2**40), st.integers(0, 999), st.integers(0, 999)),
+    st.fixed_dictionaries(amounts),
+)
+@settings(deadline=None)
+def test_shape_type_range_and_determinism(count, size, coordinates, overrides):
+    images = random_images(count, *size)
+    out, _ = augment(images, *coordinates, **overrides)
+    assert out.shape == images.shape
+    assert out.dtype == torch.float32
+    lowest = normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
+    highest = normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))
+    assert bool((out >= lowest - 1e-5).all())
+    assert bool((out <= highest + 1e-5).all())
+    again, _ = augment(images, *coordinates, **overrides)
+    assert torch.equal(out, again)
+
+
+def test_nothing_asked_for_is_only_normalised():
+    images = random_images(4)
+    assert torch.equal(augment(images)[0], normalise(images))
+
+
+def test_a_flip_mirrors_left_to_right():
+    images = random_images(4)
+    assert torch.equal(augment(images, flip=1)[0], normalise(images.flip(-1)))
+
+
+def test_about_half_the_images_are_flipped_each_by_itself():
+    images = random_images(1000, 8, 8)
+    out, _ = augment(images, flip=0.5)
+    flipped = (out == normalise(images.flip(-1))).flatten(1).all(dim=1)
+    kept = (out == normalise(images)).flatten(1).all(dim=1)
+    assert bool((flipped ^ kept).all())
+    assert 430 < int(flipped.sum()) < 570
+
+
+def test_a_shift_moves_every_image_by_its_own_pixels_and_reflects_the_border():
+    images = random_images(50, 9, 12)
+    out, draws = augment(images, shift=3)
+    assert {tuple(s) for s in draws.shift.tolist()} > {(0, 0)} or len(set(draws.shift)) > 10
+    padded = torch.nn.functional.pad(images.float(), (3, 3, 3, 3), mode="reflect").byte()
+    for image, moved, (down, right) in zip(padded, out, draws.shift.tolist(), strict=True):
+        window = image[:, 3 - down : 12 - down, 3 - right : 15 - right]
+        assert torch.equal(moved, normalise(window[None])[0])
+
+
+def test_a_shift_and_a_flip_are_a_flip_and_then_a_shift():
+    images = random_images(20)
+    both, draws = augment(images, flip=1, shift=4)
+    mirrored, again = augment(images.flip(-1), shift=4)
+    assert torch.equal(draws.shift, again.shift)
+    assert torch.equal(both, mirrored)
+
+
+def test_a_cut_out_is_one_square_of_the_mean_colour_inside_the_image():
+    images = random_images(300, 10, 14)
+    out, _ = augment(images, cutout=0.5)
+    holes = (out == 0).all(dim=1)
+    cut = holes.flatten(1).any(dim=1)
+    assert 110 < int(cut.sum()) < 190
+    assert set(holes.flatten(1).sum(dim=1).tolist()) == {0, 16}
+    for hole in holes[cut]:
+        rows, columns = hole.nonzero().unbind(1)
+        assert int(rows.max() - rows.min()) == int(columns.max() - columns.min()) == 3
+    assert torch.equal(out[~cut], normalise(images[~cut]))
+
+
+def test_an_affine_leaves_the_images_it_does_not_choose():
+    images = random_images(200, 8, 8)
+    out, draws = augment(images, affine=0.5)
+    assert 70 < int(draws.affine_applied.sum()) < 130
+    kept = ~draws.affine_applied
+    assert torch.equal(out[kept], normalise(images[kept]))
+    assert not bool((out == normalise(images)).flatten(1).all(dim=1)[~kept].any())
+
+
+def test_affines_are_rotations_scalings_and_shifts_within_the_references_limits():
+    _, draws = augment(random_images(2000), affine=1)
+    matrix = draws.affine[:, :, :2]
+    scale = 1 / matrix.det().sqrt()
+    angle = torch.rad2deg(torch.atan2(matrix[:, 0, 1], matrix[:, 0, 0]))
+    shift = (torch.linalg.inv(matrix) @ draws.affine[:, :, 2:]).squeeze(2) * 31 / 2 / 32
+    for values, limit in ((scale - 1, 0.1), (angle, 15), (shift, 0.1)):
+        assert float(values.abs().max()) <= limit * 1.001
+        assert float(values.max()) > 0.95 * limit
+        assert float(values.min()) < -0.95 * limit
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40)])
+def test_an_affine_moves_pixels_where_the_formula_says(height, width):
+    ramp_y, ramp_x = torch.meshgrid(
+        torch.arange(height) * 2, torch.arange(width) * 2, indexing="ij"
+    )
+    image = torch.stack([ramp_y, ramp_x, ramp_x]).byte()[None]
+    out, draws = augment(image, affine=1)
+    theta = draws.affine[0].double()
+    row, column = height // 2 + 3, width // 2 - 4
+    x, y = 2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1
+    source_x, source_y = (theta @ torch.tensor([x, y, 1.0], dtype=torch.float64)).tolist()
+    expected = torch.tensor([(source_y + 1) * (height - 1), (source_x + 1) * (width - 1)])
+    mean, std = torch.tensor([0.4914, 0.4822]), torch.tensor([0.2470, 0.2435])
+    seen = (out[0, :2, row, column] * std + mean) * 255
+    torch.testing.assert_close(seen, expected.float(), atol=0.05, rtol=0)
+    pixels = theta[:, :2] * torch.tensor([[1, (width - 1) / (height - 1)]], dtype=torch.float64)
+    pixels[1] *= (height - 1) / (width - 1)
+    assert math.isclose(float(pixels[0, 0]), float(theta[1, 1]), rel_tol=1e-6)

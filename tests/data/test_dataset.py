@@ -1,0 +1,60 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_cnn.data.dataset import MEAN, STD, Split, normalise
+
+
+def make_split(labels, classes=3):
+    labels = torch.tensor(labels)
+    images = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    return Split(images, labels, tuple("abcdef"[:classes]))
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=60), st.integers(1, 60))
+def test_a_subset_is_as_class_balanced_as_the_labels_allow(labels, size):
+    subset = make_split(labels).limited(size)
+    assert len(subset) == min(size, len(labels))
+    taken = torch.bincount(subset.labels, minlength=3)
+    available = torch.bincount(torch.tensor(labels), minlength=3)
+    for here in range(3):
+        for there in range(3):
+            assert taken[here] <= taken[there] + 1 or taken[there] == available[there]
+
+
+def test_a_subset_is_the_same_every_time_and_smaller_ones_are_part_of_it():
+    split = make_split([0, 1, 2] * 20)
+    small, large = split.limited(10), split.limited(25)
+    assert torch.equal(small.images, make_split([0, 1, 2] * 20).limited(10).images)
+    assert set(small.images[:, 0, 0, 0].tolist()) < set(large.images[:, 0, 0, 0].tolist())
+
+
+def test_images_and_labels_stay_together():
+    split = make_split([0, 0, 1, 2, 1, 0, 2])
+    subset = split.limited(4)
+    for image, label in zip(subset.images, subset.labels, strict=True):
+        assert split.labels[int(image[0, 0, 0])] == label
+
+
+def test_no_limit_or_one_beyond_the_images_keeps_them_all():
+    split = make_split([0, 1, 2])
+    assert split.limited(None) is split
+    assert split.limited(4) is split
+
+
+def test_a_cut_takes_every_image_exactly_once():
+    split = make_split([0, 1, 2] * 10)
+    rest, part = split.cut(9)
+    assert (len(rest), len(part)) == (21, 9)
+    assert torch.bincount(part.labels).tolist() == [3, 3, 3]
+    both = torch.cat([rest.images, part.images])[:, 0, 0, 0]
+    assert sorted(both.tolist()) == list(range(30))
+
+
+@pytest.mark.parametrize("value", [0, 100, 255])
+def test_normalisation_is_that_of_the_reference(value):
+    out = normalise(torch.full((1, 3, 1, 1), value, dtype=torch.uint8)).flatten()
+    expected = (value / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    torch.testing.assert_close(out, expected)
+    assert out.dtype == torch.float32

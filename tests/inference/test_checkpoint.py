@@ -1,0 +1,157 @@
+import io
+import pickle
+import zipfile
+
+import pytest
+import torch
+
+from cifar_cnn.errors import CheckpointError
+from cifar_cnn.inference.checkpoint import (
+    Checkpoint,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
+from cifar_cnn.models import build_model
+from cifar_cnn.settings import resolve_settings
+
+
+@pytest.fixture
+def checkpoint():
+    return Checkpoint(
+        model="baseline",
+        classes=("a", "b"),
+        settings=resolve_settings({"epochs": 3, "limit_train": 10}),
+        metrics={"epoch": 2, "eval_split": "test", "eval_accuracy": 0.5},
+        state_dict={"weight": torch.arange(6.0).view(2, 3)},
+        training={"epoch": 2, "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}}},
+    )
+
+
+@pytest.fixture
+def file(tmp_path, checkpoint):
+    write_checkpoint(tmp_path / "last.pt", checkpoint)
+    return tmp_path / "last.pt"
+
+
+def test_what_is_written_is_read_back(file, checkpoint):
+    again = read_checkpoint(file)
+    assert again.model_dump(exclude={"state_dict", "training"}) == checkpoint.model_dump(
+        exclude={"state_dict", "training"}
+    )
+    assert torch.equal(again.state_dict["weight"], checkpoint.state_dict["weight"])
+    assert again.training["epoch"] == 2
+
+
+def test_plain_torch_load_reads_it_with_weights_only(file):
+    payload = torch.load(file, weights_only=True)
+    assert payload["format"] == "cifar-cnn/1"
+    assert payload["classes"] == ("a", "b")
+    assert zipfile.ZipFile(file).testzip() is None
+
+
+def test_every_flipped_bit_is_found(file):
+    content = file.read_bytes()
+    for position in range(0, len(content), 7):
+        spoiled = bytearray(content)
+        spoiled[position] ^= 1 << position % 8
+        file.write_bytes(spoiled)
+        with pytest.raises(CheckpointError, match=r"last\.pt") as caught:
+            read_checkpoint(file)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_truncation_is_found(file):
+    content = file.read_bytes()
+    for length in {*range(0, len(content), 13), *range(len(content) - 90, len(content))}:
+        file.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=r"last\.pt"):
+            read_checkpoint(file)
+
+
+def test_a_checkpoint_without_its_digest_is_damaged(file):
+    payload = torch.load(file, weights_only=True)
+    torch.save(payload, file)
+    with pytest.raises(CheckpointError, match="digest is missing"):
+        read_checkpoint(file)
+
+
+def test_a_write_leaves_no_temporary_and_replaces_the_old_file(file, checkpoint):
+    write_checkpoint(file, checkpoint.model_copy(update={"model": "other"}))
+    assert read_checkpoint(file).model == "other"
+    assert [path.name for path in file.parent.iterdir()] == ["last.pt"]
+
+
+def test_a_bare_state_dict_is_read(tmp_path):
+    torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
+    state_dict = read_checkpoint(tmp_path / "bare.pt")
+    assert set(state_dict) == set(build_model("baseline").state_dict())
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def saved(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+BAD_FILES = {
+    "text": b"hello",
+    "empty": b"",
+    "zip": None,
+    "pickle": pickle.dumps({"weight": 3}),
+    "list": saved([1, 2]),
+    "numbers": saved({"weight": 3}),
+    "nothing": saved({}),
+    "code": saved({"weight": Harmful()}),
+    "module": saved(torch.nn.Linear(2, 2)),
+    "future": saved({"format": "cifar-cnn/9"}),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_what_is_no_checkpoint_is_refused_in_one_line_and_nothing_runs(tmp_path, capsys, name):
+    path = tmp_path / "bad.pt"
+    content = BAD_FILES[name]
+    if content is None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.txt", "hello")
+    else:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"bad\.pt") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_wrong_types_inside_are_refused(tmp_path, checkpoint):
+    for wrong in ({"classes": 3}, {"state_dict": {"weight": "no"}}, {"surplus": 1}, {"mean": (1,)}):
+        bad = checkpoint.model_copy(update=wrong)
+        write_checkpoint(tmp_path / "bad.pt", bad)
+        with pytest.raises(CheckpointError, match="cannot read"):
+            read_checkpoint(tmp_path / "bad.pt")
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.pt cannot be read: No such file"):
+        read_checkpoint(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("convblock5.0.bias"), r"convblock5\.0\.bias is missing from it"),
+        (lambda s: s.update(extra=torch.ones(1)), "extra is not in the network"),
+        (lambda s: s.update({"convblock5.0.bias": torch.ones(7)}), "is 7 in it, 10 in the network"),
+    ],
+)
+def test_weights_of_another_network_are_refused(tmp_path, change, message):
+    model = build_model("baseline")
+    weights = dict(model.state_dict())
+    change(weights)
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(model, weights, tmp_path / "x.pt")

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from cifar_cnn.errors import RequestError
+from cifar_cnn.inference.device import has_fast_bf16, resolve_device, resolve_precision
+
+
+def test_auto_is_a_device_of_this_machine():
+    assert resolve_device("auto").type in ("cuda", "mps", "cpu")
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("name", ["cuda", "cuda:7"])
+def test_a_device_that_is_not_here_is_refused_in_one_line(name):
+    with pytest.raises(RequestError, match=f"device {name} is not on this machine"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+        ({"bf16": True}, "bf16"),
+        ({"avx512_f": True, "avx512_bf16": False}, "fp32"),
+        ({}, "fp32"),
+    ],
+)
+def test_automatic_precision_follows_the_processors_flags(monkeypatch, flags, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    assert resolve_precision("auto", torch.device("cpu")) == expected
+
+
+def test_a_precision_that_was_asked_for_stays():
+    for name in ("fp32", "bf16"):
+        assert resolve_precision(name, torch.device("cpu")) == name
+
+
+def test_the_flags_are_readable_here():
+    assert has_fast_bf16(torch.device("cpu")) in (True, False)

@@ -1,0 +1,114 @@
+import pytest
+import torch
+
+from cifar_cnn import evaluate, train
+from cifar_cnn.errors import CheckpointError, DataError, ModelError, SettingsError
+from cifar_cnn.models import build_model
+
+
+@pytest.fixture
+def trained(small_settings, tmp_path):
+    return train(small_settings(val_size=6), tmp_path / "run").run
+
+
+@pytest.fixture
+def bare(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "bare.pt"
+    torch.save(build_model("baseline", num_classes=3).state_dict(), path)
+    return path
+
+
+def test_model_best_and_last_are_evaluated(trained):
+    for name in ("model.pt", "best.pt", "last.pt"):
+        document = evaluate(trained / name).to_json()
+        assert document["samples"] == 12
+        assert document["dataset"] == "folder"
+        assert document["model"] == "baseline"
+
+
+def test_the_document_has_the_keys_of_the_contract_and_agrees_with_itself(trained):
+    document = evaluate(trained / "model.pt", tta=True).to_json()
+    assert list(document) == [
+        "checkpoint",
+        "model",
+        "dataset",
+        "split",
+        "samples",
+        "loss",
+        "accuracy",
+        "per_class",
+        "confusion",
+        "calibration_error",
+        "tta",
+    ]
+    assert document["split"] == "test"
+    assert document["tta"] is True
+    right = sum(row[index] for index, row in enumerate(document["confusion"]))
+    assert document["accuracy"] == right / 12
+    assert document["per_class"] == {
+        name: {"accuracy": document["confusion"][index][index] / 4, "samples": 4}
+        for index, name in enumerate(("blue", "green", "red"))
+    }
+
+
+@pytest.mark.parametrize(("split", "samples"), [("train", 30), ("val", 6), ("test", 12)])
+def test_every_split_is_that_of_the_run(trained, split, samples):
+    assert evaluate(trained / "model.pt", split=split).evaluation.samples == samples
+
+
+def test_a_limit_is_a_class_balanced_subset(trained):
+    document = evaluate(trained / "model.pt", overrides={"limit_eval": 6}).to_json()
+    assert [each["samples"] for each in document["per_class"].values()] == [2, 2, 2]
+
+
+def test_a_bare_state_dict_is_evaluated_as_baseline(bare, image_folder):
+    where = {"dataset": "folder", "data_dir": image_folder}
+    assert evaluate(bare, overrides=where).evaluation.samples == 12
+
+
+def test_no_validation_split_is_said(bare, image_folder):
+    where = {"dataset": "folder", "data_dir": image_folder}
+    with pytest.raises(SettingsError, match="no validation split"):
+        evaluate(bare, split="val", overrides=where)
+
+
+def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="belongs to another network"):
+        evaluate(trained / "model.pt", overrides={"model": "net.py:net"})
+
+
+def test_code_named_in_a_checkpoint_runs_only_when_it_is_named_again(
+    small_settings, tmp_path, monkeypatch
+):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    run = train(small_settings(model="net.py:net", epochs=1), tmp_path / "run").run
+    (tmp_path / "net.py").write_text("raise SystemExit('executed')")
+    with pytest.raises(CheckpointError, match=r"trained with --model net\.py:net: pass that again"):
+        evaluate(run / "model.pt")
+
+
+def test_other_classes_than_the_data_sets_are_refused(trained):
+    with pytest.raises(CheckpointError, match=r"trained on the classes blue, green, red; .*warm"):
+        evaluate(trained / "model.pt", overrides={"dataset": "synthetic"})
+
+
+def test_images_that_went_away_are_named(trained, image_folder):
+    image_folder.rename(image_folder.parent / "elsewhere")
+    with pytest.raises(DataError, match="images does not exist"):
+        evaluate(trained / "model.pt")
+
+
+def test_a_network_with_other_outputs_is_refused(bare, image_folder, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text("from torch import nn\ndef net(): return nn.Flatten()\n")
+    monkeypatch.chdir(tmp_path)
+    where = {"dataset": "folder", "data_dir": image_folder, "model": "net.py:net"}
+    with pytest.raises(ModelError, match=r"the data set needs \(1, 3\)"):
+        evaluate(bare, overrides=where)

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from cifar_cnn.models import build_model
+
+# The state-dict names of the reference program and, from its README, the parameters of each layer.
+LAYERS = {
+    "convblock1.0": 648,
+    "convblock1.1": 48,
+    "convblock2.0.depthwise": 240,
+    "convblock2.0.pointwise": 1_200,
+    "convblock2.1": 96,
+    "convblock3.0": 27_712,
+    "convblock3.1": 128,
+    "convblock3.4": 55_392,
+    "convblock3.5": 192,
+    "convblock4.0": 110_720,
+    "convblock4.1": 256,
+    "convblock5.0": 1_290,
+}
+
+
+def test_layers_have_the_references_names_and_parameters():
+    model = build_model("baseline")
+    counts = {}
+    for name, parameter in model.named_parameters():
+        layer = name.rpartition(".")[0]
+        counts[layer] = counts.get(layer, 0) + parameter.numel()
+    assert counts == LAYERS
+    assert sum(counts.values()) == 197_922
+
+
+def test_only_the_first_convolution_has_no_bias():
+    names = set(build_model("baseline").state_dict())
+    assert "convblock1.0.bias" not in names
+    assert {f"{layer}.bias" for layer in LAYERS} - names == {"convblock1.0.bias"}
+
+
+def test_output_is_log_probabilities():
+    output = build_model("baseline").eval()(torch.randn(5, 3, 32, 32))
+    assert output.shape == (5, 10)
+    torch.testing.assert_close(output.exp().sum(dim=1), torch.ones(5))
+
+
+def test_classes_and_dropout_are_the_callers():
+    model = build_model("baseline", num_classes=3, dropout=0.25)
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 33, 64])
+def test_any_image_size_fits(size):
+    assert build_model("baseline").eval()(torch.zeros(1, 3, size, size)).shape == (1, 10)

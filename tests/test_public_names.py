@@ -1,0 +1,35 @@
+import subprocess
+import sys
+
+import pytest
+
+import cifar_cnn
+
+
+def test_every_public_name_loads():
+    for name in cifar_cnn.__all__:
+        assert getattr(cifar_cnn, name) is not None
+
+
+def test_the_public_surface_is_pinned():
+    assert set(dir(cifar_cnn)) == set(cifar_cnn.__all__)
+    assert set(cifar_cnn.__all__) == {
+        "Settings",
+        "UserError",
+        "build_model",
+        "dry_run",
+        "evaluate",
+        "plan_run",
+        "resolve_settings",
+        "train",
+    }
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = cifar_cnn.trian
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, cifar_cnn; assert cifar_cnn.Settings; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

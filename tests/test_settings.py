@@ -1,0 +1,161 @@
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_cnn.errors import SettingsError
+from cifar_cnn.settings import RECIPES, Settings, resolve_settings, validate
+
+VALID = {
+    "recipe": st.sampled_from(RECIPES),
+    "model": st.sampled_from(["baseline", "my.nets:Net", "nets/my net.py:Net"]),
+    "input_size": st.tuples(st.integers(17, 4096), st.integers(17, 4096)),
+    "dataset": st.sampled_from(["cifar10", "folder", "synthetic"]),
+    "limit_train": st.none() | st.integers(1, 10**6),
+    "limit_eval": st.none() | st.integers(1, 10**6),
+    "val_size": st.integers(0, 10**6),
+    "epochs": st.integers(1, 10**4),
+    "batch_size": st.integers(1, 10**5),
+    "lr": st.floats(1e-8, 100),
+    "momentum": st.floats(0.01, 0.999),
+    "nesterov": st.booleans(),
+    "weight_decay": st.floats(0, 1),
+    "label_smoothing": st.floats(0, 0.999),
+    "dropout": st.floats(0, 0.999),
+    "scheduler": st.sampled_from(["constant", "step", "onecycle", "cosine"]),
+    "step_size": st.integers(1, 1000),
+    "gamma": st.floats(1e-6, 1),
+    "flip": st.floats(0, 1),
+    "shift": st.integers(0, 16),
+    "affine": st.floats(0, 1),
+    "cutout": st.floats(0, 1),
+    "cutout_size": st.integers(1, 16),
+    "seed": st.integers(0, 2**63 - 1),
+    "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+    "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:3", "mps"]),
+}
+
+INVALID = {
+    "model": 3,
+    "input_size": "32x",
+    "dataset": "cifar",
+    "data_dir": 3,
+    "limit_train": 0,
+    "limit_eval": -1,
+    "val_size": -1,
+    "epochs": 0,
+    "batch_size": 2.5,
+    "lr": 0.0,
+    "momentum": 1.0,
+    "nesterov": "perhaps",
+    "weight_decay": -1e-4,
+    "label_smoothing": 1.0,
+    "dropout": 1.0,
+    "scheduler": "linear",
+    "step_size": 0,
+    "gamma": 0.0,
+    "flip": 1.1,
+    "shift": -1,
+    "affine": -0.1,
+    "cutout": "often",
+    "cutout_size": 0,
+    "seed": -1,
+    "precision": "fp16",
+    "device": "gpu",
+}
+
+
+@given(st.fixed_dictionaries({}, optional=VALID))
+def test_settings_survive_the_way_through_toml(values):
+    settings = resolve_settings(values)
+    assert validate(tomllib.loads(settings.to_toml())) == settings
+
+
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"recipe"}))
+def test_every_invalid_value_is_refused_with_its_name(name):
+    with pytest.raises(SettingsError, match=f"setting {name} = ") as caught:
+        resolve_settings({name: INVALID[name]})
+    assert "\n" not in str(caught.value)
+
+
+@given(st.sampled_from(["lr", "weight_decay", "gamma", "flip"]), st.sampled_from(["nan", "inf"]))
+def test_numbers_that_are_not_finite_are_refused(name, value):
+    with pytest.raises(SettingsError, match=name):
+        resolve_settings({name: float(value)})
+
+
+def test_overrides_beat_config_beats_recipe_beats_defaults(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text('recipe = "reference"\nlr = 0.5\nbatch_size = 7\n')
+    settings = resolve_settings({"lr": 0.25}, config)
+    assert (settings.lr, settings.batch_size) == (0.25, 7)
+    assert (settings.recipe, settings.dropout, settings.epochs) == ("reference", 0.02, 20)
+
+
+def test_a_recipe_on_the_command_line_beats_the_one_in_the_config(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text('recipe = "reference"\n')
+    assert resolve_settings({"recipe": "tuned"}, config) == resolve_settings({"recipe": "tuned"})
+
+
+def test_the_reference_recipe_is_the_reference_readme():
+    stated = {
+        "batch_size": 64,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+        "dropout": 0.02,
+        "scheduler": "constant",
+        "flip": 0.5,
+        "shift": 0,
+        "affine": 0.5,
+        "cutout": 0.5,
+        "cutout_size": 16,
+        "precision": "fp32",
+    }
+    assert resolve_settings({"recipe": "reference"}).model_dump(include=set(stated)) == stated
+
+
+def test_the_default_is_the_tuned_recipe_for_20_epochs():
+    settings = resolve_settings()
+    assert (settings.recipe, settings.epochs, settings.model) == ("tuned", 20, "baseline")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"epochz": 3}, "did you mean 'epochs'"),
+        ({"recipe": "refrence"}, "did you mean 'reference'"),
+        ({"momentum": 0.0}, "--no-nesterov"),
+        ({"shift": 32}, "larger than the image"),
+        ({"cutout": 0.5, "cutout_size": 33}, "larger than the image"),
+        ({"affine": 0.5, "input_size": 1, "shift": 0}, "at least 2x2"),
+    ],
+)
+def test_a_mistake_is_explained_in_one_line(overrides, message):
+    with pytest.raises(SettingsError, match=message) as caught:
+        resolve_settings(overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"lr = ", b"\xff\xfe"])
+def test_a_config_file_that_is_not_toml_is_refused(tmp_path, content):
+    config = tmp_path / "run.toml"
+    config.write_bytes(content)
+    with pytest.raises(SettingsError, match="not valid TOML"):
+        resolve_settings({}, config)
+
+
+def test_a_config_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="cannot be read"):
+        resolve_settings({}, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [("48", (48, 48)), ("24x48", (24, 48)), (40, (40, 40)), ([8, 9], (8, 9))]
+)
+def test_an_input_size_is_one_side_or_height_and_width(given, size):
+    assert resolve_settings({"input_size": given, "shift": 0}).input_size == size

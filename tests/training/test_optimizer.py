@@ -1,0 +1,34 @@
+from cifar_cnn.models import build_model
+from cifar_cnn.settings import resolve_settings
+from cifar_cnn.training.optimizer import make_optimizer
+
+
+def test_only_weights_decay():
+    model = build_model("baseline")
+    optimizer = make_optimizer(model, resolve_settings({"weight_decay": 0.25}))
+    names = {id(p): name for name, p in model.named_parameters()}
+    decay = {
+        names[id(p)]: group["weight_decay"]
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert set(decay) == set(names.values())
+    normalisations = ("convblock1.1", "convblock2.1", "convblock3.1", "convblock3.5")
+    normalisations += ("convblock4.1",)
+    for name, value in decay.items():
+        is_weight = name.endswith("weight") and not name.startswith(normalisations)
+        assert value == (0.25 if is_weight else 0.0), name
+
+
+def test_frozen_parameters_are_left_out():
+    model = build_model("baseline")
+    model.convblock5.requires_grad_(requires_grad=False)
+    optimizer = make_optimizer(model, resolve_settings())
+    count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert count == 197_922 - 1_290
+
+
+def test_momentum_is_that_of_the_settings():
+    optimizer = make_optimizer(build_model("baseline"), resolve_settings({"recipe": "reference"}))
+    for group in optimizer.param_groups:
+        assert (group["momentum"], group["nesterov"], group["lr"]) == (0.9, False, 0.01)

@@ -1,0 +1,257 @@
+import csv
+import tomllib
+
+import pytest
+import torch
+
+from cifar_cnn import dry_run, evaluate, plan_run, train
+from cifar_cnn.errors import CheckpointError, ModelError, RunError, SettingsError
+from cifar_cnn.inference.checkpoint import read_checkpoint
+from cifar_cnn.settings import validate
+from cifar_cnn.training.events import EpochEnded, RunEnded, RunStarted, StepEnded
+
+FILES = {
+    "settings.toml",
+    "metrics.csv",
+    "training.log",
+    "curves.png",
+    "last.pt",
+    "previous.pt",
+    "model.pt",
+}
+
+
+def rows_of(run):
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_times(run):
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
+        for row in rows_of(run)
+    ]
+
+
+def weights(path):
+    return read_checkpoint(path).state_dict
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_run_directory_holds_what_the_contract_says(small_settings, tmp_path):
+    result = train(small_settings(), tmp_path / "run")
+    assert {path.name for path in result.run.iterdir()} == FILES
+    assert len(rows_of(result.run)) == 2
+    stored = validate(tomllib.loads((result.run / "settings.toml").read_text()))
+    assert stored == small_settings()
+    log = (result.run / "training.log").read_text().splitlines()
+    assert log[0].startswith("EPOCH:0 Loss=")
+    assert log[1].startswith("Test set: Average loss: ")
+    assert log[-1] == "Model saved in .pt format to model.pt"
+    assert (result.run / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_previous_is_the_epoch_before_last(small_settings, tmp_path):
+    run = train(small_settings(), tmp_path / "run").run
+    assert read_checkpoint(run / "last.pt").metrics["epoch"] == 1
+    assert read_checkpoint(run / "previous.pt").metrics["epoch"] == 0
+
+
+def test_without_validation_the_model_is_the_last_epoch(small_settings, tmp_path):
+    run = train(small_settings(), tmp_path / "run").run
+    assert equal(weights(run / "model.pt"), weights(run / "last.pt"))
+    assert not (run / "best.pt").exists()
+
+
+def test_with_validation_the_model_is_the_best_epoch(small_settings, tmp_path):
+    result = train(small_settings(val_size=9, epochs=4, lr=0.5), tmp_path / "run")
+    rows = rows_of(result.run)
+    assert {row["eval_split"] for row in rows} == {"val"}
+    best = max(rows, key=lambda row: (float(row["eval_accuracy"]), -float(row["eval_loss"])))
+    for name in ("model.pt", "best.pt"):
+        assert read_checkpoint(result.run / name).metrics["epoch"] == int(best["epoch"])
+    assert result.to_json()["eval"]["accuracy"] == float(best["eval_accuracy"])
+
+
+def test_training_with_validation_never_reads_the_test_images(small_settings, tmp_path):
+    settings = small_settings(val_size=9)
+    for image in (settings.data_dir / "test").rglob("*.png"):
+        image.write_bytes(b"unreadable")
+    train(settings, tmp_path / "run")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_evaluating_the_model_gives_the_last_epochs_figures_to_the_last_digit(
+    small_settings, tmp_path, precision
+):
+    run = train(small_settings(precision=precision), tmp_path / "run").run
+    last = rows_of(run)[-1]
+    result = evaluate(run / "model.pt").evaluation
+    assert repr(result.accuracy) == last["eval_accuracy"]
+    assert repr(result.loss) == last["eval_loss"]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(small_settings, tmp_path):
+    runs = [
+        train(small_settings(recipe="reference", seed=seed), tmp_path / f"run{index}").run
+        for index, seed in enumerate((1, 1, 2))
+    ]
+    assert without_times(runs[0]) == without_times(runs[1])
+    assert equal(weights(runs[0] / "model.pt"), weights(runs[1] / "model.pt"))
+    assert not equal(weights(runs[0] / "model.pt"), weights(runs[2] / "model.pt"))
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 7, 10, 14])
+@pytest.mark.parametrize("recipe", ["reference", "tuned"])
+def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
+    small_settings, tmp_path, recipe, stop_after
+):
+    settings = small_settings(recipe=recipe, epochs=3)
+    whole = train(settings, tmp_path / "whole").run
+    seen = []
+    stopped = train(
+        settings,
+        tmp_path / "stopped",
+        listeners=[lambda event: seen.append(event) if isinstance(event, StepEnded) else None],
+        should_stop=lambda: len(seen) >= stop_after,
+    )
+    assert stopped.model_file is None
+    assert len(seen) == stop_after
+    plan = plan_run({}, resume=tmp_path / "stopped")
+    assert plan.settings == settings
+    resumed = train(plan.settings, plan.directory, checkpoint=plan.checkpoint).run
+    assert resumed == tmp_path / "stopped"
+    assert without_times(resumed) == without_times(whole)
+    assert (resumed / "training.log").read_text() == (whole / "training.log").read_text()
+    one, other = read_checkpoint(resumed / "last.pt"), read_checkpoint(whole / "last.pt")
+    assert equal(one.state_dict, other.state_dict)
+    momenta = [
+        [s["momentum_buffer"] for s in each.training["optimizer"]["state"].values()]
+        for each in (one, other)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*momenta, strict=True))
+
+
+def test_events_tell_the_whole_story(small_settings, tmp_path):
+    events = []
+    train(small_settings(), tmp_path / "run", listeners=[events.append])
+    assert isinstance(events[0], RunStarted)
+    assert [type(e) for e in events[1:]] == ([StepEnded] * 5 + [EpochEnded]) * 2 + [RunEnded]
+    assert events[-1].finished
+
+
+def test_a_dry_run_writes_nothing(small_settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    assert 0.1 < dry_run(small_settings()) < 10
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_an_existing_directory_is_refused_and_untouched(small_settings, tmp_path):
+    run = train(small_settings(), tmp_path / "run").run
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(RunError, match=r"--resume auto .* --exist-ok"):
+        train(small_settings(epochs=1), run)
+    with pytest.raises(RunError, match="exists"):
+        plan_run({}, output_dir=tmp_path, name="run")
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_starting_again_replaces_the_files(small_settings, tmp_path):
+    train(small_settings(val_size=9), tmp_path / "run")
+    run = train(small_settings(epochs=1), tmp_path / "run", replace=True).run
+    assert {path.name for path in run.iterdir()} == FILES - {"previous.pt"}
+    assert len(rows_of(run)) == 1
+
+
+def test_a_failed_start_keeps_the_run_that_was_there(small_settings, tmp_path):
+    run = train(small_settings(), tmp_path / "run").run
+    with pytest.raises(SettingsError, match="leaves no training image"):
+        train(small_settings(val_size=99), run, replace=True)
+    assert (run / "model.pt").exists()
+
+
+def test_a_diverging_run_stops_at_the_step_and_saves_nothing(small_settings, tmp_path):
+    settings = small_settings(scheduler="constant", lr=1e30)
+    with pytest.raises(RunError, match=r"loss is (nan|inf) at epoch 0, step [1-4], learning rate"):
+        train(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
+    small_settings, tmp_path, monkeypatch
+):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer, self.steps = nn.Linear(3072, 3), 0\n"
+        "    def forward(self, images):\n"
+        "        self.steps += self.training\n"
+        "        return self.layer(images.flatten(1)) / (self.steps < 8)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"at epoch 1, step 2, learning rate 0\."):
+        train(small_settings(model="net.py:Net"), tmp_path / "run")
+    last = read_checkpoint(tmp_path / "run" / "last.pt")
+    assert last.metrics["epoch"] == 0
+    assert all(bool(torch.isfinite(value).all()) for value in last.state_dict.values())
+
+
+def test_a_network_that_does_not_fit_the_classes_is_refused_before_anything_is_written(
+    small_settings, tmp_path, monkeypatch
+):
+    (tmp_path / "net.py").write_text("from torch import nn\ndef net(): return nn.Flatten()\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"needs \(1, 3\)"):
+        train(small_settings(model="net.py:net"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class TestPlan:
+    @pytest.fixture
+    def run(self, small_settings, tmp_path):
+        return train(small_settings(), tmp_path / "runs" / "run").run
+
+    def test_a_new_run_is_named_after_time_and_recipe(self, tmp_path):
+        plan = plan_run({"recipe": "reference"}, output_dir=tmp_path)
+        assert plan.directory.name.endswith("-reference")
+        assert plan.checkpoint is None
+
+    def test_auto_starts_where_there_is_nothing_to_resume(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        plan = plan_run({}, output_dir=tmp_path, name="run", resume="auto")
+        assert plan.checkpoint is None
+        assert plan.replace
+
+    def test_auto_goes_on_with_this_runs_own_directory(self, run):
+        plan = plan_run({}, output_dir=run.parent, name="run", resume="auto")
+        assert plan.checkpoint is not None
+        assert len(plan.finished_history) == 2
+
+    def test_more_epochs_are_something_left_to_do(self, run):
+        plan = plan_run({"epochs": 3}, resume=run)
+        assert plan.finished_history is None
+        train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+        assert len(rows_of(run)) == 3
+
+    def test_a_file_may_be_named_and_another_directory_too(self, run, tmp_path):
+        plan = plan_run(
+            {"epochs": 3}, output_dir=tmp_path, name="other", resume=run / "previous.pt"
+        )
+        assert plan.directory == tmp_path / "other"
+
+    def test_contradicting_settings_are_listed(self, run):
+        with pytest.raises(SettingsError) as caught:
+            plan_run({"lr": 0.5, "batch_size": 9}, resume=run)
+        for words in ("batch_size is 8 there, 9 here", "lr is 0.2 there, 0.5 here"):
+            assert words in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["none", "run/model.pt", "run/settings.toml"])
+    def test_what_cannot_be_resumed_is_refused(self, run, name):
+        with pytest.raises(CheckpointError, match=name.split("/")[-1]):
+            plan_run({}, resume=run.parent / name)

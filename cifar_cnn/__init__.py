@@ -7,6 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cifar_cnn.analysis.budget import Budget, read_budget
+    from cifar_cnn.analysis.receptive_field import receptive_field
+    from cifar_cnn.analysis.summary import summarize
     from cifar_cnn.api import dry_run, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
@@ -15,24 +18,32 @@ if TYPE_CHECKING:
     from cifar_cnn.training.resume import plan_run
 
 _HOMES = {
+    "Budget": "cifar_cnn.analysis.budget",
     "Settings": "cifar_cnn.settings",
     "UserError": "cifar_cnn.errors",
     "build_model": "cifar_cnn.models",
     "dry_run": "cifar_cnn.api",
     "evaluate": "cifar_cnn.inference.evaluate",
     "plan_run": "cifar_cnn.training.resume",
+    "read_budget": "cifar_cnn.analysis.budget",
+    "receptive_field": "cifar_cnn.analysis.receptive_field",
     "resolve_settings": "cifar_cnn.settings",
+    "summarize": "cifar_cnn.analysis.summary",
     "train": "cifar_cnn.api",
 }
 
 __all__ = [
+    "Budget",
     "Settings",
     "UserError",
     "build_model",
     "dry_run",
     "evaluate",
     "plan_run",
+    "read_budget",
+    "receptive_field",
     "resolve_settings",
+    "summarize",
     "train",
 ]
 

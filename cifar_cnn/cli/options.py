@@ -14,6 +14,21 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, the rest on stderr.")
 ]
 
+MinRf = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Receptive field at the output must be above this, in pixels (default: 44)."
+    ),
+]
+AssumePointwise = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Vouch for an operation the tool does not know: each output position reads only the "
+        "same input position (repeatable).",
+    ),
+]
+
 
 def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., None]], Any]:
     """Add a flag for each named setting to a command that takes them as `overrides`.

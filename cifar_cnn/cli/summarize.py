@@ -1,5 +1,67 @@
 """`cifar-cnn summarize`: layers, sizes and the budget verdict."""
 
+from typing import Annotated, Any
 
-def summarize() -> None:
-    """Layers, parameters, sizes and the budget verdict of a network. Alias: summary."""
+import typer
+
+from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
+from cifar_cnn.cli.output import print_json
+
+
+@settings_options("model", "input_size")
+def summarize(
+    max_params: Annotated[
+        int | None,
+        typer.Option(min=1, help="Parameters must be strictly fewer (default: 200000)."),
+    ] = None,
+    min_rf: MinRf = None,
+    max_mult_adds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Multiply-adds for one image at most (default: no limit)."),
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Structure that must be there: depthwise-separable, dilated or gap; repeatable, "
+            "replaces the list (default: all three).",
+        ),
+    ] = None,
+    no_budget: Annotated[
+        bool, typer.Option("--no-budget", help="Give no verdict on the budget.")
+    ] = False,
+    assume_pointwise: AssumePointwise = None,
+    json: JsonFlag = False,
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
+
+    Limits not given come from [tool.cifar-cnn.budget] in pyproject.toml of the current folder, else
+    from the CIFAR-10 brief. Exit status 1 when a requirement is not met.
+    """
+    from cifar_cnn.analysis.budget import read_budget
+    from cifar_cnn.analysis.summary import summarize as summarize_network
+    from cifar_cnn.report.analysis_tables import show_summary
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.settings import resolve_settings
+
+    settings = resolve_settings(overrides)
+    limits = {
+        "max_params": max_params,
+        "min_rf": min_rf,
+        "max_mult_adds": max_mult_adds,
+        "require": require or None,
+    }
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    summary = summarize_network(
+        settings.model,
+        settings.input_size,
+        budget=None if no_budget else read_budget(given),
+        assume_pointwise=assume_pointwise or (),
+    )
+    show_summary(people_console(json=json), summary)
+    if json:
+        print_json(summary.as_dict())
+    if summary.budget is not None and not summary.budget.passed:
+        raise typer.Exit(1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import nn
 
 from cifar_cnn.errors import ModelError, did_you_mean, one_line
@@ -16,7 +17,9 @@ from cifar_cnn.models.baseline import Baseline
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {"baseline": Baseline}
 
 
-def build_model(spec: str, num_classes: int = 10, dropout: float = 0.0) -> nn.Module:
+def build_model(
+    spec: str, num_classes: int = 10, dropout: float = 0.0, *, device: str = "cpu"
+) -> nn.Module:
     """Build the network that `spec` names.
 
     Args:
@@ -25,19 +28,23 @@ def build_model(spec: str, num_classes: int = 10, dropout: float = 0.0) -> nn.Mo
             folder too.
         num_classes: outputs of a built-in network; the user's own keep what they have.
         dropout: dropout probability of a built-in network.
+        device: where the weights are made; `meta` gives shapes without memory.
 
     Raises:
         ModelError: the name is unknown, or what it names cannot be imported or built.
     """
     if spec in BUILT_IN:
-        return BUILT_IN[spec](num_classes=num_classes, dropout=dropout)
+        with torch.device(device):
+            return BUILT_IN[spec](num_classes=num_classes, dropout=dropout)
     if ":" not in spec:
         known = ", ".join(BUILT_IN)
         raise ModelError(
             f"unknown model {spec!r}{did_you_mean(spec, BUILT_IN)}: "
             f"give one of {known}, or module:attr, or path.py:attr"
         )
-    return _construct(spec, _load_attribute(spec))
+    factory = _load_attribute(spec)
+    with torch.device(device):
+        return _construct(spec, factory)
 
 
 def is_built_in(spec: str) -> bool:

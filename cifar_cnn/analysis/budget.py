@@ -1,0 +1,177 @@
+"""The budget of a network: its limits, where they are set, and the verdict on each."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cifar_cnn.analysis.receptive_field import ReceptiveField
+from cifar_cnn.errors import SettingsError, did_you_mean, one_line
+
+Structure = Literal["depthwise-separable", "dilated", "gap"]
+STRUCTURES: tuple[Structure, ...] = ("depthwise-separable", "dilated", "gap")
+
+
+class Budget(BaseModel):
+    """Limits for a network; the defaults are the CIFAR-10 brief's.
+
+    Args:
+        max_params: parameters have to be fewer than this.
+        min_rf: the smaller side of the final receptive field has to be above this, in pixels.
+        max_mult_adds: multiply-adds for one image have to be at most this.
+        require: structures that have to be in the network.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_params: int | None = Field(200_000, ge=1)
+    min_rf: int = Field(44, ge=0)
+    max_mult_adds: int | None = Field(None, ge=1)
+    require: tuple[Structure, ...] = STRUCTURES
+
+
+ITEMS = {name.replace("_", "-"): name for name in Budget.model_fields}
+"""The budget's items, spelled as flags and as keys of the table."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One item of the budget and how the network meets it."""
+
+    name: str
+    limit: int
+    actual: int
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to a whole budget."""
+
+    requirements: tuple[Requirement, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every requirement is met."""
+        return all(requirement.passed for requirement in self.requirements)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as in `summary --json`."""
+        return {
+            "passed": self.passed,
+            "requirements": [vars(requirement) for requirement in self.requirements],
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a budget is held against."""
+
+    parameters: int
+    largest_layer: str
+    mult_adds: int
+    busiest_layer: str
+    receptive_field: ReceptiveField
+    structures: Mapping[str, list[str]]
+
+
+def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None = None) -> Budget:
+    """Return the budget: `overrides`, else `[tool.cifar-cnn.budget]` in pyproject.toml, else ours.
+
+    Args:
+        overrides: what the command line gives, by field name.
+        folder: where pyproject.toml may be; the current folder if not given.
+
+    Raises:
+        SettingsError: an item is unknown or its value invalid.
+    """
+    path = (folder or Path()) / "pyproject.toml"
+    given = {**_read_table(path), **(overrides or {})}
+    try:
+        return Budget.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
+
+
+def judge(budget: Budget, measured: Measured) -> Verdict:
+    """Hold the network against the budget."""
+    field = measured.receptive_field
+    layer = field.features.name if field.features else "the input"
+    requirements = [
+        Requirement(
+            "min-rf",
+            budget.min_rf,
+            min(field.final),
+            min(field.final) > budget.min_rf,
+            f"{field.final[0]}×{field.final[1]} at the output, "
+            f"{_size(field)} at {layer}; has to be above the limit",
+        )
+    ]
+    if budget.max_params is not None:
+        requirements.insert(
+            0,
+            Requirement(
+                "max-params",
+                budget.max_params,
+                measured.parameters,
+                measured.parameters < budget.max_params,
+                f"most in {measured.largest_layer}; have to be fewer than the limit",
+            ),
+        )
+    if budget.max_mult_adds is not None:
+        requirements.append(
+            Requirement(
+                "max-mult-adds",
+                budget.max_mult_adds,
+                measured.mult_adds,
+                measured.mult_adds <= budget.max_mult_adds,
+                f"most in {measured.busiest_layer}",
+            )
+        )
+    for name in dict.fromkeys(budget.require):
+        found = measured.structures[name]
+        detail = ", ".join(found) or "no layer of this kind"
+        requirements.append(Requirement(f"require:{name}", 1, len(found), bool(found), detail))
+    return Verdict(tuple(requirements))
+
+
+def _size(field: ReceptiveField) -> str:
+    if field.features is None:
+        return "1×1"
+    return "×".join(str(walk.size) for walk in field.features.walks)
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise SettingsError(f"{path} is not valid TOML: {one_line(error)}") from error
+    table: Any = document
+    for key in ("tool", "cifar-cnn", "budget"):
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"{path}: [tool.cifar-cnn.budget] is not a table")
+    for name in table:
+        if name not in ITEMS:
+            raise SettingsError(
+                f"{path}: unknown budget item {name!r}{did_you_mean(name, ITEMS)}: "
+                f"one of {', '.join(ITEMS)}"
+            )
+    return {ITEMS[name]: value for name, value in table.items()}
+
+
+def _explain(error: dict[str, Any]) -> str:
+    name = str(error["loc"][0]).replace("_", "-")
+    if error["type"] == "literal_error":
+        wrong = str(error["input"])
+        hint = did_you_mean(wrong, STRUCTURES)
+        return f"unknown structure {wrong!r} in require{hint}: one of {', '.join(STRUCTURES)}"
+    return f"budget item {name} = {error['input']!r} is invalid: {error['msg']}"

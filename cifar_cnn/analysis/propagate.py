@@ -1,0 +1,139 @@
+"""From a graph to the field of every tensor in it, and to where paths meet misaligned."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from cifar_cnn.analysis.field import Axis, Family, Field, image_field, merge, reduce
+from cifar_cnn.analysis.outcome import Outcome, Rule, UnsupportedError, Window
+from cifar_cnn.analysis.rules_mixing import MIXING_RULES, pointwise
+from cifar_cnn.analysis.rules_shape import SHAPE_RULES
+from cifar_cnn.analysis.rules_window import WINDOW_RULES
+from cifar_cnn.analysis.trace import Graph, Operation, Value
+from cifar_cnn.errors import ModelError
+
+RULES: dict[str, Rule] = {**MIXING_RULES, **SHAPE_RULES, **WINDOW_RULES}
+AXIS_NAMES = ("vertically", "horizontally")
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation, what its first output sees, and its window."""
+
+    operation: Operation
+    field: Field
+    window: Window
+    rearranges: bool
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """The fields of a whole graph, and what was noticed on the way."""
+
+    steps: tuple[Step, ...]
+    fields: dict[Value, Field]
+    misaligned: tuple[str, ...]
+    gates: tuple[str, ...]
+    spanning: tuple[str, ...]
+
+
+def propagate(graph: Graph, vouched: Collection[str] = ()) -> Propagated:
+    """Apply each operation's rule in turn, from the image on.
+
+    Raises:
+        ModelError: an operation is used in a form that no rule covers.
+    """
+    fields = {graph.image: image_field(graph.image.shape)}
+    steps, misaligned, gates, spanning = [], [], [], []
+    for operation in graph.operations:
+        outcome = _apply(operation, fields, vouched)
+        fields.update(zip(operation.outputs, outcome.fields, strict=True))
+        rearranges = operation.op in SHAPE_RULES
+        steps.append(Step(operation, outcome.fields[0], outcome.window, rearranges))
+        inputs = [fields[value] for value in operation.inputs]
+        if len(inputs) > 1:
+            misaligned += _misalignments(operation, inputs)
+            gates += [operation.name] if _is_gate(inputs) else []
+        spanning += [operation.name] if outcome.spans else []
+    return Propagated(tuple(steps), fields, tuple(misaligned), tuple(gates), tuple(spanning))
+
+
+def local_part(field: Field) -> Field:
+    """Return the field without what reaches it through global gates."""
+    vertical, horizontal = (
+        tuple(f for f in axis if f.dim is not None) or axis for axis in field.axes
+    )
+    return Field(field.shape, (vertical, horizontal))
+
+
+def _apply(operation: Operation, fields: dict[Value, Field], vouched: Collection[str]) -> Outcome:
+    rule = pointwise if operation.op in vouched else RULES[operation.op]
+    shapes = [value.shape for value in operation.outputs]
+    args = _with_fields(operation.args, fields)
+    kwargs = _with_fields(operation.kwargs, fields)
+    try:
+        return rule(shapes, *args, **kwargs)
+    except UnsupportedError as error:
+        raise ModelError(
+            f"operation {operation.op!r} {error} is not supported {operation.place}"
+        ) from error
+
+
+def _with_fields(tree: Any, fields: dict[Value, Field]) -> Any:
+    if isinstance(tree, tuple | list):
+        items = [_with_fields(item, fields) for item in tree]
+        return items if isinstance(tree, list) else tuple(items)
+    if isinstance(tree, dict):
+        return {key: _with_fields(item, fields) for key, item in tree.items()}
+    if isinstance(tree, Value):
+        return fields[tree] if tree.depends else Field(tree.shape, ((), ()))
+    return tree
+
+
+Line = tuple[Fraction, tuple[int, ...]]
+
+
+def _misalignments(operation: Operation, inputs: list[Field]) -> list[str]:
+    """Describe where the operation's inputs differ in jump or in centre."""
+    found = []
+    for axis, axis_name in enumerate(AXIS_NAMES):
+        found_lines = (_centre_line(field, axis) for field in inputs)
+        lines = {line for line in found_lines if line is not None}
+        if len(lines) > 1:
+            shown = " and ".join(
+                sorted(
+                    f"jump {slope}, first centre {Fraction(doubled[0], 2)}"
+                    for slope, doubled in lines
+                )
+            )
+            found.append(f"paths meet misaligned at {operation.name} {axis_name}: {shown}")
+    return found
+
+
+def _centre_line(field: Field, axis: int) -> Line | None:
+    """Return jump and doubled centres over one period; None where the channels have no one line."""
+    walking = tuple(f for f in field.axes[axis] if f.dim is not None and f.shift)
+    lines = {line for family in walking for line in _lines(family)}
+    return lines.pop() if len(lines) == 1 else None
+
+
+def _lines(family: Family) -> set[Line]:
+    assert family.dim is not None
+    doubled = (family.low + family.high).swapaxes(0, family.dim).reshape(family.period, -1)
+    seen = (family.low <= family.high).swapaxes(0, family.dim).reshape(family.period, -1)
+    columns = {tuple(column) for column in doubled[:, seen.all(0)].T.tolist()}
+    return {(family.slope, column) for column in columns}
+
+
+def _is_gate(inputs: list[Field]) -> bool:
+    """A tensor without a map meets one that has a map."""
+    walks = [any(f.dim is not None for axis in field.axes for f in axis) for field in inputs]
+    return any(walks) and not all(walks)
+
+
+def over_channels(field: Field, dims: Collection[int]) -> tuple[Axis, Axis]:
+    """Return the hull over all dimensions but `dims`."""
+    others = [d for d in range(len(field.shape)) if d not in dims]
+    merged = reduce(field, others)
+    return merge(merged.axes[0]), merge(merged.axes[1])

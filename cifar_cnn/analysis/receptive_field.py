@@ -1,0 +1,204 @@
+"""The receptive field of a network: what each layer's units can see of the image.
+
+The convention is that of A. Araujo, W. Norris, J. Sim, "Computing Receptive Fields of Convolutional
+Neural Networks", Distill (2019): each layer has, along each axis, a size r, a jump j (effective
+stride), a start (centre of the first unit's field, the top-left pixel's centre being 0) and an
+effective padding P (how far the first unit's field reaches beyond the left or top edge), so that
+unit i sees the pixels from start + i·j - (r - 1) / 2 to start + i·j + (r - 1) / 2. Several paths
+give the hull of their fields, and are aligned if they agree on jump and centre. Fields are not
+clipped to the image.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from cifar_cnn.analysis.layers import Layer, Walk, describe, layers_of
+from cifar_cnn.analysis.network import Model, network
+from cifar_cnn.analysis.propagate import RULES, Propagated, Step, local_part, propagate
+from cifar_cnn.analysis.trace import Graph, Value, trace
+
+MINIMUM = 44
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """The answer for a whole network.
+
+    `layers` has a row for each layer. `features` is the last row with a map before global pooling
+    or flattening; None if there is no such row. `final` is the largest field at the output, not
+    clipped to the image.
+    """
+
+    model: str
+    input_size: Size
+    layers: tuple[Layer, ...]
+    features: Layer | None
+    final: Size
+    covers_input: bool
+    aligned: bool
+    warnings: tuple[str, ...]
+    minimum: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the smaller side of the final field is above the minimum."""
+        return min(self.final) > self.minimum
+
+    @property
+    def units(self) -> dict[str, Any] | None:
+        """First, middle and last unit of the features, where one row does not hold for all."""
+        if self.features is None:
+            return None
+        if self.aligned and all(walk.is_uniform for walk in self.features.walks):
+            return None
+        return {
+            "first": _unit(self.features.walks, Fraction(0)),
+            "middle": _unit(self.features.walks, Fraction(1, 2)),
+            "last": _unit(self.features.walks, Fraction(1)),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the document that `receptive-field --json` prints."""
+        return {
+            "model": self.model,
+            "input_size": list(self.input_size),
+            "layers": [_row(layer) for layer in self.layers],
+            "features": _features(self.features),
+            "final": {"receptive_field": list(self.final), "covers_input": self.covers_input},
+            "aligned": self.aligned,
+            "units": self.units,
+            "warnings": list(self.warnings),
+            "minimum": self.minimum,
+            "passed": self.passed,
+        }
+
+
+def receptive_field(
+    model: Model,
+    input_size: Size = (32, 32),
+    *,
+    minimum: int = MINIMUM,
+    assume_pointwise: Collection[str] = (),
+) -> ReceptiveField:
+    """Compute the receptive field of every layer of a network, in evaluation mode.
+
+    Args:
+        model: a built-in name, `module:attr`, `path.py:attr`, or a module that takes (N, 3, H, W)
+            float images and returns one tensor.
+        input_size: (H, W) of the image in pixels.
+        minimum: the final field has to be above this, in pixels.
+        assume_pointwise: operations unknown to the tool whose output positions each read only the
+            same input position.
+
+    Raises:
+        ModelError: the network cannot be built, run or followed; the line says what and where.
+    """
+    name, module = network(model)
+    graph = trace(module, input_size, {*RULES, *assume_pointwise})
+    return analyse(name, graph, propagate(graph, assume_pointwise), minimum)
+
+
+def analyse(name: str, graph: Graph, propagated: Propagated, minimum: int) -> ReceptiveField:
+    """Return the answer for a graph whose fields are known."""
+    assert graph.output is not None
+    size = graph.image.shape[2], graph.image.shape[3]
+    layers = layers_of(propagated)
+    used = used_values(graph)
+    maps = [row for row in layers if row.is_map and used & set(row.step.operation.outputs)]
+    features = maps[-1] if maps else None
+    last = next(s for s in reversed(propagated.steps) if graph.output in s.operation.outputs)
+    walks = describe(last).walks
+    covers = all(
+        (walk.low <= 0).all() and (walk.high >= side - 1).all()
+        for walk, side in zip(walks, size, strict=True)
+    )
+    return ReceptiveField(
+        model=name,
+        input_size=size,
+        layers=tuple(layers),
+        features=features,
+        final=(walks[0].size, walks[1].size),
+        covers_input=covers,
+        aligned=not propagated.misaligned,
+        warnings=tuple(_warnings(propagated, features)),
+        minimum=minimum,
+    )
+
+
+def used_values(graph: Graph) -> set[Value]:
+    """Return the tensors that the output depends on, itself included."""
+    used = {graph.output}
+    for operation in reversed(graph.operations):
+        if used & set(operation.outputs):
+            used.update(operation.inputs)
+    return {value for value in used if value is not None}
+
+
+def _warnings(propagated: Propagated, features: Layer | None) -> list[str]:
+    lines = list(propagated.misaligned)
+    if features is not None and propagated.gates:
+        step = features.step
+        local = describe(Step(step.operation, local_part(step.field), step.window, step.rearranges))
+        height, width = (walk.size for walk in local.walks)
+        lines.append(
+            f"global gate at {', '.join(propagated.gates)}: each unit behind it sees the whole "
+            f"image; without such gates the field at {features.name} is {height}×{width}"
+        )
+    if propagated.spanning:
+        lines.append(
+            f"{', '.join(propagated.spanning)} normalises by statistics over the whole map; "
+            "as is usual, that does not count"
+        )
+    uneven = features is not None and not all(walk.is_uniform for walk in features.walks)
+    if features is not None and uneven and not propagated.misaligned and not propagated.gates:
+        lines.append(
+            f"the field at {features.name} differs from unit to unit: the size is the largest"
+        )
+    return lines
+
+
+def _unit(walks: tuple[Walk, Walk], where: Fraction) -> dict[str, Any]:
+    places = [int((len(walk.low) - 1) * where) for walk in walks]
+    ends = [(int(walk.low[i]), int(walk.high[i])) for walk, i in zip(walks, places, strict=True)]
+    return {
+        "receptive_field": [high - low + 1 for low, high in ends],
+        "start": [number(Fraction(low + high, 2)) for low, high in ends],
+    }
+
+
+def _features(layer: Layer | None) -> dict[str, Any]:
+    if layer is None:  # the network flattens the image itself
+        return {"receptive_field": [1, 1], "jump": [1, 1], "padding": [0, 0], "layer": "input"}
+    return {
+        "receptive_field": [walk.size for walk in layer.walks],
+        "jump": [number(walk.jump) for walk in layer.walks],
+        "padding": [walk.padding for walk in layer.walks],
+        "layer": layer.name,
+    }
+
+
+def _row(layer: Layer) -> dict[str, Any]:
+    window = layer.window
+    jumps = [number(walk.jump) for walk in layer.walks]
+    return {
+        "name": layer.name,
+        "type": layer.type,
+        "output_size": list(layer.output_size),
+        "kernel": list(window.kernel),
+        "stride": list(window.stride),
+        "padding": [list(side) for side in window.padding],
+        "dilation": list(window.dilation),
+        "receptive_field": [walk.size for walk in layer.walks],
+        "jump": jumps if layer.is_map else None,
+        "start": [number(walk.start) for walk in layer.walks],
+    }
+
+
+def number(value: Fraction | None) -> int | float | None:
+    """Return a whole number as int, another as float."""
+    if value is None:
+        return None
+    return value.numerator if value.denominator == 1 else float(value)

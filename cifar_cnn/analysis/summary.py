@@ -1,0 +1,205 @@
+"""What a network is made of: its layers with their outputs, parameters and mult-adds; its sizes."""
+
+import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torchinfo
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils.flop_counter import FlopCounterMode
+from torchinfo.layer_info import LayerInfo
+
+from cifar_cnn.analysis.budget import Budget, Measured, Verdict, judge
+from cifar_cnn.analysis.network import Model, network
+from cifar_cnn.analysis.propagate import RULES, propagate
+from cifar_cnn.analysis.receptive_field import analyse
+from cifar_cnn.analysis.structure import DETECTORS
+from cifar_cnn.analysis.trace import fake_image, trace
+
+MEBIBYTE = 1 << 20
+FLOAT32_BYTES = 4
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """A module: its output for one image, without the batch, and what it itself holds and does."""
+
+    name: str
+    type: str
+    output_size: tuple[int, ...]
+    parameters: int
+    mult_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The table of a network and, if asked for, the verdict on its budget."""
+
+    model: str
+    input_size: tuple[int, int]
+    rows: tuple[SummaryRow, ...]
+    parameters: int
+    trainable: int
+    mult_adds: int
+    budget: Verdict | None
+
+    @property
+    def input_mb(self) -> float:
+        """MiB of one float32 image."""
+        return 3 * math.prod(self.input_size) * FLOAT32_BYTES / MEBIBYTE
+
+    @property
+    def forward_backward_mb(self) -> float:
+        """MiB of every row's float32 output, and as much again for its gradient."""
+        elements = sum(math.prod(row.output_size) for row in self.rows)
+        return 2 * elements * FLOAT32_BYTES / MEBIBYTE
+
+    @property
+    def parameters_mb(self) -> float:
+        """MiB of the parameters as float32."""
+        return self.parameters * FLOAT32_BYTES / MEBIBYTE
+
+    @property
+    def total_mb(self) -> float:
+        """MiB of the three together."""
+        return self.input_mb + self.forward_backward_mb + self.parameters_mb
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the document that `summary --json` prints."""
+        return {
+            "model": self.model,
+            "input_size": [3, *self.input_size],
+            "layers": [{**vars(row), "output_size": list(row.output_size)} for row in self.rows],
+            "totals": {
+                "parameters": self.parameters,
+                "trainable": self.trainable,
+                "non_trainable": self.parameters - self.trainable,
+                "mult_adds": self.mult_adds,
+                "input_mb": self.input_mb,
+                "forward_backward_mb": self.forward_backward_mb,
+                "parameters_mb": self.parameters_mb,
+                "total_mb": self.total_mb,
+            },
+            "budget": self.budget.as_dict() if self.budget else None,
+        }
+
+
+def summarize(
+    model: Model,
+    input_size: tuple[int, int] = (32, 32),
+    *,
+    budget: Budget | None = None,
+    assume_pointwise: Collection[str] = (),
+) -> Summary:
+    """Summarise a network and hold it against a budget.
+
+    Rows are all modules but containers and the network itself, in the order in which their
+    forwards end; the network itself is a row where it holds parameters or computes outside of its
+    modules, so that rows add up to the totals. A shared module's or tensor's parameters count once.
+
+    Args:
+        model: a built-in name, `module:attr`, `path.py:attr`, or a module that takes (N, 3, H, W)
+            float images and returns one tensor.
+        input_size: (H, W) of the image in pixels.
+        budget: what to hold it against; without one there is no verdict.
+        assume_pointwise: as for `receptive_field`.
+
+    Raises:
+        ModelError: the network cannot be built, run or followed.
+    """
+    name, module = network(model)
+    known = None if budget is None else {*RULES, *assume_pointwise}
+    graph = trace(module, input_size, known)
+    rows = _rows(module, input_size)
+    parameters = sum(p.numel() for p in module.parameters())
+    verdict = None
+    if budget is not None:
+        propagated = propagate(graph, assume_pointwise)
+        measured = Measured(
+            parameters=parameters,
+            largest_layer=max(rows, key=lambda row: row.parameters).name,
+            mult_adds=sum(row.mult_adds for row in rows),
+            busiest_layer=max(rows, key=lambda row: row.mult_adds).name,
+            receptive_field=analyse(name, graph, propagated, budget.min_rf),
+            structures={key: find(graph, propagated) for key, find in DETECTORS.items()},
+        )
+        verdict = judge(budget, measured)
+    return Summary(
+        model=name,
+        input_size=input_size,
+        rows=tuple(rows),
+        parameters=parameters,
+        trainable=sum(p.numel() for p in module.parameters() if p.requires_grad),
+        mult_adds=sum(row.mult_adds for row in rows),
+        budget=verdict,
+    )
+
+
+def _rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]:
+    with fake_image(model, input_size) as image, _counting_flops() as flops:
+        table = torchinfo.summary(
+            model, input_data=[image], device=image.device, mode="eval", verbose=0
+        )
+    names = {module: name for name, module in model.named_modules()}
+    counted: set[int] = set()
+    rows = []
+    for info, own_flops in zip(_by_end_of_forward(table.summary_list), flops, strict=True):
+        module = info.module
+        fresh = {id(p): p.numel() for p in module.parameters(recurse=False)}
+        parameters = sum(count for key, count in fresh.items() if key not in counted)
+        counted.update(fresh)
+        is_row = not isinstance(module, CONTAINERS) and module is not model
+        if is_row or parameters or own_flops:
+            rows.append(
+                SummaryRow(
+                    name=names.get(module) or info.class_name,
+                    type=info.class_name,
+                    output_size=tuple(info.output_size[1:]),
+                    parameters=parameters,
+                    mult_adds=own_flops // 2,
+                )
+            )
+    return rows
+
+
+@contextmanager
+def _counting_flops() -> Iterator[list[int]]:
+    """Fill a list with each module call's own flops, as calls end; torch counts a mult-add as 2."""
+    own: list[int] = []
+    inside = [0]  # flops of the children of each module at work
+    begun: list[int] = []
+    with FlopCounterMode(display=False) as counter:
+
+        def enter(_: nn.Module, __: Any) -> None:
+            begun.append(counter.get_total_flops())
+            inside.append(0)
+
+        def leave(_: nn.Module, __: Any, ___: Any) -> None:
+            total = counter.get_total_flops() - begun.pop()
+            own.append(total - inside.pop())
+            inside[-1] += total
+
+        hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+        try:
+            yield own
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _by_end_of_forward(infos: list[LayerInfo]) -> list[LayerInfo]:
+    """Put torchinfo's rows, in which a module comes before its children, behind them."""
+    ended: list[LayerInfo] = []
+    at_work: list[LayerInfo] = []
+    for info in infos:
+        while at_work and at_work[-1].depth >= info.depth:
+            ended.append(at_work.pop())
+        at_work.append(info)
+    return ended + at_work[::-1]

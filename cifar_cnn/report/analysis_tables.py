@@ -1,0 +1,142 @@
+"""What analysis found, as tables for people."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+
+from cifar_cnn.analysis.budget import Verdict
+from cifar_cnn.analysis.layers import Layer
+from cifar_cnn.analysis.outcome import POINT
+from cifar_cnn.analysis.receptive_field import ReceptiveField, number
+from cifar_cnn.analysis.summary import Summary
+
+NARROW = 60
+"""Columns below which a table shows only what matters most."""
+
+
+def show_summary(console: Console, summary: Summary) -> None:
+    """Print the rows, the totals and the verdict on the budget."""
+    console.print(_rows_table(summary, narrow=console.width < NARROW))
+    frozen = summary.parameters - summary.trainable
+    console.print(f"Total parameters: {summary.parameters:,}")
+    console.print(f"Trainable: {summary.trainable:,}  non-trainable: {frozen:,}")
+    console.print(f"Mult-adds: {summary.mult_adds:,} ({summary.mult_adds / 1e9:.2f} G)")
+    console.print(f"Input size (MB): {summary.input_mb:.2f}")
+    console.print(f"Forward/backward pass size (MB): {summary.forward_backward_mb:.2f}")
+    console.print(f"Parameters size (MB): {summary.parameters_mb:.2f}")
+    console.print(f"Estimated total size (MB): {summary.total_mb:.2f}")
+    if summary.budget is not None:
+        console.print()
+        show_verdict(console, summary.budget)
+
+
+def show_verdict(console: Console, verdict: Verdict) -> None:
+    """Print each requirement with its limit, what the network has, and where."""
+    narrow = console.width < NARROW
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("requirement", overflow="fold")
+    table.add_column("limit", justify="right")
+    table.add_column("actual", justify="right")
+    if not narrow:
+        table.add_column("where", overflow="fold")
+    for item in verdict.requirements:
+        mark = "[green]✓[/]" if item.passed else "[red]✗[/]"
+        cells = [mark, item.name, f"{item.limit:,}", f"{item.actual:,}"]
+        table.add_row(*cells, *([] if narrow else [item.detail]))
+    console.print(table)
+    missed = [item.name for item in verdict.requirements if not item.passed]
+    console.print(f"budget broken: {', '.join(missed)}" if missed else "budget met")
+
+
+def show_receptive_field(console: Console, result: ReceptiveField) -> None:
+    """Print each layer's window and field, then the verdict and what to know about it."""
+    console.print(_layers_table(result, narrow=console.width < NARROW))
+    for line in _conclusions(result):
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+
+
+def _conclusions(result: ReceptiveField) -> list[str]:
+    height, width = result.input_size
+    lines = []
+    if result.features is not None:
+        walks = result.features.walks
+        field = _times(walk.size for walk in walks)
+        jump = _times(number(walk.jump) for walk in walks)
+        padding = _times(walk.padding for walk in walks)
+        lines.append(
+            f"features ({result.features.name}): field {field}, jump {jump}, padding {padding}"
+        )
+    seen = "covers" if result.covers_input else "does not cover"
+    lines.append(
+        f"final: field {result.final[0]}×{result.final[1]}, {seen} the {height}×{width} image"
+    )
+    lines += [f"warning: {text}" for text in result.warnings]
+    if result.model == "baseline":
+        lines.append(
+            "note: the reference's own table (3, 5, 13, 21, 45) leaves the dilation out: "
+            "with it the last convolution has 25 and the output 49"
+        )
+    verdict = "passed" if result.passed else "failed"
+    lines.append(f"{verdict}: {min(result.final)}, has to be above {result.minimum}")
+    return lines
+
+
+def _rows_table(summary: Summary, *, narrow: bool) -> Table:
+    kept = (0, 2, 3) if narrow else range(5)
+    table = _table(["layer", "type", "output", "parameters", "mult-adds"], kept)
+    for row in summary.rows:
+        output = _times(row.output_size)
+        cells = [row.name, row.type, output, f"{row.parameters:,}", f"{row.mult_adds:,}"]
+        table.add_row(*(cells[i] for i in kept))
+    return table
+
+
+def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
+    kept = (0, 6, 7) if narrow else range(9)
+    headings = "layer output kernel stride padding dilation field jump start"
+    table = _table(headings.split(), kept)
+    for layer in result.layers:
+        cells = _cells(layer)
+        table.add_row(*(cells[i] for i in kept))
+    return table
+
+
+def _table(headings: Sequence[str], kept: Sequence[int]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in (headings[i] for i in kept):
+        justify: JustifyMethod = "left" if heading in {"layer", "type"} else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
+    return table
+
+
+def _cells(layer: Layer) -> list[str]:
+    """Equal numbers for both axes are shown once."""
+    window, walks = layer.window, layer.walks
+    if window == POINT:
+        shape = [""] * 4
+    else:
+        padding = [_both(before, after) for before, after in window.padding]
+        shape = [
+            _both(*window.kernel),
+            _both(*window.stride),
+            _both(*padding),
+            _both(*window.dilation),
+        ]
+    return [
+        layer.name,
+        _times(layer.output_size),
+        *shape,
+        _both(*(walk.size for walk in walks)),
+        _both(*(number(walk.jump) for walk in walks)) if layer.is_map else "–",
+        _both(*(number(walk.start) for walk in walks)),
+    ]
+
+
+def _both(first: object, second: object) -> str:
+    return str(first) if first == second else f"{first},{second}"
+
+
+def _times(sizes: Iterable[object]) -> str:
+    return "×".join(str(size) for size in sizes)

@@ -1,0 +1,132 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cifar_cnn import Budget, summarize
+from cifar_cnn.errors import ModelError
+
+REFERENCE_ROWS = """
+    Conv2d 24,32,32 648
+    BatchNorm2d 24,32,32 48
+    ReLU 24,32,32 0
+    Dropout 24,32,32 0
+    Conv2d 24,16,16 240
+    Conv2d 48,16,16 1200
+    DepthwiseSeparableConv 48,16,16 0
+    BatchNorm2d 48,16,16 96
+    ReLU 48,16,16 0
+    Dropout 48,16,16 0
+    Conv2d 64,16,16 27712
+    BatchNorm2d 64,16,16 128
+    ReLU 64,16,16 0
+    Dropout 64,16,16 0
+    Conv2d 96,8,8 55392
+    BatchNorm2d 96,8,8 192
+    ReLU 96,8,8 0
+    Dropout 96,8,8 0
+    Conv2d 128,4,4 110720
+    BatchNorm2d 128,4,4 256
+    ReLU 128,4,4 0
+    Dropout 128,4,4 0
+    AdaptiveAvgPool2d 128,1,1 0
+    Conv2d 10,1,1 1290
+"""
+
+
+def test_baseline_has_the_references_24_rows_in_its_order():
+    rows = summarize("baseline").rows
+    shown = [f"{r.type} {','.join(map(str, r.output_size))} {r.parameters}" for r in rows]
+    assert shown == [line.strip() for line in REFERENCE_ROWS.strip().splitlines()]
+    assert rows[0].name == "convblock1.0"
+    assert rows[6].name == "convblock2.0"
+
+
+def test_baseline_has_the_references_sizes():
+    summary = summarize("baseline")
+    sizes = (
+        summary.input_mb,
+        summary.forward_backward_mb,
+        summary.parameters_mb,
+        summary.total_mb,
+    )
+    assert [f"{size:.2f}" for size in sizes] == ["0.01", "2.02", "0.76", "2.78"]
+    assert (summary.parameters, summary.trainable) == (197_922, 197_922)
+
+
+@pytest.mark.parametrize(
+    ("model", "published"), [("resnet18", 1.814), ("resnet50", 4.089), ("mobilenet_v2", 0.301)]
+)
+def test_mult_adds_are_within_one_percent_of_torchvisions(model, published):
+    mult_adds = summarize(f"torchvision.models:{model}", (224, 224)).mult_adds
+    assert mult_adds / 1e9 == pytest.approx(published, rel=0.01)
+
+
+class Functional(nn.Module):
+    """A grouped convolution and a linear layer without modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(6, 1, 3, 3))
+        self.matrix = nn.Parameter(torch.zeros(10, 6))
+
+    def forward(self, x):
+        maps = F.conv2d(x, self.kernel, padding=1, groups=3)
+        return F.linear(maps.mean((2, 3)), self.matrix)
+
+
+def test_functional_operations_are_counted_and_rows_add_up_to_the_totals():
+    summary = summarize(Functional(), (8, 8))
+    assert summary.mult_adds == 6 * 9 * 64 + 60
+    assert sum(row.mult_adds for row in summary.rows) == summary.mult_adds
+    assert sum(row.parameters for row in summary.rows) == summary.parameters == 54 + 60
+
+
+def test_rows_of_nested_modules_add_up_to_the_totals():
+    summary = summarize("torchvision.models:resnet18", (64, 64))
+    assert sum(row.mult_adds for row in summary.rows) == summary.mult_adds
+    assert sum(row.parameters for row in summary.rows) == summary.parameters == 11_689_512
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Conv2d(3, 3, 3, padding=1)
+        self.other = nn.Conv2d(3, 3, 3, padding=1)
+        self.other.weight = self.one.weight
+
+    def forward(self, x):
+        return self.other(self.one(self.one(x)))
+
+
+def test_shared_parameters_count_once_and_their_mult_adds_each_time():
+    summary = summarize(Shared(), (8, 8))
+    assert summary.parameters == 81 + 3 + 3
+    assert [row.parameters for row in summary.rows] == [84, 0, 3]
+    assert [row.mult_adds for row in summary.rows] == [81 * 64] * 3
+
+
+def test_frozen_parameters_are_told_apart():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1))
+    model[0].requires_grad_(requires_grad=False)
+    summary = summarize(model, (8, 8))
+    assert (summary.parameters, summary.trainable) == (16 + 25, 25)
+
+
+def test_the_network_itself_is_left_as_it_was():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout())
+    model[2].eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    summarize(model, (8, 8), budget=Budget())
+    assert [module.training for module in model.modules()] == [True, True, True, False]
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+
+
+def test_without_a_budget_operations_need_not_be_known():
+    class Sorting(nn.Module):
+        def forward(self, x):
+            return x.sort(dim=2).values
+
+    assert summarize(Sorting(), (8, 8)).budget is None
+    with pytest.raises(ModelError, match="sort"):
+        summarize(Sorting(), (8, 8), budget=Budget())

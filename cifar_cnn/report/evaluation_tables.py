@@ -39,7 +39,7 @@ def _class_table(result: CheckpointEvaluation) -> Table:
     table = Table("class", box=None, pad_edge=False)
     table.add_column("accuracy", justify="right")
     table.add_column("images", justify="right")
-    for name, row in result.to_json()["per_class"].items():
+    for name, row in result.as_dict()["per_class"].items():
         table.add_row(name, f"{row['accuracy']:.2%}", str(row["samples"]))
     return table
 

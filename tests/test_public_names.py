@@ -14,13 +14,17 @@ def test_every_public_name_loads():
 def test_the_public_surface_is_pinned():
     assert set(dir(cifar_cnn)) == set(cifar_cnn.__all__)
     assert set(cifar_cnn.__all__) == {
+        "Budget",
         "Settings",
         "UserError",
         "build_model",
         "dry_run",
         "evaluate",
         "plan_run",
+        "read_budget",
+        "receptive_field",
         "resolve_settings",
+        "summarize",
         "train",
     }
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cifar_cnn.analysis.budget import Budget, read_budget
     from cifar_cnn.analysis.receptive_field import receptive_field
     from cifar_cnn.analysis.summary import summarize
+    from cifar_cnn.analysis.verify import verify
     from cifar_cnn.api import dry_run, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
@@ -30,6 +31,7 @@ _HOMES = {
     "resolve_settings": "cifar_cnn.settings",
     "summarize": "cifar_cnn.analysis.summary",
     "train": "cifar_cnn.api",
+    "verify": "cifar_cnn.analysis.verify",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "resolve_settings",
     "summarize",
     "train",
+    "verify",
 ]
 
 

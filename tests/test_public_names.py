@@ -26,6 +26,7 @@ def test_the_public_surface_is_pinned():
         "resolve_settings",
         "summarize",
         "train",
+        "verify",
     }
 
 

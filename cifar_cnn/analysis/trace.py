@@ -6,6 +6,7 @@ the values in a tensor has no answer there, and is the user's error to hear abou
 """
 
 import inspect
+import logging
 import sys
 import warnings
 from collections import Counter
@@ -109,6 +110,7 @@ class Recorder(TorchFunctionMode):
         self._counts: Counter[tuple[str, str]] = Counter()
         self._values: MutableMapping[Tensor, Value] = WeakIdKeyDictionary()
         self._values[image] = self.graph.image
+        self._newest: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
 
     def __torch_function__(
         self,
@@ -124,7 +126,8 @@ class Recorder(TorchFunctionMode):
         op = operation_name(func)
         depends = depends and op not in SHAPE_ONLY
         if depends and self._replace is not None:
-            result = self._replace(op, func, args, kwargs)
+            newest_args, newest_kwargs = _convert((args, kwargs), self._newest_of)
+            result = self._replace(op, func, newest_args, newest_kwargs, inputs)
         else:
             result = func(*args, **kwargs)
         tensors = [leaf for leaf in _leaves(result) if isinstance(leaf, Tensor)]
@@ -179,6 +182,10 @@ class Recorder(TorchFunctionMode):
             )
         return value or Value(tuple(leaf.shape), depends=False)
 
+    def _newest_of(self, leaf: object) -> object:
+        """What a replaced in-place operation would have written into this tensor."""
+        return self._newest.get(leaf, leaf) if isinstance(leaf, Tensor) else leaf
+
     def _record(
         self, op: str, func: Any, inputs: Any, args: tuple[Any, ...], tensors: list[Tensor]
     ) -> None:
@@ -189,6 +196,8 @@ class Recorder(TorchFunctionMode):
                 f"{module or 'the network'} ({user_line()}): if each of its output positions "
                 f"reads only the same input position, say --assume-pointwise {op}"
             )
+        if any(tensor.numel() == 0 for tensor in tensors):
+            raise ValueError(f"{op} leaves an empty map")
         outputs = tuple(Value(tuple(tensor.shape), depends=True) for tensor in tensors)
         name, kind = self._row_name(op)
         replaced, named = inputs
@@ -198,6 +207,8 @@ class Recorder(TorchFunctionMode):
         self.graph.tensors.extend(tensors[:1])
         for tensor, value in zip(tensors, outputs, strict=True):
             self._values[tensor] = value
+        if self._replace is not None and _writes_in_place(func):
+            self._values[args[0]], self._newest[args[0]] = outputs[0], tensors[0]
 
     def _row_name(self, op: str) -> tuple[str, str]:
         """A childless module of torch.nn is one layer; elsewhere each operation is its own."""
@@ -260,7 +271,7 @@ def fake_image(model: nn.Module, input_size: tuple[int, int]) -> Iterator[Tensor
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with _evaluating(model), fake, device, torch.enable_grad():
+    with evaluating(model), _quiet(), fake, device, torch.enable_grad():
         leaf = torch.empty(1, 3, *input_size, requires_grad=True)
         yield leaf.clone()  # a copy may be written to in place
 
@@ -312,7 +323,8 @@ def _check_one_input(model: nn.Module) -> None:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the network into evaluation mode, and each module back into its own at the end."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -325,11 +337,27 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging the traceback of an error that the user hears of in one line."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled
+
+
+@contextmanager
 def _handle(handle: Any) -> Iterator[None]:
     try:
         yield
     finally:
         handle.remove()
+
+
+def _writes_in_place(func: Callable[..., Any]) -> bool:
+    name = func.__name__
+    return name.endswith("_") and (not name.startswith("__") or name.startswith("__i"))
 
 
 def _is_layer(module: nn.Module) -> bool:

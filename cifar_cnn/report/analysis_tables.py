@@ -10,6 +10,7 @@ from cifar_cnn.analysis.layers import Layer
 from cifar_cnn.analysis.outcome import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary
+from cifar_cnn.analysis.verify import Verification
 
 NARROW = 60
 """Columns below which a table shows only what matters most."""
@@ -55,6 +56,33 @@ def show_receptive_field(console: Console, result: ReceptiveField) -> None:
     console.print(_layers_table(result, narrow=console.width < NARROW))
     for line in _conclusions(result):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
+
+
+def show_verification(console: Console, proof: Verification) -> None:
+    """Print whether the proof agreed, where it does not, and which fields have holes."""
+    wide = not console.is_terminal
+    for unit in proof.gridded:
+        console.print(
+            f"gridding: {unit.contributing} of {unit.total} pixels {unit.axis} contribute at "
+            f"{unit.layer}",
+            soft_wrap=wide,
+            markup=False,
+        )
+    layers = len({unit.layer for unit in proof.checked})
+    wrong = proof.first_disagreement
+    if proof.agreed:
+        line = f"verified: {layers} layers, {len(proof.checked)} units agree with the gradient"
+    elif wrong is None:
+        line = "not verified: no unit could be checked"
+    else:
+        line = (
+            f"not verified: unit {wrong.unit} of {wrong.layer} {wrong.axis} has pixels "
+            f"{wrong.analytic[0]} to {wrong.analytic[1]}, the gradient reaches "
+            f"{wrong.reached[0]} to {wrong.reached[1]}"
+        )
+    console.print(line, soft_wrap=wide, markup=False)
+    if proof.skipped:
+        console.print(f"not checked: {', '.join(proof.skipped)}", soft_wrap=wide, markup=False)
 
 
 def _conclusions(result: ReceptiveField) -> list[str]:

@@ -98,6 +98,27 @@ def test_the_user_can_vouch_for_an_operation(quick_cli, net):
     assert done.returncode == 0
 
 
+def test_verify_adds_the_proof_to_the_document_and_says_it_to_people(quick_cli, net):
+    flags = ("--model", "net.py:Two", "--min-rf", "0", "--verify", "--json")
+    done = quick_cli("receptive-field", *flags)
+    proof = json.loads(done.stdout)["verification"]
+    assert done.returncode == 0
+    assert (proof["agreed"], proof["layers"], proof["skipped"]) == (True, 2, [])
+    assert "verified: 2 layers" in done.stderr
+    assert "gridding: 5 of 9 pixels" in done.stderr
+
+
+def test_a_proof_that_does_not_agree_is_exit_1(quick_cli, monkeypatch):
+    from cifar_cnn.analysis import taps
+
+    window = taps.window
+    monkeypatch.setattr(taps, "window", lambda k, s, p, _: window(k, s, p, 1))
+    done = quick_cli("receptive-field", "--min-rf", "0", "--verify")
+    assert done.returncode == 1
+    assert "not verified: unit" in done.stdout
+    assert "convblock3.0" in done.stdout
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_the_table_fits_the_screen(quick_cli, columns):
     done = quick_cli("receptive-field", columns=columns)

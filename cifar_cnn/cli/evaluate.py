@@ -54,4 +54,4 @@ def evaluate(
     result = evaluate_checkpoint(file, split=split.value, tta=tta, overrides=overrides)
     show_evaluation(people_console(json=json), result)
     if json:
-        print_json(result.to_json())
+        print_json(result.as_dict())

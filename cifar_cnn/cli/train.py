@@ -72,7 +72,7 @@ def train(
         return
     result = _train(plan, console)
     if json:
-        print_json(result.to_json())
+        print_json(result.as_dict())
 
 
 def _train(plan: "Plan", console: "Console") -> "RunResult":

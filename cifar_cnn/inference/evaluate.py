@@ -35,7 +35,7 @@ class CheckpointEvaluation:
     evaluation: Evaluation
     notes: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the document that `evaluate --json` prints."""
         result = self.evaluation
         per_class = {}

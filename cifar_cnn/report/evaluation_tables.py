@@ -1,6 +1,7 @@
 """The result of an evaluation, for people."""
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
@@ -27,7 +28,8 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     )
     console.print(_class_table(result))
     matrix = _confusion_table(result)
-    if console.measure(matrix).maximum <= console.width:
+    unbounded = console.options.update(max_width=10_000)
+    if Measurement.get(console, unbounded, matrix).maximum <= console.width:
         console.print(matrix)
     else:
         console.print(_most_confused_table(result))
@@ -37,19 +39,19 @@ def _class_table(result: CheckpointEvaluation) -> Table:
     table = Table("class", box=None, pad_edge=False)
     table.add_column("accuracy", justify="right")
     table.add_column("images", justify="right")
-    for name, row in result.to_json()["per_class"].items():
+    for name, row in result.as_dict()["per_class"].items():
         table.add_row(name, f"{row['accuracy']:.2%}", str(row["samples"]))
     return table
 
 
 def _confusion_table(result: CheckpointEvaluation) -> Table:
     table = Table(title="true class (row) by predicted class (column)", box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in result.classes:
-        table.add_column(name[:4], justify="right", no_wrap=True)
+    table.add_column("")
+    for index in range(len(result.classes)):
+        table.add_column(str(index), justify="right")
     for index, counts in enumerate(result.evaluation.confusion):
         cells = [f"[bold]{n}[/]" if i == index else str(n) for i, n in enumerate(counts)]
-        table.add_row(result.classes[index], *cells)
+        table.add_row(f"{index} {result.classes[index]}", *cells)
     return table
 
 

@@ -29,7 +29,7 @@ class RunResult:
     model_file: Path | None
     history: tuple[EpochRow, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the document of `train --json` for a finished run; the times are of training."""
         assert self.model_file is not None
         best, last = best_row(self.history), self.history[-1]

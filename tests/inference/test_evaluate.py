@@ -21,14 +21,14 @@ def bare(tmp_path):
 
 def test_model_best_and_last_are_evaluated(trained):
     for name in ("model.pt", "best.pt", "last.pt"):
-        document = evaluate(trained / name).to_json()
+        document = evaluate(trained / name).as_dict()
         assert document["samples"] == 12
         assert document["dataset"] == "folder"
         assert document["model"] == "baseline"
 
 
 def test_the_document_has_the_keys_of_the_contract_and_agrees_with_itself(trained):
-    document = evaluate(trained / "model.pt", tta=True).to_json()
+    document = evaluate(trained / "model.pt", tta=True).as_dict()
     assert list(document) == [
         "checkpoint",
         "model",
@@ -58,7 +58,7 @@ def test_every_split_is_that_of_the_run(trained, split, samples):
 
 
 def test_a_limit_is_a_class_balanced_subset(trained):
-    document = evaluate(trained / "model.pt", overrides={"limit_eval": 6}).to_json()
+    document = evaluate(trained / "model.pt", overrides={"limit_eval": 6}).as_dict()
     assert [each["samples"] for each in document["per_class"].values()] == [2, 2, 2]
 
 

@@ -51,3 +51,13 @@ def test_classes_and_dropout_are_the_callers():
 @pytest.mark.parametrize("size", [1, 7, 32, 33, 64])
 def test_any_image_size_fits(size):
     assert build_model("baseline").eval()(torch.zeros(1, 3, size, size)).shape == (1, 10)
+
+
+def test_under_bf16_the_depthwise_convolution_runs_in_fp32():
+    model = build_model("baseline").to(memory_format=torch.channels_last)
+    seen = []
+    model.convblock2[0].depthwise.register_forward_hook(lambda *a: seen.append(a[2].dtype))
+    model.convblock2[0].pointwise.register_forward_hook(lambda *a: seen.append(a[2].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.zeros(2, 3, 32, 32))
+    assert seen == [torch.float32, torch.bfloat16]

@@ -1,0 +1,63 @@
+"""Dropout that costs what it drops."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Dropout(nn.Dropout):
+    """`torch.nn.Dropout`, drawing on the CPU only where the dropped elements are.
+
+    Input and output (N, …), floating point. Each element is zeroed with probability p by itself and
+    the others scaled by 1/(1 - p), as in torch's. Instead of one draw for each element, the
+    distances between dropped ones are drawn, which are geometric: at p = 0.02 a fiftieth of the
+    draws. Positions count along the memory, whatever the layout.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
+        """Return the input with elements dropped, in training; the input itself otherwise."""
+        if not self.training or self.p in {0, 1} or input.device.type != "cpu":
+            return super().forward(input)
+        output: Tensor = _Drop.apply(
+            input, dropped_positions(input.numel(), self.p), 1 / (1 - self.p)
+        )
+        return output
+
+
+def dropped_positions(count: int, p: float) -> Tensor:
+    """Draw which of `count` elements are dropped: int64 positions, ascending.
+
+    Successes of independent trials lie geometric distances apart (a Bernoulli process). The draws
+    come from torch's global generator.
+    """
+    expected = count * p
+    batch = int(expected + 6 * expected**0.5 + 10)  # enough at once, but for one time in 10^9
+    last, parts = -1, []
+    while last < count:
+        parts.append(torch.empty(batch, dtype=torch.int64).geometric_(p).cumsum(0) + last)
+        last = int(parts[-1][-1])
+    positions = torch.cat(parts)
+    return positions[positions < count]
+
+
+class _Drop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, positions: Tensor, scale: float) -> Tensor:
+        output = values * scale
+        ctx.save_for_backward(positions)
+        ctx.scale, ctx.strides = scale, output.stride()
+        return _zero(output, positions)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        (positions,) = ctx.saved_tensors
+        scaled = torch.empty_strided(gradient.shape, ctx.strides, dtype=gradient.dtype)
+        torch.mul(gradient, ctx.scale, out=scaled)
+        return _zero(scaled, positions), None, None
+
+
+def _zero(values: Tensor, positions: Tensor) -> Tensor:
+    values.as_strided((values.numel(),), (1,)).index_fill_(0, positions, 0)
+    return values

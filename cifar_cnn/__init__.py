@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.budget import Budget, read_budget
+    from cifar_cnn.analysis.effective import effective_receptive_field
     from cifar_cnn.analysis.receptive_field import receptive_field
     from cifar_cnn.analysis.summary import summarize
     from cifar_cnn.analysis.verify import verify
@@ -24,6 +25,7 @@ _HOMES = {
     "UserError": "cifar_cnn.errors",
     "build_model": "cifar_cnn.models",
     "dry_run": "cifar_cnn.api",
+    "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
     "plan_run": "cifar_cnn.training.resume",
     "read_budget": "cifar_cnn.analysis.budget",
@@ -40,6 +42,7 @@ __all__ = [
     "UserError",
     "build_model",
     "dry_run",
+    "effective_receptive_field",
     "evaluate",
     "plan_run",
     "read_budget",

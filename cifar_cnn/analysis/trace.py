@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -90,7 +90,7 @@ class Recorder(TorchFunctionMode):
     """Writes down every operation that the image has a part in.
 
     An operation is `known` by its name; any other stops the run with a ModelError. Where None is
-    given, all are.
+    given, all are. With `run_as`, that runs the operations that the image has a part in.
     """
 
     def __init__(
@@ -98,14 +98,15 @@ class Recorder(TorchFunctionMode):
         model: nn.Module,
         image: Tensor,
         known: Collection[str] | None,
-        replace: Callable[..., Any] | None = None,
+        run_as: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__()
         self.graph = Graph(Value(tuple(image.shape), depends=True))
         self._known = known
-        self._replace = replace
+        self._run_as = run_as
         self._names = {id(module): name for name, module in model.named_modules()}
         self._stack: list[nn.Module] = []
+        self._begun: list[int] = []
         self._calls = 0
         self._counts: Counter[tuple[str, str]] = Counter()
         self._values: MutableMapping[Tensor, Value] = WeakIdKeyDictionary()
@@ -125,9 +126,9 @@ class Recorder(TorchFunctionMode):
         depends = any(isinstance(leaf, Value) and leaf.depends for leaf in _leaves(inputs))
         op = operation_name(func)
         depends = depends and op not in SHAPE_ONLY
-        if depends and self._replace is not None:
+        if depends and self._run_as is not None:
             newest_args, newest_kwargs = _convert((args, kwargs), self._newest_of)
-            result = self._replace(op, func, newest_args, newest_kwargs, inputs)
+            result = self._run_as(op, func, newest_args, newest_kwargs, inputs)
         else:
             result = func(*args, **kwargs)
         tensors = [leaf for leaf in _leaves(result) if isinstance(leaf, Tensor)]
@@ -166,10 +167,16 @@ class Recorder(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, _: Any) -> None:
         self._stack.append(module)
+        self._begun.append(len(self.graph.operations))
         self._calls += 1
 
     def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
         self._stack.pop()
+        operations = self.graph.operations
+        is_leaf = id(module) in self._names and not any(module.children())
+        if len(operations) == self._begun.pop() + 1 and is_leaf:  # a layer of the user's own
+            name, kind = self._names[id(module)], type(module).__name__
+            operations[-1] = replace(operations[-1], name=name or kind, type=kind)
 
     def _value_of(self, leaf: object) -> object:
         if not isinstance(leaf, Tensor):
@@ -207,11 +214,11 @@ class Recorder(TorchFunctionMode):
         self.graph.tensors.extend(tensors[:1])
         for tensor, value in zip(tensors, outputs, strict=True):
             self._values[tensor] = value
-        if self._replace is not None and _writes_in_place(func):
+        if self._run_as is not None and _writes_in_place(func):
             self._values[args[0]], self._newest[args[0]] = outputs[0], tensors[0]
 
     def _row_name(self, op: str) -> tuple[str, str]:
-        """A childless module of torch.nn is one layer; elsewhere each operation is its own."""
+        """A childless module of torch.nn is one layer; elsewhere each operation is one."""
         module = self._stack[-1] if self._stack else None
         name = self.module_name()
         if module is not None and _is_layer(module) and id(module) in self._names:

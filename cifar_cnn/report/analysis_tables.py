@@ -6,6 +6,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from cifar_cnn.analysis.budget import Verdict
+from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
 from cifar_cnn.analysis.outcome import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
@@ -83,6 +84,23 @@ def show_verification(console: Console, proof: Verification) -> None:
     console.print(line, soft_wrap=wide, markup=False)
     if proof.skipped:
         console.print(f"not checked: {', '.join(proof.skipped)}", soft_wrap=wide, markup=False)
+
+
+def show_effective(console: Console, found: EffectiveField, weights: str) -> None:
+    """Print how large the squares are that hold the mass, and what the image clips."""
+    top, left, bottom, right = found.theoretical
+    height, width = found.heat.shape
+    sides = ", ".join(
+        f"{square.mass:.0%} in {square.side}×{square.side}" for square in found.squares
+    )
+    where = f"unit {found.unit[0]},{found.unit[1]} of {found.layer}" if found.unit else found.layer
+    lines = [
+        f"effective field of {where} ({weights}, {found.samples} images): {sides} pixels",
+        f"its theoretical field {bottom - top + 1}×{right - left + 1} has rows {top} to {bottom}, "
+        f"columns {left} to {right}: the {height}×{width} image clips {found.clipped:.0%} of it",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=not console.is_terminal, markup=False)
 
 
 def _conclusions(result: ReceptiveField) -> list[str]:

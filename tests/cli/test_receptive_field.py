@@ -140,3 +140,46 @@ def test_help_answers_without_importing_torch(command):
     )
     assert done.returncode == 0, done.stderr
     assert "--min-rf" in done.stdout
+
+
+def test_effective_gives_squares_and_a_picture(quick_cli, tmp_path):
+    flags = ("--effective", "--samples", "8", "--plot", "heat.png", "--json")
+    done = quick_cli("receptive-field", *flags)
+    found = json.loads(done.stdout)["effective"]
+    assert done.returncode == 0
+    assert (found["layer"], found["unit"], found["samples"]) == ("convblock4.3", [2, 2], 8)
+    assert found["theoretical"]["receptive_field"] == [25, 25]
+    half, most = found["squares"]
+    assert half["side"] < most["side"] <= 25
+    assert (tmp_path / "heat.png").read_bytes().startswith(b"\x89PNG")
+    assert "32×32 image clips 0%" in done.stderr
+    assert "fresh weights, seed 0" in done.stderr
+
+
+def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, small_settings, tmp_path):
+    from cifar_cnn import train
+
+    file = train(small_settings(epochs=1), tmp_path / "run").model_file
+    flags = ("--effective", "--samples", "4", "--json")
+    trained = quick_cli("receptive-field", "--checkpoint", file, *flags)
+    assert trained.returncode == 0
+    fresh = quick_cli(
+        *("receptive-field", "--dataset", "folder", "--data-dir", tmp_path / "images", *flags)
+    )
+    assert json.loads(trained.stdout)["effective"] != json.loads(fresh.stdout)["effective"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "said"),
+    [
+        (["--plot", "x.png"], 2, "add --effective"),
+        (["--effective", "--plot", "missing/x.png"], 1, "plot missing/x.png cannot be written"),
+        (["--effective", "--checkpoint", "none.pt"], 1, "none.pt cannot be read"),
+        (["--effective", "--dataset", "folder"], 1, "data"),
+    ],
+)
+def test_effective_mistakes_are_one_line(quick_cli, flags, status, said):
+    done = quick_cli("receptive-field", *flags, "--samples", "2")
+    assert done.returncode == status
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

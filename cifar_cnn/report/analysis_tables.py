@@ -23,7 +23,7 @@ def show_summary(console: Console, summary: Summary) -> None:
     frozen = summary.parameters - summary.trainable
     console.print(f"Total parameters: {summary.parameters:,}")
     console.print(f"Trainable: {summary.trainable:,}  non-trainable: {frozen:,}")
-    console.print(f"Mult-adds: {summary.mult_adds:,} ({summary.mult_adds / 1e9:.2f} G)")
+    console.print(f"Mult-adds: {summary.mult_adds:,} ({_rounded(summary.mult_adds)})")
     console.print(f"Input size (MB): {summary.input_mb:.2f}")
     console.print(f"Forward/backward pass size (MB): {summary.forward_backward_mb:.2f}")
     console.print(f"Parameters size (MB): {summary.parameters_mb:.2f}")
@@ -119,6 +119,9 @@ def _conclusions(result: ReceptiveField) -> list[str]:
         f"final: field {result.final[0]}×{result.final[1]}, {seen} the {height}×{width} image"
     )
     lines += [f"warning: {text}" for text in result.warnings]
+    if result.units:
+        shown = (f"{unit} {_times(at['receptive_field'])}" for unit, at in result.units.items())
+        lines.append(f"units: {', '.join(shown)}")
     if result.model == "baseline":
         lines.append(
             "note: the reference's own table (3, 5, 13, 21, 45) leaves the dilation out: "
@@ -141,7 +144,7 @@ def _rows_table(summary: Summary, *, narrow: bool) -> Table:
 
 def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
     kept = (0, 6, 7) if narrow else range(9)
-    headings = "layer output kernel stride padding dilation field jump start"
+    headings = "layer output kernel stride pad dil field jump start"
     table = _table(headings.split(), kept)
     for layer in result.layers:
         cells = _cells(layer)
@@ -178,6 +181,10 @@ def _cells(layer: Layer) -> list[str]:
         _both(*(number(walk.jump) for walk in walks)) if layer.is_map else "–",
         _both(*(number(walk.start) for walk in walks)),
     ]
+
+
+def _rounded(count: int) -> str:
+    return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
 
 
 def _both(first: object, second: object) -> str:

@@ -37,9 +37,9 @@ def test_warnings_are_shown():
         def forward(self, x):
             return self.conv(x) + self.pool(x)
 
-    assert "warning: paths meet misaligned at add" in shown(
-        show_receptive_field, receptive_field(Misaligned())
-    )
+    text = shown(show_receptive_field, receptive_field(Misaligned()))
+    assert "warning: paths meet misaligned at add" in text
+    assert "units: first 3×3, middle 3×3, last 3×3" in text
 
 
 def test_a_proof_says_what_it_checked():

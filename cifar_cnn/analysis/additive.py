@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_cnn.analysis.names import POINTWISE, REDUCTIONS
+from cifar_cnn.analysis.names import POINTWISE, REDUCTIONS, SAME
 from cifar_cnn.analysis.trace import Value
 
 Replacement = Callable[..., Any]
-COPIES = {"clone", "contiguous"}
 ONE_SHAPE = {"batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm", "prelu"}
 """Operations whose parameters are not broadcast against the map."""
 PRODUCTS = {"matmul", "bmm", "mm", "addmm", "baddbmm", "einsum"}
@@ -46,7 +45,9 @@ def additive(
     if op in PRODUCTS:
         product = func(*args, **kwargs)
         return product / product.detach().max()
-    if (op in POINTWISE and op not in COPIES) or op in ONE_SHAPE or op in vouched:
+    if op in SAME:
+        return args[0].contiguous()  # in the type it has
+    if op in POINTWISE or op in ONE_SHAPE or op in vouched:
         return _sum(op, inputs, (args, kwargs))
     return func(*args, **kwargs)
 

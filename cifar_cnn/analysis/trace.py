@@ -209,7 +209,8 @@ class Recorder(TorchFunctionMode):
         name, kind = self._row_name(op)
         replaced, named = inputs
         new = Operation(name, kind, op, replaced, named, outputs, module, user_line(), self._calls)
-        self._refuse_partial_write(new, args, tensors)
+        if self._run_as is None and _writes_in_place(func):
+            self._refuse_partial_write(new, args[0])
         self.graph.operations.append(new)
         self.graph.tensors.extend(tensors[:1])
         for tensor, value in zip(tensors, outputs, strict=True):
@@ -228,12 +229,9 @@ class Recorder(TorchFunctionMode):
         nth = f"{op}_{self._counts[name, op] - 1}" if self._counts[name, op] > 1 else op
         return (f"{name}.{nth}" if name else nth), op
 
-    def _refuse_partial_write(
-        self, new: Operation, args: tuple[Any, ...], tensors: list[Tensor]
-    ) -> None:
+    def _refuse_partial_write(self, new: Operation, written: Tensor) -> None:
         """Writing other positions' values into part of a tensor changes tensors not seen here."""
-        in_place = bool(tensors) and bool(args) and tensors[0] is args[0]
-        if in_place and len(new.inputs) > 1 and tensors[0]._is_view():  # noqa: SLF001
+        if len(new.inputs) > 1 and written._is_view():  # noqa: SLF001
             raise ModelError(
                 f"{new.op!r} {new.place} writes into a part of a tensor in place: "
                 "write it without the trailing underscore, on a new tensor"
@@ -274,11 +272,11 @@ def trace(
 def fake_image(model: nn.Module, input_size: tuple[int, int]) -> Iterator[Tensor]:
     """Give a fake (1, 3, H, W) image; the model is in evaluation mode, and what it makes is fake.
 
-    The image wants a gradient: so attention takes its plain path, and what comes from it shows.
+    The image wants a gradient, so that what comes from it shows.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with evaluating(model), _quiet(), fake, device, torch.enable_grad():
+    with evaluating(model), _quiet(), _plain_attention(), fake, device, torch.enable_grad():
         leaf = torch.empty(1, 3, *input_size, requires_grad=True)
         yield leaf.clone()  # a copy may be written to in place
 
@@ -320,7 +318,7 @@ def _check_one_input(model: nn.Module) -> None:
     required = [
         p.name
         for p in inspect.signature(model.forward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     if len(required) > 1:
         raise ModelError(
@@ -341,6 +339,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keep attention from its fused path, whose steps cannot be seen or counted."""
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
 
 
 @contextmanager

@@ -227,7 +227,12 @@ def _support(tensor: Tensor, step: Step, axis: int, unit: int | None, leaf: Tens
         chosen = tensor.select(dim, unit)
     if not chosen.requires_grad:  # argmax and comparisons have no gradient
         return np.zeros(0, dtype=np.int64)
-    (gradient,) = torch.autograd.grad(chosen.sum(), leaf, retain_graph=True)
+    try:
+        (gradient,) = torch.autograd.grad(chosen.sum(), leaf, retain_graph=True)
+    except RuntimeError as error:  # activation checkpointing runs the network again, unseen
+        raise ModelError(
+            f"the proof cannot take the gradient at {step.operation.name}: {one_line(error)}"
+        ) from error
     return np.flatnonzero(gradient.abs().sum((0, 1, 3 - axis)).numpy())
 
 

@@ -88,6 +88,59 @@ def test_in_place_sums_whose_result_is_not_used_are_followed():
     assert receptive_field(InPlace()).final == (7, 7)
 
 
+class Converting(nn.Module):
+    def forward(self, x):
+        wide = F.avg_pool2d(x, 5, 1, 2)
+        return x[:, :2].type_as(wide).view(x.shape[0], -1).view(x[:, :2].shape)
+
+
+class Clamp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (Converting(), 1),
+        (nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), 3),
+    ],
+)
+def test_conversions_and_parametrised_weights_do_not_disturb(model, size):
+    assert receptive_field(model).features.walks[0].size == size
+    assert verify(model).agreed
+
+
+def test_a_users_own_gradient_is_followed():
+    class Custom(nn.Module):
+        def forward(self, x):
+            return F.avg_pool2d(Clamp.apply(x), 3)
+
+    assert verify(Custom()).agreed
+    assert receptive_field(Custom()).final == (3, 3)
+
+
+def test_activation_checkpointing_is_analysed_and_its_proof_refused_in_one_line():
+    from torch.utils.checkpoint import checkpoint
+
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return checkpoint(self.conv, x, use_reentrant=False)
+
+    assert receptive_field(Checkpointed()).final == (3, 3)
+    with pytest.raises(ModelError, match="cannot take the gradient at conv"):
+        verify(Checkpointed())
+
+
 class Step(nn.Module):
     """One random piece of a network; maps that must meet are cropped to the smaller."""
 

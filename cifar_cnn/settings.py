@@ -51,7 +51,8 @@ class Settings(BaseModel):
     input_size: InputSize = Field((32, 32), description="image height and width, N or HxW")
 
     dataset: Literal["cifar10", "folder", "synthetic"] = Field(
-        "cifar10", description="cifar10 (downloaded), folder (your images) or synthetic (drawn)"
+        "cifar10",
+        description="source of the images: cifar10 (downloaded), folder (yours), synthetic (drawn)",
     )
     data_dir: Path = Field(Path("data"), description="folder of the images")
     limit_train: int | None = Field(

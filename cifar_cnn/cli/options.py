@@ -30,6 +30,19 @@ AssumePointwise = Annotated[
 ]
 
 
+PANELS = {
+    "Network": ("recipe", "model", "input_size", "dropout"),
+    "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size"),
+    "Optimisation": (
+        *("epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay"),
+        *("label_smoothing", "scheduler", "step_size", "gamma"),
+    ),
+    "Augmentation": ("flip", "shift", "affine", "cutout", "cutout_size"),
+    "Arithmetic": ("seed", "precision", "device"),
+}
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
+
+
 def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., None]], Any]:
     """Add a flag for each named setting to a command that takes them as `overrides`.
 
@@ -62,6 +75,7 @@ def _parameter(name: str, default: str | None) -> inspect.Parameter:
         f"{flag}/--no-{name.replace('_', '-')}" if field.annotation is bool else flag,
         help=_help(field, default or _show(recipe_value)),
         show_default=False,
+        rich_help_panel=PANEL_OF[name],
         metavar="N|HxW" if name == "input_size" else None,
     )
     annotation = Annotated[_flag_type(field) | None, option]  # type: ignore[valid-type]

@@ -82,7 +82,7 @@ class Trainer:
     def epochs(self) -> Iterator[EpochRow]:
         """Train and evaluate epoch by epoch; ends early where `should_stop` says so."""
         while self.epoch < self.settings.epochs:
-            self._train_epoch()
+            self.train_epoch()
             if self.batch < self.steps_per_epoch:
                 return
             row = self._evaluate_epoch()
@@ -91,11 +91,44 @@ class Trainer:
             if self.should_stop():
                 return
 
+    def train_epoch(self) -> None:
+        """Run the epoch's remaining steps."""
+        seed, size = self.settings.seed, self.settings.batch_size
+        order = torch.randperm(
+            len(self.labels), generator=generator(seed, Purpose.ORDER, self.epoch)
+        ).to(self.device)
+        self.model.train()
+        while self.batch < self.steps_per_epoch:
+            started = time.perf_counter()
+            chosen = order[self.batch * size : (self.batch + 1) * size]
+            lr = self._step(self.augmented(chosen), self.labels[chosen])
+            self.sums.seconds += time.perf_counter() - started
+            self._report(lr)
+            self.batch += 1
+            if self.should_stop():
+                return
+
+    def augmented(self, chosen: Tensor) -> Tensor:
+        """Return the training images of these indices as this step's input, float32, augmented."""
+        source = generator(self.settings.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
+        draws = draw(self.settings, len(chosen), source).to(self.device)
+        images = apply(self.images[chosen], draws, self.settings.cutout_size)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and how many images are right, both as tensors without a dimension."""
+        settings = self.settings
+        torch.manual_seed(derive_seed(settings.seed, Purpose.NETWORK, self.epoch, self.batch))
+        with autocast(self.device, settings.precision):
+            output = log_probabilities(self.model, images)
+            loss = classification_loss(output, labels, settings.label_smoothing)
+        return loss, (output.argmax(dim=1) == labels).sum()
+
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""
         self.model.train()
         chosen = torch.arange(min(self.settings.batch_size, len(self.labels)), device=self.device)
-        loss, _ = self._forward(self._augmented(chosen), self.labels[chosen])
+        loss, _ = self.forward(self.augmented(chosen), self.labels[chosen])
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.zero_grad()
         return loss.item()
@@ -115,29 +148,6 @@ class Trainer:
         self.sums = EpochSums(**state["sums"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _train_epoch(self) -> None:
-        """Run the epoch's remaining steps."""
-        seed, size = self.settings.seed, self.settings.batch_size
-        order = torch.randperm(
-            len(self.labels), generator=generator(seed, Purpose.ORDER, self.epoch)
-        ).to(self.device)
-        self.model.train()
-        while self.batch < self.steps_per_epoch:
-            started = time.perf_counter()
-            chosen = order[self.batch * size : (self.batch + 1) * size]
-            lr = self._step(self._augmented(chosen), self.labels[chosen])
-            self.sums.seconds += time.perf_counter() - started
-            self._report(lr)
-            self.batch += 1
-            if self.should_stop():
-                return
-
-    def _augmented(self, chosen: Tensor) -> Tensor:
-        source = generator(self.settings.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
-        draws = draw(self.settings, len(chosen), source).to(self.device)
-        images = apply(self.images[chosen], draws, self.settings.cutout_size)
-        return images.contiguous(memory_format=torch.channels_last)
-
     def _step(self, images: Tensor, labels: Tensor) -> float:
         """Forward, backward, optimizer step; returns its learning rate."""
         settings = self.settings
@@ -145,7 +155,7 @@ class Trainer:
         lr = learning_rate(settings, step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss, correct = self._forward(images, labels)
+        loss, correct = self.forward(images, labels)
         value = loss.item()
         if not math.isfinite(value):
             raise RunError(
@@ -160,15 +170,6 @@ class Trainer:
         self.sums.correct += int(correct)
         self.sums.samples += len(labels)
         return lr
-
-    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and how many images are right, both as tensors without a dimension."""
-        settings = self.settings
-        torch.manual_seed(derive_seed(settings.seed, Purpose.NETWORK, self.epoch, self.batch))
-        with autocast(self.device, settings.precision):
-            output = log_probabilities(self.model, images)
-            loss = classification_loss(output, labels, settings.label_smoothing)
-        return loss, (output.argmax(dim=1) == labels).sum()
 
     def _report(self, lr: float) -> None:
         sums = self.sums

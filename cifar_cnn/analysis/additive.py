@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_cnn.analysis.graph import Value
 from cifar_cnn.analysis.names import POINTWISE, REDUCTIONS, SAME
-from cifar_cnn.analysis.trace import Value
 
 Replacement = Callable[..., Any]
 ONE_SHAPE = {"batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm", "prelu"}

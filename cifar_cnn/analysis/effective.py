@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from cifar_cnn.analysis.layers import Layer, describe, spatial_dim
 from cifar_cnn.analysis.propagate import RULES, Propagated, propagate
 from cifar_cnn.analysis.receptive_field import analyse
-from cifar_cnn.analysis.trace import Recorder, evaluating, trace
+from cifar_cnn.analysis.recorder import Recorder
+from cifar_cnn.analysis.trace import evaluating, trace
 from cifar_cnn.errors import ModelError
 
 Target = Literal["features", "logits"]

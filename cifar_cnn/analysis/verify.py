@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from cifar_cnn.analysis.additive import additive
 from cifar_cnn.analysis.field import IntArray
+from cifar_cnn.analysis.graph import Graph
 from cifar_cnn.analysis.layers import Layer, Walk, describe, spatial_dim
 from cifar_cnn.analysis.network import Model, network
 from cifar_cnn.analysis.propagate import AXIS_NAMES, RULES, Propagated, Step, propagate
-from cifar_cnn.analysis.trace import Graph, Recorder, evaluating, trace
+from cifar_cnn.analysis.recorder import Recorder
+from cifar_cnn.analysis.trace import evaluating, trace
 from cifar_cnn.errors import ModelError, one_line
 
 Size = tuple[int, int]

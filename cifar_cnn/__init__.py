@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.budget import Budget, read_budget
+    from cifar_cnn.analysis.effective import effective_receptive_field
     from cifar_cnn.analysis.receptive_field import receptive_field
     from cifar_cnn.analysis.summary import summarize
+    from cifar_cnn.analysis.verify import verify
     from cifar_cnn.api import dry_run, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
@@ -23,6 +25,7 @@ _HOMES = {
     "UserError": "cifar_cnn.errors",
     "build_model": "cifar_cnn.models",
     "dry_run": "cifar_cnn.api",
+    "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
     "plan_run": "cifar_cnn.training.resume",
     "read_budget": "cifar_cnn.analysis.budget",
@@ -30,6 +33,7 @@ _HOMES = {
     "resolve_settings": "cifar_cnn.settings",
     "summarize": "cifar_cnn.analysis.summary",
     "train": "cifar_cnn.api",
+    "verify": "cifar_cnn.analysis.verify",
 }
 
 __all__ = [
@@ -38,6 +42,7 @@ __all__ = [
     "UserError",
     "build_model",
     "dry_run",
+    "effective_receptive_field",
     "evaluate",
     "plan_run",
     "read_budget",
@@ -45,6 +50,7 @@ __all__ = [
     "resolve_settings",
     "summarize",
     "train",
+    "verify",
 ]
 
 

@@ -19,6 +19,7 @@ def test_the_public_surface_is_pinned():
         "UserError",
         "build_model",
         "dry_run",
+        "effective_receptive_field",
         "evaluate",
         "plan_run",
         "read_budget",
@@ -26,6 +27,7 @@ def test_the_public_surface_is_pinned():
         "resolve_settings",
         "summarize",
         "train",
+        "verify",
     }
 
 

@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 
 from cifar_cnn.analysis.field import FAR, Axis, Field, IntArray, reduce
+from cifar_cnn.analysis.graph import Value
 from cifar_cnn.analysis.outcome import POINT, Window
 from cifar_cnn.analysis.propagate import Propagated, Step
-from cifar_cnn.analysis.trace import Value
 
 MAP_RANKS = (3, 4)
 """Dimensions of a tensor that holds a map: a batch of them, or one."""

@@ -36,16 +36,18 @@ _POINTWISE = {
         alpha_dropout batch_norm dropout dropout1d dropout2d dropout3d feature_alpha_dropout
         feature_dropout local_response_norm
     """,
-    "the same numbers": """
-        alias bfloat16 clone contiguous cpu cuda data detach double float half identity real
-        requires_grad to type type_as
-    """,
 }
+_SAME = """
+    alias bfloat16 clone contiguous cpu cuda data detach double float half identity real
+    requires_grad to type type_as
+"""
 _REDUCTIONS = """
     all amax amin any argmax argmin logsumexp max mean median min nanmean prod std sum var
 """
 POINTWISE = tuple(" ".join(_POINTWISE.values()).split())
 """Operations that work element by element."""
+SAME = tuple(_SAME.split())
+"""Operations that leave their first tensor's numbers as they are."""
 REDUCTIONS = tuple(_REDUCTIONS.split())
 """Operations that reduce the dimensions they are given, or all."""
 

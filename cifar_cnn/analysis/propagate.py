@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import Any
 
 from cifar_cnn.analysis.field import Axis, Family, Field, image_field, merge, reduce
+from cifar_cnn.analysis.graph import Graph, Operation, Value
 from cifar_cnn.analysis.outcome import Outcome, Rule, UnsupportedError, Window
 from cifar_cnn.analysis.rules_mixing import MIXING_RULES, pointwise
 from cifar_cnn.analysis.rules_shape import SHAPE_RULES
 from cifar_cnn.analysis.rules_window import WINDOW_RULES
-from cifar_cnn.analysis.trace import Graph, Operation, Value
 from cifar_cnn.errors import ModelError
 
 RULES: dict[str, Rule] = {**MIXING_RULES, **SHAPE_RULES, **WINDOW_RULES}
@@ -96,19 +96,19 @@ Line = tuple[Fraction, tuple[int, ...]]
 
 def _misalignments(operation: Operation, inputs: list[Field]) -> list[str]:
     """Describe where the operation's inputs differ in jump or in centre."""
-    found = []
+    found: dict[str, list[str]] = {}
     for axis, axis_name in enumerate(AXIS_NAMES):
-        found_lines = (_centre_line(field, axis) for field in inputs)
-        lines = {line for line in found_lines if line is not None}
+        of_inputs = (_centre_line(field, axis) for field in inputs)
+        lines = {line for line in of_inputs if line is not None}
         if len(lines) > 1:
-            shown = " and ".join(
-                sorted(
-                    f"jump {slope}, first centre {Fraction(doubled[0], 2)}"
-                    for slope, doubled in lines
-                )
+            shown = sorted(
+                f"jump {slope}, first centre {Fraction(doubled[0], 2)}" for slope, doubled in lines
             )
-            found.append(f"paths meet misaligned at {operation.name} {axis_name}: {shown}")
-    return found
+            found.setdefault(" and ".join(shown), []).append(axis_name)
+    return [
+        f"paths meet misaligned at {operation.name} {' and '.join(axes)}: {shown}"
+        for shown, axes in found.items()
+    ]
 
 
 def _centre_line(field: Field, axis: int) -> Line | None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from cifar_cnn.analysis.graph import Graph, Value
 from cifar_cnn.analysis.layers import Layer, Walk, describe, layers_of
 from cifar_cnn.analysis.network import Model, network
 from cifar_cnn.analysis.propagate import RULES, Propagated, Step, local_part, propagate
-from cifar_cnn.analysis.trace import Graph, Value, trace
+from cifar_cnn.analysis.trace import trace
 
 MINIMUM = 44
 Size = tuple[int, int]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cifar_cnn.analysis.field import Field, hull, permute, reduce, reshape
-from cifar_cnn.analysis.names import POINTWISE, REDUCTIONS
+from cifar_cnn.analysis.names import POINTWISE, REDUCTIONS, SAME
 from cifar_cnn.analysis.outcome import Outcome, Rule, Shapes, UnsupportedError
 
 
@@ -12,6 +12,11 @@ def pointwise(out: Shapes, *args: Any, **kwargs: Any) -> Outcome:
     """Work element by element on tensors that are broadcast to the output's shape."""
     fields = _fields((args, tuple(kwargs.values())))
     return Outcome(tuple(hull(shape, fields) for shape in out))
+
+
+def same(_: Shapes, field: Field, *__: object, **___: object) -> Outcome:
+    """Leave the numbers as they are: copies and conversions, also to another tensor's type."""
+    return Outcome((field,))
 
 
 def spatial_norm(out: Shapes, field: Field, *_: object, **__: object) -> Outcome:
@@ -147,6 +152,7 @@ def _dims(dim: int | Sequence[int]) -> Sequence[int]:
 
 MIXING_RULES: dict[str, Rule] = {
     **dict.fromkeys(POINTWISE, pointwise),
+    **dict.fromkeys(SAME, same),
     "layer_norm": layer_norm,
     "rms_norm": layer_norm,
     "group_norm": spatial_norm,

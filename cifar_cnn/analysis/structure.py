@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from cifar_cnn.analysis.field import Field, reduce
+from cifar_cnn.analysis.graph import Graph, Operation, Value
 from cifar_cnn.analysis.names import REDUCTIONS
 from cifar_cnn.analysis.propagate import Propagated, Step
 from cifar_cnn.analysis.receptive_field import used_values
 from cifar_cnn.analysis.rules_mixing import MIXING_RULES
 from cifar_cnn.analysis.rules_window import convolution
-from cifar_cnn.analysis.trace import Graph, Operation, Value
 
 AVERAGES = ("avg_pool2d", "adaptive_avg_pool2d", "mean")
 MIXING = {"linear", "matmul", "bmm", "mm", "addmm", "baddbmm", "einsum", *REDUCTIONS}

@@ -1,7 +1,7 @@
 """What a network is made of: its layers with their outputs, parameters and mult-adds; its sizes."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -124,9 +124,9 @@ def summarize(
         propagated = propagate(graph, assume_pointwise)
         measured = Measured(
             parameters=parameters,
-            largest_layer=max(rows, key=lambda row: row.parameters).name,
+            largest_layer=_most(rows, lambda row: row.parameters),
             mult_adds=sum(row.mult_adds for row in rows),
-            busiest_layer=max(rows, key=lambda row: row.mult_adds).name,
+            busiest_layer=_most(rows, lambda row: row.mult_adds),
             receptive_field=analyse(name, graph, propagated, budget.min_rf),
             structures={key: find(graph, propagated) for key, find in DETECTORS.items()},
         )
@@ -150,8 +150,13 @@ def _rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]:
     names = {module: name for name, module in model.named_modules()}
     counted: set[int] = set()
     rows = []
-    for info, own_flops in zip(_by_end_of_forward(table.summary_list), flops, strict=True):
+    infos = [info for info in _by_end_of_forward(table.summary_list) if info.executed]
+    for info in infos:
         module = info.module
+        calls = flops.get(module)
+        own_flops = calls.pop(0) if calls else 0
+        if module is model:  # and what ran in modules that the table leaves out: parametrisations
+            own_flops += sum(sum(left) for left in flops.values())
         fresh = {id(p): p.numel() for p in module.parameters(recurse=False)}
         parameters = sum(count for key, count in fresh.items() if key not in counted)
         counted.update(fresh)
@@ -169,10 +174,14 @@ def _rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]:
     return rows
 
 
+def _most(rows: list[SummaryRow], count: Callable[[SummaryRow], int]) -> str:
+    return max(rows, key=count).name if rows else "no layer"
+
+
 @contextmanager
-def _counting_flops() -> Iterator[list[int]]:
-    """Fill a list with each module call's own flops, as calls end; torch counts a mult-add as 2."""
-    own: list[int] = []
+def _counting_flops() -> Iterator[dict[nn.Module, list[int]]]:
+    """Note each module's own flops, call by call; torch counts a mult-add as 2."""
+    own: dict[nn.Module, list[int]] = {}
     inside = [0]  # flops of the children of each module at work
     begun: list[int] = []
     with FlopCounterMode(display=False) as counter:
@@ -181,9 +190,9 @@ def _counting_flops() -> Iterator[list[int]]:
             begun.append(counter.get_total_flops())
             inside.append(0)
 
-        def leave(_: nn.Module, __: Any, ___: Any) -> None:
+        def leave(module: nn.Module, _: Any, __: Any) -> None:
             total = counter.get_total_flops() - begun.pop()
-            own.append(total - inside.pop())
+            own.setdefault(module, []).append(total - inside.pop())
             inside[-1] += total
 
         hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]

@@ -6,15 +6,12 @@ the values in a tensor has no answer there, and is the user's error to hear abou
 """
 
 import inspect
-import sys
+import logging
 import warnings
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
+from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -23,203 +20,10 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
-from torch.overrides import TorchFunctionMode, resolve_name
-from torch.utils.weak import WeakIdKeyDictionary
 
-from cifar_cnn.analysis.names import operation_name
+from cifar_cnn.analysis.graph import Graph
+from cifar_cnn.analysis.recorder import ANALYSIS, TORCH, Recorder
 from cifar_cnn.errors import ModelError, one_line
-
-SHAPE_ONLY = {
-    *("new_empty", "new_full", "new_ones", "new_zeros", "new_tensor"),
-    *("empty_like", "full_like", "ones_like", "zeros_like", "rand_like", "randn_like"),
-}
-"""Operations that take a tensor's shape and nothing of what is in it."""
-LIBRARY_FOLDERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A tensor of the graph; `depends` says whether the image has any part in it."""
-
-    shape: tuple[int, ...]
-    depends: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Operation:
-    """One step of the network: `op` with its arguments, tensors replaced by their Values."""
-
-    name: str
-    type: str
-    op: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: tuple[Value, ...]
-    module: str
-    source: str
-    call: int  # operations of one layer's call share it
-
-    @property
-    def inputs(self) -> list[Value]:
-        """The tensors it reads that depend on the image."""
-        found = _leaves((self.args, self.kwargs))
-        return [leaf for leaf in found if isinstance(leaf, Value) and leaf.depends]
-
-    @property
-    def place(self) -> str:
-        """Where the user finds it."""
-        return f"in {self.module or 'the network'} ({self.source})"
-
-
-@dataclass
-class Graph:
-    """The operations of one run, in order, from the image to the output."""
-
-    image: Value
-    operations: list[Operation] = field(default_factory=list)
-    output: Value | None = None
-    tensors: list[Tensor] = field(default_factory=list)
-
-
-class Recorder(TorchFunctionMode):
-    """Writes down every operation that the image has a part in.
-
-    An operation is `known` by its name; any other stops the run with a ModelError. Where None is
-    given, all are.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        image: Tensor,
-        known: Collection[str] | None,
-        replace: Callable[..., Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.graph = Graph(Value(tuple(image.shape), depends=True))
-        self._known = known
-        self._replace = replace
-        self._names = {id(module): name for name, module in model.named_modules()}
-        self._stack: list[nn.Module] = []
-        self._calls = 0
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._values: MutableMapping[Tensor, Value] = WeakIdKeyDictionary()
-        self._values[image] = self.graph.image
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types_: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run the function and record it, if the image has a part in it."""
-        kwargs = kwargs or {}
-        inputs = _convert((args, kwargs), self._value_of)
-        depends = any(isinstance(leaf, Value) and leaf.depends for leaf in _leaves(inputs))
-        op = operation_name(func)
-        depends = depends and op not in SHAPE_ONLY
-        if depends and self._replace is not None:
-            result = self._replace(op, func, args, kwargs)
-        else:
-            result = func(*args, **kwargs)
-        tensors = [leaf for leaf in _leaves(result) if isinstance(leaf, Tensor)]
-        if depends and (tensors or op == "setitem"):
-            self._record(op, func, inputs, args, tensors)
-        for tensor in tensors if not depends else ():
-            self._values[tensor] = Value(tuple(tensor.shape), depends=False)
-        return result
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Follow which module is at work, and record what it does."""
-        with ExitStack() as stack:
-            stack.enter_context(_handle(register_module_forward_pre_hook(self._enter)))
-            stack.enter_context(_handle(register_module_forward_hook(self._leave)))
-            stack.enter_context(self)
-            yield
-
-    def module_name(self) -> str:
-        """The innermost module at work, by its name in the network."""
-        names = [self._names.get(id(module)) for module in reversed(self._stack)]
-        return next((name for name in names if name is not None), "")
-
-    def value_of_output(self, output: object) -> Value:
-        """Return the network's output; raises ModelError where it is not one tensor."""
-        if not isinstance(output, Tensor):
-            raise ModelError(
-                f"the network returns {_describe(output)}, not one tensor: wrap it in a module "
-                "that returns the tensor to analyse"
-            )
-        value = self._value_of(output)
-        assert isinstance(value, Value)
-        if not value.depends:
-            raise ModelError("the network's output does not depend on its input")
-        return value
-
-    def _enter(self, module: nn.Module, _: Any) -> None:
-        self._stack.append(module)
-        self._calls += 1
-
-    def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
-        self._stack.pop()
-
-    def _value_of(self, leaf: object) -> object:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        value = self._values.get(leaf)
-        if value is None and leaf.grad_fn is not None:
-            raise ModelError(
-                f"a tensor in {self.module_name() or 'the network'} ({user_line()}) comes from "
-                "code that cannot be followed (TorchScript, or a library in another language)"
-            )
-        return value or Value(tuple(leaf.shape), depends=False)
-
-    def _record(
-        self, op: str, func: Any, inputs: Any, args: tuple[Any, ...], tensors: list[Tensor]
-    ) -> None:
-        module = self.module_name()
-        if self._known is not None and op not in self._known:
-            raise ModelError(
-                f"unknown operation {op!r} ({resolve_name(func) or op}) in "
-                f"{module or 'the network'} ({user_line()}): if each of its output positions "
-                f"reads only the same input position, say --assume-pointwise {op}"
-            )
-        outputs = tuple(Value(tuple(tensor.shape), depends=True) for tensor in tensors)
-        name, kind = self._row_name(op)
-        replaced, named = inputs
-        new = Operation(name, kind, op, replaced, named, outputs, module, user_line(), self._calls)
-        self._refuse_partial_write(new, args, tensors)
-        self.graph.operations.append(new)
-        self.graph.tensors.extend(tensors[:1])
-        for tensor, value in zip(tensors, outputs, strict=True):
-            self._values[tensor] = value
-
-    def _row_name(self, op: str) -> tuple[str, str]:
-        """A childless module of torch.nn is one layer; elsewhere each operation is its own."""
-        module = self._stack[-1] if self._stack else None
-        name = self.module_name()
-        if module is not None and _is_layer(module) and id(module) in self._names:
-            return name, type(module).__name__
-        self._calls += 1
-        self._counts[name, op] += 1
-        nth = f"{op}_{self._counts[name, op] - 1}" if self._counts[name, op] > 1 else op
-        return (f"{name}.{nth}" if name else nth), op
-
-    def _refuse_partial_write(
-        self, new: Operation, args: tuple[Any, ...], tensors: list[Tensor]
-    ) -> None:
-        """Writing other positions' values into part of a tensor changes tensors not seen here."""
-        in_place = bool(tensors) and bool(args) and tensors[0] is args[0]
-        if in_place and len(new.inputs) > 1 and tensors[0]._is_view():  # noqa: SLF001
-            raise ModelError(
-                f"{new.op!r} {new.place} writes into a part of a tensor in place: "
-                "write it without the trailing underscore, on a new tensor"
-            )
 
 
 def trace(
@@ -256,21 +60,13 @@ def trace(
 def fake_image(model: nn.Module, input_size: tuple[int, int]) -> Iterator[Tensor]:
     """Give a fake (1, 3, H, W) image; the model is in evaluation mode, and what it makes is fake.
 
-    The image wants a gradient: so attention takes its plain path, and what comes from it shows.
+    The image wants a gradient, so that what comes from it shows.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with _evaluating(model), fake, device, torch.enable_grad():
+    with evaluating(model), _quiet(), _plain_attention(), fake, device, torch.enable_grad():
         leaf = torch.empty(1, 3, *input_size, requires_grad=True)
         yield leaf.clone()  # a copy may be written to in place
-
-
-def user_line(frame: FrameType | None = None) -> str:
-    """Return file:line of the innermost code at work that is neither torch's nor this package's."""
-    frame = frame or sys._getframe(1)  # noqa: SLF001
-    while frame is not None and frame.f_code.co_filename.startswith(LIBRARY_FOLDERS):
-        frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "unknown line"
 
 
 def _explain(error: Exception, recorder: Recorder, size: tuple[int, int]) -> ModelError:
@@ -289,10 +85,10 @@ def _explain(error: Exception, recorder: Recorder, size: tuple[int, int]) -> Mod
 
 def _raised_at(traceback: TracebackType | None) -> str:
     """Return file:line of the deepest code in the traceback that is the network's own."""
-    line = "unknown line"
+    line = "torch's own code"
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
-        if not file.startswith(LIBRARY_FOLDERS):
+        if not file.startswith((TORCH, ANALYSIS)):
             line = f"{Path(file).name}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return line
@@ -302,7 +98,7 @@ def _check_one_input(model: nn.Module) -> None:
     required = [
         p.name
         for p in inspect.signature(model.forward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     if len(required) > 1:
         raise ModelError(
@@ -312,7 +108,8 @@ def _check_one_input(model: nn.Module) -> None:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the network into evaluation mode, and each module back into its own at the end."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -325,37 +122,22 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _handle(handle: Any) -> Iterator[None]:
+def _plain_attention() -> Iterator[None]:
+    """Keep attention from its fused path, whose steps cannot be seen or counted."""
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        handle.remove()
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
 
 
-def _is_layer(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.") and not any(module.children())
-
-
-def _convert(tree: Any, convert: Callable[[object], object]) -> Any:
-    if isinstance(tree, tuple | list):
-        items = [_convert(item, convert) for item in tree]
-        return items if isinstance(tree, list) else tuple(items)
-    if isinstance(tree, dict):
-        return {key: _convert(item, convert) for key, item in tree.items()}
-    return convert(tree)
-
-
-def _leaves(tree: Any) -> list[Any]:
-    if isinstance(tree, tuple | list):
-        return [leaf for item in tree for leaf in _leaves(item)]
-    if isinstance(tree, dict):
-        return [leaf for item in tree.values() for leaf in _leaves(item)]
-    return [tree]
-
-
-def _describe(output: object) -> str:
-    if isinstance(output, tuple | list):
-        return f"a {type(output).__name__} of {len(output)}"
-    if isinstance(output, dict):
-        return f"a dict of {', '.join(map(str, output))}"
-    return f"a {type(output).__name__}"
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging the traceback of an error that the user hears of in one line."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled

@@ -1,16 +1,58 @@
 """`cifar-cnn receptive-field`: the receptive field of every layer."""
 
-from typing import Any
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from cifar_cnn.cli.effective import accumulate, settings_for
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.errors import SettingsError
 
 
-@settings_options("model", "input_size")
-def receptive_field(
+class TargetChoice(StrEnum):
+    """What the effective field is of."""
+
+    FEATURES = "features"
+    LOGITS = "logits"
+
+
+@settings_options(
+    "model",
+    "input_size",
+    "dataset",
+    "data_dir",
+    "seed",
+    model="baseline, or the checkpoint's own",
+    input_size="32x32, or the checkpoint's own",
+    dataset="the checkpoint's own, else synthetic",
+    data_dir="data, or the checkpoint's own",
+)
+def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     min_rf: MinRf = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Prove every layer's field by the gradient of single units."),
+    ] = False,
+    effective: Annotated[
+        bool,
+        typer.Option("--effective", help="Show which pixels really move the last map's centre."),
+    ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Weights for --effective (default: fresh ones, drawn from --seed)."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Test images for --effective (default: 64).")
+    ] = 64,
+    target: Annotated[
+        TargetChoice, typer.Option(help="Unit for --effective: of the last map, or the output.")
+    ] = TargetChoice.FEATURES,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Picture for --effective.")
+    ] = None,
     assume_pointwise: AssumePointwise = None,
     json: JsonFlag = False,
     *,
@@ -18,23 +60,57 @@ def receptive_field(
 ) -> None:
     """Receptive field, jump and padding of every layer.
 
-    Exit status 1 when the field at the output is not above --min-rf.
+    Exit status 1 when the field at the output is not above --min-rf, or --verify does not agree.
     """
     from cifar_cnn.analysis.budget import read_budget
     from cifar_cnn.analysis.receptive_field import receptive_field as field_of
-    from cifar_cnn.report.analysis_tables import show_receptive_field
+    from cifar_cnn.analysis.verify import verify as prove
+    from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint
+    from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console
-    from cifar_cnn.settings import resolve_settings
 
-    settings = resolve_settings(overrides)
+    if not effective and (checkpoint is not None or plot is not None):
+        raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
+    stored = read_checkpoint(checkpoint) if checkpoint else None
+    settings = settings_for(stored if isinstance(stored, Checkpoint) else None, overrides)
+    vouched = assume_pointwise or ()
     result = field_of(
         settings.model,
         settings.input_size,
         minimum=read_budget({} if min_rf is None else {"min_rf": min_rf}).min_rf,
-        assume_pointwise=assume_pointwise or (),
+        assume_pointwise=vouched,
     )
-    show_receptive_field(people_console(json=json), result)
+    console = people_console(json=json)
+    tables.show_receptive_field(console, result)
+    document = result.as_dict()
+    passed = result.passed
+    if verify:
+        proof = prove(settings.model, settings.input_size, assume_pointwise=vouched)
+        tables.show_verification(console, proof)
+        document["verification"] = proof.as_dict()
+        passed = passed and proof.agreed
+    if effective:
+        found = accumulate(
+            settings, checkpoint, samples=samples, target=target.value, assume_pointwise=vouched
+        )
+        weights = (
+            f"weights of {checkpoint}" if checkpoint else f"fresh weights, seed {settings.seed}"
+        )
+        tables.show_effective(console, found, weights)
+        document["effective"] = found.as_dict()
+        if plot is not None:
+            _draw(found, plot)
     if json:
-        print_json(result.as_dict())
-    if not result.passed:
+        print_json(document)
+    if not passed:
         raise typer.Exit(1)
+
+
+def _draw(found: Any, path: Path) -> None:
+    from cifar_cnn.errors import UserError
+    from cifar_cnn.report.effective_picture import draw_effective
+
+    try:
+        draw_effective(found, path)
+    except OSError as error:
+        raise UserError(f"plot {path} cannot be written: {error.strerror}") from error

@@ -6,10 +6,12 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from cifar_cnn.analysis.budget import Verdict
+from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
 from cifar_cnn.analysis.outcome import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary
+from cifar_cnn.analysis.verify import Verification
 
 NARROW = 60
 """Columns below which a table shows only what matters most."""
@@ -21,7 +23,7 @@ def show_summary(console: Console, summary: Summary) -> None:
     frozen = summary.parameters - summary.trainable
     console.print(f"Total parameters: {summary.parameters:,}")
     console.print(f"Trainable: {summary.trainable:,}  non-trainable: {frozen:,}")
-    console.print(f"Mult-adds: {summary.mult_adds:,} ({summary.mult_adds / 1e9:.2f} G)")
+    console.print(f"Mult-adds: {summary.mult_adds:,} ({_rounded(summary.mult_adds)})")
     console.print(f"Input size (MB): {summary.input_mb:.2f}")
     console.print(f"Forward/backward pass size (MB): {summary.forward_backward_mb:.2f}")
     console.print(f"Parameters size (MB): {summary.parameters_mb:.2f}")
@@ -57,6 +59,50 @@ def show_receptive_field(console: Console, result: ReceptiveField) -> None:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
 
 
+def show_verification(console: Console, proof: Verification) -> None:
+    """Print whether the proof agreed, where it does not, and which fields have holes."""
+    wide = not console.is_terminal
+    for unit in proof.gridded:
+        console.print(
+            f"gridding: {unit.contributing} of {unit.total} pixels {unit.axis} contribute at "
+            f"{unit.layer}",
+            soft_wrap=wide,
+            markup=False,
+        )
+    layers = len({unit.layer for unit in proof.checked})
+    wrong = proof.first_disagreement
+    if proof.agreed:
+        line = f"verified: {layers} layers, {len(proof.checked)} units agree with the gradient"
+    elif wrong is None:
+        line = "not verified: no unit could be checked"
+    else:
+        line = (
+            f"not verified: unit {wrong.unit} of {wrong.layer} {wrong.axis} has pixels "
+            f"{wrong.analytic[0]} to {wrong.analytic[1]}, the gradient reaches "
+            f"{wrong.reached[0]} to {wrong.reached[1]}"
+        )
+    console.print(line, soft_wrap=wide, markup=False)
+    if proof.skipped:
+        console.print(f"not checked: {', '.join(proof.skipped)}", soft_wrap=wide, markup=False)
+
+
+def show_effective(console: Console, found: EffectiveField, weights: str) -> None:
+    """Print how large the squares are that hold the mass, and what the image clips."""
+    top, left, bottom, right = found.theoretical
+    height, width = found.heat.shape
+    sides = ", ".join(
+        f"{square.mass:.0%} in {square.side}×{square.side}" for square in found.squares
+    )
+    where = f"unit {found.unit[0]},{found.unit[1]} of {found.layer}" if found.unit else found.layer
+    lines = [
+        f"effective field of {where} ({weights}, {found.samples} images): {sides} pixels",
+        f"its theoretical field {bottom - top + 1}×{right - left + 1} has rows {top} to {bottom}, "
+        f"columns {left} to {right}: the {height}×{width} image clips {found.clipped:.0%} of it",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=not console.is_terminal, markup=False)
+
+
 def _conclusions(result: ReceptiveField) -> list[str]:
     height, width = result.input_size
     lines = []
@@ -73,6 +119,9 @@ def _conclusions(result: ReceptiveField) -> list[str]:
         f"final: field {result.final[0]}×{result.final[1]}, {seen} the {height}×{width} image"
     )
     lines += [f"warning: {text}" for text in result.warnings]
+    if result.units:
+        shown = (f"{unit} {_times(at['receptive_field'])}" for unit, at in result.units.items())
+        lines.append(f"units: {', '.join(shown)}")
     if result.model == "baseline":
         lines.append(
             "note: the reference's own table (3, 5, 13, 21, 45) leaves the dilation out: "
@@ -95,7 +144,7 @@ def _rows_table(summary: Summary, *, narrow: bool) -> Table:
 
 def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
     kept = (0, 6, 7) if narrow else range(9)
-    headings = "layer output kernel stride padding dilation field jump start"
+    headings = "layer output kernel stride pad dil field jump start"
     table = _table(headings.split(), kept)
     for layer in result.layers:
         cells = _cells(layer)
@@ -132,6 +181,10 @@ def _cells(layer: Layer) -> list[str]:
         _both(*(number(walk.jump) for walk in walks)) if layer.is_map else "–",
         _both(*(number(walk.start) for walk in walks)),
     ]
+
+
+def _rounded(count: int) -> str:
+    return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
 
 
 def _both(first: object, second: object) -> str:

@@ -316,6 +316,22 @@ class Constant(nn.Module):
         return torch.zeros_like(x)
 
 
+class Twice(nn.Module):
+    def forward(self, x):
+        return x.relu().sigmoid()
+
+
+class Once(nn.Module):
+    def forward(self, x):
+        return F.avg_pool2d(x, 3)
+
+
+def test_a_users_own_layer_is_one_row_if_it_does_one_thing():
+    result = receptive_field(nn.Sequential(Once(), Twice()))
+    rows = [(layer.name, layer.type) for layer in result.layers]
+    assert rows == [("0", "Once"), ("1.relu", "relu"), ("1.sigmoid", "sigmoid")]
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [

@@ -130,3 +130,38 @@ def test_without_a_budget_operations_need_not_be_known():
     assert summarize(Sorting(), (8, 8)).budget is None
     with pytest.raises(ModelError, match="sort"):
         summarize(Sorting(), (8, 8), budget=Budget())
+
+
+def test_parametrised_weights_are_counted_and_rows_still_add_up():
+    convolution = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+    summary = summarize(nn.Sequential(convolution, nn.ReLU()), (8, 8))
+    assert summary.parameters == sum(row.parameters for row in summary.rows) == 4 + 108 + 4
+    assert summary.mult_adds == sum(row.mult_adds for row in summary.rows) == 108 * 36
+
+
+def test_attention_is_counted_on_its_plain_path():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch = nn.Conv2d(3, 8, 4, 4)
+            self.layer = layer
+
+        def forward(self, x):
+            return self.layer(self.patch(x).flatten(2).transpose(1, 2))
+
+    summary = summarize(Tokens(), (8, 8))
+    patches, projections = 4 * 8 * 48, 4 * (4 * 8 * 8)
+    attention, perceptron = 2 * (4 * 4 * 8), 2 * (4 * 8 * 16)
+    assert summary.mult_adds == patches + projections + attention + perceptron
+
+
+def test_a_network_without_modules_has_no_rows():
+    class Bare(nn.Module):
+        def forward(self, x):
+            return F.avg_pool2d(x, 3)
+
+    summary = summarize(Bare(), (9, 9), budget=Budget(min_rf=2, require=()))
+    assert (summary.rows, summary.parameters, summary.mult_adds) == ((), 0, 0)
+    assert summary.budget.passed

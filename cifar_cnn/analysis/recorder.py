@@ -1,0 +1,225 @@
+"""Writes down the operations of a network while it runs."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils.weak import WeakIdKeyDictionary
+
+from cifar_cnn.analysis.graph import Graph, Operation, Value, convert, leaves
+from cifar_cnn.analysis.names import operation_name
+from cifar_cnn.errors import ModelError
+
+SHAPE_ONLY = {
+    *("new_empty", "new_full", "new_ones", "new_zeros", "new_tensor"),
+    *("empty_like", "full_like", "ones_like", "zeros_like", "rand_like", "randn_like"),
+}
+"""Operations that take a tensor's shape and nothing of what is in it."""
+TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+ANALYSIS = f"{Path(__file__).parent}{os.sep}"
+
+
+class Recorder(TorchFunctionMode):
+    """Writes down every operation that the image has a part in.
+
+    An operation is `known` by its name; any other stops the run with a ModelError. Where None is
+    given, all are. With `run_as`, that runs the operations that the image has a part in.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image: Tensor,
+        known: Collection[str] | None,
+        run_as: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.graph = Graph(Value(tuple(image.shape), depends=True))
+        self._known = known
+        self._run_as = run_as
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._stack: list[nn.Module] = []
+        self._begun: list[int] = []
+        self._calls = 0
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._values: MutableMapping[Tensor, Value] = WeakIdKeyDictionary()
+        self._values[image] = self.graph.image
+        self._newest: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types_: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the function and record it, if the image has a part in it."""
+        kwargs = kwargs or {}
+        inputs = convert((args, kwargs), self._value_of)
+        depends = any(isinstance(leaf, Value) and leaf.depends for leaf in leaves(inputs))
+        op = operation_name(func)
+        depends = depends and op not in SHAPE_ONLY
+        if depends and self._run_as is not None:
+            newest_args, newest_kwargs = convert((args, kwargs), self._newest_of)
+            result = self._run_as(op, func, newest_args, newest_kwargs, inputs)
+        else:
+            result = func(*args, **kwargs)
+        tensors = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
+        if depends and (tensors or op == "setitem"):
+            self._record(op, func, inputs, args, tensors)
+        for tensor in tensors if not depends else ():
+            self._values[tensor] = Value(tuple(tensor.shape), depends=False)
+        return result
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Follow which module is at work, and record what it does."""
+        with ExitStack() as stack:
+            stack.enter_context(_handle(register_module_forward_pre_hook(self._enter)))
+            stack.enter_context(_handle(register_module_forward_hook(self._leave)))
+            stack.enter_context(self)
+            yield
+
+    def module_name(self) -> str:
+        """The innermost module at work, by its name in the network."""
+        names = [self._names.get(id(module)) for module in reversed(self._stack)]
+        return next((name for name in names if name is not None), "")
+
+    def value_of_output(self, output: object) -> Value:
+        """Return the network's output; raises ModelError where it is not one tensor."""
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"the network returns {_describe(output)}, not one tensor: wrap it in a module "
+                "that returns the tensor to analyse"
+            )
+        value = self._value_of(output)
+        assert isinstance(value, Value)
+        if not value.depends:
+            raise ModelError("the network's output does not depend on its input")
+        return value
+
+    def _enter(self, module: nn.Module, _: Any) -> None:
+        self._stack.append(module)
+        self._begun.append(len(self.graph.operations))
+        self._calls += 1
+
+    def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
+        self._stack.pop()
+        operations = self.graph.operations
+        is_leaf = id(module) in self._names and not any(module.children())
+        if len(operations) == self._begun.pop() + 1 and is_leaf:  # a layer of the user's own
+            name, kind = self._names[id(module)], type(module).__name__
+            operations[-1] = replace(operations[-1], name=name or kind, type=kind)
+
+    def _value_of(self, leaf: object) -> object:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        value = self._values.get(leaf)
+        if value is None and leaf.grad_fn is not None:
+            raise ModelError(
+                f"a tensor in {self.module_name() or 'the network'} ({user_line()}) comes from "
+                "code that cannot be followed (TorchScript, or a library in another language)"
+            )
+        return value or Value(tuple(leaf.shape), depends=False)
+
+    def _newest_of(self, leaf: object) -> object:
+        """What a replaced in-place operation would have written into this tensor."""
+        return self._newest.get(leaf, leaf) if isinstance(leaf, Tensor) else leaf
+
+    def _record(
+        self, op: str, func: Any, inputs: Any, args: tuple[Any, ...], tensors: list[Tensor]
+    ) -> None:
+        module = self.module_name()
+        if self._known is not None and op not in self._known:
+            raise ModelError(
+                f"unknown operation {op!r} ({resolve_name(func) or op}) in "
+                f"{module or 'the network'} ({user_line()}): if each of its output positions "
+                f"reads only the same input position, say --assume-pointwise {op}"
+            )
+        if any(tensor.numel() == 0 for tensor in tensors):
+            raise ValueError(f"{op} leaves an empty map")
+        outputs = tuple(Value(tuple(tensor.shape), depends=True) for tensor in tensors)
+        name, kind = self._row_name(op)
+        replaced, named = inputs
+        new = Operation(name, kind, op, replaced, named, outputs, module, user_line(), self._calls)
+        if self._run_as is None and _writes_in_place(func):
+            self._refuse_partial_write(new, args[0])
+        self.graph.operations.append(new)
+        self.graph.tensors.extend(tensors[:1])
+        for tensor, value in zip(tensors, outputs, strict=True):
+            self._values[tensor] = value
+        if self._run_as is not None and _writes_in_place(func):
+            self._values[args[0]], self._newest[args[0]] = outputs[0], tensors[0]
+
+    def _row_name(self, op: str) -> tuple[str, str]:
+        """A childless module of torch.nn is one layer; elsewhere each operation is one."""
+        module = self._stack[-1] if self._stack else None
+        name = self.module_name()
+        if module is not None and _is_layer(module) and id(module) in self._names:
+            return name or type(module).__name__, type(module).__name__
+        self._calls += 1
+        self._counts[name, op] += 1
+        nth = f"{op}_{self._counts[name, op] - 1}" if self._counts[name, op] > 1 else op
+        return (f"{name}.{nth}" if name else nth), op
+
+    def _refuse_partial_write(self, new: Operation, written: Tensor) -> None:
+        """Writing other positions' values into part of a tensor changes tensors not seen here."""
+        if len(new.inputs) > 1 and written._is_view():  # noqa: SLF001
+            raise ModelError(
+                f"{new.op!r} {new.place} writes into a part of a tensor in place: "
+                "write it without the trailing underscore, on a new tensor"
+            )
+
+
+def user_line() -> str:
+    """Return file:line of the innermost code at work that is the network's own."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    left = False
+    while frame is not None:
+        file = frame.f_code.co_filename
+        is_ours = file.startswith(ANALYSIS)
+        if is_ours and left:  # back where the run was started
+            break
+        if not is_ours and not file.startswith(TORCH):
+            return f"{Path(file).name}:{frame.f_lineno}"
+        left = left or not is_ours
+        frame = frame.f_back
+    return "torch's own code"
+
+
+@contextmanager
+def _handle(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _writes_in_place(func: Callable[..., Any]) -> bool:
+    name = func.__name__
+    return name.endswith("_") and (not name.startswith("__") or name.startswith("__i"))
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.") and not any(module.children())
+
+
+def _describe(output: object) -> str:
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)}"
+    if isinstance(output, dict):
+        return f"a dict of {', '.join(map(str, output))}"
+    return f"a {type(output).__name__}"

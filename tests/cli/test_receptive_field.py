@@ -1,0 +1,185 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+NETWORK = """
+import torch
+from torch import nn
+class Two(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 3, dilation=2), nn.Conv2d(8, 8, 3, dilation=2))
+class Sorting(nn.Module):
+    def forward(self, x):
+        return torch.cummax(x, 2)[0]
+class Deciding(nn.Module):
+    def forward(self, x):
+        if x.mean() > 0:
+            return x
+        return -x
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    (tmp_path / "net.py").write_text(NETWORK)
+
+
+def test_json_is_the_only_thing_on_standard_output_and_has_the_contracts_keys(cli):
+    done = cli("receptive-field", "--json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert list(document) == [
+        *("model", "input_size", "layers", "features", "final", "aligned", "units"),
+        *("warnings", "minimum", "passed"),
+    ]
+    assert document["features"] == {
+        "receptive_field": [25, 25],
+        "jump": [8, 8],
+        "padding": [12, 12],
+        "layer": "convblock4.3",
+    }
+    assert document["layers"][9] == {
+        "name": "convblock3.0",
+        "type": "Conv2d",
+        "output_size": [16, 16],
+        "kernel": [3, 3],
+        "stride": [1, 1],
+        "padding": [[2, 2], [2, 2]],
+        "dilation": [2, 2],
+        "receptive_field": [13, 13],
+        "jump": [2, 2],
+        "start": [0, 0],
+    }
+    assert "passed" in done.stderr
+
+
+def test_the_baselines_report_says_why_the_references_table_differs(quick_cli):
+    said = quick_cli("receptive-field").stdout
+    assert "3, 5, 13, 21, 45" in said
+    assert "leaves the dilation out" in said
+
+
+def test_other_networks_hear_nothing_of_the_references_table(quick_cli, net):
+    assert "reference" not in quick_cli("receptive-field", "--model", "net.py:Two").stdout
+
+
+def test_exit_status_tells_whether_the_field_is_above_the_minimum(quick_cli, net, tmp_path):
+    assert quick_cli("receptive-field", "--min-rf", "48").returncode == 0
+    assert quick_cli("receptive-field", "--min-rf", "49").returncode == 1
+    assert quick_cli("receptive-field", "--model", "net.py:Two", "--min-rf", "8").returncode == 0
+    (tmp_path / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmin-rf = 9\n")
+    done = quick_cli("receptive-field", "--model", "net.py:Two", "--json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["minimum"], document["passed"]) == (1, 9, False)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("net.py:Sorting", "net.py:9"),
+        ("net.py:Deciding", "net.py:12"),
+        ("net.py:None", "no 'None'"),
+    ],
+)
+def test_what_cannot_be_analysed_is_one_line_and_exit_2(quick_cli, net, model, said):
+    done = quick_cli("receptive-field", "--model", model)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_user_can_vouch_for_an_operation(quick_cli, net):
+    done = quick_cli(
+        *("receptive-field", "--model", "net.py:Sorting", "--min-rf", "0"),
+        *("--assume-pointwise", "cummax"),
+    )
+    assert done.returncode == 0
+
+
+def test_verify_adds_the_proof_to_the_document_and_says_it_to_people(quick_cli, net):
+    flags = ("--model", "net.py:Two", "--min-rf", "0", "--verify", "--json")
+    done = quick_cli("receptive-field", *flags)
+    proof = json.loads(done.stdout)["verification"]
+    assert done.returncode == 0
+    assert (proof["agreed"], proof["layers"], proof["skipped"]) == (True, 2, [])
+    assert "verified: 2 layers" in done.stderr
+    assert "gridding: 5 of 9 pixels" in done.stderr
+
+
+def test_a_proof_that_does_not_agree_is_exit_1(quick_cli, monkeypatch):
+    from cifar_cnn.analysis import taps
+
+    window = taps.window
+    monkeypatch.setattr(taps, "window", lambda k, s, p, _: window(k, s, p, 1))
+    done = quick_cli("receptive-field", "--min-rf", "0", "--verify")
+    assert done.returncode == 1
+    assert "not verified: unit" in done.stdout
+    assert "convblock3.0" in done.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_table_fits_the_screen(quick_cli, columns):
+    done = quick_cli("receptive-field", columns=columns)
+    table = [line for line in done.stdout.splitlines() if ": " not in line]
+    assert max(len(line) for line in table) <= columns
+
+
+@pytest.mark.parametrize("command", ["summarize", "receptive-field"])
+def test_help_answers_without_importing_torch(command):
+    program = (
+        "import sys\n"
+        "from cifar_cnn.cli.main import app\n"
+        f"try: app([{command!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--min-rf" in done.stdout
+
+
+def test_effective_gives_squares_and_a_picture(quick_cli, tmp_path):
+    flags = ("--effective", "--samples", "8", "--plot", "heat.png", "--json")
+    done = quick_cli("receptive-field", *flags)
+    found = json.loads(done.stdout)["effective"]
+    assert done.returncode == 0
+    assert (found["layer"], found["unit"], found["samples"]) == ("convblock4.3", [2, 2], 8)
+    assert found["theoretical"]["receptive_field"] == [25, 25]
+    half, most = found["squares"]
+    assert half["side"] < most["side"] <= 25
+    assert (tmp_path / "heat.png").read_bytes().startswith(b"\x89PNG")
+    assert "32×32 image clips 0%" in done.stderr
+    assert "fresh weights, seed 0" in done.stderr
+
+
+def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, small_settings, tmp_path):
+    from cifar_cnn import train
+
+    file = train(small_settings(epochs=1), tmp_path / "run").model_file
+    flags = ("--effective", "--samples", "4", "--json")
+    trained = quick_cli("receptive-field", "--checkpoint", file, *flags)
+    assert trained.returncode == 0
+    fresh = quick_cli(
+        *("receptive-field", "--dataset", "folder", "--data-dir", tmp_path / "images", *flags)
+    )
+    assert json.loads(trained.stdout)["effective"] != json.loads(fresh.stdout)["effective"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "said"),
+    [
+        (["--plot", "x.png"], 2, "add --effective"),
+        (["--effective", "--plot", "missing/x.png"], 1, "plot missing/x.png cannot be written"),
+        (["--effective", "--checkpoint", "none.pt"], 1, "none.pt cannot be read"),
+        (["--effective", "--dataset", "folder"], 1, "data"),
+    ],
+)
+def test_effective_mistakes_are_one_line(quick_cli, flags, status, said):
+    done = quick_cli("receptive-field", *flags, "--samples", "2")
+    assert done.returncode == status
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,47 @@
+import io
+
+import pytest
+from rich.console import Console
+from torch import nn
+
+from cifar_cnn import receptive_field, verify
+from cifar_cnn.report.analysis_tables import show_receptive_field, show_verification
+
+
+def shown(show, *results, width=80):
+    stream = io.StringIO()
+    show(Console(file=stream, width=width), *results)
+    return stream.getvalue()
+
+
+def test_different_numbers_for_the_axes_are_both_shown():
+    text = shown(show_receptive_field, receptive_field(nn.Conv2d(3, 4, (3, 5), stride=(1, 2))))
+    row = text.splitlines()[1].split()
+    assert row[1:] == ["30×14", "3,5", "1,2", "0", "1", "3,5", "1,2", "1,2"]
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_every_layer_is_shown_with_its_field_on_any_screen(width):
+    text = shown(show_receptive_field, receptive_field("baseline"), width=width)
+    for field in (3, 5, 13, 17, 25, 49):
+        assert f" {field} " in text
+
+
+def test_warnings_are_shown():
+    class Misaligned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, stride=2, padding=1)
+            self.pool = nn.MaxPool2d(2)
+
+        def forward(self, x):
+            return self.conv(x) + self.pool(x)
+
+    text = shown(show_receptive_field, receptive_field(Misaligned()))
+    assert "warning: paths meet misaligned at add" in text
+    assert "units: first 3×3, middle 3×3, last 3×3" in text
+
+
+def test_a_proof_says_what_it_checked():
+    text = shown(show_verification, verify(nn.Conv2d(3, 4, 3)))
+    assert text.startswith("verified: 1 layers, ")

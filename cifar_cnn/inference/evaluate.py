@@ -11,6 +11,7 @@ from torch import nn
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, SettingsError
+from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
 from cifar_cnn.inference.device import resolve_device, resolve_precision
 from cifar_cnn.inference.forward import predict_log_probabilities
@@ -78,6 +79,7 @@ def evaluate(
         DataError: the images are missing or unusable.
         RequestError: a setting is invalid, or the split does not exist.
     """
+    keep_freed_memory()
     path = Path(file)
     overrides = dict(overrides or {})
     stored = read_checkpoint(path)

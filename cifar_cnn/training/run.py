@@ -9,6 +9,7 @@ import torch
 
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
+from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
 from cifar_cnn.inference.device import has_fast_bf16, resolve_device, resolve_precision
 from cifar_cnn.models.output import check_output
@@ -69,6 +70,7 @@ class Run:
         listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        keep_freed_memory()
         self.listeners = listeners
         self.history: list[EpochRow] = []
         self.notes: list[str] = []

@@ -11,7 +11,7 @@ from cifar_cnn.analysis.outcome import Outcome, Rule, UnsupportedError, Window
 from cifar_cnn.analysis.rules_mixing import MIXING_RULES, pointwise
 from cifar_cnn.analysis.rules_shape import SHAPE_RULES
 from cifar_cnn.analysis.rules_window import WINDOW_RULES
-from cifar_cnn.errors import ModelError
+from cifar_cnn.errors import ModelError, one_line
 
 RULES: dict[str, Rule] = {**MIXING_RULES, **SHAPE_RULES, **WINDOW_RULES}
 AXIS_NAMES = ("vertically", "horizontally")
@@ -77,6 +77,11 @@ def _apply(operation: Operation, fields: dict[Value, Field], vouched: Collection
     except UnsupportedError as error:
         raise ModelError(
             f"operation {operation.op!r} {error} is not supported {operation.place}"
+        ) from error
+    except TypeError as error:  # arguments that the rule does not have
+        raise ModelError(
+            f"operation {operation.op!r} is called in a form that no rule covers "
+            f"{operation.place}: {one_line(error)}"
         ) from error
 
 

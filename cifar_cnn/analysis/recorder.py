@@ -67,7 +67,11 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the function and record it, if the image has a part in it."""
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if kwargs.get("out", args) is None:  # torch's own functions pass it on so
+            del kwargs["out"]
+        if not args and "input" in kwargs:  # rules take the tensor first, by whatever name
+            args = (kwargs.pop("input"),)
         inputs = convert((args, kwargs), self._value_of)
         depends = any(isinstance(leaf, Value) and leaf.depends for leaf in leaves(inputs))
         op = operation_name(func)

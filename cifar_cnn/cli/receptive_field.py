@@ -44,9 +44,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         Path | None,
         typer.Option(help="Weights for --effective (default: fresh ones, drawn from --seed)."),
     ] = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="Test images for --effective (default: 64).")
-    ] = 64,
+    samples: Annotated[int, typer.Option(min=1, help="Test images for --effective.")] = 64,
     target: Annotated[
         TargetChoice, typer.Option(help="Unit for --effective: of the last map, or the output.")
     ] = TargetChoice.FEATURES,

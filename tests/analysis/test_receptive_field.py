@@ -133,6 +133,7 @@ def test_size_jump_and_padding_do_not_depend_on_the_images_size(size):
         (Net(lambda _, x: x[:, :, 1::2, ::3]), (1, (2, 3), (-1, 0))),
         (Net(lambda _, x: x[..., 3:-1]), (1, 1, (0, -3))),
         (nn.PixelUnshuffle(2), (2, 2, 0)),
+        (Net(lambda _, x: F.avg_pool2d(input=F.normalize(x), kernel_size=3)), (3, 3, 0)),
         (nn.Sequential(nn.PixelUnshuffle(2), nn.PixelShuffle(2)), (2, 1, 0)),
         (Net(lambda _, x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2)), (1, 1, 0)),
     ],
@@ -342,6 +343,7 @@ def test_a_users_own_layer_is_one_row_if_it_does_one_thing():
         (Writing(), r"unknown operation 'setitem' .* \(test_.*\.py:\d+\)"),
         (Part(), r"'add' in the network \(test_.*\.py:\d+\) writes into a part of a tensor"),
         (nn.Sequential(conv(3), conv(40, 4, 4)), r"cannot take a 32×32 image: RuntimeError in 1 "),
+        (Net(lambda _, x: x[:, [0, 2]]), r"'getitem' with a tensor or list as index is not"),
         (Constant(), "does not depend on its input"),
     ],
 )

@@ -103,12 +103,6 @@ class Settings(BaseModel):
     def _fits(self) -> "Settings":
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0: set --no-nesterov")
-        if self.cutout and self.cutout_size > min(self.input_size):
-            raise ValueError(f"cutout_size {self.cutout_size} is larger than the image")
-        if self.shift >= min(self.input_size):
-            raise ValueError(f"shift {self.shift} is larger than the image")
-        if self.affine and min(self.input_size) == 1:
-            raise ValueError("affine needs images of at least 2x2: set --affine 0")
         return self
 
     def to_toml(self) -> str:

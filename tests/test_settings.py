@@ -10,7 +10,7 @@ from cifar_cnn.settings import RECIPES, Settings, resolve_settings, validate
 VALID = {
     "recipe": st.sampled_from(RECIPES),
     "model": st.sampled_from(["baseline", "my.nets:Net", "nets/my net.py:Net"]),
-    "input_size": st.tuples(st.integers(17, 4096), st.integers(17, 4096)),
+    "input_size": st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
     "dataset": st.sampled_from(["cifar10", "folder", "synthetic"]),
     "limit_train": st.none() | st.integers(1, 10**6),
     "limit_eval": st.none() | st.integers(1, 10**6),
@@ -130,9 +130,6 @@ def test_the_default_is_the_tuned_recipe_for_20_epochs():
         ({"epochz": 3}, "did you mean 'epochs'"),
         ({"recipe": "refrence"}, "did you mean 'reference'"),
         ({"momentum": 0.0}, "--no-nesterov"),
-        ({"shift": 32}, "larger than the image"),
-        ({"cutout": 0.5, "cutout_size": 33}, "larger than the image"),
-        ({"affine": 0.5, "input_size": 1, "shift": 0}, "at least 2x2"),
     ],
 )
 def test_a_mistake_is_explained_in_one_line(overrides, message):

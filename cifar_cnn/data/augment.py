@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_cnn.data.dataset import normalise
+from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
 AFFINE_SHIFT = 0.1
@@ -40,6 +41,21 @@ class Draws:
         """Return the draws on another device."""
         fields = {name: value for name, value in vars(self).items() if value is not None}
         return replace(self, **{name: value.to(device) for name, value in fields.items()})
+
+
+def check_augmentation(settings: Settings) -> None:
+    """Refuse an augmentation that the images are too small for.
+
+    Raises:
+        SettingsError: naming the setting.
+    """
+    side = min(settings.input_size)
+    if settings.cutout and settings.cutout_size > side:
+        raise SettingsError(f"cutout_size {settings.cutout_size} is larger than the image")
+    if settings.shift >= side:
+        raise SettingsError(f"shift {settings.shift} is as large as the image: set --shift 0")
+    if settings.affine and side == 1:
+        raise SettingsError("affine needs images of at least 2x2: set --affine 0")
 
 
 def draw(settings: Settings, count: int, generator: torch.Generator) -> Draws:

@@ -122,7 +122,7 @@ def _conclusions(result: ReceptiveField) -> list[str]:
     if result.units:
         shown = (f"{unit} {_times(at['receptive_field'])}" for unit, at in result.units.items())
         lines.append(f"units: {', '.join(shown)}")
-    if result.model == "baseline":
+    if result.model == "baseline" and result.input_size == (32, 32):
         lines.append(
             "note: the reference's own table (3, 5, 13, 21, 45) leaves the dilation out: "
             "with it the last convolution has 25 and the output 49"

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.inference.allocator import keep_freed_memory
@@ -70,6 +71,7 @@ class Run:
         listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        check_augmentation(settings)
         keep_freed_memory()
         self.listeners = listeners
         self.history: list[EpochRow] = []

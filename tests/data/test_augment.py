@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifar_cnn.data.augment import apply, draw
+from cifar_cnn.data.augment import apply, check_augmentation, draw
 from cifar_cnn.data.dataset import normalise
 from cifar_cnn.data.randomness import Purpose, generator
+from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import resolve_settings
 
 PLAIN = {"flip": 0, "shift": 0, "affine": 0, "cutout": 0}
@@ -123,6 +124,19 @@ def test_affines_are_rotations_scalings_and_shifts_within_the_references_limits(
         assert float(values.abs().max()) <= limit * 1.001
         assert float(values.max()) > 0.95 * limit
         assert float(values.min()) < -0.95 * limit
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"shift": 32}, "shift 32 is as large as the image"),
+        ({"cutout": 0.5, "cutout_size": 33}, "cutout_size 33 is larger than the image"),
+        ({"affine": 0.5, "input_size": 1, "shift": 0}, "at least 2x2"),
+    ],
+)
+def test_an_augmentation_larger_than_the_image_is_refused(overrides, message):
+    with pytest.raises(SettingsError, match=message):
+        check_augmentation(resolve_settings(overrides))
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40)])

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from cifar_cnn.analysis.field import Axis, Family, Field, image_field, merge, reduce
+from cifar_cnn.analysis.field import Axis, Family, Field, image_field, merge
+from cifar_cnn.analysis.field_layout import reduce
 from cifar_cnn.analysis.graph import Graph, Operation, Value
 from cifar_cnn.analysis.outcome import Outcome, Rule, UnsupportedError, Window
 from cifar_cnn.analysis.rules_mixing import MIXING_RULES, pointwise
+from cifar_cnn.analysis.rules_resampling import RESAMPLING_RULES
 from cifar_cnn.analysis.rules_shape import SHAPE_RULES
 from cifar_cnn.analysis.rules_window import WINDOW_RULES
 from cifar_cnn.errors import ModelError, one_line
 
-RULES: dict[str, Rule] = {**MIXING_RULES, **SHAPE_RULES, **WINDOW_RULES}
+RULES: dict[str, Rule] = {**MIXING_RULES, **SHAPE_RULES, **WINDOW_RULES, **RESAMPLING_RULES}
 AXIS_NAMES = ("vertically", "horizontally")
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cifar_cnn.analysis.field import Field, hull, permute, reduce, reshape
+from cifar_cnn.analysis.field import Field, hull
+from cifar_cnn.analysis.field_layout import permute, reduce, reshape
 from cifar_cnn.analysis.names import POINTWISE, REDUCTIONS, SAME
 from cifar_cnn.analysis.outcome import Outcome, Rule, Shapes, UnsupportedError
 

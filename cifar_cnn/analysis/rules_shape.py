@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 
 from cifar_cnn.analysis import taps
-from cifar_cnn.analysis.field import (
-    Field,
-    apply_taps,
-    concatenate,
-    hull,
-    permute,
-    reshape,
-    select,
-)
+from cifar_cnn.analysis.field import Field, apply_taps, hull
+from cifar_cnn.analysis.field_layout import concatenate, permute, reshape, select
 from cifar_cnn.analysis.outcome import Outcome, Rule, Shapes, UnsupportedError
 
 

@@ -1,15 +1,13 @@
-"""What windows do to a field: convolutions, pooling, padding, resampling."""
+"""What windows do to a field: convolutions, pooling, padding."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from cifar_cnn.analysis import taps
-from cifar_cnn.analysis.field import Field, Taps, apply_taps, concatenate, hull, reduce, reshape
-from cifar_cnn.analysis.outcome import Outcome, Rule, Shapes, UnsupportedError, Window
+from cifar_cnn.analysis.field import Field, Taps, apply_taps, hull
+from cifar_cnn.analysis.field_layout import reduce, reshape
+from cifar_cnn.analysis.outcome import Outcome, Rule, Shapes, Window
 
 Size = int | Sequence[int]
-LINEAR = {"linear", "bilinear"}
-CUBIC = {"bicubic"}
 
 
 def convolution(
@@ -142,57 +140,6 @@ def pad(out: Shapes, field: Field, pad: Sequence[int], *_: object, **__: object)
     return Outcome((result,), Window(padding=(vertical, horizontal)))
 
 
-def interpolate(
-    out: Shapes,
-    field: Field,
-    size: object = None,
-    scale_factor: float | Sequence[float] | None = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,  # noqa: FBT001
-    recompute_scale_factor: bool | None = None,  # noqa: FBT001
-    antialias: bool = False,  # noqa: FBT001, FBT002
-) -> Outcome:
-    """Resample the map to the output's size."""
-    if mode == "area":
-        return adaptive_pool(out, field)
-    rank = len(out[0]) - 2
-    factors = list(scale_factor) if isinstance(scale_factor, Sequence) else [scale_factor] * rank
-    result = field
-    for dim, factor in zip(range(2, rank + 2), factors, strict=True):
-        before, after = field.shape[dim], out[0][dim]
-        if align_corners:
-            scale = Fraction(before - 1, after - 1) if after > 1 else Fraction(0)
-        elif factor is None or recompute_scale_factor:
-            scale = Fraction(before, after)
-        else:
-            scale = 1 / Fraction(factor).limit_denominator(1 << 16)
-        reads = _resampling(mode, scale, align_corners=bool(align_corners), antialias=antialias)
-        result = apply_taps(result, dim, reads, after)
-    return Outcome((result,))
-
-
-def pixel_shuffle(out: Shapes, field: Field, upscale_factor: int) -> Outcome:
-    """Spread r² channels over an r × r patch; each patch is given the hull of its channels."""
-    result = mix_channels(field, 2, groups=out[0][1], channels=out[0][1])
-    for dim in (2, 3):
-        result = apply_taps(result, dim, taps.repeated(upscale_factor), out[0][dim])
-    return Outcome((result,))
-
-
-def pixel_unshuffle(out: Shapes, field: Field, downscale_factor: int) -> Outcome:
-    """Gather each r × r patch into r² channels."""
-    r = downscale_factor
-    batch, channels, rows, columns = field.shape
-    pieces = []
-    for y in range(r):
-        for x in range(r):
-            part = apply_taps(field, 2, taps.strided(y, r), rows // r)
-            part = apply_taps(part, 3, taps.strided(x, r), columns // r)
-            pieces.append(reshape(part, (batch, channels, 1, rows // r, columns // r)))
-    window = Window(kernel=(r, r), stride=(r, r))
-    return Outcome((reshape(concatenate(pieces, 2), out[0]),), window)
-
-
 def mix_channels(field: Field, rank: int, groups: int, channels: int) -> Field:
     """Return the field after every group of channels is mixed; the map has `rank` dimensions."""
     dim = len(field.shape) - rank - 1
@@ -225,18 +172,6 @@ def _tapped(field: Field, reads: Sequence[Taps], shape: Sequence[int]) -> Field:
     for dim, tap in enumerate(reads, start=first):
         field = apply_taps(field, dim, tap, shape[dim])
     return field
-
-
-def _resampling(mode: str, scale: Fraction, *, align_corners: bool, antialias: bool) -> Taps:
-    if mode in {"nearest", "nearest-exact"}:
-        return taps.nearest(scale, exact=mode == "nearest-exact")
-    if mode in LINEAR | CUBIC and antialias and not align_corners:
-        return taps.antialiased(scale, radius=1 if mode in LINEAR else 2)
-    if mode in LINEAR and not antialias:
-        return taps.linear(scale, align_corners=align_corners)
-    if mode in CUBIC and not antialias:
-        return taps.cubic(scale, align_corners=align_corners)
-    raise UnsupportedError(f"mode {mode!r}" + (" with antialias" if antialias else ""))
 
 
 def _sizes(size: Size, rank: int) -> list[int]:
@@ -280,8 +215,4 @@ WINDOW_RULES: dict[str, Rule] = {
     "adaptive_max_pool2d": adaptive_pool,
     "adaptive_max_pool2d_with_indices": adaptive_pool,
     "pad": pad,
-    "interpolate": interpolate,
-    "upsample": interpolate,
-    "pixel_shuffle": pixel_shuffle,
-    "pixel_unshuffle": pixel_unshuffle,
 }

@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from cifar_cnn.analysis.field import Field, reduce
+from cifar_cnn.analysis.field import Field
+from cifar_cnn.analysis.field_layout import reduce
 from cifar_cnn.analysis.graph import Graph, Operation, Value
 from cifar_cnn.analysis.names import REDUCTIONS
 from cifar_cnn.analysis.propagate import Propagated, Step

@@ -6,9 +6,7 @@ are computed for the same strip, and must end where the gradient's support ends.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from cifar_cnn.analysis.field import IntArray
 from cifar_cnn.analysis.graph import Graph
 from cifar_cnn.analysis.layers import Layer, Walk, describe, spatial_dim
 from cifar_cnn.analysis.network import Model, network
+from cifar_cnn.analysis.proof import Checked, Verification
 from cifar_cnn.analysis.propagate import AXIS_NAMES, RULES, Propagated, Step, propagate
 from cifar_cnn.analysis.recorder import Recorder
 from cifar_cnn.analysis.trace import evaluating, trace
@@ -27,74 +26,6 @@ from cifar_cnn.errors import ModelError, one_line
 Size = tuple[int, int]
 ROOM = 8
 """Units of the coarsest map that a strip has room for beyond the largest field."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One unit along one axis: its field, clipped to the strip, and what the gradient reached."""
-
-    layer: str
-    axis: str
-    unit: int
-    analytic: tuple[int, int]
-    reached: tuple[int, int]
-    contributing: int
-
-    @property
-    def agrees(self) -> bool:
-        """Whether both end at the same pixels."""
-        return self.analytic == self.reached
-
-    @property
-    def total(self) -> int:
-        """Pixels from one end to the other, holes included."""
-        return self.analytic[1] - self.analytic[0] + 1
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The outcome of the proof; `skipped` layers see everything there is, or nothing at all."""
-
-    checked: tuple[Checked, ...]
-    skipped: tuple[str, ...]
-    strips: tuple[Size, Size]
-
-    @property
-    def first_disagreement(self) -> Checked | None:
-        """The first unit whose field is not what the gradient shows."""
-        return next((unit for unit in self.checked if not unit.agrees), None)
-
-    @property
-    def agreed(self) -> bool:
-        """Whether every unit checked agrees, and any was."""
-        return bool(self.checked) and self.first_disagreement is None
-
-    @property
-    def gridded(self) -> tuple[Checked, ...]:
-        """The last unit of each layer and axis whose field has holes."""
-        last = {(unit.layer, unit.axis): unit for unit in self.checked}
-        return tuple(unit for unit in last.values() if unit.contributing < unit.total)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as in `receptive-field --verify --json`."""
-        wrong = self.first_disagreement
-        return {
-            "agreed": self.agreed,
-            "layers": len({unit.layer for unit in self.checked}),
-            "units": len(self.checked),
-            "skipped": list(self.skipped),
-            "strips": [list(strip) for strip in self.strips],
-            "first_disagreement": vars(wrong) if wrong else None,
-            "gridding": [
-                {
-                    "layer": unit.layer,
-                    "axis": unit.axis,
-                    "contributing": unit.contributing,
-                    "total": unit.total,
-                }
-                for unit in self.gridded
-            ],
-        }
 
 
 def verify(

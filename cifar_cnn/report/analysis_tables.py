@@ -9,9 +9,9 @@ from cifar_cnn.analysis.budget import Verdict
 from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
 from cifar_cnn.analysis.outcome import POINT
+from cifar_cnn.analysis.proof import Verification
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary
-from cifar_cnn.analysis.verify import Verification
 
 NARROW = 60
 """Columns below which a table shows only what matters most."""

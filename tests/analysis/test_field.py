@@ -1,16 +1,7 @@
 import numpy as np
 
-from cifar_cnn.analysis.field import (
-    Taps,
-    apply_taps,
-    concatenate,
-    hull,
-    image_field,
-    permute,
-    reduce,
-    reshape,
-    select,
-)
+from cifar_cnn.analysis.field import Taps, apply_taps, hull, image_field
+from cifar_cnn.analysis.field_layout import concatenate, permute, reduce, reshape, select
 
 SHAPE = (1, 3, 6, 4)
 WIDE = Taps(1, ((-1, 0, 1),))

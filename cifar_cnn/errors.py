@@ -6,6 +6,9 @@ Every message is one line that says what is wrong and what to do about it.
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 300
+"""Characters of a foreign message that are shown."""
+
 
 class UserError(Exception):
     """The work failed, or what it was given to work on is missing or unusable."""
@@ -46,5 +49,6 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of any exception on a single line, its type's name if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the message of any exception on a single line, shortened; its type's name if none."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -176,4 +176,7 @@ def _explain(error: dict[str, Any]) -> str:
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}"
-    return f"setting {name} = {error['input']!r} is invalid: {error['msg']}"
+    hint = ""
+    if error["type"] == "literal_error":
+        hint = did_you_mean(str(error["input"]), get_args(Settings.model_fields[name].annotation))
+    return f"setting {name} = {error['input']!r} is invalid: {error['msg']}{hint}"

@@ -6,8 +6,13 @@ from pathlib import Path
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
 def test_the_library_example_runs_as_it_stands(tmp_path):
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (example,) = [
+        block for block in BLOCKS if "import cifar_cnn" in block or "cifar_cnn import" in block
+    ]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example],
         cwd=tmp_path,
@@ -18,6 +23,20 @@ def test_the_library_example_runs_as_it_stands(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "parameters: 197922\nreceptive field: (49, 49)\n" in done.stdout
     assert (tmp_path / "runs" / "example" / "model.pt").exists()
+
+
+def test_the_networks_of_the_proof_have_the_fields_it_says(tmp_path):
+    from cifar_cnn import receptive_field, verify
+
+    source = "\n".join(block for block in BLOCKS if "nn.Module" in block)
+    (tmp_path / "my_net.py").write_text(source)
+    net = receptive_field(f"{tmp_path / 'my_net.py'}:Net").as_dict()
+    assert net["features"]["receptive_field"] == [33, 33]
+    assert net["final"]["receptive_field"] == [61, 61]
+    assert verify(f"{tmp_path / 'my_net.py'}:Net").agreed
+    even = receptive_field(f"{tmp_path / 'my_net.py'}:Even").as_dict()
+    assert even["aligned"] is False
+    assert f"warning: {even['warnings'][0]}\n" in README
 
 
 def test_every_command_and_flag_the_readme_names_exists():

@@ -14,10 +14,8 @@ from torch import Tensor
 
 from cifar_cnn.analysis.additive_forms import REPLACEMENTS
 from cifar_cnn.analysis.graph import Value
-from cifar_cnn.analysis.names import POINTWISE, REDUCTIONS, SAME
+from cifar_cnn.analysis.names import POINTWISE, REDUCTIONS, SAME, WEIGHTED
 
-ONE_SHAPE = {"batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm", "prelu"}
-"""Operations whose parameters are not broadcast against the map."""
 PRODUCTS = {"matmul", "bmm", "mm", "addmm", "baddbmm", "einsum"}
 
 
@@ -38,7 +36,9 @@ def additive(
     fill = 1.0 if op in PRODUCTS else 0.0
     args, kwargs = _constants_as((args, kwargs), inputs, fill)
     if op in REPLACEMENTS:
-        return REPLACEMENTS[op](*args, **kwargs)
+        weights = [tensor for value, tensor in _paired(inputs, (args, kwargs)) if value.depends][1:]
+        result = REPLACEMENTS[op](*args, **kwargs)
+        return result + sum(weight.mean() for weight in weights) if op in WEIGHTED else result
     if op in REDUCTIONS:
         return _mean(func, args, kwargs)
     if op in PRODUCTS:
@@ -46,7 +46,7 @@ def additive(
         return product / product.detach().max()
     if op in SAME:
         return args[0].contiguous()  # in the type it has
-    if op in POINTWISE or op in ONE_SHAPE or op in vouched:
+    if op in POINTWISE or op in vouched:
         return _sum(op, inputs, (args, kwargs))
     return func(*args, **kwargs)
 
@@ -66,7 +66,7 @@ def _mean(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any])
 
 def _sum(op: str, inputs: Any, arguments: Any) -> Tensor:
     tensors = list(_paired(inputs, arguments))
-    shapes = [tensor.shape for value, tensor in tensors if value.depends or op not in ONE_SHAPE]
+    shapes = [tensor.shape for value, tensor in tensors if value.depends or op != "prelu"]
     reached = [tensor for value, tensor in tensors if value.depends]
     total = reached[0]
     for tensor in reached[1:]:

@@ -59,3 +59,12 @@ def operation_name(func: Callable[..., Any]) -> str:
         name = func.__self__.__name__  # type: ignore[attr-defined]
     name = name.strip("_") or name
     return SYNONYMS.get(name, name)
+
+
+WEIGHTED = frozenset(
+    {
+        *("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "linear"),
+        *("batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"),
+    }
+)
+"""Operations on one map, their first argument; the other tensors are weights."""

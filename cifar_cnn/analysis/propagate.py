@@ -1,13 +1,14 @@
 """From a graph to the field of every tensor in it, and to where paths meet misaligned."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from cifar_cnn.analysis.field import Axis, Family, Field, image_field, merge
+from cifar_cnn.analysis.field import Axis, Family, Field, hull, image_field, merge
 from cifar_cnn.analysis.field_layout import reduce
 from cifar_cnn.analysis.graph import Graph, Operation, Value
+from cifar_cnn.analysis.names import WEIGHTED
 from cifar_cnn.analysis.outcome import Outcome, Rule, UnsupportedError, Window
 from cifar_cnn.analysis.rules_mixing import MIXING_RULES, pointwise
 from cifar_cnn.analysis.rules_resampling import RESAMPLING_RULES
@@ -75,7 +76,7 @@ def _apply(operation: Operation, fields: dict[Value, Field], vouched: Collection
     args = _with_fields(operation.args, fields)
     kwargs = _with_fields(operation.kwargs, fields)
     try:
-        return rule(shapes, *args, **kwargs)
+        outcome = rule(shapes, *args, **kwargs)
     except UnsupportedError as error:
         raise ModelError(
             f"operation {operation.op!r} {error} is not supported {operation.place}"
@@ -85,6 +86,21 @@ def _apply(operation: Operation, fields: dict[Value, Field], vouched: Collection
             f"operation {operation.op!r} is called in a form that no rule covers "
             f"{operation.place}: {one_line(error)}"
         ) from error
+    return _with_weights(outcome, operation, fields)
+
+
+def _with_weights(outcome: Outcome, operation: Operation, fields: dict[Value, Field]) -> Outcome:
+    """Weights that are made from the image bring all that they see to every unit."""
+    if operation.op not in WEIGHTED:
+        return outcome
+    data = operation.args[0] if operation.args else operation.kwargs.get("input")
+    weights = [fields[value] for value in operation.inputs if value is not data]
+    if not weights:
+        return outcome
+    seen = [reduce(weight, range(len(weight.shape))) for weight in weights]
+    return replace(
+        outcome, fields=tuple(hull(field.shape, [field, *seen]) for field in outcome.fields)
+    )
 
 
 def _with_fields(tree: Any, fields: dict[Value, Field]) -> Any:

@@ -19,6 +19,7 @@ from cifar_cnn.analysis.layers import Layer, Walk, describe, layers_of
 from cifar_cnn.analysis.network import Model, network
 from cifar_cnn.analysis.propagate import RULES, Propagated, Step, local_part, propagate
 from cifar_cnn.analysis.trace import trace
+from cifar_cnn.errors import ModelError
 
 MINIMUM = 44
 Size = tuple[int, int]
@@ -110,7 +111,10 @@ def analyse(name: str, graph: Graph, propagated: Propagated, minimum: int) -> Re
     used = used_values(graph)
     maps = [row for row in layers if row.is_map and used & set(row.step.operation.outputs)]
     features = maps[-1] if maps else None
-    last = next(s for s in reversed(propagated.steps) if graph.output in s.operation.outputs)
+    steps = (s for s in reversed(propagated.steps) if graph.output in s.operation.outputs)
+    last = next(steps, None)
+    if last is None:
+        raise ModelError("the network returns its input as it is: there is no layer to analyse")
     walks = describe(last).walks
     covers = all(
         (walk.low <= 0).all() and (walk.high >= side - 1).all()

@@ -82,7 +82,12 @@ class Recorder(TorchFunctionMode):
         else:
             result = func(*args, **kwargs)
         tensors = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
-        if depends and (tensors or op == "setitem"):
+        if depends and op == "setitem":
+            raise ModelError(
+                f"an assignment to a part of a tensor in {self.module_name() or 'the network'} "
+                f"({user_line()}) cannot be followed: put the parts together with torch.cat"
+            )
+        if depends and tensors:
             self._record(op, func, inputs, args, tensors)
         for tensor in tensors if not depends else ():
             self._values[tensor] = Value(tuple(tensor.shape), depends=False)

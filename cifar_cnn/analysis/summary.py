@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torchinfo
 from torch import nn
 from torch.nn.modules.module import (
@@ -143,9 +144,9 @@ def summarize(
 
 
 def _rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]:
-    with fake_image(model, input_size) as image, _counting_flops() as flops:
+    with fake_image(model, input_size) as image, _counting_flops() as flops, torch.no_grad():
         table = torchinfo.summary(
-            model, input_data=[image], device=image.device, mode="eval", verbose=0
+            model, input_data=[image.detach()], device=image.device, mode="eval", verbose=0
         )
     names = {module: name for name, module in model.named_modules()}
     counted: set[int] = set()

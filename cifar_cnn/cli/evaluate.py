@@ -1,6 +1,5 @@
 """`cifar-cnn evaluate`: how good a checkpoint is."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,14 +9,6 @@ from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
 
 OWN = "the checkpoint's own"
-
-
-class SplitChoice(StrEnum):
-    """The splits of a data set."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
 
 
 @settings_options(
@@ -38,7 +29,9 @@ class SplitChoice(StrEnum):
 )
 def evaluate(
     file: Annotated[Path, typer.Argument(help="model.pt, best.pt, last.pt or a state dict.")],
-    split: Annotated[SplitChoice, typer.Option(help="Which images.")] = SplitChoice.TEST,
+    split: Annotated[
+        str, typer.Option(metavar="train|val|test", help="Which images; val as cut by the run.")
+    ] = "test",
     tta: Annotated[
         bool, typer.Option("--tta", help="Average each image's answer with its mirror image's.")
     ] = False,
@@ -51,7 +44,7 @@ def evaluate(
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.evaluation_tables import show_evaluation
 
-    result = evaluate_checkpoint(file, split=split.value, tta=tta, overrides=overrides)
+    result = evaluate_checkpoint(file, split=split, tta=tta, overrides=overrides)
     show_evaluation(people_console(json=json), result)
     if json:
         print_json(result.as_dict())

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -76,7 +76,7 @@ def _parameter(name: str, default: str | None) -> inspect.Parameter:
         help=_help(field, default or _show(recipe_value)),
         show_default=False,
         rich_help_panel=PANEL_OF[name],
-        metavar="N|HxW" if name == "input_size" else None,
+        metavar=_metavar(name, field),
     )
     annotation = Annotated[_flag_type(field) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(
@@ -86,11 +86,17 @@ def _parameter(name: str, default: str | None) -> inspect.Parameter:
 
 def _flag_type(field: FieldInfo) -> Any:
     annotation = field.annotation
-    if get_origin(annotation) is tuple:  # a size is parsed by Settings
+    if get_origin(annotation) in {tuple, Literal}:  # parsed by Settings, which knows what is meant
         return str
     members = [m for m in get_args(annotation) if m is not type(None)]
     is_optional = len(members) < len(get_args(annotation))
     return members[0] if is_optional else annotation
+
+
+def _metavar(name: str, field: FieldInfo) -> str | None:
+    if get_origin(field.annotation) is Literal:
+        return "|".join(get_args(field.annotation))
+    return "N|HxW" if name == "input_size" else None
 
 
 def _help(field: FieldInfo, default: str) -> str:

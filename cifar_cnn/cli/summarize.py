@@ -35,9 +35,9 @@ def summarize(
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
+    r"""Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
 
-    Limits not given come from [tool.cifar-cnn.budget] in pyproject.toml of the current folder, else
+    Limits not given come from \[tool.cifar-cnn.budget] in the current folder's pyproject.toml, else
     from the CIFAR-10 brief. Exit status 1 when a requirement is not met.
     """
     from cifar_cnn.analysis.budget import read_budget

@@ -1,5 +1,6 @@
 """`cifar-cnn train`: train a network into a run directory."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -70,13 +71,16 @@ def train(
         loss = api.dry_run(plan.settings)
         console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
         return
-    result = _train(plan, console)
+    with stop_signals() as received:
+        result = _train(plan, console, lambda: bool(received))
     if json:
         print_json(result.as_dict())
+    if result.model_file is None:
+        raise typer.Exit(128 + received[0])
 
 
-def _train(plan: "Plan", console: "Console") -> "RunResult":
-    """Run what the plan leaves to do; a signal ends it with the signal's exit status."""
+def _train(plan: "Plan", console: "Console", should_stop: Callable[[], bool]) -> "RunResult":
+    """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
     from cifar_cnn.report.progress import ConsoleProgress
     from cifar_cnn.training.run import RunResult
@@ -84,23 +88,23 @@ def _train(plan: "Plan", console: "Console") -> "RunResult":
 
     if plan.finished_history:
         console.print(f"{plan.directory} is already finished", soft_wrap=True, markup=False)
-        return RunResult(plan.directory, plan.directory / MODEL, tuple(plan.finished_history))
+        history = tuple(plan.finished_history)
+        return RunResult(plan.directory, plan.directory / MODEL, history, history[-1].step)
     progress = ConsoleProgress(console)
-    with stop_signals() as received:
-        try:
-            result = api.train(
-                plan.settings,
-                plan.directory,
-                replace=plan.replace,
-                checkpoint=plan.checkpoint,
-                listeners=[progress],
-                should_stop=lambda: bool(received),
-            )
-        finally:
-            progress.close()
+    try:
+        result = api.train(
+            plan.settings,
+            plan.directory,
+            replace=plan.replace,
+            checkpoint=plan.checkpoint,
+            listeners=[progress],
+            should_stop=should_stop,
+        )
+    finally:
+        progress.close()
     if result.model_file is None:
         command = f"cifar-cnn train --resume {plan.directory}"
         console.print(f"stopped and saved; go on with: {command}", soft_wrap=True, markup=False)
-        raise typer.Exit(128 + received[0])
+        return result
     console.print(f"saved {result.model_file}", soft_wrap=True, markup=False)
     return result

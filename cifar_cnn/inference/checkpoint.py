@@ -94,7 +94,13 @@ def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
         return _validate(path, payload)
     if _is_state_dict(payload):
         return dict(payload)
-    raise CheckpointError(f"{path} holds neither a checkpoint nor a state dict")
+    inside = (
+        [key for key, value in payload.items() if _is_state_dict(value)]
+        if (isinstance(payload, dict))
+        else []
+    )
+    hint = f": save its {inside[0]!r} alone" if inside else ""
+    raise CheckpointError(f"{path} holds neither a checkpoint nor a state dict{hint}")
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Path) -> None:

@@ -1,16 +1,17 @@
 """How good a checkpoint is on a split of a data set."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.errors import CheckpointError, SettingsError
+from cifar_cnn.errors import CheckpointError, RunError, SettingsError, did_you_mean
 from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
 from cifar_cnn.inference.device import resolve_device, resolve_precision
@@ -20,7 +21,7 @@ from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model, is_built_in
 from cifar_cnn.settings import Settings, read_recipe, validate
 
-SplitName = Literal["train", "val", "test"]
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class CheckpointEvaluation:
     checkpoint: str
     model: str
     dataset: str
-    split: SplitName
+    split: str
     tta: bool
     classes: tuple[str, ...]
     evaluation: Evaluation
@@ -62,7 +63,7 @@ class CheckpointEvaluation:
 def evaluate(
     file: Path | str,
     *,
-    split: SplitName = "test",
+    split: str = "test",
     tta: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> CheckpointEvaluation:
@@ -100,8 +101,8 @@ def evaluate(
             f"the data set has {_names(data.classes)}"
         )
     model = build_model(settings.model, num_classes=len(data.classes)).to(device)
-    check_output(model, settings.input_size, len(data.classes))
     load_weights(model, state_dict, path)
+    check_output(model, settings.input_size, len(data.classes))
     data = data.limited(settings.limit_eval)
     precision = resolve_precision(settings.precision, device)
     result = evaluate_split(model, data, device, precision, tta=tta)
@@ -113,9 +114,19 @@ def evaluate(
 def evaluate_split(
     model: nn.Module, data: Split, device: torch.device, precision: str, *, tta: bool = False
 ) -> Evaluation:
-    """Evaluate a network on a split; the trainer and the command both come here."""
+    """Evaluate a network on a split; the trainer and the command both come here.
+
+    Raises:
+        RunError: the answers are not finite.
+    """
     output = predict_log_probabilities(model, data.images, device, precision, tta=tta)
-    return measure(output, data.labels)
+    result = measure(output, data.labels)
+    if not math.isfinite(result.loss):
+        raise RunError(
+            f"the loss on {len(data)} images is {result.loss}: the training diverged, or the "
+            "weights are damaged"
+        )
+    return result
 
 
 def _evaluation_settings(checkpoint: Checkpoint | None, overrides: dict[str, Any]) -> Settings:
@@ -131,7 +142,10 @@ def _evaluation_settings(checkpoint: Checkpoint | None, overrides: dict[str, Any
     return validate({**base, **overrides})
 
 
-def _load_split(settings: Settings, split: SplitName) -> Split:
+def _load_split(settings: Settings, split: str) -> Split:
+    if split not in SPLITS:
+        hint = did_you_mean(split, SPLITS)
+        raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
     if split == "test":
         return load_test(settings)
     train, val = load_train(settings)

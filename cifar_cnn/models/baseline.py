@@ -39,4 +39,4 @@ class Baseline(nn.Module):
         """Return log-probabilities (N, num_classes)."""
         maps = self.convblock4(self.convblock3(self.convblock2(self.convblock1(images))))
         logits = self.convblock5(self.gap(maps)).flatten(1)
-        return F.log_softmax(logits, dim=1)
+        return F.log_softmax(logits.float(), dim=1)

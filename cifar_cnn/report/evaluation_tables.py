@@ -1,6 +1,7 @@
 """The result of an evaluation, for people."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -40,7 +41,7 @@ def _class_table(result: CheckpointEvaluation) -> Table:
     table.add_column("accuracy", justify="right")
     table.add_column("images", justify="right")
     for name, row in result.as_dict()["per_class"].items():
-        table.add_row(name, f"{row['accuracy']:.2%}", str(row["samples"]))
+        table.add_row(escape(name), f"{row['accuracy']:.2%}", str(row["samples"]))
     return table
 
 
@@ -51,7 +52,7 @@ def _confusion_table(result: CheckpointEvaluation) -> Table:
         table.add_column(str(index), justify="right")
     for index, counts in enumerate(result.evaluation.confusion):
         cells = [f"[bold]{n}[/]" if i == index else str(n) for i, n in enumerate(counts)]
-        table.add_row(f"{index} {result.classes[index]}", *cells)
+        table.add_row(escape(f"{index} {result.classes[index]}"), *cells)
     return table
 
 
@@ -66,5 +67,5 @@ def _most_confused_table(result: CheckpointEvaluation) -> Table:
     table = Table("true", "taken for", box=None, pad_edge=False, title="most confused")
     table.add_column("images", justify="right")
     for count, true, predicted in sorted(cells, reverse=True)[:MOST_CONFUSED]:
-        table.add_row(true, predicted, str(count))
+        table.add_row(escape(true), escape(predicted), str(count))
     return table

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from cifar_cnn.errors import ModelError
 from cifar_cnn.settings import Settings
 
 
@@ -10,8 +11,13 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.SGD:
     """Return SGD with momentum (Nesterov's if asked); weight decay on weights only.
 
     Parameters of fewer than two dimensions are biases and normalisations: they do not decay.
+
+    Raises:
+        ModelError: there is nothing to optimize.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ModelError("the network has no parameters to train")
     weights = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]
     groups = [

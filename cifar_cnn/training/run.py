@@ -30,25 +30,31 @@ class RunResult:
     run: Path
     model_file: Path | None
     history: tuple[EpochRow, ...]
+    steps: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the document of `train --json` for a finished run; the times are of training."""
-        assert self.model_file is not None
-        best, last = best_row(self.history), self.history[-1]
+        """Return the document of `train --json`; the times are of the training of whole epochs.
+
+        `model_file` is null where the run was stopped, `eval` where no epoch was finished.
+        """
         seconds = sum(row.seconds for row in self.history)
         images = sum(row.seconds * row.images_per_second for row in self.history)
-        return {
-            "run": str(self.run),
-            "model_file": str(self.model_file),
-            "epochs": len(self.history),
-            "steps": last.step,
-            "eval": {
+        evaluation = None
+        if self.history:
+            best = best_row(self.history)
+            evaluation = {
                 "split": best.eval_split,
                 "accuracy": best.eval_accuracy,
                 "loss": best.eval_loss,
-            },
+            }
+        return {
+            "run": str(self.run),
+            "model_file": str(self.model_file) if self.model_file else None,
+            "epochs": len(self.history),
+            "steps": self.steps,
+            "eval": evaluation,
             "seconds": seconds,
-            "images_per_second": images / seconds,
+            "images_per_second": images / seconds if seconds else 0.0,
         }
 
 
@@ -113,7 +119,7 @@ class Run:
         if not finished:
             directory.save_last(self._checkpoint(with_training=True))
         self._tell(RunEnded(directory.path, finished))
-        return RunResult(directory.path, model_file, tuple(self.history))
+        return RunResult(directory.path, model_file, tuple(self.history), self.trainer.step)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.augment import apply, draw
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.randomness import Purpose, derive_seed, generator
-from cifar_cnn.errors import RunError
+from cifar_cnn.errors import RunError, one_line
 from cifar_cnn.inference.device import autocast
 from cifar_cnn.inference.evaluate import evaluate_split
 from cifar_cnn.models.output import log_probabilities
@@ -79,6 +79,11 @@ class Trainer:
         self.batch = 0
         self.sums = EpochSums()
 
+    @property
+    def step(self) -> int:
+        """Steps done since the run began."""
+        return self.epoch * self.steps_per_epoch + self.batch
+
     def epochs(self) -> Iterator[EpochRow]:
         """Train and evaluate epoch by epoch; ends early where `should_stop` says so."""
         while self.epoch < self.settings.epochs:
@@ -120,7 +125,13 @@ class Trainer:
         settings = self.settings
         torch.manual_seed(derive_seed(settings.seed, Purpose.NETWORK, self.epoch, self.batch))
         with autocast(self.device, settings.precision):
-            output = log_probabilities(self.model, images)
+            try:
+                output = log_probabilities(self.model, images)
+            except Exception as error:  # a user's network may raise anything
+                raise RunError(
+                    f"the network fails on a training batch of {len(labels)} at epoch "
+                    f"{self.epoch}, step {self.batch}: {one_line(error)}"
+                ) from error
             loss = classification_loss(output, labels, settings.label_smoothing)
         return loss, (output.argmax(dim=1) == labels).sum()
 
@@ -151,8 +162,7 @@ class Trainer:
     def _step(self, images: Tensor, labels: Tensor) -> float:
         """Forward, backward, optimizer step; returns its learning rate."""
         settings = self.settings
-        step = self.epoch * self.steps_per_epoch + self.batch
-        lr = learning_rate(settings, step, self.steps_per_epoch)
+        lr = learning_rate(settings, self.step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         loss, correct = self.forward(images, labels)

@@ -165,3 +165,16 @@ def test_a_network_without_modules_has_no_rows():
     summary = summarize(Bare(), (9, 9), budget=Budget(min_rf=2, require=()))
     assert (summary.rows, summary.parameters, summary.mult_adds) == ((), 0, 0)
     assert summary.budget.passed
+
+
+def test_a_network_that_begins_with_a_view_of_its_input_is_summarised():
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3072, 10)
+
+        def forward(self, x):
+            return self.layer(x.flatten(1))
+
+    summary = summarize(Flat())
+    assert (summary.parameters, summary.mult_adds) == (30_730, 30_720)

@@ -1,8 +1,9 @@
 """Images per second of whole epochs on real images: this program's loops against the usual one.
 
-Prints JSON. All sides train on the same images in this process, in turn, several rounds; the
-figures are medians over the rounds, the ratios medians of each round's own. `bare` is the step
-alone: the same batch, already in memory, forward, backward and optimizer.
+Prints JSON. Each side runs in a process of its own, as a user would start it (memory settings of
+one do not reach the other), in turn, several rounds; the figures are medians over the rounds, the
+ratios medians of each round's own. `bare` is the step alone: the same batch, already in memory,
+forward, backward and optimizer.
 
     python tests/benchmarks/throughput.py FOLDER [--rounds 3] [--limit-train 50000]
 """
@@ -11,6 +12,8 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -24,33 +27,57 @@ from cifar_cnn.training.run import Run
 
 warnings.filterwarnings("ignore")  # albumentations' own
 
+SIDES = ("stock", "tuned", "reference")
+RATIOS = (
+    ("tuned", "stock"),
+    ("reference", "stock"),
+    ("tuned", "tuned_bare"),
+    ("reference", "reference_bare"),
+    ("tuned_evaluation", "stock_evaluation"),
+    ("reference_evaluation", "stock_evaluation"),
+)
 
-def run_for(recipe, data_dir, limit):
-    settings = {"recipe": recipe, "dataset": "folder", "data_dir": data_dir, "epochs": 100}
-    return Run(resolve_settings(settings | {"limit_train": limit}))
 
-
-def epoch_of(trainer):
-    """Train one epoch of the trainer, without its evaluation; return images per second."""
-    started = time.perf_counter()
-    trainer.train_epoch()
-    seconds = time.perf_counter() - started
+def measure_ours(recipe, folder, limit):
+    """Return images per second of an epoch, of bare steps and of an evaluation."""
+    settings = {"recipe": recipe, "dataset": "folder", "data_dir": folder, "limit_train": limit}
+    trainer = Run(resolve_settings(settings)).trainer
+    test, precision = trainer.evaluation, trainer.settings.precision
+    trainer.augmented(torch.arange(8))  # first use of everything
+    rates = {recipe: timed(trainer.train_epoch, len(trainer.labels))}
     trainer.epoch, trainer.batch = trainer.epoch + 1, 0
-    return len(trainer.labels) / seconds
-
-
-def bare_step_of(trainer, steps):
-    """Repeat one step on one batch; return images per second."""
     size = trainer.settings.batch_size
+    steps = max(len(trainer.labels) // size // 2, 1)
     chosen = torch.arange(size)
     images, labels = trainer.augmented(chosen), trainer.labels[chosen]
-    started = time.perf_counter()
-    for _ in range(steps):
-        loss, _ = trainer.forward(images, labels)
-        trainer.optimizer.zero_grad()
-        loss.backward()
-        trainer.optimizer.step()
-    return steps * size / (time.perf_counter() - started)
+
+    def bare_steps():
+        for _ in range(steps):
+            loss, _ = trainer.forward(images, labels)
+            trainer.optimizer.zero_grad()
+            loss.backward()
+            trainer.optimizer.step()
+
+    rates[f"{recipe}_bare"] = timed(bare_steps, steps * size)
+    rates[f"{recipe}_evaluation"] = timed(
+        lambda: evaluate_split(trainer.model, test, trainer.device, precision), len(test)
+    )
+    return rates
+
+
+def measure_stock(folder, limit):
+    """Return images per second of the usual program's epoch and evaluation."""
+    import stock
+
+    settings = {"dataset": "folder", "data_dir": folder, "limit_train": limit}
+    train, _ = load_train(resolve_settings(settings))
+    test = load_test(resolve_settings(settings))
+    train_loader, test_loader = stock.loaders(train, test)
+    model, optimizer = stock.new_training()
+    return {
+        "stock": timed(lambda: stock.train_epoch(model, train_loader, optimizer), len(train)),
+        "stock_evaluation": timed(lambda: stock.evaluate(model, test_loader), len(test)),
+    }
 
 
 def timed(work, images):
@@ -59,77 +86,46 @@ def timed(work, images):
     return images / (time.perf_counter() - started)
 
 
+def in_own_process(side, arguments):
+    command = [sys.executable, __file__, str(arguments.folder), "--side", side]
+    command += ["--limit-train", str(arguments.limit_train)]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit-train", type=int, default=50_000)
+    parser.add_argument("--side", choices=SIDES, help="measure this one, in this process")
     arguments = parser.parse_args()
-
-    import stock
-
-    settings = resolve_settings(
-        {
-            "dataset": "folder",
-            "data_dir": arguments.folder,
-            "limit_train": arguments.limit_train,
-        }
-    )
-    train, test = load_train(settings)[0], load_test(settings)
-    stock_train, stock_test = stock.loaders(train, test)
-    stock_model, stock_optimizer = stock.new_training()
-    runs = {
-        name: run_for(name, arguments.folder, arguments.limit_train).trainer
-        for name in ("tuned", "reference")
-    }
-    sides = {
-        "stock": lambda: timed(
-            lambda: stock.train_epoch(stock_model, stock_train, stock_optimizer), len(train)
-        ),
-        "stock_evaluation": lambda: timed(
-            lambda: stock.evaluate(stock_model, stock_test), len(test)
-        ),
-    }
-    for name, trainer in runs.items():
-        steps = max(len(train) // trainer.settings.batch_size // 2, 1)
-        sides[name] = lambda trainer=trainer: epoch_of(trainer)
-        sides[f"{name}_bare"] = lambda trainer=trainer, steps=steps: bare_step_of(trainer, steps)
-        sides[f"{name}_evaluation"] = lambda trainer=trainer: timed(
-            lambda: evaluate_split(
-                trainer.model, test, torch.device("cpu"), trainer.settings.precision
-            ),
-            len(test),
-        )
-    rates = {name: [] for name in sides}
+    if arguments.side == "stock":
+        print(json.dumps(measure_stock(arguments.folder, arguments.limit_train)))
+        return
+    if arguments.side:
+        print(json.dumps(measure_ours(arguments.side, arguments.folder, arguments.limit_train)))
+        return
+    rounds = []
     for _ in range(arguments.rounds):
-        for name, side in sides.items():
-            rates[name].append(side())
+        rounds.append({})
+        for side in SIDES:
+            rounds[-1].update(in_own_process(side, arguments))
 
-    def ratio(one, other):
-        return statistics.median(a / b for a, b in zip(rates[one], rates[other], strict=True))
+    def median_ratio(one, other):
+        return statistics.median(each[one] / each[other] for each in rounds)
 
-    print(
-        json.dumps(
-            {
-                "torch": torch.__version__,
-                "processor": platform.processor() or platform.machine(),
-                "threads": torch.get_num_threads(),
-                "images": len(train),
-                "images_per_second": {k: statistics.median(v) for k, v in rates.items()},
-                "ratios": {
-                    "tuned / stock": ratio("tuned", "stock"),
-                    "reference / stock": ratio("reference", "stock"),
-                    "tuned / bare": ratio("tuned", "tuned_bare"),
-                    "reference / bare": ratio("reference", "reference_bare"),
-                    "tuned evaluation / stock": ratio("tuned_evaluation", "stock_evaluation"),
-                    "reference evaluation / stock": ratio(
-                        "reference_evaluation", "stock_evaluation"
-                    ),
-                },
-            },
-            indent=2,
-        )
-    )
+    report = {
+        "torch": torch.__version__,
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "images": arguments.limit_train,
+        "rounds": arguments.rounds,
+        "images_per_second": {
+            name: statistics.median(each[name] for each in rounds) for name in rounds[0]
+        },
+        "ratios": {f"{one} / {other}": median_ratio(one, other) for one, other in RATIOS},
+    }
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

@@ -70,3 +70,13 @@ def test_a_mistake_ends_in_one_line_and_its_exit_status(
     assert done.stdout == ""
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_class_names_are_shown_as_they_are(cli, image_folder, tmp_path):
+    for split in ("train", "test"):
+        (image_folder / split / "red").rename(image_folder / split / "[red]x[")
+    data = ("--dataset", "folder", "--data-dir", image_folder, "--epochs", 1)
+    assert cli("train", *data, "--name", "a").returncode == 0
+    done = cli("eval", "runs/a/model.pt")
+    assert done.returncode == 0, done.stderr
+    assert "[red]x[" in done.stdout

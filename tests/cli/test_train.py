@@ -79,6 +79,7 @@ def test_a_finished_run_resumed_says_so_and_changes_nothing(cli, small, tmp_path
     [
         (["--epochs", "0"], 2, "setting epochs = 0 is invalid"),
         (["--recipe", "refrence"], 2, "did you mean 'reference'"),
+        (["--scheduler", "onecyle"], 2, "did you mean 'onecycle'"),
         (["--model", "basline"], 2, "did you mean 'baseline'"),
         (["--config", "none.toml"], 2, "config file none.toml cannot be read"),
         (["--resume", "none"], 1, "checkpoint none cannot be read"),
@@ -136,6 +137,23 @@ def test_a_signal_stops_after_the_step_and_resume_goes_on(cli, small, tmp_path, 
     again = (tmp_path / resume / "metrics.csv").read_text().splitlines()
     assert again[: len(rows)] == rows
     assert len(again) == len(rows) + 2
+
+
+def test_a_stopped_run_prints_its_json_document_too(small, tmp_path):
+    command = [sys.executable, "-m", "cifar_cnn", "train", *map(str, small), "--name", "a"]
+    command += ["--epochs", "2000", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while "epoch 0:" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    document = json.loads(output)
+    assert document["model_file"] is None
+    assert 5 <= document["steps"] <= document["epochs"] * 5 + 5
+    assert document["eval"]["split"] == "test"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")

@@ -136,6 +136,12 @@ def test_wrong_types_inside_are_refused(tmp_path, checkpoint):
             read_checkpoint(tmp_path / "bad.pt")
 
 
+def test_a_wrapped_state_dict_is_refused_with_what_to_do(tmp_path):
+    torch.save({"epoch": 3, "state_dict": {"weight": torch.ones(1)}}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="save its 'state_dict' alone"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(CheckpointError, match=r"none\.pt cannot be read: No such file"):
         read_checkpoint(tmp_path / "none.pt")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cifar_cnn import evaluate, train
-from cifar_cnn.errors import CheckpointError, DataError, ModelError, SettingsError
+from cifar_cnn.errors import CheckpointError, DataError, ModelError, RunError, SettingsError
 from cifar_cnn.models import build_model
 
 
@@ -106,9 +106,25 @@ def test_images_that_went_away_are_named(trained, image_folder):
         evaluate(trained / "model.pt")
 
 
-def test_a_network_with_other_outputs_is_refused(bare, image_folder, tmp_path, monkeypatch):
-    (tmp_path / "net.py").write_text("from torch import nn\ndef net(): return nn.Flatten()\n")
+def test_a_network_with_other_outputs_is_refused(image_folder, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 7))\n"
+    )
     monkeypatch.chdir(tmp_path)
+    torch.save(build_model("net.py:net").state_dict(), "bare.pt")
     where = {"dataset": "folder", "data_dir": image_folder, "model": "net.py:net"}
     with pytest.raises(ModelError, match=r"the data set needs \(1, 3\)"):
-        evaluate(bare, overrides=where)
+        evaluate("bare.pt", overrides=where)
+
+
+def test_answers_that_are_not_finite_are_refused(bare, image_folder):
+    weights = torch.load(bare, weights_only=True)
+    weights["convblock1.0.weight"][0] = float("nan")
+    torch.save(weights, bare)
+    with pytest.raises(RunError, match="loss on 12 images is nan"):
+        evaluate(bare, overrides={"dataset": "folder", "data_dir": image_folder})
+
+
+def test_a_split_that_does_not_exist_is_answered_with_the_one_that_was_meant(trained):
+    with pytest.raises(SettingsError, match=r"unknown split 'tset' \(did you mean 'test'\?\)"):
+        evaluate(trained / "model.pt", split="tset")

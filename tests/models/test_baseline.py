@@ -53,6 +53,14 @@ def test_any_image_size_fits(size):
     assert build_model("baseline").eval()(torch.zeros(1, 3, size, size)).shape == (1, 10)
 
 
+def test_under_bf16_the_log_probabilities_are_computed_in_fp32():
+    model = build_model("baseline").eval()
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        output = model(torch.randn(4, 3, 32, 32))
+    assert output.dtype == torch.float32
+    assert not torch.equal(output, output.bfloat16().float())
+
+
 def test_under_bf16_the_depthwise_convolution_runs_in_fp32():
     model = build_model("baseline").to(memory_format=torch.channels_last)
     seen = []

@@ -1,3 +1,6 @@
+import pytest
+
+from cifar_cnn.errors import ModelError
 from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.optimizer import make_optimizer
@@ -26,6 +29,12 @@ def test_frozen_parameters_are_left_out():
     optimizer = make_optimizer(model, resolve_settings())
     count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
     assert count == 197_922 - 1_290
+
+
+def test_a_network_without_trainable_parameters_is_refused():
+    model = build_model("baseline").requires_grad_(requires_grad=False)
+    with pytest.raises(ModelError, match="no parameters to train"):
+        make_optimizer(model, resolve_settings())
 
 
 def test_momentum_is_that_of_the_settings():

@@ -212,6 +212,17 @@ def test_a_network_that_does_not_fit_the_classes_is_refused_before_anything_is_w
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_that_fails_only_in_training_is_one_line(small_settings, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3), nn.BatchNorm1d(3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="fails on a training batch of 1 at epoch 0, step 1"):
+        train(small_settings(model="net.py:net", batch_size=35), tmp_path / "run")
+
+
 class TestPlan:
     @pytest.fixture
     def run(self, small_settings, tmp_path):

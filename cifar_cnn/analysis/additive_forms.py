@@ -25,7 +25,7 @@ def convolution(
     ones = x.new_ones(groups, 1, *weight.shape[2:]) / weight[0, 0].numel()
     convolve = F.conv2d if rank == 2 else F.conv1d
     out = convolve(grouped, ones, None, stride, padding, dilation, groups)
-    return _repeat_channels(out, weight.shape[0] // groups)
+    return _repeat_channels(out, weight.shape[0] // groups, rank)
 
 
 def transposed_convolution(
@@ -44,7 +44,7 @@ def transposed_convolution(
     ones = x.new_ones(groups, 1, *weight.shape[2:]) / weight[0, 0].numel()
     convolve = F.conv_transpose2d if rank == 2 else F.conv_transpose1d
     out = convolve(grouped, ones, None, stride, padding, output_padding, groups, dilation)
-    return _repeat_channels(out, weight.shape[1])
+    return _repeat_channels(out, weight.shape[1], rank)
 
 
 def max_pool(
@@ -187,6 +187,8 @@ def _group_means(x: Tensor, groups: int, rank: int) -> Tensor:
     return x.reshape(*x.shape[: -rank - 1], groups, -1, *x.shape[-rank:]).mean(-rank - 1)
 
 
-def _repeat_channels(x: Tensor, times: int) -> Tensor:
-    """Return each channel `times` times, (N, C, …) to (N, C·times, …), without copying."""
-    return x.unsqueeze(2).expand(-1, -1, times, *x.shape[2:]).flatten(1, 2)
+def _repeat_channels(x: Tensor, times: int, rank: int) -> Tensor:
+    """Return each channel `times` times; a map of `rank` dimensions lies behind the channels."""
+    behind = x.dim() - rank
+    repeated = x.unsqueeze(behind).expand(*x.shape[:behind], times, *x.shape[behind:])
+    return repeated.flatten(behind - 1, behind)

@@ -254,3 +254,17 @@ def test_random_graphs_agree_with_the_gradient(pieces):
     assert proof.agreed, proof.first_disagreement
     assert len({unit.axis for unit in proof.checked}) == 2
     assert np.isfinite([walk.size for walk in result.features.walks]).all()
+
+
+def test_a_layer_on_an_image_without_a_batch_is_verified():
+    class OneByOne(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            return torch.stack([self.layer(image) for image in x.unbind()]).mean((2, 3))
+
+    proof = verify(OneByOne())
+    assert proof.agreed
+    assert "layer" in {unit.layer for unit in proof.checked}

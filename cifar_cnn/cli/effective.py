@@ -2,36 +2,11 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.effective import EffectiveField, Target
-    from cifar_cnn.inference.checkpoint import Checkpoint
     from cifar_cnn.settings import Settings
-
-
-def settings_for(checkpoint: "Checkpoint | None", overrides: dict[str, Any]) -> "Settings":
-    """Return the checkpoint's settings with the overrides in their place.
-
-    Raises:
-        CheckpointError: the network's code is the user's, who has not named it.
-        SettingsError: a setting is invalid.
-    """
-    from cifar_cnn.errors import CheckpointError
-    from cifar_cnn.models import is_built_in
-    from cifar_cnn.settings import resolve_settings
-
-    if checkpoint is None:
-        return resolve_settings({"dataset": "synthetic"} | overrides)
-    if "model" not in overrides and not is_built_in(checkpoint.model):
-        raise CheckpointError(
-            f"the checkpoint was trained with --model {checkpoint.model}: "
-            "pass that again to let its code run"
-        )
-    own = checkpoint.settings.model_dump(exclude={"device", "recipe"})
-    if overrides.get("dataset", own["dataset"]) != own["dataset"]:
-        del own["data_dir"]  # another data set does not lie there
-    return resolve_settings(own | overrides)
 
 
 def accumulate(

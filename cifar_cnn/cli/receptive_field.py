@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.effective import accumulate, settings_for
+from cifar_cnn.cli.effective import accumulate
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import SettingsError
@@ -63,14 +63,18 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     from cifar_cnn.analysis.budget import read_budget
     from cifar_cnn.analysis.receptive_field import receptive_field as field_of
     from cifar_cnn.analysis.verify import verify as prove
-    from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint
+    from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint, settings_of
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console
+    from cifar_cnn.settings import resolve_settings
 
     if not effective and (checkpoint is not None or plot is not None):
         raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
     stored = read_checkpoint(checkpoint) if checkpoint else None
-    settings = settings_for(stored if isinstance(stored, Checkpoint) else None, overrides)
+    if checkpoint is not None and isinstance(stored, Checkpoint):
+        settings = settings_of(stored, checkpoint, overrides)
+    else:
+        settings = resolve_settings({"dataset": "synthetic"} | overrides)
     vouched = assume_pointwise or ()
     result = field_of(
         settings.model,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import MEAN, STD
 from cifar_cnn.errors import CheckpointError, SettingsError
 from cifar_cnn.inference.files import write_atomically
+from cifar_cnn.models.registry import is_built_in
 from cifar_cnn.settings import Settings, validate
 
 FORMAT: Final = "cifar-cnn/1"
@@ -101,6 +102,27 @@ def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
     )
     hint = f": save its {inside[0]!r} alone" if inside else ""
     raise CheckpointError(f"{path} holds neither a checkpoint nor a state dict{hint}")
+
+
+def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any]) -> Settings:
+    """Return a checkpoint's settings for its use, with `overrides` in their place.
+
+    The device and the limit of the run's own evaluation are not taken over, and another data set
+    than the run's does not lie in the run's `data_dir`.
+
+    Raises:
+        CheckpointError: its network is the user's own code, which `overrides` do not name again.
+        SettingsError: an override is invalid.
+    """
+    if "model" not in overrides and not is_built_in(checkpoint.model):
+        raise CheckpointError(
+            f"{source} was trained with --model {checkpoint.model}: "
+            "pass that again to let its code run"
+        )
+    own = checkpoint.settings.model_dump(exclude={"device", "limit_eval"})
+    if overrides.get("dataset", own["dataset"]) != own["dataset"]:
+        del own["data_dir"]
+    return validate({**own, **overrides})
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Path) -> None:

@@ -13,12 +13,12 @@ from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, SettingsError, did_you_mean
 from cifar_cnn.inference.allocator import keep_freed_memory
-from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
+from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
 from cifar_cnn.inference.device import resolve_device, resolve_precision
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.metrics import Evaluation, measure
 from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_model, is_built_in
+from cifar_cnn.models.registry import build_model
 from cifar_cnn.settings import Settings, read_recipe, validate
 
 SPLITS = ("train", "val", "test")
@@ -87,12 +87,10 @@ def evaluate(
     checkpoint = stored if isinstance(stored, Checkpoint) else None
     state_dict = checkpoint.state_dict if checkpoint else stored
     assert isinstance(state_dict, dict)
-    settings = _evaluation_settings(checkpoint, overrides)
-    if checkpoint and "model" not in overrides and not is_built_in(checkpoint.model):
-        raise CheckpointError(
-            f"{path} was trained with --model {checkpoint.model}: "
-            "pass that again to let its code run"
-        )
+    if checkpoint:
+        settings = settings_of(checkpoint, path, overrides)
+    else:
+        settings = validate({**read_recipe("reference"), **overrides})
     device = resolve_device(settings.device)
     data = _load_split(settings, split)
     if checkpoint and checkpoint.classes != data.classes:
@@ -127,19 +125,6 @@ def evaluate_split(
             "weights are damaged"
         )
     return result
-
-
-def _evaluation_settings(checkpoint: Checkpoint | None, overrides: dict[str, Any]) -> Settings:
-    """The checkpoint's own settings where they say what it is, the overrides in their place.
-
-    Another data set than the run's does not lie in the run's `data_dir`.
-    """
-    if checkpoint is None:
-        return validate({**read_recipe("reference"), **overrides})
-    base = checkpoint.settings.model_dump(exclude={"device", "limit_eval"})
-    if overrides.get("dataset", base["dataset"]) != base["dataset"]:
-        del base["data_dir"]
-    return validate({**base, **overrides})
 
 
 def _load_split(settings: Settings, split: str) -> Split:

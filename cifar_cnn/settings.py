@@ -93,6 +93,9 @@ class Settings(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="arithmetic of the network; auto: bf16 where the processor has it"
     )
+    deterministic: bool = Field(
+        False, description="bit-identical runs on CUDA too, where that is slower"
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",

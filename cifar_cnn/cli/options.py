@@ -38,7 +38,7 @@ PANELS = {
         *("label_smoothing", "scheduler", "step_size", "gamma"),
     ),
     "Augmentation": ("flip", "shift", "affine", "cutout", "cutout_size"),
-    "Arithmetic": ("seed", "precision", "device"),
+    "Arithmetic": ("seed", "precision", "deterministic", "device"),
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 

@@ -26,15 +26,15 @@ class Draws:
     Args:
         flip: bool (N), mirrored left to right.
         shift: int64 (N, 2), pixels down and right, or None.
-        affine: float32 (N, 2, 3), from output to input coordinates as in `F.affine_grid`, or None.
-        affine_applied: bool (N), which images `affine` is for, or None.
+        warped: int64 (K), the images that `affine` is for, or None.
+        affine: float32 (K, 2, 3), from output to input coordinates as in `F.affine_grid`, or None.
         cutout: int64 (N, 2), top and left of the square; -1 for images without one; or None.
     """
 
     flip: Tensor
     shift: Tensor | None
+    warped: Tensor | None
     affine: Tensor | None
-    affine_applied: Tensor | None
     cutout: Tensor | None
 
     def to(self, device: torch.device) -> "Draws":
@@ -60,19 +60,20 @@ def check_augmentation(settings: Settings) -> None:
 
 def draw(settings: Settings, count: int, generator: torch.Generator) -> Draws:
     """Draw for `count` images; the numbers depend on the settings and the generator alone."""
-    shift = affine = applied = cutout = None
+    shift = affine = warped = cutout = None
     flip = torch.rand(count, generator=generator) < settings.flip
     if settings.shift:
         shift = torch.randint(-settings.shift, settings.shift + 1, (count, 2), generator=generator)
     if settings.affine:
         applied = torch.rand(count, generator=generator) < settings.affine
-        affine = _draw_affine(count, settings.input_size, generator)
+        warped = applied.nonzero().squeeze(1)
+        affine = _draw_affine(count, settings.input_size, generator)[warped]
     if settings.cutout:
         cut = torch.rand(count, generator=generator) < settings.cutout
         ends = [side - settings.cutout_size + 1 for side in settings.input_size]
         corners = [torch.randint(0, end, (count,), generator=generator) for end in ends]
         cutout = torch.where(cut[:, None], torch.stack(corners, dim=1), -1)
-    return Draws(flip, shift, affine, applied, cutout)
+    return Draws(flip, shift, warped, affine, cutout)
 
 
 def _draw_affine(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -107,11 +108,9 @@ def apply(images: Tensor, draws: Draws, cutout_size: int) -> Tensor:
         Normalised float32 (N, 3, H, W). A cut-out is 0: the mean colour.
     """
     out = normalise(_flip_and_shift(images, draws.flip, draws.shift))
-    if draws.affine is not None:
-        assert draws.affine_applied is not None
-        chosen = draws.affine_applied.nonzero().squeeze(1)
-        if len(chosen):  # a small last batch may have none
-            out[chosen] = _warp(out[chosen], draws.affine[chosen])
+    if draws.warped is not None and len(draws.warped):  # a small last batch may have none
+        assert draws.affine is not None
+        out[draws.warped] = _warp(out[draws.warped], draws.affine)
     if draws.cutout is not None:
         out = out.masked_fill_(_squares(draws.cutout, cutout_size, out.shape[-2:]), 0.0)
     return out

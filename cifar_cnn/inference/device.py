@@ -1,5 +1,6 @@
 """Where a network runs, and in which arithmetic."""
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
@@ -45,3 +46,19 @@ def resolve_precision(name: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Return the context in which a network runs in bf16 where that is safe; none for fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def configure_cuda(*, deterministic: bool) -> None:
+    """Have CUDA choose the quickest kernels, or else those that always give the same bits.
+
+    Source: PyTorch's notes on reproducibility.
+    """
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether torch raised this because the device, or the machine, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -14,7 +14,7 @@ from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, SettingsError, did_you_mean
 from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
-from cifar_cnn.inference.device import resolve_device, resolve_precision
+from cifar_cnn.inference.device import is_out_of_memory, resolve_device, resolve_precision
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.metrics import Evaluation, measure
 from cifar_cnn.models.output import check_output
@@ -115,9 +115,14 @@ def evaluate_split(
     """Evaluate a network on a split; the trainer and the command both come here.
 
     Raises:
-        RunError: the answers are not finite.
+        RunError: the answers are not finite, or there is no memory for them.
     """
-    output = predict_log_probabilities(model, data.images, device, precision, tta=tta)
+    try:
+        output = predict_log_probabilities(model, data.images, device, precision, tta=tta)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise RunError(f"out of memory on {device} in evaluation: try --device cpu") from error
+        raise
     result = measure(output, data.labels)
     if not math.isfinite(result.loss):
         raise RunError(

@@ -22,7 +22,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StepEnded:
-    """One optimizer step is done; loss and accuracy are the epoch's running means."""
+    """A step is done (on CUDA: several are); loss and accuracy are the epoch's running means."""
 
     epoch: int
     batch: int

@@ -10,7 +10,8 @@ from cifar_cnn.settings import Settings
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.SGD:
     """Return SGD with momentum (Nesterov's if asked); weight decay on weights only.
 
-    Parameters of fewer than two dimensions are biases and normalisations: they do not decay.
+    Parameters of fewer than two dimensions are biases and normalisations: they do not decay. On
+    CUDA the learning rate is a tensor, so that a captured step can read it.
 
     Raises:
         ModelError: there is nothing to optimize.
@@ -24,9 +25,11 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.SGD:
         {"params": weights, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    device = parameters[0].device
     return torch.optim.SGD(
         [group for group in groups if group["params"]],
-        lr=settings.lr,
+        lr=torch.tensor(settings.lr, device=device) if device.type == "cuda" else settings.lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
+        fused=True,
     )

@@ -12,7 +12,12 @@ from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
-from cifar_cnn.inference.device import has_fast_bf16, resolve_device, resolve_precision
+from cifar_cnn.inference.device import (
+    configure_cuda,
+    has_fast_bf16,
+    resolve_device,
+    resolve_precision,
+)
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model
 from cifar_cnn.settings import Settings
@@ -83,6 +88,8 @@ class Run:
         self.history: list[EpochRow] = []
         self.notes: list[str] = []
         self.device = resolve_device(settings.device)
+        if self.device.type == "cuda":
+            configure_cuda(deterministic=settings.deterministic)
         self.settings = self._resolve_precision(settings)
         train, evaluation, eval_split = self._load_images()
         self.classes = train.classes

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,27 +12,20 @@ from torch import Tensor, nn
 from cifar_cnn.data.augment import apply, draw
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.randomness import Purpose, derive_seed, generator
-from cifar_cnn.errors import RunError, one_line
-from cifar_cnn.inference.device import autocast
+from cifar_cnn.errors import RunError
 from cifar_cnn.inference.evaluate import evaluate_split
-from cifar_cnn.models.output import log_probabilities
+from cifar_cnn.models import is_built_in
 from cifar_cnn.settings import Settings
+from cifar_cnn.training.cuda_graph import GraphedUpdate
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.loss import classification_loss
 from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.schedule import learning_rate
+from cifar_cnn.training.step import TrainingStep
+from cifar_cnn.training.totals import Totals
 
-
-@dataclass
-class EpochSums:
-    """Running sums of the epoch under way."""
-
-    loss: float = 0.0
-    correct: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    last_loss: float = 0.0
+STEPS_BETWEEN_READINGS = {"cuda": 50}
+"""Steps after which the running totals are read, 1 elsewhere: reading makes a device wait."""
 
 
 class Trainer:
@@ -68,6 +61,8 @@ class Trainer:
         self.device = device
         self.model = model.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(model, settings)
+        self.training_step = TrainingStep(settings, self.model, self.optimizer, device)
+        self.graphed: GraphedUpdate | None = None
         self.evaluation = evaluation
         self.eval_split = eval_split
         self.listeners = listeners
@@ -75,9 +70,10 @@ class Trainer:
         self.images = train.images.to(self.device)
         self.labels = train.labels.to(self.device)
         self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
+        self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
         self.epoch = 0
         self.batch = 0
-        self.sums = EpochSums()
+        self.seconds = 0.0
 
     @property
     def step(self) -> int:
@@ -91,27 +87,35 @@ class Trainer:
             if self.batch < self.steps_per_epoch:
                 return
             row = self._evaluate_epoch()
-            self.epoch, self.batch, self.sums = self.epoch + 1, 0, EpochSums()
+            self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
+            self.training_step.totals.set(Totals())
             yield row
             if self.should_stop():
                 return
 
     def train_epoch(self) -> None:
-        """Run the epoch's remaining steps."""
+        """Run the epoch's remaining steps.
+
+        Raises:
+            RunError: a loss or gradient is not finite, the network fails, or memory is short.
+        """
         seed, size = self.settings.seed, self.settings.batch_size
+        started = time.perf_counter() - self.seconds
         order = torch.randperm(
             len(self.labels), generator=generator(seed, Purpose.ORDER, self.epoch)
         ).to(self.device)
         self.model.train()
         while self.batch < self.steps_per_epoch:
-            started = time.perf_counter()
             chosen = order[self.batch * size : (self.batch + 1) * size]
-            lr = self._step(self.augmented(chosen), self.labels[chosen])
-            self.sums.seconds += time.perf_counter() - started
-            self._report(lr)
+            self._train_on(chosen)
             self.batch += 1
+            if self.batch % self.steps_between_readings == 0:
+                self.seconds = time.perf_counter() - started
+                self._report(self.training_step.totals.latest())
             if self.should_stop():
-                return
+                break
+        self._check(self.training_step.totals.read())
+        self.seconds = time.perf_counter() - started
 
     def augmented(self, chosen: Tensor) -> Tensor:
         """Return the training images of these indices as this step's input, float32, augmented."""
@@ -120,26 +124,11 @@ class Trainer:
         images = apply(self.images[chosen], draws, self.settings.cutout_size)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and how many images are right, both as tensors without a dimension."""
-        settings = self.settings
-        torch.manual_seed(derive_seed(settings.seed, Purpose.NETWORK, self.epoch, self.batch))
-        with autocast(self.device, settings.precision):
-            try:
-                output = log_probabilities(self.model, images)
-            except Exception as error:  # a user's network may raise anything
-                raise RunError(
-                    f"the network fails on a training batch of {len(labels)} at epoch "
-                    f"{self.epoch}, step {self.batch}: {one_line(error)}"
-                ) from error
-            loss = classification_loss(output, labels, settings.label_smoothing)
-        return loss, (output.argmax(dim=1) == labels).sum()
-
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""
         self.model.train()
         chosen = torch.arange(min(self.settings.batch_size, len(self.labels)), device=self.device)
-        loss, _ = self.forward(self.augmented(chosen), self.labels[chosen])
+        loss, _ = self.training_step.forward(self.augmented(chosen), self.labels[chosen])
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.zero_grad()
         return loss.item()
@@ -149,67 +138,77 @@ class Trainer:
         return {
             "epoch": self.epoch,
             "batch": self.batch,
-            "sums": asdict(self.sums),
+            "seconds": self.seconds,
+            "totals": asdict(self.training_step.totals.read()),
             "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` returned."""
-        self.epoch, self.batch = state["epoch"], state["batch"]
-        self.sums = EpochSums(**state["sums"])
+        self.epoch, self.batch, self.seconds = state["epoch"], state["batch"], state["seconds"]
+        self.training_step.totals.set(Totals(**state["totals"]))
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _step(self, images: Tensor, labels: Tensor) -> float:
-        """Forward, backward, optimizer step; returns its learning rate."""
-        settings = self.settings
-        lr = learning_rate(settings, self.step, self.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        loss, correct = self.forward(images, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise RunError(
-                f"the loss is {value} at epoch {self.epoch}, step {self.batch}, learning rate "
-                f"{lr:g}: nothing was saved over the last good checkpoint; try a lower --lr"
-            )
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.sums.last_loss = value
-        self.sums.loss += value * len(labels)
-        self.sums.correct += int(correct)
-        self.sums.samples += len(labels)
-        return lr
+    def _train_on(self, chosen: Tensor) -> None:
+        images, labels = self.augmented(chosen), self.labels[chosen]
+        seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
+        torch.manual_seed(seed)
+        self.training_step.prepare(self.step, self._learning_rate(self.step))
+        update: Callable[[Tensor, Tensor], None] = self.training_step.update
+        full = len(chosen) == self.settings.batch_size
+        if self.device.type == "cuda" and full and is_built_in(self.settings.model):
+            self.graphed = self.graphed or GraphedUpdate(self.training_step, images, labels)
+            update = self.graphed
+        try:
+            update(images, labels)
+        except RunError as error:
+            raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
 
-    def _report(self, lr: float) -> None:
-        sums = self.sums
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self.settings, step, self.steps_per_epoch)
+
+    def _check(self, totals: Totals) -> None:
+        if totals.failed_step < 0:
+            return
+        step = int(totals.failed_step)
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        finite = math.isfinite(totals.failed_loss)
+        what = "the gradient is not finite" if finite else f"the loss is {totals.failed_loss}"
+        raise RunError(
+            f"{what} at epoch {epoch}, step {batch}, learning rate {self._learning_rate(step):g}: "
+            "nothing was saved over the last good checkpoint; try a lower --lr"
+        )
+
+    def _report(self, totals: Totals) -> None:
+        self._check(totals)
+        if totals.samples == 0:  # nothing has arrived from the device yet
+            return
         event = StepEnded(
             epoch=self.epoch,
-            batch=self.batch,
-            loss=sums.loss / sums.samples,
-            accuracy=sums.correct / sums.samples,
-            lr=lr,
-            images_per_second=sums.samples / sums.seconds,
+            batch=self.batch - 1,
+            loss=totals.loss / totals.samples,
+            accuracy=totals.correct / totals.samples,
+            lr=self._learning_rate(self.step - 1),
+            images_per_second=self.batch * self.settings.batch_size / self.seconds,
         )
         for listener in self.listeners:
             listener(event)
 
     def _evaluate_epoch(self) -> EpochRow:
-        settings, sums = self.settings, self.sums
+        settings, totals = self.settings, self.training_step.totals.read()
         result = evaluate_split(self.model, self.evaluation, self.device, settings.precision)
-        step = (self.epoch + 1) * self.steps_per_epoch
         return EpochRow(
             epoch=self.epoch,
-            step=step,
-            lr=learning_rate(settings, step - 1, self.steps_per_epoch),
-            train_loss=sums.loss / sums.samples,
-            train_accuracy=sums.correct / sums.samples,
-            last_loss=sums.last_loss,
+            step=self.step,
+            lr=self._learning_rate(self.step - 1),
+            train_loss=totals.loss / totals.samples,
+            train_accuracy=totals.correct / totals.samples,
+            last_loss=totals.last_loss,
             batches=self.steps_per_epoch,
             eval_split=self.eval_split,
             eval_loss=result.loss,
             eval_correct=result.correct,
             eval_samples=result.samples,
-            seconds=sums.seconds,
-            images_per_second=sums.samples / sums.seconds,
+            seconds=self.seconds,
+            images_per_second=len(self.labels) / self.seconds,
         )

@@ -53,7 +53,7 @@ def measure_ours(recipe, folder, limit):
 
     def bare_steps():
         for _ in range(steps):
-            loss, _ = trainer.forward(images, labels)
+            loss, _ = trainer.training_step.forward(images, labels)
             trainer.optimizer.zero_grad()
             loss.backward()
             trainer.optimizer.step()

@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from cifar_cnn.errors import RequestError
-from cifar_cnn.inference.device import has_fast_bf16, resolve_device, resolve_precision
+from cifar_cnn.inference.device import (
+    configure_cuda,
+    has_fast_bf16,
+    resolve_device,
+    resolve_precision,
+)
 
 
 def test_auto_is_a_device_of_this_machine():
@@ -39,3 +44,15 @@ def test_a_precision_that_was_asked_for_stays():
 
 def test_the_flags_are_readable_here():
     assert has_fast_bf16(torch.device("cpu")) in (True, False)
+
+
+def test_determinism_reaches_torchs_switches(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    configure_cuda(deterministic=False)
+    assert (asked, torch.backends.cudnn.benchmark) == ([], True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    configure_cuda(deterministic=True)
+    assert (asked, torch.backends.cudnn.benchmark) == ([True], False)

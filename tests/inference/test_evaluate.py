@@ -125,6 +125,22 @@ def test_answers_that_are_not_finite_are_refused(bare, image_folder):
         evaluate(bare, overrides={"dataset": "folder", "data_dir": image_folder})
 
 
+def test_no_memory_for_the_answers_is_one_line(image_folder, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def __init__(self): super().__init__(3072, 3)\n"
+        "    def forward(self, x):\n"
+        "        torch.empty((len(x) > 1) << 60)\n"
+        "        return super().forward(x.flatten(1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    torch.save(build_model("net.py:Net").state_dict(), "bare.pt")
+    where = {"dataset": "folder", "data_dir": image_folder, "model": "net.py:Net"}
+    with pytest.raises(RunError, match="out of memory on cpu in evaluation: try"):
+        evaluate("bare.pt", overrides=where)
+
+
 def test_a_split_that_does_not_exist_is_answered_with_the_one_that_was_meant(trained):
     with pytest.raises(SettingsError, match=r"unknown split 'tset' \(did you mean 'test'\?\)"):
         evaluate(trained / "model.pt", split="tset")

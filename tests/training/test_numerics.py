@@ -1,7 +1,8 @@
 """The reference training, written out as a plain PyTorch loop, against the library's.
 
 Same process, same draws, float32, one thread, channels-last memory: equal to the last bit, so that
-a refactor cannot change the mathematics unnoticed. Dropout's draws are positions along the memory.
+a refactor cannot change the mathematics unnoticed. Dropout's draws are positions along the memory;
+SGD is torch's fused kernel in both.
 """
 
 import pytest
@@ -66,8 +67,9 @@ def plain_batch(images, draws):
     for index, pixels in enumerate(images):
         image = pixels.flip(-1) if draws.flip[index] else pixels
         image = torch.addcmul(-mean / std, image.float(), 1 / (255 * std))[None]
-        if draws.affine_applied[index]:
-            grid = F.affine_grid(draws.affine[index : index + 1], image.shape, align_corners=True)
+        if index in draws.warped:
+            affine = draws.affine[draws.warped == index]
+            grid = F.affine_grid(affine, image.shape, align_corners=True)
             image = F.grid_sample(image, grid, padding_mode="reflection", align_corners=True)
         top, left = draws.cutout[index].tolist()
         if top >= 0:
@@ -81,7 +83,7 @@ def plain_training(initial, split, settings):
     model = PlainNetwork()
     model.load_state_dict(dict(zip(model.state_dict(), initial.values(), strict=True)))
     model.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
     order = torch.randperm(len(split), generator=generator(SEED, Purpose.ORDER, 0))
     losses = []
     for step in range(STEPS):

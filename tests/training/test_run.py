@@ -219,7 +219,7 @@ def test_a_network_that_fails_only_in_training_is_one_line(small_settings, tmp_p
         "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3), nn.BatchNorm1d(3))\n"
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match="fails on a training batch of 1 at epoch 0, step 1"):
+    with pytest.raises(RunError, match="at epoch 0, step 1: the network fails on a training"):
         train(small_settings(model="net.py:net", batch_size=35), tmp_path / "run")
 
 

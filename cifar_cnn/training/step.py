@@ -1,0 +1,91 @@
+"""One step of training: forward, backward, update."""
+
+import torch
+from torch import Tensor, nn
+
+from cifar_cnn.errors import RunError, one_line
+from cifar_cnn.inference.device import autocast, is_out_of_memory
+from cifar_cnn.models.output import log_probabilities
+from cifar_cnn.settings import Settings
+from cifar_cnn.training.loss import classification_loss
+from cifar_cnn.training.totals import RunningTotals
+
+
+class TrainingStep:
+    """Updates a network by one batch after another, without waiting for the device.
+
+    A loss or gradient that is not finite leaves the weights as they are, and its step's number in
+    the totals.
+
+    Args:
+        settings: of the run, precision resolved.
+        model: on the device.
+        optimizer: torch's, fused: it leaves out an update by its `found_inf`, as for gradient
+            scaling (`torch.amp.GradScaler`).
+        device: where everything happens.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.optimizer = optimizer
+        self.device = device
+        self.totals = RunningTotals(device)
+        self.number = torch.zeros((), dtype=torch.int64, device=device)
+
+    def prepare(self, number: int, lr: float) -> None:
+        """Say which step of the run comes next, and its learning rate."""
+        self.number.fill_(number)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+
+    def update(self, images: Tensor, labels: Tensor) -> None:
+        """Learn from images float32 (N, 3, H, W) and labels int64 (N).
+
+        Raises:
+            RunError: the network fails on the batch, or there is no memory for it.
+        """
+        try:
+            loss, correct = self.forward(images, labels)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise RunError(self._no_memory(len(labels))) from error
+            raise
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        failed = ~torch.isfinite(loss.detach() + norm)
+        self.optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.totals.add(loss, correct, len(labels), self.number, failed)
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and how many images are right, both without a dimension."""
+        with autocast(self.device, self.settings.precision):
+            try:
+                output = log_probabilities(self.model, images)
+            except Exception as error:  # a user's network may raise anything
+                if is_out_of_memory(error):
+                    raise
+                raise RunError(
+                    f"the network fails on a training batch of {len(labels)}: {one_line(error)}"
+                ) from error
+            loss = classification_loss(output, labels, self.settings.label_smoothing)
+        return loss, (output.argmax(dim=1) == labels).sum()
+
+    def _no_memory(self, count: int) -> str:
+        smaller = max(self.settings.batch_size // 2, 1)
+        return (
+            f"out of memory on {self.device} with a batch of {count} images: "
+            f"try --batch-size {smaller}"
+        )

@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import nn
+
+from cifar_cnn.errors import RunError
+from cifar_cnn.settings import resolve_settings
+from cifar_cnn.training.cuda_graph import remember
+from cifar_cnn.training.optimizer import make_optimizer
+from cifar_cnn.training.step import TrainingStep
+
+
+def make_step(model=None, **settings):
+    settings = resolve_settings({"precision": "fp32", **settings})
+    torch.manual_seed(0)
+    model = model or nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.BatchNorm1d(3))
+    step = TrainingStep(settings, model, make_optimizer(model, settings), torch.device("cpu"))
+    step.prepare(0, 0.1)
+    return step
+
+
+def batch(count=5):
+    source = torch.Generator().manual_seed(1)
+    return torch.randn(count, 3, 2, 2, generator=source), torch.arange(count) % 3
+
+
+def everything(step):
+    state = [s["momentum_buffer"] for s in step.optimizer.state.values()]
+    tensors = [*step.model.state_dict().values(), *state, step.totals.values]
+    return [tensor.clone() for tensor in tensors]
+
+
+def test_totals_count_images_losses_and_right_answers():
+    step = make_step()
+    images, labels = batch()
+    loss, correct = (value.item() for value in step.forward(images, labels))
+    step.update(images, labels)
+    totals = step.totals.read()
+    assert (totals.samples, totals.correct, totals.failed_step) == (5, correct, -1)
+    assert totals.loss == pytest.approx(5 * loss, rel=1e-6)
+    assert totals.last_loss == pytest.approx(loss, rel=1e-6)
+
+
+class Overflowing(nn.Module):
+    """A finite loss whose gradient is infinite: sqrt at 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(3))
+
+    def forward(self, images):
+        return self.scale.sqrt() + images.mean(dim=(1, 2, 3))[:, None]
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_noted():
+    step = make_step(Overflowing())
+    step.prepare(7, 0.1)
+    images, labels = batch()
+    step.update(images, labels)
+    totals = step.totals.read()
+    assert step.model.scale.tolist() == [0, 0, 0]
+    assert (totals.failed_step, totals.samples, totals.loss) == (7, 0, 0)
+    assert totals.failed_loss == pytest.approx(1.0986, abs=1e-4)
+
+
+def test_only_the_first_failed_step_is_noted():
+    step = make_step()
+    images, labels = batch()
+    step.update(images, labels)
+    before = [p.clone() for p in step.model.parameters()]
+    for number in (1, 2):
+        step.prepare(number, 0.1)
+        step.update(images * float("nan"), labels)
+    assert step.totals.read().failed_step == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, step.model.parameters(), strict=True))
+
+
+def test_a_warm_up_is_taken_back():
+    """What a CUDA graph's capture needs: the steps after it are those of a run without it."""
+    images, labels = batch()
+    plain, warmed = make_step(), make_step()
+    plain.update(images, labels)
+    for steps in (1, 3):
+        restore = remember(warmed)
+        for _ in range(steps):
+            warmed.update(images + 1, labels)
+        restore()
+    warmed.update(images, labels)
+    restore = remember(warmed)
+    warmed.update(images + 1, labels)
+    restore()
+    for got, expected in zip(everything(warmed), everything(plain), strict=True):
+        assert torch.equal(got, expected)
+
+
+class Greedy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, images):
+        return self.scale * torch.empty(len(images), 1 << 50)
+
+
+def test_no_memory_is_one_line_with_a_smaller_batch():
+    step = make_step(Greedy(), batch_size=64)
+    with pytest.raises(RunError, match=r"out of memory on cpu .* of 5 images: try --batch-size 32"):
+        step.update(*batch())

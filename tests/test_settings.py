@@ -107,7 +107,7 @@ def test_the_reference_recipe_is_the_reference_readme():
         "lr": 0.01,
         "momentum": 0.9,
         "nesterov": False,
-    "deterministic": False,
+        "deterministic": False,
         "weight_decay": 0.0,
         "label_smoothing": 0.0,
         "dropout": 0.02,

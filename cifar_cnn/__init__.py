@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cifar_cnn.api import dry_run, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
+    from cifar_cnn.inference.predict import predict
     from cifar_cnn.models import build_model
     from cifar_cnn.settings import Settings, resolve_settings
     from cifar_cnn.training.resume import plan_run
@@ -28,6 +29,7 @@ _HOMES = {
     "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
     "plan_run": "cifar_cnn.training.resume",
+    "predict": "cifar_cnn.inference.predict",
     "read_budget": "cifar_cnn.analysis.budget",
     "receptive_field": "cifar_cnn.analysis.receptive_field",
     "resolve_settings": "cifar_cnn.settings",
@@ -45,6 +47,7 @@ __all__ = [
     "effective_receptive_field",
     "evaluate",
     "plan_run",
+    "predict",
     "read_budget",
     "receptive_field",
     "resolve_settings",

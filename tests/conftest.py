@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cifar_cnn.inference.checkpoint import Checkpoint, write_checkpoint
+from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
 
 
@@ -37,6 +39,21 @@ def small_settings(image_folder):
         return resolve_settings(values | overrides)
 
     return make
+
+
+@pytest.fixture
+def untrained_file(tmp_path):
+    """A checkpoint of `baseline` with fresh weights for the classes blue, green and red."""
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(
+        model="baseline",
+        classes=("blue", "green", "red"),
+        settings=resolve_settings({"dataset": "folder", "precision": "fp32"}),
+        metrics={},
+        state_dict=dict(build_model("baseline", num_classes=3).state_dict()),
+    )
+    write_checkpoint(tmp_path / "untrained.pt", checkpoint)
+    return tmp_path / "untrained.pt"
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ def test_the_public_surface_is_pinned():
         "effective_receptive_field",
         "evaluate",
         "plan_run",
+        "predict",
         "read_budget",
         "receptive_field",
         "resolve_settings",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cifar_cnn.cli import evaluate, receptive_field, summarize, train
+from cifar_cnn.cli import evaluate, predict, receptive_field, summarize, train
 from cifar_cnn.errors import UserError
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
@@ -62,6 +62,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("summarize")(summarize.summarize)
 app.command("receptive-field")(receptive_field.receptive_field)
+app.command("predict")(predict.predict)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-COMMANDS = ["train", "evaluate", "eval", "summarize", "summary", "receptive-field"]
+COMMANDS = ["train", "evaluate", "eval", "summarize", "summary", "receptive-field", "predict"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

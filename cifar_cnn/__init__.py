@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cifar_cnn.inference.evaluate import evaluate
     from cifar_cnn.inference.predict import predict
     from cifar_cnn.models import build_model
+    from cifar_cnn.report.run_report import write_report
     from cifar_cnn.settings import Settings, resolve_settings
     from cifar_cnn.training.resume import plan_run
 
@@ -36,6 +37,7 @@ _HOMES = {
     "summarize": "cifar_cnn.analysis.summary",
     "train": "cifar_cnn.api",
     "verify": "cifar_cnn.analysis.verify",
+    "write_report": "cifar_cnn.report.run_report",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "summarize",
     "train",
     "verify",
+    "write_report",
 ]
 
 

@@ -18,8 +18,14 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("CIFAR_CNN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(scope="session")
+def make_image_folder():
+    """Write three classes of flat colours with noise, 12 training and 4 test images each."""
+    return _make_image_folder
+
+
 @pytest.fixture
-def image_folder(tmp_path):
+def image_folder(tmp_path, make_image_folder):
     """Three classes of flat colours with noise, 12 training and 4 test images each, as PNG."""
     return make_image_folder(tmp_path / "images")
 
@@ -82,7 +88,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def make_image_folder(root: Path, train: int = 12, test: int = 4, size: int = 32) -> Path:
+def _make_image_folder(root: Path, train: int = 12, test: int = 4, size: int = 32) -> Path:
     random = np.random.RandomState(0)
     for split, count in (("train", train), ("test", test)):
         for label, name in enumerate(("blue", "green", "red")):

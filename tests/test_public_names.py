@@ -29,6 +29,7 @@ def test_the_public_surface_is_pinned():
         "summarize",
         "train",
         "verify",
+        "write_report",
     }
 
 

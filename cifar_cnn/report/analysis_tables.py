@@ -16,6 +16,8 @@ from cifar_cnn.analysis.summary import Summary
 NARROW = 60
 """Columns below which a table shows only what matters most."""
 
+LAYER_HEADINGS = ("layer", "output", "kernel", "stride", "pad", "dil", "field", "jump", "start")
+
 
 def show_summary(console: Console, summary: Summary) -> None:
     """Print the rows, the totals and the verdict on the budget."""
@@ -144,10 +146,9 @@ def _rows_table(summary: Summary, *, narrow: bool) -> Table:
 
 def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
     kept = (0, 6, 7) if narrow else range(9)
-    headings = "layer output kernel stride pad dil field jump start"
-    table = _table(headings.split(), kept)
+    table = _table(LAYER_HEADINGS, kept)
     for layer in result.layers:
-        cells = _cells(layer)
+        cells = layer_cells(layer)
         table.add_row(*(cells[i] for i in kept))
     return table
 
@@ -160,8 +161,8 @@ def _table(headings: Sequence[str], kept: Sequence[int]) -> Table:
     return table
 
 
-def _cells(layer: Layer) -> list[str]:
-    """Equal numbers for both axes are shown once."""
+def layer_cells(layer: Layer) -> list[str]:
+    """Return a layer's row under LAYER_HEADINGS; equal numbers for both axes are shown once."""
     window, walks = layer.window, layer.walks
     if window == POINT:
         shape = [""] * 4

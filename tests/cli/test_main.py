@@ -3,7 +3,16 @@ import sys
 
 import pytest
 
-COMMANDS = ["train", "evaluate", "eval", "summarize", "summary", "receptive-field", "predict"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "eval",
+    "summarize",
+    "summary",
+    "receptive-field",
+    "predict",
+    "report",
+]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cifar_cnn.api import dry_run, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
+    from cifar_cnn.inference.export import export
     from cifar_cnn.inference.predict import predict
     from cifar_cnn.models import build_model
     from cifar_cnn.report.run_report import write_report
@@ -29,6 +30,7 @@ _HOMES = {
     "dry_run": "cifar_cnn.api",
     "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
+    "export": "cifar_cnn.inference.export",
     "plan_run": "cifar_cnn.training.resume",
     "predict": "cifar_cnn.inference.predict",
     "read_budget": "cifar_cnn.analysis.budget",
@@ -48,6 +50,7 @@ __all__ = [
     "dry_run",
     "effective_receptive_field",
     "evaluate",
+    "export",
     "plan_run",
     "predict",
     "read_budget",

@@ -21,7 +21,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="session")
 def make_image_folder():
     """Write three classes of flat colours with noise, 12 training and 4 test images each."""
-    return _make_image_folder
+    return write_image_folder
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def _make_image_folder(root: Path, train: int = 12, test: int = 4, size: int = 32) -> Path:
+def write_image_folder(root: Path, train: int = 12, test: int = 4, size: int = 32) -> Path:
     random = np.random.RandomState(0)
     for split, count in (("train", train), ("test", test)):
         for label, name in enumerate(("blue", "green", "red")):

@@ -21,6 +21,7 @@ def test_the_public_surface_is_pinned():
         "dry_run",
         "effective_receptive_field",
         "evaluate",
+        "export",
         "plan_run",
         "predict",
         "read_budget",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cifar_cnn.cli import evaluate, predict, receptive_field, report, summarize, train
+from cifar_cnn.cli import evaluate, export, predict, receptive_field, report, summarize, train
 from cifar_cnn.errors import UserError
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
@@ -63,6 +63,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("summarize")(summarize.summarize)
 app.command("receptive-field")(receptive_field.receptive_field)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("report")(report.report)
 
 

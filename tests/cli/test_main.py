@@ -11,6 +11,7 @@ COMMANDS = [
     "summary",
     "receptive-field",
     "predict",
+    "export",
     "report",
 ]
 

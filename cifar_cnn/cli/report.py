@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cifar_cnn.cli.completion import complete_run_path
 from cifar_cnn.cli.evaluate import OWN
 from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
@@ -12,11 +13,16 @@ from cifar_cnn.cli.output import print_json
 
 @settings_options("model", "data_dir", "device", model=OWN, data_dir=OWN)
 def report(
-    run: Annotated[Path, typer.Argument(help="Run directory, finished or not.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Run directory, finished or not.", autocompletion=complete_run_path),
+    ],
     compare: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="RUN", help="Another run, for learning curves side by side; repeatable."
+            metavar="RUN",
+            help="Another run, for learning curves side by side; repeatable.",
+            autocompletion=complete_run_path,
         ),
     ] = None,
     reference: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cifar_cnn.cli.completion import complete_run_path
 from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.cli.signals import stop_signals
@@ -37,6 +38,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         typer.Option(
             metavar="PATH|auto",
             help="Go on from a run directory or its last.pt; auto: from this run's own, if any.",
+            autocompletion=complete_run_path,
         ),
     ] = None,
     report: Annotated[

@@ -12,9 +12,7 @@ from cifar_cnn.analysis.outcome import POINT
 from cifar_cnn.analysis.proof import Verification
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary
-
-NARROW = 60
-"""Columns below which a table shows only what matters most."""
+from cifar_cnn.report.console import NARROW
 
 LAYER_HEADINGS = ("layer", "output", "kernel", "stride", "pad", "dil", "field", "jump", "start")
 

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +76,8 @@ class ReportFiles:
     def __call__(self, event: Event) -> None:
         """Write it at the end; the run let the network's code run, so the report may."""
         if isinstance(event, RunEnded) and event.finished:
-            write_report(event.directory, overrides={"model": self.model})
+            record = replace(read_run(event.directory), state="finished")
+            _write(record, _Gathered(record, {"model": self.model}), (), reference=False)
 
 
 def write_report(
@@ -102,7 +103,12 @@ def write_report(
     """
     record = read_run(run)
     others = [read_run(each) for each in compare]
-    gathered = _Gathered(record, {**(overrides or {})})
+    return _write(record, _Gathered(record, {**(overrides or {})}), others, reference=reference)
+
+
+def _write(
+    record: RunRecord, gathered: "_Gathered", others: Sequence[RunRecord], *, reference: bool
+) -> RunReport:
     gathered.curves(others, reference=reference)
     gathered.trained()
     gathered.network()

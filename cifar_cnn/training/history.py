@@ -106,5 +106,10 @@ def to_log(rows: Sequence[EpochRow], saved_as: str | None) -> str:
         for row in rows
     ]
     if saved_as:
-        epochs.append(f"Model saved in .pt format to {saved_as}\n")
+        epochs.append(saved_line(saved_as))
     return "\n".join(epochs)
+
+
+def saved_line(name: str) -> str:
+    """Return the last line of the log of a finished run."""
+    return f"Model saved in .pt format to {name}\n"

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from cifar_cnn.errors import RunError, SettingsError, did_you_mean, one_line
 from cifar_cnn.settings import Settings, validate
-from cifar_cnn.training.history import MetricsRow, best_row
-from cifar_cnn.training.run_files import ENVIRONMENT, METRICS, MODEL, SETTINGS
+from cifar_cnn.training.history import MetricsRow, best_row, saved_line
+from cifar_cnn.training.run_files import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS
 
 State = Literal["finished", "interrupted", "running"]
 
@@ -83,7 +84,7 @@ def read_run(directory: Path | str) -> RunRecord:
     except (SettingsError, ValidationError, ValueError) as error:
         reason = "metrics.csv differs" if isinstance(error, ValidationError) else one_line(error)
         raise RunError(f"run directory {path} is not of this version: {reason}") from error
-    return RunRecord(path, settings, rows, environment, _state(path, settings, len(rows)))
+    return RunRecord(path, settings, rows, environment, _state(path))
 
 
 def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
@@ -116,10 +117,24 @@ def _read_environment(path: Path) -> dict[str, Any]:
     return environment
 
 
-def _state(path: Path, settings: Settings, epochs: int) -> State:
-    if (path / MODEL).exists() and epochs >= settings.epochs:
+def _state(path: Path) -> State:
+    log = path / LOG
+    if log.exists() and log.read_text(encoding="utf-8").endswith(saved_line(MODEL)):
         return "finished"
-    return "interrupted"
+    return "running" if _is_locked(path / LOCK) else "interrupted"
+
+
+def _is_locked(path: Path) -> bool:
+    """Say whether a process holds the lock; it ends with the process, however that ends."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that may only be read has no run going on
+        return False
 
 
 def _not_a_run(path: Path) -> str:

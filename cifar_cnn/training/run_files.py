@@ -10,6 +10,7 @@ PREVIOUS = "previous.pt"
 BEST = "best.pt"
 MODEL = "model.pt"
 REPORT = "report.html"
+LOCK = ".lock"
 PICTURES = (
     CURVES,
     "comparison.png",

@@ -13,6 +13,9 @@ COMMANDS = [
     "predict",
     "export",
     "report",
+    "runs",
+    "runs show",
+    "settings",
 ]
 
 

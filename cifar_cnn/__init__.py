@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from cifar_cnn.api import dry_run, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
+    from cifar_cnn.inference.export import export
+    from cifar_cnn.inference.predict import predict
     from cifar_cnn.models import build_model
+    from cifar_cnn.report.run_report import write_report
     from cifar_cnn.settings import Settings, resolve_settings
     from cifar_cnn.training.resume import plan_run
 
@@ -27,13 +30,16 @@ _HOMES = {
     "dry_run": "cifar_cnn.api",
     "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
+    "export": "cifar_cnn.inference.export",
     "plan_run": "cifar_cnn.training.resume",
+    "predict": "cifar_cnn.inference.predict",
     "read_budget": "cifar_cnn.analysis.budget",
     "receptive_field": "cifar_cnn.analysis.receptive_field",
     "resolve_settings": "cifar_cnn.settings",
     "summarize": "cifar_cnn.analysis.summary",
     "train": "cifar_cnn.api",
     "verify": "cifar_cnn.analysis.verify",
+    "write_report": "cifar_cnn.report.run_report",
 }
 
 __all__ = [
@@ -44,13 +50,16 @@ __all__ = [
     "dry_run",
     "effective_receptive_field",
     "evaluate",
+    "export",
     "plan_run",
+    "predict",
     "read_budget",
     "receptive_field",
     "resolve_settings",
     "summarize",
     "train",
     "verify",
+    "write_report",
 ]
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from cifar_cnn.inference.checkpoint import Checkpoint
 from cifar_cnn.report.curves import CurvesPicture
+from cifar_cnn.report.environment import EnvironmentFile
+from cifar_cnn.report.run_report import ReportFiles
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.run import Run, RunResult
@@ -17,6 +19,7 @@ def train(
     *,
     replace: bool = False,
     checkpoint: Checkpoint | None = None,
+    report: bool = True,
     listeners: Sequence[Listener] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
@@ -27,6 +30,7 @@ def train(
         directory: of the run; a new one unless `replace` or `checkpoint` is given.
         replace: start again where there is a run: its files go.
         checkpoint: a `last.pt` to go on from; its settings must be `settings` (see `plan_run`).
+        report: write report.html and its pictures at the end of a finished run.
         listeners: called with each event of the run.
         should_stop: asked after each step; when it says so, the run is saved and ends early.
 
@@ -36,7 +40,10 @@ def train(
     path = Path(directory)
     if not replace and checkpoint is None:
         refuse_existing(path)
-    run = Run(settings, listeners=[*listeners, CurvesPicture()], should_stop=should_stop)
+    files: list[Listener] = [EnvironmentFile(), CurvesPicture()]
+    if report:
+        files.append(ReportFiles(settings.model))
+    run = Run(settings, listeners=[*listeners, *files], should_stop=should_stop)
     if checkpoint is None:
         return run.fit(RunDirectory.create(path))
     run.resume(checkpoint)

@@ -42,6 +42,10 @@ class RunError(UserError):
     """A run directory that cannot be used as asked, or a training that failed."""
 
 
+class ExportError(UserError):
+    """A network that cannot be exported, or whose export gives other answers."""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest of `choices`, or an empty string."""
     close = difflib.get_close_matches(name, list(choices), n=1)

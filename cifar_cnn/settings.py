@@ -30,7 +30,9 @@ def parse_size(value: object) -> object:
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-InputSize = Annotated[tuple[Pixels, Pixels], BeforeValidator(parse_size)]
+InputSize = Annotated[
+    tuple[Pixels, Pixels], BeforeValidator(parse_size, json_schema_input_type=int | str | list[int])
+]
 
 
 class Settings(BaseModel):

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cifar_cnn.inference.checkpoint import Checkpoint, write_checkpoint
+from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
 
 
@@ -16,8 +18,14 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("CIFAR_CNN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(scope="session")
+def make_image_folder():
+    """Write three classes of flat colours with noise, 12 training and 4 test images each."""
+    return write_image_folder
+
+
 @pytest.fixture
-def image_folder(tmp_path):
+def image_folder(tmp_path, make_image_folder):
     """Three classes of flat colours with noise, 12 training and 4 test images each, as PNG."""
     return make_image_folder(tmp_path / "images")
 
@@ -37,6 +45,21 @@ def small_settings(image_folder):
         return resolve_settings(values | overrides)
 
     return make
+
+
+@pytest.fixture
+def untrained_file(tmp_path):
+    """A checkpoint of `baseline` with fresh weights for the classes blue, green and red."""
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(
+        model="baseline",
+        classes=("blue", "green", "red"),
+        settings=resolve_settings({"dataset": "folder", "precision": "fp32"}),
+        metrics={},
+        state_dict=dict(build_model("baseline", num_classes=3).state_dict()),
+    )
+    write_checkpoint(tmp_path / "untrained.pt", checkpoint)
+    return tmp_path / "untrained.pt"
 
 
 @pytest.fixture
@@ -65,7 +88,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def make_image_folder(root: Path, train: int = 12, test: int = 4, size: int = 32) -> Path:
+def write_image_folder(root: Path, train: int = 12, test: int = 4, size: int = 32) -> Path:
     random = np.random.RandomState(0)
     for split, count in (("train", train), ("test", test)):
         for label, name in enumerate(("blue", "green", "red")):

@@ -21,13 +21,16 @@ def test_the_public_surface_is_pinned():
         "dry_run",
         "effective_receptive_field",
         "evaluate",
+        "export",
         "plan_run",
+        "predict",
         "read_budget",
         "receptive_field",
         "resolve_settings",
         "summarize",
         "train",
         "verify",
+        "write_report",
     }
 
 

@@ -43,8 +43,9 @@ def test_every_command_and_flag_the_readme_names_exists():
     from cifar_cnn.cli.main import ALIASES, app
     from cifar_cnn.settings import Settings
 
-    commands = {command.name for command in app.registered_commands} | set(ALIASES)
-    named = set(re.findall(r"cifar-cnn ([a-z-]+)", README)) - {"settings"}
+    groups = {group.name for group in app.registered_groups}
+    commands = {command.name for command in app.registered_commands} | groups | set(ALIASES)
+    named = set(re.findall(r"cifar-cnn ([a-z][a-z-]*)", README))
     assert named <= commands
     assert {"train", "eval", "summary", "receptive-field"} <= named
     settings = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}

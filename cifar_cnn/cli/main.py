@@ -10,7 +10,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cifar_cnn.cli import evaluate, receptive_field, summarize, train
+from cifar_cnn.cli import (
+    evaluate,
+    export,
+    predict,
+    receptive_field,
+    report,
+    runs,
+    settings,
+    summarize,
+    train,
+)
 from cifar_cnn.errors import UserError
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
@@ -62,6 +72,11 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("summarize")(summarize.summarize)
 app.command("receptive-field")(receptive_field.receptive_field)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)
+app.command("report")(report.report)
+app.add_typer(runs.app, name="runs")
+app.command("settings")(settings.settings)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from cifar_cnn.cli.completion import complete_model, complete_recipe
 from cifar_cnn.settings import DEFAULT_RECIPE, Settings, read_recipe
 
 JsonFlag = Annotated[
@@ -40,6 +41,7 @@ PANELS = {
     "Augmentation": ("flip", "shift", "affine", "cutout", "cutout_size"),
     "Arithmetic": ("seed", "precision", "deterministic", "device"),
 }
+COMPLETIONS = {"model": complete_model, "recipe": complete_recipe}
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
 
@@ -77,6 +79,7 @@ def _parameter(name: str, default: str | None) -> inspect.Parameter:
         show_default=False,
         rich_help_panel=PANEL_OF[name],
         metavar=_metavar(name, field),
+        autocompletion=COMPLETIONS.get(name),
     )
     annotation = Annotated[_flag_type(field) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cifar_cnn.cli.completion import complete_run_path
 from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.cli.signals import stop_signals
@@ -21,7 +22,7 @@ AUTO: Final = "auto"
 
 
 @settings_options(*Settings.model_fields)
-def train(
+def train(  # noqa: PLR0917 - typer reads the flags from it
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings; flags beat it, it beats the recipe.")
     ] = None,
@@ -37,8 +38,13 @@ def train(
         typer.Option(
             metavar="PATH|auto",
             help="Go on from a run directory or its last.pt; auto: from this run's own, if any.",
+            autocompletion=complete_run_path,
         ),
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report/--no-report", help="Write report.html and its pictures at the end."),
+    ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")
     ] = False,
@@ -72,19 +78,21 @@ def train(
         console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
         return
     with stop_signals() as received:
-        result = _train(plan, console, lambda: bool(received))
+        result = _train(plan, console, lambda: bool(received), report=report)
     if json:
         print_json(result.as_dict())
     if result.model_file is None:
         raise typer.Exit(128 + received[0])
 
 
-def _train(plan: "Plan", console: "Console", should_stop: Callable[[], bool]) -> "RunResult":
+def _train(
+    plan: "Plan", console: "Console", should_stop: Callable[[], bool], *, report: bool
+) -> "RunResult":
     """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
     from cifar_cnn.report.progress import ConsoleProgress
     from cifar_cnn.training.run import RunResult
-    from cifar_cnn.training.run_directory import MODEL
+    from cifar_cnn.training.run_files import MODEL, REPORT
 
     if plan.finished_history:
         console.print(f"{plan.directory} is already finished", soft_wrap=True, markup=False)
@@ -97,6 +105,7 @@ def _train(plan: "Plan", console: "Console", should_stop: Callable[[], bool]) ->
             plan.directory,
             replace=plan.replace,
             checkpoint=plan.checkpoint,
+            report=report,
             listeners=[progress],
             should_stop=should_stop,
         )
@@ -106,5 +115,6 @@ def _train(plan: "Plan", console: "Console", should_stop: Callable[[], bool]) ->
         command = f"cifar-cnn train --resume {plan.directory}"
         console.print(f"stopped and saved; go on with: {command}", soft_wrap=True, markup=False)
         return result
-    console.print(f"saved {result.model_file}", soft_wrap=True, markup=False)
+    beside = f" and {plan.directory / REPORT}" if report else ""
+    console.print(f"saved {result.model_file}{beside}", soft_wrap=True, markup=False)
     return result

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from cifar_cnn.data.cache import read_cache, write_cache
 from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.images import read_image
+from cifar_cnn.data.images import read_images
 from cifar_cnn.errors import DataError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
@@ -82,14 +81,8 @@ def _decode_once(
     cached = read_cache(key)
     if cached is not None:
         return cached["images"], int(cached["resized"])
-    images = np.empty((len(entries), 3, *size), dtype=np.uint8)
-
-    def decode(index: int) -> bool:
-        images[index], was_resized = read_image(Path(entries[index].path), size)
-        return was_resized
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the decoders release the interpreter lock
-        resized = sum(pool.map(decode, range(len(entries)), chunksize=256))
+    images, was_resized = read_images([Path(entry.path) for entry in entries], size)
+    resized = sum(was_resized)
     write_cache(key, {"images": images, "resized": np.array(resized)})
     return images, resized
 

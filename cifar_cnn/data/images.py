@@ -1,6 +1,11 @@
-"""One image file into pixels, whatever its format, mode and size."""
+"""Image files into pixels, whatever their format, mode and size."""
 
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,28 +15,61 @@ from cifar_cnn.errors import DataError, one_line
 
 MAX_PIXELS = 64_000_000  # beyond any photograph that is meant to become 32×32
 
+Source = Path | BinaryIO
 
-def read_image(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
+
+def read_images(
+    sources: Sequence[Source], size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], list[bool]]:
+    """Decode images to RGB uint8 (N, 3, H, W) of `size` (H, W), and say which were resized.
+
+    Raises:
+        DataError: a file cannot be read as an image, or is unreasonably large.
+    """
+    images = np.empty((len(sources), 3, *size), dtype=np.uint8)
+
+    def decode(index: int) -> bool:
+        images[index], was_resized = read_image(sources[index], size)
+        return was_resized
+
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(os.cpu_count()) as pool,  # the decoders release the interpreter lock
+    ):
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return images, list(pool.map(decode, range(len(sources))))
+
+
+def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
     """Decode an image to RGB uint8 (3, H, W) of `size` (H, W), and say whether it was resized.
 
     Raises:
         DataError: the file cannot be read as an image, or is unreasonably large.
     """
     height, width = size
+    name = f"image {source}" if isinstance(source, Path) else "the image on standard input"
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"image {path} has {image.width}x{image.height} pixels: too many")
-            if image.mode == "P" and "transparency" in image.info:
-                rgb = image.convert("RGBA").convert("RGB")
-            else:
-                rgb = image.convert("RGB")
+                raise DataError(f"{name} has {image.width}x{image.height} pixels: too many")
+            rgb = _to_rgb(image)
             resized = rgb.size != (width, height)
             if resized:
                 rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
-        raise DataError(f"image {path} cannot be read: {reason}") from error
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        raise DataError(f"{name} cannot be read: {reason}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"image {path} has too many pixels") from error
+        raise DataError(f"{name} has too many pixels") from error
     return np.asarray(rgb).transpose(2, 0, 1), resized
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")
+    if image.mode.startswith("I;16"):  # convert() would clip all above 255 to white
+        grey = np.asarray(image) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")

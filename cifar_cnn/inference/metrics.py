@@ -41,17 +41,40 @@ def measure(log_probabilities: Tensor, labels: Tensor) -> Evaluation:
     equation 3).
     """
     count, classes = log_probabilities.shape
-    confidence, predicted = log_probabilities.double().exp().max(dim=1)
-    hit = predicted == labels
+    predicted = log_probabilities.argmax(dim=1)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes * classes)
-    edges = torch.linspace(0, 1, CALIBRATION_BINS + 1, dtype=torch.float64)
-    bins = torch.bucketize(confidence.clamp(max=1), edges[1:-1])
-    gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
-    gap.index_add_(0, bins, hit.double() - confidence)
+    calibration = calibrate(log_probabilities, labels)
     return Evaluation(
         loss=F.nll_loss(log_probabilities.double(), labels).item(),
-        correct=int(hit.sum()),
+        correct=int((predicted == labels).sum()),
         samples=count,
         confusion=confusion.view(classes, classes).tolist(),
-        calibration_error=gap.abs().sum().item() / count,
+        calibration_error=(calibration.hits - calibration.confidence).abs().sum().item() / count,
     )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What happened at each level of confidence, in CALIBRATION_BINS equal bins from 0 to 1.
+
+    Args:
+        samples: float64 (bins), images whose confidence is in the bin.
+        hits: float64 (bins), those that are correct.
+        confidence: float64 (bins), the sum of their confidences.
+    """
+
+    samples: Tensor
+    hits: Tensor
+    confidence: Tensor
+
+
+def calibrate(log_probabilities: Tensor, labels: Tensor) -> Calibration:
+    """Sort float32 log-probabilities (N, classes), with labels (N), by the confidence in them."""
+    confidence, predicted = log_probabilities.double().exp().max(dim=1)
+    edges = torch.linspace(0, 1, CALIBRATION_BINS + 1, dtype=torch.float64)
+    bins = torch.bucketize(confidence.clamp(max=1), edges[1:-1])
+    sums = [
+        torch.zeros(CALIBRATION_BINS, dtype=torch.float64).index_add_(0, bins, values)
+        for values in (torch.ones_like(confidence), (predicted == labels).double(), confidence)
+    ]
+    return Calibration(*sums)

@@ -12,9 +12,9 @@ from cifar_cnn.analysis.outcome import POINT
 from cifar_cnn.analysis.proof import Verification
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary
+from cifar_cnn.report.console import NARROW
 
-NARROW = 60
-"""Columns below which a table shows only what matters most."""
+LAYER_HEADINGS = ("layer", "output", "kernel", "stride", "pad", "dil", "field", "jump", "start")
 
 
 def show_summary(console: Console, summary: Summary) -> None:
@@ -144,10 +144,9 @@ def _rows_table(summary: Summary, *, narrow: bool) -> Table:
 
 def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
     kept = (0, 6, 7) if narrow else range(9)
-    headings = "layer output kernel stride pad dil field jump start"
-    table = _table(headings.split(), kept)
+    table = _table(LAYER_HEADINGS, kept)
     for layer in result.layers:
-        cells = _cells(layer)
+        cells = layer_cells(layer)
         table.add_row(*(cells[i] for i in kept))
     return table
 
@@ -160,8 +159,8 @@ def _table(headings: Sequence[str], kept: Sequence[int]) -> Table:
     return table
 
 
-def _cells(layer: Layer) -> list[str]:
-    """Equal numbers for both axes are shown once."""
+def layer_cells(layer: Layer) -> list[str]:
+    """Return a layer's row under LAYER_HEADINGS; equal numbers for both axes are shown once."""
     window, walks = layer.window, layer.walks
     if window == POINT:
         shape = [""] * 4

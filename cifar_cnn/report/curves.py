@@ -1,19 +1,34 @@
-"""The learning curves of a run as a picture."""
+"""The learning curves of a run, alone or beside others', as pictures."""
 
-import io
-from collections.abc import Sequence
-from pathlib import Path
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cifar_cnn.inference.files import write_atomically
+from cifar_cnn.report.figures import BLUE, GREEN, ORANGE, PINK, SKY, picture, shortened
 from cifar_cnn.training.events import Event, RunEnded
-from cifar_cnn.training.history import LOG_NAMES, EpochRow
-from cifar_cnn.training.run_directory import CURVES
+from cifar_cnn.training.history import LOG_NAMES, EpochRow, MetricsRow
+from cifar_cnn.training.run_files import CURVES
 
-TRAIN_COLOUR, EVAL_COLOUR = "#0072B2", "#D55E00"  # Okabe and Ito's palette, safe for colour-blind
+TRAIN_COLOUR, EVAL_COLOUR = BLUE, ORANGE
+RUN_COLOURS = (ORANGE, BLUE, GREEN, PINK, SKY)
+DASHES = ("-", "--", ":")
+
+Rows = Sequence[EpochRow | MetricsRow]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss and accuracy over epochs, of another run or another program."""
+
+    epochs: Sequence[int]
+    loss: Sequence[float]
+    accuracy: Sequence[float]
 
 
 class CurvesPicture:
@@ -26,41 +41,83 @@ class CurvesPicture:
         """Remember the history, draw it at the end."""
         if isinstance(event, RunEnded):
             if self.history:
-                draw_curves(self.history, event.directory / CURVES)
+                write_atomically(event.directory / CURVES, draw_curves(self.history))
         else:
             self.history = getattr(event, "history", self.history)
 
 
-def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
-    """Write a PNG of loss and accuracy over the epochs, training and evaluation."""
-    figure = Figure(figsize=(9, 3.8), dpi=120, layout="constrained")
+def evaluation_curve(rows: Rows) -> Curve:
+    """Return the evaluation's part of a history."""
+    return Curve(
+        [row.epoch for row in rows],
+        [row.eval_loss for row in rows],
+        [row.eval_accuracy for row in rows],
+    )
+
+
+def reference_curve() -> Curve:
+    """Return the test figures that the reference program's log publishes for its 100 epochs."""
+    text = (files("cifar_cnn") / "report" / "reference_log.csv").read_text(encoding="utf-8")
+    rows = [*csv.DictReader(text.splitlines())]
+    return Curve(
+        [int(row["epoch"]) for row in rows],
+        [float(row["test_loss"]) for row in rows],
+        [float(row["test_accuracy"]) for row in rows],
+    )
+
+
+def draw_curves(history: Rows) -> bytes:
+    """Return a PNG of loss and accuracy over the epochs, training and evaluation."""
+
+    def draw(figure: Figure) -> None:
+        name = LOG_NAMES[history[-1].eval_split].lower()
+        for axes, quantity in zip(_panels(figure), ("loss", "accuracy"), strict=True):
+            epochs = [row.epoch for row in history]
+            for prefix, label, colour in (
+                ("train", "training (augmented images)", TRAIN_COLOUR),
+                ("eval", name, EVAL_COLOUR),
+            ):
+                values = [getattr(row, f"{prefix}_{quantity}") for row in history]
+                _line(axes, epochs, values, color=colour, label=label)
+            axes.legend(frameon=False)
+        last = history[-1]
+        said = f"{name} {last.eval_accuracy:.2%} after epoch {last.epoch}"
+        figure.axes[1].set_title(said, loc="right")
+
+    return picture(9, 3.8, draw)
+
+
+def draw_comparison(curves: Mapping[str, Curve]) -> bytes:
+    """Return a PNG of the evaluation of several runs over their epochs."""
+
+    def draw(figure: Figure) -> None:
+        panels = _panels(figure)
+        for index, (name, curve) in enumerate(curves.items()):
+            style = {
+                "label": f"{shortened(name, 40)}: {curve.accuracy[-1]:.2%}",
+                "color": RUN_COLOURS[index % len(RUN_COLOURS)],
+                "linestyle": DASHES[index // len(RUN_COLOURS) % len(DASHES)],
+            }
+            for axes, values in zip(panels, (curve.loss, curve.accuracy), strict=True):
+                _line(axes, curve.epochs, values, **style)
+        handles, labels = panels[1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=2)
+
+    return picture(9, 3.8 + 0.12 * len(curves), draw)
+
+
+def _panels(figure: Figure) -> tuple[Axes, Axes]:
     loss_axes, accuracy_axes = figure.subplots(1, 2)
-    name = LOG_NAMES[history[-1].eval_split].lower()
-    _draw(loss_axes, history, "loss", name)
-    _draw(accuracy_axes, history, "accuracy", name)
     loss_axes.set_ylabel("loss (nats per image)")
     accuracy_axes.set_ylabel("accuracy")
     accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    last = history[-1]
-    accuracy_axes.set_title(
-        f"{name} {last.eval_accuracy:.2%} after epoch {last.epoch}", loc="right", fontsize=10
-    )
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    write_atomically(path, content.getvalue())
+    for axes in (loss_axes, accuracy_axes):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+    return loss_axes, accuracy_axes
 
 
-def _draw(axes: Axes, history: Sequence[EpochRow], quantity: str, name: str) -> None:
-    epochs = [row.epoch for row in history]
-    marker = "o" if len(history) <= 30 else None
-    for prefix, label, colour in (
-        ("train", "training (augmented images)", TRAIN_COLOUR),
-        ("eval", name, EVAL_COLOUR),
-    ):
-        values = [getattr(row, f"{prefix}_{quantity}") for row in history]
-        axes.plot(epochs, values, color=colour, label=label, marker=marker, markersize=3)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+def _line(axes: Axes, epochs: Sequence[int], values: Sequence[float], **style: str) -> None:
+    marker = "o" if len(epochs) <= 30 else ""
+    axes.plot(epochs, values, marker=marker, markersize=3, **style)  # type: ignore[arg-type]

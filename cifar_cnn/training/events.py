@@ -16,6 +16,7 @@ class RunStarted:
     settings: Settings
     device: str
     steps_per_epoch: int
+    parameters: int
     history: tuple[EpochRow, ...]
     notes: tuple[str, ...]
 

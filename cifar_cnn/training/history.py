@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,7 +60,27 @@ class EpochRow(BaseModel):
         return {name: getattr(self, name) for name in COLUMNS}
 
 
-def best_row(rows: Sequence[EpochRow]) -> EpochRow:
+class MetricsRow(BaseModel):
+    """A row read back from metrics.csv; see `EpochRow` for what its numbers mean."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    eval_split: str
+    eval_loss: float
+    eval_accuracy: float
+    seconds: float
+    images_per_second: float
+
+
+Row = TypeVar("Row", EpochRow, MetricsRow)
+
+
+def best_row(rows: Sequence[Row]) -> Row:
     """Return the epoch whose network `model.pt` holds: best by validation, without one the last."""
     if rows[-1].eval_split == "test":
         return rows[-1]
@@ -85,5 +106,10 @@ def to_log(rows: Sequence[EpochRow], saved_as: str | None) -> str:
         for row in rows
     ]
     if saved_as:
-        epochs.append(f"Model saved in .pt format to {saved_as}\n")
+        epochs.append(saved_line(saved_as))
     return "\n".join(epochs)
+
+
+def saved_line(name: str) -> str:
+    """Return the last line of the log of a finished run."""
+    return f"Model saved in .pt format to {name}\n"

@@ -10,7 +10,8 @@ from cifar_cnn.errors import CheckpointError, SettingsError
 from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint
 from cifar_cnn.settings import DEFAULT_RECIPE, Settings, read_recipe, validate
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.run_directory import LAST, MODEL, refuse_existing
+from cifar_cnn.training.run_directory import refuse_existing
+from cifar_cnn.training.run_files import LAST, MODEL
 
 MAY_CHANGE = ("epochs", "device", "data_dir", "recipe")
 """Settings that a resumed run may change: how long, where, and names that decide nothing."""

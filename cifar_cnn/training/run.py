@@ -24,7 +24,8 @@ from cifar_cnn.settings import Settings
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, best_row
 from cifar_cnn.training.resume import read_history
-from cifar_cnn.training.run_directory import BEST, MODEL, RunDirectory
+from cifar_cnn.training.run_directory import RunDirectory
+from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.trainer import Trainer
 
 
@@ -158,6 +159,7 @@ class Run:
                 self.settings,
                 str(self.device),
                 self.trainer.steps_per_epoch,
+                sum(each.numel() for each in self.trainer.model.parameters()),
                 tuple(self.history),
                 tuple(self.notes),
             )

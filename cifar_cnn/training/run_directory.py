@@ -8,16 +8,7 @@ from cifar_cnn.inference.checkpoint import Checkpoint, write_checkpoint
 from cifar_cnn.inference.files import write_atomically
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.history import EpochRow, to_csv, to_log
-
-SETTINGS = "settings.toml"
-METRICS = "metrics.csv"
-LOG = "training.log"
-CURVES = "curves.png"
-LAST = "last.pt"
-PREVIOUS = "previous.pt"
-BEST = "best.pt"
-MODEL = "model.pt"
-FILES = (SETTINGS, METRICS, LOG, CURVES, LAST, PREVIOUS, BEST, MODEL)
+from cifar_cnn.training.run_files import FILES, LAST, LOG, METRICS, MODEL, PREVIOUS, SETTINGS
 
 
 def refuse_existing(path: Path) -> None:

@@ -7,7 +7,7 @@ from cifar_cnn import train
 
 @pytest.fixture
 def model_file(small_settings, tmp_path):
-    return train(small_settings(epochs=1), tmp_path / "run").model_file
+    return train(small_settings(epochs=1), tmp_path / "run", report=False).model_file
 
 
 def test_both_spellings_do_the_same_to_the_byte(cli, model_file):

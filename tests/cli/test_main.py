@@ -3,7 +3,20 @@ import sys
 
 import pytest
 
-COMMANDS = ["train", "evaluate", "eval", "summarize", "summary", "receptive-field"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "eval",
+    "summarize",
+    "summary",
+    "receptive-field",
+    "predict",
+    "export",
+    "report",
+    "runs",
+    "runs show",
+    "settings",
+]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

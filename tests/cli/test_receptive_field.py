@@ -159,7 +159,7 @@ def test_effective_gives_squares_and_a_picture(quick_cli, tmp_path):
 def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, small_settings, tmp_path):
     from cifar_cnn import train
 
-    file = train(small_settings(epochs=1), tmp_path / "run").model_file
+    file = train(small_settings(epochs=1), tmp_path / "run", report=False).model_file
     flags = ("--effective", "--samples", "4", "--json")
     trained = quick_cli("receptive-field", "--checkpoint", file, *flags)
     assert trained.returncode == 0

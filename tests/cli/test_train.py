@@ -16,7 +16,17 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 @pytest.fixture
 def small(image_folder):
-    return ("--dataset", "folder", "--data-dir", image_folder, "--batch-size", 8, "--epochs", 2)
+    return (
+        "--dataset",
+        "folder",
+        "--data-dir",
+        image_folder,
+        "--batch-size",
+        8,
+        "--epochs",
+        2,
+        "--no-report",
+    )
 
 
 def test_a_run_prints_one_plain_line_an_epoch_and_no_control_codes(cli, small, tmp_path):

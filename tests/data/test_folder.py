@@ -25,7 +25,7 @@ def test_images_labels_and_classes_follow_the_folders(image_folder):
 
 def test_the_second_load_decodes_nothing(image_folder, monkeypatch):
     first = load_folder(image_folder, "train", SIZE)
-    monkeypatch.setattr(folder, "read_image", None)
+    monkeypatch.setattr(folder, "read_images", None)
     second = load_folder(image_folder, "train", SIZE)
     assert torch.equal(first.images, second.images)
 

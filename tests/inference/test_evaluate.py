@@ -8,7 +8,7 @@ from cifar_cnn.models import build_model
 
 @pytest.fixture
 def trained(small_settings, tmp_path):
-    return train(small_settings(val_size=6), tmp_path / "run").run
+    return train(small_settings(val_size=6), tmp_path / "run", report=False).run
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_code_named_in_a_checkpoint_runs_only_when_it_is_named_again(
         "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
     )
     monkeypatch.chdir(tmp_path)
-    run = train(small_settings(model="net.py:net", epochs=1), tmp_path / "run").run
+    run = train(small_settings(model="net.py:net", epochs=1), tmp_path / "run", report=False).run
     (tmp_path / "net.py").write_text("raise SystemExit('executed')")
     with pytest.raises(CheckpointError, match=r"trained with --model net\.py:net: pass that again"):
         evaluate(run / "model.pt")

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_cnn.inference.metrics import measure
+from cifar_cnn.inference.metrics import calibrate, measure
 
 
 @pytest.fixture
@@ -46,3 +46,14 @@ def test_figures_agree_with_torchmetrics(predictions):
 def test_certain_and_right_is_perfectly_calibrated():
     result = measure(torch.tensor([[0.0, -float("inf")]]), torch.tensor([0]))
     assert (result.loss, result.accuracy, result.calibration_error) == (0.0, 1.0, 0.0)
+
+
+def test_calibration_adds_up_to_the_evaluation():
+    torch.manual_seed(0)
+    output = torch.randn(200, 5).log_softmax(dim=1)
+    labels = torch.randint(0, 5, (200,))
+    calibration, result = calibrate(output, labels), measure(output, labels)
+    assert calibration.samples.sum() == 200
+    assert calibration.hits.sum() == result.correct
+    gap = (calibration.hits - calibration.confidence).abs().sum() / 200
+    assert gap.item() == pytest.approx(result.calibration_error)

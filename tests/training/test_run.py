@@ -1,17 +1,22 @@
 import csv
+import functools
 import tomllib
 
 import pytest
 import torch
 
-from cifar_cnn import dry_run, evaluate, plan_run, train
+import cifar_cnn
+from cifar_cnn import dry_run, evaluate, plan_run
 from cifar_cnn.errors import CheckpointError, ModelError, RunError, SettingsError
 from cifar_cnn.inference.checkpoint import read_checkpoint
 from cifar_cnn.settings import validate
 from cifar_cnn.training.events import EpochEnded, RunEnded, RunStarted, StepEnded
 
+train = functools.partial(cifar_cnn.train, report=False)  # which tests/report looks at
+
 FILES = {
     "settings.toml",
+    "environment.json",
     "metrics.csv",
     "training.log",
     "curves.png",

@@ -1,0 +1,66 @@
+"""`cifar-cnn export`: a trained network for other programs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cifar_cnn.cli.evaluate import OWN
+from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.output import print_json
+
+
+@settings_options("model", model=OWN)
+def export(
+    file: Annotated[Path, typer.Argument(help="model.pt, best.pt or last.pt of a run.")],
+    format: Annotated[  # noqa: A002 - the flag's name
+        str, typer.Option(metavar="onnx|torch-export|safetensors", help="What to write.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write (default: beside the checkpoint, with its own ending)."),
+    ] = None,
+    with_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--with-preprocessing",
+            help="Take uint8 RGB images and give probabilities: normalisation and softmax inside.",
+        ),
+    ] = False,
+    opset: Annotated[
+        int | None, typer.Option(help="Version of ONNX's operators, 18 to 23 (default: 20).")
+    ] = None,
+    exist_ok: Annotated[
+        bool, typer.Option("--exist-ok", help="Replace the output where there is one.")
+    ] = False,
+    json: JsonFlag = False,
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """Write a network for other programs, checked against PyTorch on 100 images.
+
+    Exit status 1, and no file, when the exported network answers otherwise.
+    """
+    from cifar_cnn.inference import export as exporting
+    from cifar_cnn.report.console import people_console
+
+    done = exporting.export(
+        file,
+        format,
+        output,
+        with_preprocessing=with_preprocessing,
+        opset=opset,
+        exist_ok=exist_ok,
+        overrides=overrides,
+    )
+    console = people_console(json=json)
+    for line in (
+        f"saved {done.file}: {done.format}, {done.size / 1e6:.2f} MB",
+        f"input: {done.inputs}",
+        f"output: {done.outputs}",
+        f"largest difference from PyTorch on {exporting.CHECKED} images: {done.max_difference:.2g}",
+        f"latency: {done.milliseconds:.2f} ms (one image, median of {exporting.TIMED})",
+    ):
+        console.print(line, soft_wrap=True, markup=False)
+    if json:
+        print_json(done.as_dict())

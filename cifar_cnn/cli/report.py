@@ -1,0 +1,46 @@
+"""`cifar-cnn report`: a run's pictures and its report.html."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cifar_cnn.cli.completion import complete_run_path
+from cifar_cnn.cli.evaluate import OWN
+from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.output import print_json
+
+
+@settings_options("model", "data_dir", "device", model=OWN, data_dir=OWN)
+def report(
+    run: Annotated[
+        Path,
+        typer.Argument(help="Run directory, finished or not.", autocompletion=complete_run_path),
+    ],
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Another run, for learning curves side by side; repeatable.",
+            autocompletion=complete_run_path,
+        ),
+    ] = None,
+    reference: Annotated[
+        bool,
+        typer.Option("--reference", help="Compare with the reference program's published log too."),
+    ] = False,
+    json: JsonFlag = False,
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """A run as pictures and as one self-contained page, in the run's directory."""
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.run_report import write_report
+
+    written = write_report(run, compare=compare or (), reference=reference, overrides=overrides)
+    console = people_console(json=json)
+    for note in written.notes:
+        console.print(f"left out: {note}", soft_wrap=True, markup=False)
+    console.print(f"saved {written.path}", soft_wrap=True, markup=False)
+    if json:
+        print_json(written.as_dict())

@@ -1,0 +1,71 @@
+"""`cifar-cnn runs`: the runs in a folder, and one of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cifar_cnn.cli.completion import complete_run_name
+from cifar_cnn.cli.options import JsonFlag
+from cifar_cnn.cli.output import print_json
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
+OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
+
+
+@app.callback()
+def runs(
+    ctx: typer.Context,
+    output_dir: OutputDir = Path("runs"),
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="name, model, recipe, epochs, parameters, eval_accuracy, seconds or state; "
+            "numbers from the largest.",
+        ),
+    ] = "name",
+    json: JsonFlag = False,
+) -> None:
+    """The runs in a folder: network, recipe, epochs, accuracy, state."""
+    if ctx.invoked_subcommand:
+        return
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.runs_table import show_runs, sort_runs
+    from cifar_cnn.training.record import find_runs
+
+    found, refused = find_runs(output_dir)
+    found = sort_runs(found, sort)
+    console = people_console(json=json)
+    if found:
+        show_runs(console, found)
+    else:
+        console.print(f"no runs in {output_dir}", soft_wrap=True, markup=False)
+    for line in refused:
+        console.print(f"left out: {line}", soft_wrap=True, markup=False)
+    if json:
+        print_json([run.as_dict() for run in found])
+
+
+@app.command("show")
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(help="Name of the run, or its path.", autocompletion=complete_run_name),
+    ],
+    output_dir: OutputDir = Path("runs"),
+    json: JsonFlag = False,
+) -> None:
+    """What is known of one run."""
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.runs_table import show_run
+    from cifar_cnn.training.record import read_run
+
+    named = output_dir / name
+    run = read_run(Path(name) if Path(name).is_dir() and not named.is_dir() else named)
+    show_run(people_console(json=json), run)
+    if json:
+        settings = run.settings.model_dump(mode="json")
+        history = [row.model_dump() for row in run.rows]
+        document = {"settings": settings, "environment": run.environment, "history": history}
+        print_json(run.as_dict() | document)

@@ -1,0 +1,26 @@
+"""`cifar-cnn settings`: what can be set, for people and for editors."""
+
+from typing import Annotated
+
+import typer
+
+from cifar_cnn.cli.output import print_json
+from cifar_cnn.settings import Settings
+
+
+def settings(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of config files instead.")
+    ] = False,
+) -> None:
+    """Every setting, its value in each recipe, and what it means."""
+    if schema:
+        print_json(
+            {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+            | Settings.model_json_schema()
+        )
+        return
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.settings_table import show_settings
+
+    show_settings(people_console())

@@ -1,0 +1,80 @@
+"""A closer look at a checkpoint on the test images: what it gets wrong, and how sure it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.load import load_test
+from cifar_cnn.errors import CheckpointError
+from cifar_cnn.inference.allocator import keep_freed_memory
+from cifar_cnn.inference.device import resolve_device, resolve_precision
+from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate, measure
+from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+
+MISTAKES = 24
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer: its image, uint8 (3, H, W), and the class it took for the true one."""
+
+    pixels: NDArray[np.uint8]
+    true: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A network on the test images of its run; `mistakes` are the most confident ones."""
+
+    trained: TrainedNetwork
+    evaluation: Evaluation
+    calibration: Calibration
+    mistakes: tuple[Mistake, ...]
+
+
+def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Examination:
+    """Evaluate a checkpoint on the test images, as many as its run was evaluated on.
+
+    Raises:
+        CheckpointError: the file is unusable, or does not fit the network or the data.
+        DataError: the images are missing or unusable.
+        RequestError: a setting is invalid.
+    """
+    keep_freed_memory()
+    trained = load_trained(file, overrides)
+    data = load_test(trained.settings).limited(trained.checkpoint.settings.limit_eval)
+    if data.classes != trained.checkpoint.classes:
+        raise CheckpointError(f"{file} was trained on other classes than those of the test images")
+    device = resolve_device(trained.settings.device)
+    precision = resolve_precision(trained.settings.precision, device)
+    output = predict_log_probabilities(trained.model.to(device), data.images, device, precision)
+    return Examination(
+        trained,
+        measure(output, data.labels),
+        calibrate(output, data.labels),
+        _worst(data, output),
+    )
+
+
+def _worst(data: Split, log_probabilities: Tensor) -> tuple[Mistake, ...]:
+    confidence, predicted = log_probabilities.max(dim=1)
+    wrong = (predicted != data.labels).nonzero().squeeze(1)
+    order = wrong[confidence[wrong].argsort(descending=True, stable=True)][:MISTAKES]
+    return tuple(
+        Mistake(
+            data.images[i].numpy(),
+            data.classes[int(data.labels[i])],
+            data.classes[int(predicted[i])],
+            confidence[i].exp().item(),
+        )
+        for i in order.tolist()
+    )

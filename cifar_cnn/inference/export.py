@@ -1,0 +1,201 @@
+"""A trained network as a file for other programs, checked against PyTorch before it is written."""
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.resize import resize
+from cifar_cnn.data.synthetic import draw_synthetic
+from cifar_cnn.errors import ExportError, SettingsError, did_you_mean
+from cifar_cnn.inference import formats
+from cifar_cnn.inference.files import write_atomically
+from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
+from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+
+OPSETS = range(18, 24)
+"""Versions of ONNX's operators that torch's exporter writes without conversion."""
+DEFAULT_OPSET = 20
+CHECKED = 100
+TOLERANCE = 1e-4
+WARM_UPS, TIMED = 20, 200
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        file: its path.
+        format: onnx, torch-export or safetensors.
+        size: in bytes.
+        inputs, outputs: name and type of each, or what the weights are for.
+        max_difference: largest difference of an output from PyTorch's on CHECKED images.
+        milliseconds: median of TIMED runs on one image.
+    """
+
+    file: Path
+    format: str
+    size: int
+    inputs: str
+    outputs: str
+    max_difference: float
+    milliseconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the document that `export --json` prints."""
+        return vars(self) | {"file": str(self.file)}
+
+
+def export(
+    file: Path | str,
+    format: str,  # noqa: A002 - the flag's name
+    output: Path | str | None = None,
+    *,
+    with_preprocessing: bool = False,
+    opset: int | None = None,
+    exist_ok: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Export a checkpoint, if the exported network answers as PyTorch does.
+
+    Args:
+        file: `model.pt`, `best.pt` or `last.pt`.
+        format: `onnx`, `torch-export` or `safetensors` (weights alone).
+        output: the file to write; beside the checkpoint, with the format's ending, unless said.
+        with_preprocessing: take uint8 RGB images and give probabilities, rather than what the
+            network itself takes and gives.
+        opset: version of ONNX's operators, 18 to 23; 20 unless said.
+        exist_ok: replace the output where there is one.
+        overrides: settings in place of the checkpoint's: model.
+
+    Raises:
+        CheckpointError: the checkpoint is unusable.
+        ExportError: the network cannot be exported, answers otherwise, or the output exists.
+        RequestError: the format or the opset is unknown, or they do not go together.
+    """
+    path = Path(file)
+    _check_request(format, with_preprocessing=with_preprocessing, opset=opset)
+    target = Path(output) if output is not None else path.with_suffix(SUFFIXES[format])
+    if target.exists() and not exist_ok:
+        raise ExportError(f"{target} exists: choose another --output, or --exist-ok to replace it")
+    if not target.parent.is_dir():
+        raise ExportError(f"{target} cannot be written: there is no folder {target.parent}")
+    trained = load_trained(path, {"device": "cpu", **(overrides or {})})
+    model = WithPreprocessing(trained) if with_preprocessing else trained.model
+    images = _example_images(trained, with_preprocessing=with_preprocessing)
+    outputs = _output_name(trained.model, with_preprocessing=with_preprocessing)
+    content, run = _make(trained, model, images[:2], format, outputs, opset or DEFAULT_OPSET)
+    difference = _check(model, run, images)
+    milliseconds = _time(run, images[:1])
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise ExportError(f"{target} cannot be written: {error.strerror}") from error
+    shape = ", ".join(map(str, ("batch", *images.shape[1:])))
+    takes = "uint8 RGB 0–255" if with_preprocessing else "normalised float32"
+    return Exported(
+        file=target,
+        format=format,
+        size=len(content),
+        inputs=f"{formats.INPUT} ({shape}), {takes}",
+        outputs=f"{outputs} (batch, {len(trained.checkpoint.classes)}), float32",
+        max_difference=difference,
+        milliseconds=milliseconds,
+    )
+
+
+def _check_request(name: str, *, with_preprocessing: bool, opset: int | None) -> None:
+    if name not in SUFFIXES:
+        hint = did_you_mean(name, SUFFIXES)
+        raise SettingsError(f"unknown format {name!r}{hint}: choose from {', '.join(SUFFIXES)}")
+    if name == "safetensors" and with_preprocessing:
+        raise SettingsError("safetensors holds weights alone: leave --with-preprocessing out")
+    if name != "onnx" and opset is not None:
+        raise SettingsError(f"--opset is for the format onnx, not for {name}")
+    if opset is not None and opset not in OPSETS:
+        raise SettingsError(
+            f"opset {opset} is out of range: choose from {OPSETS.start} to {OPSETS.stop - 1}"
+        )
+    if name == "onnx":
+        formats.check_onnx_is_installed()
+
+
+def _make(
+    trained: TrainedNetwork,
+    model: nn.Module,
+    example: Tensor,
+    name: str,
+    outputs: str,
+    opset: int,
+) -> tuple[bytes, Runner]:
+    checkpoint = trained.checkpoint
+    about = {
+        "model": trained.settings.model,
+        "classes": json.dumps(checkpoint.classes),
+        "mean": json.dumps(checkpoint.mean),
+        "std": json.dumps(checkpoint.std),
+        "input_size": json.dumps(trained.settings.input_size),
+    }
+    if name == "onnx":
+        content = formats.to_onnx(model, example, (outputs,), about, opset)
+        return content, formats.run_onnx(content)
+    if name == "torch-export":
+        content = formats.to_torch_export(model, example, about)
+        return content, formats.run_torch_export(content)
+    content = formats.to_safetensors(trained, about)
+    return content, formats.run_safetensors(trained, content)
+
+
+def _example_images(trained: TrainedNetwork, *, with_preprocessing: bool) -> Tensor:
+    """Return CHECKED drawn images as the exported network takes them."""
+    drawn = draw_synthetic("test")
+    first = Split(drawn.images[:CHECKED], drawn.labels[:CHECKED], drawn.classes)
+    images = resize(first, trained.settings.input_size).images
+    if with_preprocessing:
+        return images
+    mean = torch.tensor(trained.checkpoint.mean).view(3, 1, 1)
+    std = torch.tensor(trained.checkpoint.std).view(3, 1, 1)
+    return (images.float() / 255 - mean) / std
+
+
+def _output_name(model: nn.Module, *, with_preprocessing: bool) -> str:
+    if with_preprocessing:
+        return "probabilities"
+    is_log = getattr(model, "outputs_log_probabilities", False)
+    return "log_probabilities" if is_log else "logits"
+
+
+@torch.inference_mode()
+def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
+    """Return the largest difference of the two networks' outputs.
+
+    Raises:
+        ExportError: it is more than rounding explains.
+    """
+    expected = model(images)
+    difference = float((run(images) - expected).abs().max())
+    allowed = TOLERANCE * max(1.0, expected.abs().max().item())
+    if not difference <= allowed:  # a NaN is no agreement either
+        raise ExportError(
+            f"the exported network differs from PyTorch by {difference:.2g} on {len(images)} "
+            f"images, more than {allowed:.2g}: nothing was written"
+        )
+    return difference
+
+
+@torch.inference_mode()
+def _time(run: Runner, image: Tensor) -> float:
+    seconds = []
+    for _ in range(WARM_UPS + TIMED):
+        started = time.perf_counter()
+        run(image)
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds[WARM_UPS:])

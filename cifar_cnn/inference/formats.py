@@ -1,0 +1,148 @@
+"""The formats that a network is exported to: how each is written, and how it is run again."""
+
+import io
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from cifar_cnn.errors import ExportError, one_line
+from cifar_cnn.inference.trained import TrainedNetwork
+from cifar_cnn.models.output import log_probabilities
+from cifar_cnn.models.registry import build_model
+
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+INPUT = "images"
+METADATA = "cifar_cnn.json"
+
+Runner = Callable[[Tensor], Tensor]
+
+
+class WithPreprocessing(nn.Module):
+    """A network from uint8 RGB images (N, 3, H, W) to float32 probabilities (N, classes)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trained: TrainedNetwork) -> None:
+        super().__init__()
+        self.model = trained.model
+        self.register_buffer("mean", torch.tensor(trained.checkpoint.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(trained.checkpoint.std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise, run the network, turn its output into probabilities."""
+        normalised = (images.float() / 255 - self.mean) / self.std
+        return log_probabilities(self.model, normalised).exp()
+
+
+def to_onnx(
+    model: nn.Module, example: Tensor, names: tuple[str, ...], about: Mapping[str, str], opset: int
+) -> bytes:
+    """Return the ONNX file, batch size free, by torch's exporter of captured programs.
+
+    Raises:
+        ExportError: the network cannot be captured or translated.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: Dim("batch")},),
+                input_names=[INPUT],
+                output_names=list(names),
+                opset_version=opset,
+                verbose=False,
+            )
+        except Exception as error:  # a user's network may raise anything
+            raise _cannot(error) from error
+    assert program is not None
+    proto = program.model_proto
+    for key, value in about.items():
+        proto.metadata_props.add(key=key, value=value)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def run_onnx(content: bytes) -> Runner:
+    """Return the file as a function, run by onnxruntime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        (output,) = session.run(None, {INPUT: images.numpy()})
+        return torch.from_numpy(output)
+
+    return run
+
+
+def to_torch_export(model: nn.Module, example: Tensor, about: Mapping[str, str]) -> bytes:
+    """Return the file of torch.export.save, batch size free.
+
+    Raises:
+        ExportError: the network cannot be captured.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch")},))
+            torch.export.save(program, buffer, extra_files={METADATA: json.dumps(dict(about))})
+        except Exception as error:  # a user's network may raise anything
+            raise _cannot(error) from error
+    return buffer.getvalue()
+
+
+def run_torch_export(content: bytes) -> Runner:
+    """Return the file as a function."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runner: Runner = torch.export.load(io.BytesIO(content)).module()
+    return runner
+
+
+def to_safetensors(trained: TrainedNetwork, about: Mapping[str, str]) -> bytes:
+    """Return the weights alone, with `about` in the file's metadata."""
+    from safetensors.torch import save
+
+    state_dict = trained.checkpoint.state_dict
+    tensors = {
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in state_dict.items()
+    }
+    content: bytes = save(tensors, metadata=dict(about))
+    return content
+
+
+def run_safetensors(trained: TrainedNetwork, content: bytes) -> Runner:
+    """Return a network that is built anew and given the file's weights."""
+    from safetensors.torch import load
+
+    model = build_model(trained.settings.model, num_classes=len(trained.checkpoint.classes))
+    model.load_state_dict(load(content))
+    return model.eval()
+
+
+def check_onnx_is_installed() -> None:
+    """Refuse what the installation cannot do.
+
+    Raises:
+        ExportError: a package of the extra `onnx` is missing.
+    """
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ExportError(f"format onnx needs {', '.join(missing)}: pip install 'cifar-cnn[onnx]'")
+
+
+def _cannot(error: Exception) -> ExportError:
+    cause = error.__cause__ or error  # torch wraps the reason into advice on reporting bugs
+    return ExportError(f"the network cannot be exported: {one_line(cause)}")

@@ -1,0 +1,47 @@
+"""Where a run ran, kept beside its results."""
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar_cnn.inference.files import write_atomically
+from cifar_cnn.training.events import Event, RunStarted
+from cifar_cnn.training.run_files import ENVIRONMENT
+
+
+class EnvironmentFile:
+    """Listener that writes environment.json when a run starts, or goes on."""
+
+    def __call__(self, event: Event) -> None:
+        """Write it."""
+        if isinstance(event, RunStarted):
+            document = describe_environment(event.device) | {"parameters": event.parameters}
+            content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+            write_atomically(event.directory / ENVIRONMENT, content.encode())
+
+
+def describe_environment(device: str) -> dict[str, Any]:
+    """Return versions, system and processor; `device` as torch names it."""
+    return {
+        "cifar_cnn": importlib.metadata.version("cifar-cnn"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")  # Linux, where platform.processor() is empty
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,123 @@
+"""The runs in a folder, and one of them, for people."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cifar_cnn.errors import SettingsError, did_you_mean
+from cifar_cnn.report.console import NARROW
+from cifar_cnn.settings import read_recipe
+from cifar_cnn.training.record import RunRecord
+
+SORTABLE = ("name", "model", "recipe", "epochs", "parameters", "eval_accuracy", "seconds", "state")
+SAID_ELSEWHERE = ("recipe", "model", "dataset", "epochs")
+MIDDLE = 90
+"""Columns below which the table leaves network and recipe out."""
+
+
+def sort_runs(runs: Sequence[RunRecord], column: str) -> list[RunRecord]:
+    """Return the runs by a column: text in alphabetical order, numbers from the largest.
+
+    Raises:
+        SettingsError: there is no such column.
+    """
+    if column not in SORTABLE:
+        hint = did_you_mean(column, SORTABLE)
+        raise SettingsError(f"unknown column {column!r}{hint}: choose from {', '.join(SORTABLE)}")
+
+    def key(run: RunRecord) -> tuple[bool, object]:
+        value = run.as_dict()[column]
+        return value is None, -value if isinstance(value, int | float) else value
+
+    return sorted(runs, key=key)
+
+
+def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
+    """Print a line for each run."""
+    everything = {
+        "name": ("left", NARROW),
+        "model": ("left", MIDDLE),
+        "recipe": ("left", MIDDLE),
+        "epochs": ("right", 0),
+        "parameters": ("right", NARROW),
+        "eval %": ("right", 0),
+        "seconds": ("right", NARROW),
+        "state": ("left", 0),
+    }
+    kept = [
+        i for i, (_, least) in enumerate(everything.values()) if console.width >= least or not i
+    ]
+    table = Table(box=None, pad_edge=False)
+    for index, (heading, (justify, _)) in enumerate(everything.items()):
+        if index in kept:
+            table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for run in runs:
+        entry = run.as_dict()
+        cells = [
+            entry["name"],
+            entry["model"],
+            entry["recipe"],
+            f"{entry['epochs']}/{entry['planned_epochs']}",
+            _number(entry["parameters"], ",d"),
+            _number(entry["eval_accuracy"] and 100 * entry["eval_accuracy"], ".2f"),
+            _number(entry["seconds"], ",.0f"),
+            entry["state"],
+        ]
+        table.add_row(*(escape(cells[i]) for i in kept))
+    console.print(table)
+
+
+def show_run(console: Console, run: RunRecord) -> None:
+    """Print what is known of one run."""
+    for heading, text in _facts(run).items():
+        console.print(f"{heading:<11}{text}", soft_wrap=True, markup=False)
+
+
+def _facts(run: RunRecord) -> dict[str, str]:
+    entry, best, environment = run.as_dict(), run.best, run.environment
+    parameters = _number(entry["parameters"], ",d")
+    facts = {
+        "run": f"{run.directory} ({run.state})",
+        "network": f"{entry['model']}, {parameters} parameters",
+        "recipe": f"{entry['recipe']} on {entry['dataset']}",
+        "epochs": f"{entry['epochs']} of {entry['planned_epochs']}",
+    }
+    if best:
+        facts[best.eval_split] = (
+            f"accuracy {best.eval_accuracy:.2%}, loss {best.eval_loss:.4f} (epoch {best.epoch})"
+        )
+        facts["training"] = (
+            f"{entry['seconds']:,.0f} s, {run.rows[-1].images_per_second:,.0f} images/s"
+        )
+    changed = _changed(run)
+    if changed:
+        facts["settings"] = ", ".join(changed)
+    if environment:
+        facts["ran on"] = (
+            f"{environment['device_name'] or environment['processor']}, "
+            f"torch {environment['torch']}, cifar-cnn {environment['cifar_cnn']}"
+        )
+    facts["files"] = ", ".join(
+        f"{each.name} {each.stat().st_size / 1000:,.0f} kB"
+        for each in sorted(run.directory.iterdir())
+        if each.is_file() and not each.name.startswith(".")
+    )
+    return facts
+
+
+def _changed(run: RunRecord) -> list[str]:
+    """Return the settings that are not the recipe's own or the default."""
+    recipe = read_recipe(run.settings.recipe)
+    facts = []
+    for name, field in type(run.settings).model_fields.items():
+        value = getattr(run.settings, name)
+        usual = recipe.get(name, field.default)
+        if usual not in {value, "auto"} and name not in SAID_ELSEWHERE:
+            facts.append(f"{name} {value}")
+    return facts
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

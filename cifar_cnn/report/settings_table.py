@@ -1,0 +1,32 @@
+"""All settings with the values of the recipes, for people."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cifar_cnn.report.console import NARROW
+from cifar_cnn.settings import RECIPES, Settings, read_recipe
+
+
+def show_settings(console: Console) -> None:
+    """Print each setting, what the recipes make of it, and what it means."""
+    recipes = {name: read_recipe(name) for name in RECIPES}
+    table = Table("setting", box=None, pad_edge=False)
+    for name in recipes:
+        table.add_column(name, justify="right", overflow="fold")
+    narrow = console.width < NARROW
+    if not narrow:
+        table.add_column("meaning", overflow="fold")
+    for name, field in Settings.model_fields.items():
+        if name == "recipe":
+            continue
+        cells = [_show(recipe.get(name, field.default)) for recipe in recipes.values()]
+        meaning = [] if narrow else [escape(field.description or "")]
+        table.add_row(name, *cells, *meaning)
+    console.print(table)
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return "–" if value is None else str(value)

@@ -1,0 +1,144 @@
+"""A run as its directory tells it; nothing of torch is needed to read it."""
+
+import csv
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from cifar_cnn.errors import RunError, SettingsError, did_you_mean, one_line
+from cifar_cnn.settings import Settings, validate
+from cifar_cnn.training.history import MetricsRow, best_row, saved_line
+from cifar_cnn.training.run_files import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS
+
+State = Literal["finished", "interrupted", "running"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run without opening its checkpoints.
+
+    Args:
+        directory: of the run.
+        settings: of the run.
+        rows: its epochs so far.
+        environment: where it ran and what its network is, as in environment.json; empty for a run
+            that was stopped before it started, or of version 0.1.0.
+        state: finished, interrupted or running.
+    """
+
+    directory: Path
+    settings: Settings
+    rows: tuple[MetricsRow, ...]
+    environment: dict[str, Any]
+    state: State
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.directory.resolve().name
+
+    @property
+    def best(self) -> MetricsRow | None:
+        """The epoch whose network `model.pt` holds; None before the first has ended."""
+        return best_row(self.rows) if self.rows else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the run's entry in `runs --json`."""
+        best = self.best
+        return {
+            "name": self.name,
+            "path": str(self.directory),
+            "state": self.state,
+            "model": self.settings.model,
+            "recipe": self.settings.recipe,
+            "dataset": self.settings.dataset,
+            "epochs": len(self.rows),
+            "planned_epochs": self.settings.epochs,
+            "parameters": self.environment.get("parameters"),
+            "eval_split": best.eval_split if best else None,
+            "eval_accuracy": best.eval_accuracy if best else None,
+            "seconds": sum(row.seconds for row in self.rows),
+        }
+
+
+def read_run(directory: Path | str) -> RunRecord:
+    """Read a run directory.
+
+    Raises:
+        RunError: it is no run directory, or one that this version cannot read.
+    """
+    path = Path(directory)
+    try:
+        settings = validate(tomllib.loads((path / SETTINGS).read_text(encoding="utf-8")))
+        rows = _read_metrics(path / METRICS)
+        environment = _read_environment(path / ENVIRONMENT)
+    except FileNotFoundError as error:
+        raise RunError(_not_a_run(path)) from error
+    except OSError as error:
+        raise RunError(f"run directory {path} cannot be read: {error.strerror}") from error
+    except (SettingsError, ValidationError, ValueError) as error:
+        reason = "metrics.csv differs" if isinstance(error, ValidationError) else one_line(error)
+        raise RunError(f"run directory {path} is not of this version: {reason}") from error
+    return RunRecord(path, settings, rows, environment, _state(path))
+
+
+def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
+    """Read the runs in a folder, by name; also return one line for each that cannot be read.
+
+    Raises:
+        RunError: there is no such folder.
+    """
+    if not parent.is_dir():
+        raise RunError(f"there is no folder {parent}: say where the runs are with --output-dir")
+    records, refused = [], []
+    for each in sorted(parent.iterdir()):
+        if (each / SETTINGS).is_file():
+            try:
+                records.append(read_run(each))
+            except RunError as error:
+                refused.append(str(error))
+    return records, refused
+
+
+def _read_metrics(path: Path) -> tuple[MetricsRow, ...]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return tuple(MetricsRow.model_validate(row) for row in csv.DictReader(file))
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    environment: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return environment
+
+
+def _state(path: Path) -> State:
+    log = path / LOG
+    if log.exists() and log.read_text(encoding="utf-8").endswith(saved_line(MODEL)):
+        return "finished"
+    return "running" if _is_locked(path / LOCK) else "interrupted"
+
+
+def _is_locked(path: Path) -> bool:
+    """Say whether a process holds the lock; it ends with the process, however that ends."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that may only be read has no run going on
+        return False
+
+
+def _not_a_run(path: Path) -> str:
+    if path.is_dir():
+        return f"{path} is not a run directory: it lacks {SETTINGS} or {METRICS}"
+    siblings = [each.name for each in path.parent.glob("*/") if (each / SETTINGS).is_file()]
+    return f"there is no run {path}{did_you_mean(path.name, siblings)}"

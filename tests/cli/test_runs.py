@@ -1,0 +1,90 @@
+import json
+
+import pytest
+
+from cifar_cnn.settings import resolve_settings
+from cifar_cnn.training.history import COLUMNS, saved_line
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three runs: `a` finished, `b` better and interrupted, `c` stopped before its first epoch."""
+    for name, accuracy in (("a", 0.5), ("b", 0.75), ("c", None)):
+        directory = tmp_path / "runs" / name
+        directory.mkdir(parents=True)
+        settings = resolve_settings({"epochs": 2, "lr": 0.125, "dataset": "synthetic"})
+        (directory / "settings.toml").write_text(settings.to_toml())
+        row = [0, 10, 0.1, 2.0, 0.2, "test", 1.9, accuracy, 5.0, 100.0]
+        rows = "" if accuracy is None else ",".join(map(str, row)) + "\n"
+        (directory / "metrics.csv").write_text(f"{','.join(COLUMNS)}\n{rows}")
+        (directory / "training.log").write_text(saved_line("model.pt") if name == "a" else "")
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_every_run_is_a_line_that_fits_the_screen(quick_cli, runs, columns):
+    done = quick_cli("runs", columns=columns)
+    heading, *lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["a", "b", "c"]
+    assert [line.split()[-1] for line in lines] == ["finished", "interrupted", "interrupted"]
+    assert max(map(len, [heading, *lines])) <= columns
+    assert ("recipe" in heading) == (columns == 120)
+
+
+def test_numbers_are_sorted_from_the_largest_and_what_is_missing_comes_last(quick_cli, runs):
+    done = quick_cli("runs", "--sort", "eval_accuracy", "--json")
+    assert [run["name"] for run in json.loads(done.stdout)] == ["b", "a", "c"]
+
+
+def test_one_run_is_shown_by_name_and_by_path(quick_cli, runs):
+    done = quick_cli("runs", "show", "b")
+    assert done.stdout == quick_cli("runs", "show", "runs/b").stdout
+    assert "accuracy 75.00%, loss 1.9000 (epoch 0)" in done.stdout
+    assert "settings   lr 0.125\n" in done.stdout
+    document = json.loads(quick_cli("runs", "show", "b", "--json").stdout)
+    assert document["settings"]["lr"] == 0.125
+    assert document["history"][0]["eval_accuracy"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--sort", "acuracy"], 2, "did you mean 'eval_accuracy'"),
+        (["--output-dir", "none"], 1, "there is no folder none"),
+        (["show", "aa"], 1, "there is no run runs/aa (did you mean 'a'?)"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_its_exit_status(
+    quick_cli, runs, arguments, status, message
+):
+    done = quick_cli("runs", *arguments)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert message in done.stderr.replace("\\", "/")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("runs show ", ["a", "b", "c"]),
+        ("report runs/b", ["runs/b"]),
+        ("train --recipe ref", ["reference"]),
+        ("train --model base", ["baseline"]),
+        ("train --resume runs/", ["runs/a", "runs/b", "runs/c"]),
+    ],
+)
+def test_the_shell_completes_runs_models_and_recipes(cli, runs, words, completed):
+    done = cli(
+        _CIFAR_CNN_COMPLETE="complete_bash",
+        COMP_WORDS=f"cifar-cnn {words}",
+        COMP_CWORD=str(len(words.split(" "))),
+    )
+    assert done.stdout.split() == completed, done.stderr
+
+
+def test_the_completed_models_are_the_registrys():
+    from cifar_cnn.cli.completion import MODELS
+    from cifar_cnn.models.registry import BUILT_IN
+
+    assert set(MODELS) == set(BUILT_IN)

@@ -1,0 +1,169 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cifar_cnn import export, predict
+from cifar_cnn.errors import CheckpointError, ExportError, SettingsError
+from cifar_cnn.inference import export as exporting
+from cifar_cnn.inference import formats
+from cifar_cnn.inference.trained import load_trained
+
+ALONE = """
+import json, sys
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+assert "torch" not in sys.modules
+images = np.load(sys.argv[2])
+(given,), (returned,) = session.get_inputs(), session.get_outputs()
+answer = session.run(None, {given.name: images})[0]
+about = session.get_modelmeta().custom_metadata_map
+print(json.dumps({"type": given.type, "name": returned.name, "answer": answer.tolist(),
+                  "classes": json.loads(about["classes"])}))
+"""
+
+
+@pytest.fixture
+def photo(tmp_path):
+    random = np.random.RandomState(0)
+    Image.fromarray(random.randint(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_onnx_with_preprocessing_needs_nothing_but_onnxruntime(untrained_file, photo, tmp_path):
+    done = export(untrained_file, "onnx", tmp_path / "net.onnx", with_preprocessing=True)
+    assert done.max_difference < 1e-5
+    pixels = np.asarray(Image.open(photo)).transpose(2, 0, 1)
+    np.save(tmp_path / "images.npy", np.stack([pixels] * 3))
+    command = [sys.executable, "-c", ALONE, done.file, tmp_path / "images.npy"]
+    answered = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answered.returncode == 0, answered.stderr
+    found = json.loads(answered.stdout)
+    assert (found["type"], found["name"]) == ("tensor(uint8)", "probabilities")
+    (expected,) = predict([photo], untrained_file, top=3).images
+    for row in found["answer"]:
+        assert dict(zip(found["classes"], row, strict=True)) == pytest.approx(
+            dict(expected.top), abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch-export", "safetensors"])
+def test_the_file_answers_as_the_network_does_at_any_batch_size(untrained_file, name):
+    done = export(untrained_file, name)
+    assert done.file == untrained_file.with_suffix(formats.SUFFIXES[name])
+    assert done.size == done.file.stat().st_size
+    assert done.milliseconds > 0
+    trained = load_trained(untrained_file)
+    content = done.file.read_bytes()
+    run = {
+        "onnx": formats.run_onnx,
+        "torch-export": formats.run_torch_export,
+        "safetensors": lambda content: formats.run_safetensors(trained, content),
+    }[name](content)
+    for count in (1, 2, 5):
+        images = torch.randn(count, 3, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(run(images), trained.model(images), atol=1e-4, rtol=0)
+
+
+def test_safetensors_says_classes_and_normalisation(untrained_file):
+    from safetensors import safe_open
+
+    with safe_open(export(untrained_file, "safetensors").file, "pt") as file:
+        about = file.metadata()
+        assert json.loads(about["classes"]) == ["blue", "green", "red"]
+        assert json.loads(about["mean"]) == [0.4914, 0.4822, 0.4465]
+        assert "convblock1.0.weight" in file.keys()  # noqa: SIM118 - it is no dictionary
+
+
+def test_the_opset_is_the_one_asked_for(untrained_file):
+    import onnx
+
+    done = export(untrained_file, "onnx", opset=18)
+    assert onnx.load(done.file).opset_import[0].version == 18
+    onnx.checker.check_model(done.file, full_check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"format": "onyx"}, SettingsError, "unknown format 'onyx' .did you mean 'onnx'"),
+        ({"format": "onnx", "opset": 5}, SettingsError, "opset 5 is out of range"),
+        ({"format": "onnx", "opset": 99}, SettingsError, "choose from 18 to 23"),
+        ({"format": "torch-export", "opset": 18}, SettingsError, "--opset is for the format onnx"),
+        ({"format": "safetensors", "with_preprocessing": True}, SettingsError, "weights alone"),
+        ({"format": "onnx", "output": "none/a.onnx"}, ExportError, "there is no folder none"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_nothing_written(
+    untrained_file, tmp_path, monkeypatch, arguments, error, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        export(untrained_file, **arguments)
+    assert list(tmp_path.iterdir()) == [untrained_file]
+
+
+def test_an_existing_file_is_kept_unless_it_may_go(untrained_file, tmp_path):
+    target = tmp_path / "net.safetensors"
+    target.write_text("precious")
+    with pytest.raises(ExportError, match="exists: choose another --output, or --exist-ok"):
+        export(untrained_file, "safetensors", target)
+    assert target.read_text() == "precious"
+    export(untrained_file, "safetensors", target, exist_ok=True)
+    assert target.stat().st_size > 100_000
+
+
+def test_an_export_that_answers_otherwise_is_not_written(untrained_file, tmp_path, monkeypatch):
+    def spoil(content):
+        return lambda images: formats.run_torch_export(content)(images) + 0.01
+
+    monkeypatch.setattr(exporting.formats, "run_onnx", spoil)
+    monkeypatch.setattr(
+        exporting.formats,
+        "to_onnx",
+        lambda *given: formats.to_torch_export(given[0], given[1], given[3]),
+    )
+    with pytest.raises(ExportError, match=r"PyTorch by 0\.01 on 100 images"):
+        export(untrained_file, "onnx")
+    assert list(tmp_path.iterdir()) == [untrained_file]
+
+
+def test_a_bare_state_dict_is_refused(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "bare.pt")
+    with pytest.raises(CheckpointError, match="without classes and normalisation"):
+        export(tmp_path / "bare.pt", "safetensors")
+
+
+def test_a_network_that_cannot_be_captured_is_refused_in_one_line(tmp_path, monkeypatch):
+    from cifar_cnn.inference.checkpoint import Checkpoint, write_checkpoint
+    from cifar_cnn.models import build_model
+    from cifar_cnn.settings import resolve_settings
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(3072, 2)\n"
+        "    def forward(self, x):\n"
+        "        return self.linear(x.flatten(1)) * (1 if x.sum().item() > 0 else 2)\n"
+    )
+    checkpoint = Checkpoint(
+        model="net.py:Net",
+        classes=("a", "b"),
+        settings=resolve_settings({"model": "net.py:Net"}),
+        metrics={},
+        state_dict=dict(build_model("net.py:Net").state_dict()),
+    )
+    write_checkpoint(tmp_path / "model.pt", checkpoint)
+    for name in ("onnx", "torch-export"):
+        with pytest.raises(ExportError, match="cannot be exported: ") as caught:
+            export("model.pt", name, overrides={"model": "net.py:Net"})
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400

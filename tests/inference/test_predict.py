@@ -1,0 +1,98 @@
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from cifar_cnn import build_model, predict
+from cifar_cnn.data.load import load_test
+from cifar_cnn.errors import CheckpointError, DataError
+from cifar_cnn.inference.checkpoint import read_checkpoint
+from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.trained import load_trained
+
+
+def test_it_says_what_evaluation_would_say_of_the_same_images(
+    image_folder, untrained_file, small_settings
+):
+    trained = load_trained(untrained_file)
+    images = load_test(small_settings()).images
+    expected = predict_log_probabilities(trained.model, images, torch.device("cpu"), "fp32").exp()
+    found = predict([image_folder / "test"], untrained_file, top=3).images
+    assert [Path(image.file).name for image in found] == [
+        "000.png",
+        "001.png",
+        "002.png",
+        "003.png",
+    ] * 3
+    classes = read_checkpoint(untrained_file).classes
+    for row, image in zip(expected, found, strict=True):
+        assert not image.resized
+        assert [name for name, _ in image.top] == [classes[i] for i in row.argsort(descending=True)]
+        assert [p for _, p in image.top] == pytest.approx(row.sort(descending=True).values.tolist())
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("size", [(1, 1), (32, 32), (300, 7)])
+def test_any_size_and_mode_is_classified(tmp_path, untrained_file, mode, size):
+    path = tmp_path / "image.tif"
+    Image.new(mode, size).save(path)
+    (image,) = predict([path], untrained_file, top=1).images
+    assert image.resized == (size != (32, 32))
+    assert len(image.top) == 1
+
+
+def test_files_folders_patterns_and_open_files_keep_their_order(
+    image_folder, untrained_file, tmp_path
+):
+    folder = image_folder / "test" / "red"
+    (folder / "inner").mkdir()
+    shutil.copy(folder / "000.png", folder / "inner" / "004.PNG")
+    (folder / "notes.txt").write_text("no image")
+    single = folder / "003.png"
+    pattern = str(image_folder / "test" / "g*" / "00[12].*")
+    stream = io.BytesIO(single.read_bytes())
+    found = predict([single, folder, pattern, stream], untrained_file).images
+    names = [Path(image.file).relative_to(image_folder).as_posix() for image in found[:-1]]
+    assert names == [
+        "test/red/003.png",
+        *(f"test/red/00{i}.png" for i in range(4)),
+        "test/red/inner/004.PNG",
+        "test/green/001.png",
+        "test/green/002.png",
+    ]
+    assert found[-1].file == "-"
+    assert found[-1].top == found[0].top
+
+
+def test_a_file_whose_name_is_a_pattern_is_that_file(tmp_path, untrained_file):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a[1].png")
+    (image,) = predict([tmp_path / "a[1].png"], untrained_file).images
+    assert image.file == str(tmp_path / "a[1].png")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("none.png", "image .*none.png does not exist"),
+        ("*.jpg", "no image matches"),
+        ("empty", "has no images"),
+        ("text.png", "cannot be read: not an image"),
+        ("cut.png", "cut.png cannot be read"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path, untrained_file, given, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("hello")
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1000])
+    with pytest.raises(DataError, match=message):
+        predict([tmp_path / "whole.png", str(tmp_path / given)], untrained_file)
+
+
+def test_a_bare_state_dict_is_refused(tmp_path, image_folder):
+    torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
+    with pytest.raises(CheckpointError, match="bare state dict, without classes"):
+        predict([image_folder], tmp_path / "bare.pt")

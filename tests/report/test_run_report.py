@@ -1,0 +1,163 @@
+import html
+import io
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cifar_cnn import train, write_report
+from cifar_cnn.errors import RunError
+from cifar_cnn.training.run_files import PICTURES
+
+NASTY = os.name != "nt"  # Windows has no such file names
+CLASS = '<img src=x onerror=alert(1)> & "$x_" 名 a very long name' if NASTY else "red & $x_"
+RUN = "<b>my & run<i>" if NASTY else "my & run"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, make_image_folder):
+    root = make_image_folder(tmp_path_factory.mktemp("data") / "images")
+    for split in ("train", "test"):
+        (root / split / "red").rename(root / split / CLASS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(images, tmp_path_factory):
+    """A finished run of two epochs, with its report; nothing in a test may change it."""
+    from cifar_cnn.settings import resolve_settings
+
+    values = {"dataset": "folder", "data_dir": images, "epochs": 2, "lr": 1e-6}
+    directory = tmp_path_factory.mktemp("runs") / RUN
+    return train(resolve_settings(values | {"precision": "fp32"}), directory).run
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def test_the_report_opens_in_chromium_without_errors_or_overflow(run, page):
+    for width in (1280, 390):
+        layout = page.show(run / "report.html", width)
+        assert layout["width"] == width
+        assert layout["content"] <= width
+        assert layout["images"] == len(PICTURES) - 1  # no comparison
+        assert layout["broken"] == 0
+        assert layout["title"] == f"{RUN} · cifar-cnn"
+        shot = Image.open(io.BytesIO(page.screenshot()))
+        assert width - 20 <= shot.width <= width  # a scroll bar may take its part
+        assert len(shot.convert("L").getcolors()) > 100
+    assert page.of("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown") == []
+    assert page.of("Page.javascriptDialogOpening") == []
+    requests = page.of("Network.requestWillBeSent")
+    assert {each["request"]["url"].partition(":")[0] for each in requests} <= {"file", "data"}
+
+
+def test_the_page_is_one_file_of_a_few_hundred_kilobytes_without_scripts(run):
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 1_000_000
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert html.escape(RUN) in page
+
+
+def test_it_says_what_the_run_is_and_where_it_ran(run):
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for said in (
+        "finished after 2 of 2 epochs",
+        "12 images",
+        "197,019",  # parameters with three classes
+        "49 × 49",
+        "met</span>",
+        "require:dilated",
+        "convblock2.0.depthwise",
+        "label_smoothing",
+        "processor",
+        sys.version.split()[0],
+    ):
+        assert said in page, said
+
+
+def test_every_picture_is_a_light_png_of_its_own(run):
+    for name in PICTURES:
+        if name == "comparison.png":
+            assert not (run / name).exists()
+            continue
+        picture = Image.open(run / name).convert("L")
+        assert picture.getpixel((0, 0)) == 255, name
+        assert picture.width >= 400, name
+
+
+def test_a_report_written_again_is_the_same(copy):
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    write_report(copy)
+    before.pop("report.html")  # names the directory
+    assert {name: (copy / name).read_bytes() for name in before} == before
+
+
+def test_runs_and_the_reference_are_compared(run, copy):
+    written = write_report(copy, compare=[run], reference=True)
+    assert "comparison.png" in written.pictures
+    page = written.path.read_text(encoding="utf-8")
+    assert f"evaluation by epoch of copy, {html.escape(RUN)}, reference log" in page
+
+
+def test_an_interrupted_run_is_reported_from_its_last_checkpoint(copy):
+    (copy / "model.pt").unlink()
+    written = write_report(copy)
+    assert "interrupted after 2 of 2 epochs" in written.path.read_text(encoding="utf-8")
+    assert "confusion.png" in written.pictures
+
+
+def test_what_cannot_be_had_is_left_out_and_said(copy, tmp_path):
+    written = write_report(copy, overrides={"data_dir": tmp_path / "gone"})
+    assert set(written.pictures) == {"curves.png", "receptive-field.png"}
+    assert written.notes[0].startswith(f"folder {tmp_path / 'gone'} does not exist")
+    for name in ("model.pt", "last.pt"):
+        (copy / name).unlink()
+    assert write_report(copy).notes == ("there is no checkpoint yet",)
+
+
+def test_the_code_of_a_users_network_runs_only_when_it_is_named_again(
+    small_settings, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 3))\n"
+    )
+    run = train(small_settings(model="net.py:net", epochs=1), tmp_path / "run").run
+    assert (run / "filters.png").exists()
+    (tmp_path / "net.py").write_text("raise SystemExit('ran')")
+    written = write_report(run)
+    assert written.pictures == ("curves.png",)
+    assert "pass that again to let its code run" in written.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("settings.toml", None, "is not a run directory: it lacks settings.toml"),
+        ("settings.toml", "epoch = 3", "is not of this version: unknown setting 'epoch'"),
+        ("metrics.csv", "epoch,loss\n0,1\n", "is not of this version: metrics.csv differs"),
+    ],
+)
+def test_a_directory_that_is_no_run_of_this_version_is_refused(copy, name, content, message):
+    (copy / "report.html").unlink()
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_text(content)
+    with pytest.raises(RunError, match=message) as caught:
+        write_report(copy)
+    assert "\n" not in str(caught.value)
+    assert not (copy / "report.html").exists()
+
+
+def test_a_misspelled_run_is_answered_with_the_one_that_was_meant(copy):
+    with pytest.raises(RunError, match="did you mean 'copy'"):
+        write_report(copy.parent / "coppy")

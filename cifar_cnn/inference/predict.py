@@ -13,11 +13,15 @@ from cifar_cnn.data.images import Source, read_images
 from cifar_cnn.errors import DataError
 from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.device import resolve_device, resolve_precision
-from cifar_cnn.inference.forward import BATCH_SIZE, predict_log_probabilities
+from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.trained import load_trained
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of the files that are taken from a folder; a file named by itself may have any."""
+
+
+IMAGES_AT_ONCE = 1000
+"""Decoded images held in memory."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ def predict(
     precision = resolve_precision(settings.precision, device)
     model = trained.model.to(device)
     predictions: list[Prediction] = []
-    for start in range(0, len(sources), BATCH_SIZE):
-        batch = sources[start : start + BATCH_SIZE]
+    for start in range(0, len(sources), IMAGES_AT_ONCE):
+        batch = sources[start : start + IMAGES_AT_ONCE]
         pixels, resized = read_images(batch, settings.input_size)
         output = predict_log_probabilities(model, torch.from_numpy(pixels), device, precision)
         values, indices = output.exp().topk(min(top, len(classes)))

@@ -107,7 +107,7 @@ class Trainer:
         self.model.train()
         while self.batch < self.steps_per_epoch:
             chosen = order[self.batch * size : (self.batch + 1) * size]
-            self._train_on(chosen)
+            self.train_on(chosen)
             self.batch += 1
             if self.batch % self.steps_between_readings == 0:
                 self.seconds = time.perf_counter() - started
@@ -116,6 +116,22 @@ class Trainer:
                 break
         self._check(self.training_step.totals.read())
         self.seconds = time.perf_counter() - started
+
+    def train_on(self, chosen: Tensor) -> None:
+        """Do the step that is next with the training images of these indices."""
+        images, labels = self.augmented(chosen), self.labels[chosen]
+        seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
+        torch.manual_seed(seed)
+        self.training_step.prepare(self.step, self._learning_rate(self.step))
+        update: Callable[[Tensor, Tensor], None] = self.training_step.update
+        full = len(chosen) == self.settings.batch_size
+        if self.device.type == "cuda" and full and is_built_in(self.settings.model):
+            self.graphed = self.graphed or GraphedUpdate(self.training_step, images, labels)
+            update = self.graphed
+        try:
+            update(images, labels)
+        except RunError as error:
+            raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
 
     def augmented(self, chosen: Tensor) -> Tensor:
         """Return the training images of these indices as this step's input, float32, augmented."""
@@ -148,21 +164,6 @@ class Trainer:
         self.epoch, self.batch, self.seconds = state["epoch"], state["batch"], state["seconds"]
         self.training_step.totals.set(Totals(**state["totals"]))
         self.optimizer.load_state_dict(state["optimizer"])
-
-    def _train_on(self, chosen: Tensor) -> None:
-        images, labels = self.augmented(chosen), self.labels[chosen]
-        seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
-        torch.manual_seed(seed)
-        self.training_step.prepare(self.step, self._learning_rate(self.step))
-        update: Callable[[Tensor, Tensor], None] = self.training_step.update
-        full = len(chosen) == self.settings.batch_size
-        if self.device.type == "cuda" and full and is_built_in(self.settings.model):
-            self.graphed = self.graphed or GraphedUpdate(self.training_step, images, labels)
-            update = self.graphed
-        try:
-            update(images, labels)
-        except RunError as error:
-            raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, step, self.steps_per_epoch)

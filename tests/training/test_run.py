@@ -10,6 +10,7 @@ from cifar_cnn import dry_run, evaluate, plan_run
 from cifar_cnn.errors import CheckpointError, ModelError, RunError, SettingsError
 from cifar_cnn.inference.checkpoint import read_checkpoint
 from cifar_cnn.settings import validate
+from cifar_cnn.training import trainer
 from cifar_cnn.training.events import EpochEnded, RunEnded, RunStarted, StepEnded
 
 train = functools.partial(cifar_cnn.train, report=False)  # which tests/report looks at
@@ -184,6 +185,20 @@ def test_a_diverging_run_stops_at_the_step_and_saves_nothing(small_settings, tmp
     with pytest.raises(RunError, match=r"loss is (nan|inf) at epoch 0, step [1-4], learning rate"):
         train(settings, tmp_path / "run")
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_reading_the_totals_seldom_changes_nothing(small_settings, tmp_path, monkeypatch):
+    """As on CUDA, where every reading makes the device wait."""
+    settings, seen = small_settings(epochs=2), []
+    often = train(settings, tmp_path / "often").run
+    monkeypatch.setattr(trainer, "STEPS_BETWEEN_READINGS", {"cpu": 2})
+    seldom = train(settings, tmp_path / "seldom", listeners=[seen.append]).run
+    assert without_times(seldom) == without_times(often)
+    assert equal(weights(seldom / "model.pt"), weights(often / "model.pt"))
+    assert [e.batch for e in seen if isinstance(e, StepEnded)] == [1, 3, 1, 3]
+    with pytest.raises(RunError, match=r"loss is (nan|inf) at epoch 0, step [1-4], learning rate"):
+        train(small_settings(scheduler="constant", lr=1e30), tmp_path / "diverging")
+    assert not (tmp_path / "diverging" / "last.pt").exists()
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(

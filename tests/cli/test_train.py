@@ -12,6 +12,8 @@ import pytest
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
+NO_SIGNALS = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals")
+
 
 @pytest.fixture
 def small(image_folder):
@@ -129,6 +131,7 @@ def test_an_unknown_flag_is_answered_with_the_one_that_was_meant(cli):
     assert "Did you mean --epochs?" in done.stderr
 
 
+@NO_SIGNALS
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_after_the_step_and_resume_goes_on(cli, small, tmp_path, number, status):
     command = [sys.executable, "-m", "cifar_cnn", "train", *map(str, small), "--name", "a"]
@@ -158,6 +161,7 @@ def test_a_signal_stops_after_the_step_and_resume_goes_on(cli, small, tmp_path, 
     assert len(again) == len(rows) + 2
 
 
+@NO_SIGNALS
 def test_a_stopped_run_prints_its_json_document_too(small, tmp_path):
     command = [sys.executable, "-m", "cifar_cnn", "train", *map(str, small), "--name", "a"]
     command += ["--epochs", "2000", "--json"]

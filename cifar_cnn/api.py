@@ -7,6 +7,7 @@ from cifar_cnn.inference.checkpoint import Checkpoint
 from cifar_cnn.report.curves import CurvesPicture
 from cifar_cnn.report.environment import EnvironmentFile
 from cifar_cnn.report.run_report import ReportFiles
+from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.run import Run, RunResult
@@ -20,6 +21,7 @@ def train(
     replace: bool = False,
     checkpoint: Checkpoint | None = None,
     report: bool = True,
+    tensorboard: bool = False,
     listeners: Sequence[Listener] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
@@ -31,6 +33,7 @@ def train(
         replace: start again where there is a run: its files go.
         checkpoint: a `last.pt` to go on from; its settings must be `settings` (see `plan_run`).
         report: write report.html and its pictures at the end of a finished run.
+        tensorboard: write event files below the run directory.
         listeners: called with each event of the run.
         should_stop: asked after each step; when it says so, the run is saved and ends early.
 
@@ -41,6 +44,8 @@ def train(
     if not replace and checkpoint is None:
         refuse_existing(path)
     files: list[Listener] = [EnvironmentFile(), CurvesPicture()]
+    if tensorboard:
+        files.append(TensorBoardEvents())
     if report:
         files.append(ReportFiles(settings.model))
     run = Run(settings, listeners=[*listeners, *files], should_stop=should_stop)

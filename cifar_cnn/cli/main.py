@@ -4,7 +4,9 @@ Nothing here or in a command's module imports torch at the top, so that help ans
 """
 
 import importlib.metadata
+import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -102,4 +104,7 @@ def root(
 
 def main() -> None:
     """Run the program; the console script and `python -m cifar_cnn` start here."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a bar or a tick must not end the program
+            stream.reconfigure(encoding="utf-8" if os.name == "nt" else None, errors="replace")
     app(prog_name="cifar-cnn")

@@ -45,6 +45,12 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         bool,
         typer.Option("--report/--no-report", help="Write report.html and its pictures at the end."),
     ] = True,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show errors and what a stopped run saved, only.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")
     ] = False,
@@ -78,7 +84,14 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
         return
     with stop_signals() as received:
-        result = _train(plan, console, lambda: bool(received), report=report)
+        result = _train(
+            plan,
+            console,
+            lambda: bool(received),
+            report=report,
+            tensorboard=tensorboard,
+            quiet=quiet,
+        )
     if json:
         print_json(result.as_dict())
     if result.model_file is None:
@@ -86,16 +99,26 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
 
 
 def _train(
-    plan: "Plan", console: "Console", should_stop: Callable[[], bool], *, report: bool
+    plan: "Plan",
+    console: "Console",
+    should_stop: Callable[[], bool],
+    *,
+    report: bool,
+    tensorboard: bool,
+    quiet: bool,
 ) -> "RunResult":
     """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
     from cifar_cnn.report.progress import ConsoleProgress
     from cifar_cnn.training.run import RunResult
-    from cifar_cnn.training.run_files import MODEL, REPORT
+    from cifar_cnn.training.run_files import LAST, MODEL, REPORT
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
 
     if plan.finished_history:
-        console.print(f"{plan.directory} is already finished", soft_wrap=True, markup=False)
+        if not quiet:
+            say(f"{plan.directory} is already finished")
         history = tuple(plan.finished_history)
         return RunResult(plan.directory, plan.directory / MODEL, history, history[-1].step)
     progress = ConsoleProgress(console)
@@ -106,15 +129,17 @@ def _train(
             replace=plan.replace,
             checkpoint=plan.checkpoint,
             report=report,
-            listeners=[progress],
+            tensorboard=tensorboard,
+            listeners=[] if quiet else [progress],
             should_stop=should_stop,
         )
     finally:
         progress.close()
     if result.model_file is None:
+        done = f"stopped after {len(result.history)} epochs, step {result.steps}"
         command = f"cifar-cnn train --resume {plan.directory}"
-        console.print(f"stopped and saved; go on with: {command}", soft_wrap=True, markup=False)
-        return result
-    beside = f" and {plan.directory / REPORT}" if report else ""
-    console.print(f"saved {result.model_file}{beside}", soft_wrap=True, markup=False)
+        say(f"{done}; saved {plan.directory / LAST}; go on with: {command}")
+    elif not quiet:
+        beside = f" and {plan.directory / REPORT}" if report else ""
+        say(f"saved {result.model_file}{beside}")
     return result

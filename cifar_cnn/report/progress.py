@@ -64,6 +64,7 @@ class ConsoleProgress:
         self.columns: Sequence[Column] = WIDE if console.width >= 76 else NARROW
         self.started = time.perf_counter()
         self.step: StepEnded | None = None
+        self.best: EpochRow | None = None
         self.total_steps = self.steps_per_epoch = self.first_step = 0
 
     def __call__(self, event: Event) -> None:
@@ -113,6 +114,8 @@ class ConsoleProgress:
             self._show_row(row)
 
     def _show_row(self, row: EpochRow) -> None:
+        if self.best is None or row.eval_accuracy > self.best.eval_accuracy:
+            self.best = row
         if self.live:
             self.console.print(Text("".join(column.cell(row) for column in self.columns)))
             return
@@ -131,10 +134,13 @@ class ConsoleProgress:
         done = step.epoch * self.steps_per_epoch + step.batch + 1
         elapsed = time.perf_counter() - self.started
         left = elapsed / max(done - self.first_step, 1) * (self.total_steps - done)
-        text = (
+        now = (
             f"epoch {step.epoch} loss {step.loss:.4f} accuracy {step.accuracy:.2%} "
-            f"lr {step.lr:.3g} {step.images_per_second:.0f} images/s "
-            f"{timedelta(seconds=round(left))} left"
+            f"lr {step.lr:.3g} {step.images_per_second:.0f} images/s"
         )
+        whole = f"{timedelta(seconds=round(left))} left of the run"
+        if self.best:
+            best = self.best
+            whole += f", best {best.eval_split} {best.eval_accuracy:.2%} (epoch {best.epoch})"
         bar = ProgressBar(total=self.total_steps, completed=done)
-        return Group(bar, Text(text))
+        return Group(bar, Text(now), Text(whole))

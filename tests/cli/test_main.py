@@ -68,3 +68,9 @@ def test_every_setting_is_a_flag_of_train(cli):
 def test_help_fits_40_columns(cli):
     for command in (["--help"], ["train", "--help"]):
         assert max(map(len, cli(*command, COLUMNS="40").stdout.splitlines())) <= 40
+
+
+def test_a_terminal_that_knows_only_ascii_does_not_end_the_program(cli):
+    done = cli("summary", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    assert "budget met" in done.stdout

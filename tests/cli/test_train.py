@@ -1,6 +1,5 @@
 import json
 import os
-import pty
 import re
 import select
 import signal
@@ -12,6 +11,8 @@ from pathlib import Path
 import pytest
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+NO_SIGNALS = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals")
 
 
 @pytest.fixture
@@ -56,6 +57,14 @@ def test_json_is_the_only_thing_on_standard_output(cli, small):
     assert (document["epochs"], document["steps"]) == (2, 10)
     assert list(document["eval"]) == ["split", "accuracy", "loss"]
     assert "epoch 1:" in done.stderr
+
+
+def test_a_quiet_run_says_nothing_and_writes_the_same_log(cli, small, tmp_path):
+    done = cli("train", *small, "--name", "a", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    cli("train", *small, "--name", "b", COLUMNS="40")
+    logs = [(tmp_path / "runs" / name / "training.log").read_bytes() for name in "ab"]
+    assert logs[0] == logs[1]
 
 
 def test_the_printed_config_is_a_config_and_nothing_runs(cli, small, tmp_path):
@@ -122,6 +131,7 @@ def test_an_unknown_flag_is_answered_with_the_one_that_was_meant(cli):
     assert "Did you mean --epochs?" in done.stderr
 
 
+@NO_SIGNALS
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_after_the_step_and_resume_goes_on(cli, small, tmp_path, number, status):
     command = [sys.executable, "-m", "cifar_cnn", "train", *map(str, small), "--name", "a"]
@@ -138,8 +148,10 @@ def test_a_signal_stops_after_the_step_and_resume_goes_on(cli, small, tmp_path, 
     assert errors == ""
     assert time.monotonic() - started < 5
     resume = str(Path("runs/a"))
-    assert output.splitlines()[-1] == (
-        f"stopped and saved; go on with: cifar-cnn train --resume {resume}"
+    last = output.splitlines()[-1]
+    assert last.startswith("stopped after ")
+    assert last.endswith(
+        f"; saved {Path('runs/a/last.pt')}; go on with: cifar-cnn train --resume {resume}"
     )
     rows = (tmp_path / resume / "metrics.csv").read_text().splitlines()
     done = cli("train", "--resume", resume, "--epochs", len(rows) + 1)
@@ -149,6 +161,7 @@ def test_a_signal_stops_after_the_step_and_resume_goes_on(cli, small, tmp_path, 
     assert len(again) == len(rows) + 2
 
 
+@NO_SIGNALS
 def test_a_stopped_run_prints_its_json_document_too(small, tmp_path):
     command = [sys.executable, "-m", "cifar_cnn", "train", *map(str, small), "--name", "a"]
     command += ["--epochs", "2000", "--json"]
@@ -171,6 +184,8 @@ def test_a_stopped_run_prints_its_json_document_too(small, tmp_path):
 def test_on_a_terminal_the_table_grows_and_no_line_is_wider_than_the_screen(
     small, tmp_path, columns
 ):
+    import pty
+
     pyte = pytest.importorskip("pyte", reason="needs pyte, of the extra `test`")
     screen = pyte.HistoryScreen(columns, 40)
     stream = pyte.ByteStream(screen)

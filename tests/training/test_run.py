@@ -2,6 +2,7 @@ import csv
 import functools
 import sys
 import tomllib
+from itertools import product
 
 import pytest
 import torch
@@ -112,12 +113,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(small_setting
     assert not equal(weights(runs[0] / "model.pt"), weights(runs[2] / "model.pt"))
 
 
-@pytest.mark.parametrize("stop_after", [1, 5, 7, 10, 14])
-@pytest.mark.parametrize("recipe", ["reference", "tuned", "best"])
+@pytest.mark.parametrize(
+    ("recipe", "model", "stop_after"),
+    [
+        *product(("reference", "tuned", "best"), ("baseline",), (1, 5, 7, 10, 14)),
+        ("best", "compact", 7),
+    ],
+)
 def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
-    small_settings, tmp_path, recipe, stop_after
+    small_settings, tmp_path, recipe, model, stop_after
 ):
-    settings = small_settings(recipe=recipe, epochs=3)
+    settings = small_settings(recipe=recipe, model=model, epochs=3)
     whole = train(settings, tmp_path / "whole").run
     seen = []
     stopped = train(

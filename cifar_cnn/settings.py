@@ -69,9 +69,10 @@ class Settings(BaseModel):
 
     epochs: int = Field(20, ge=1, description="passes over the training images")
     batch_size: int = Field(128, ge=1, description="images in a step")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="rule of the steps")
     lr: float = Field(0.2, gt=0, description="learning rate (onecycle, cosine: its peak)")
     momentum: Fraction = Field(0.9, description="momentum of SGD")
-    nesterov: bool = Field(True, description="Nesterov's form of the momentum")
+    nesterov: bool = Field(True, description="Nesterov's form of SGD's momentum")
     weight_decay: float = Field(
         5e-4, ge=0, description="weight decay, on weights only (not biases, not normalisations)"
     )
@@ -82,14 +83,45 @@ class Settings(BaseModel):
     )
     step_size: int = Field(6, ge=1, description="step scheduler: epochs between two drops")
     gamma: float = Field(0.1, gt=0, le=1, description="step scheduler: factor of each drop")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="cosine scheduler: epochs in which the learning rate rises first"
+    )
+    lr_floor: Fraction = Field(
+        0.0, description="cosine scheduler: share of the learning rate that is left at the end"
+    )
+    ema: Fraction = Field(
+        0.0,
+        description="decay of a moving average of the weights, which becomes the final model; "
+        "0: the weights themselves",
+    )
+
+    teacher: str | None = Field(
+        None, description="network to learn from: a model.pt, module:attr or path.py:attr"
+    )
+    distill_alpha: Probability = Field(0.5, description="share of the teacher in the loss")
+    distill_temperature: float = Field(
+        4.0, gt=0, description="what logits are divided by where teacher and network are compared"
+    )
 
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
     shift: int = Field(2, ge=0, description="largest random shift in pixels, reflected border")
     affine: Probability = Field(
         0.0, description="probability of a random shift ±10 %, scale ±10 % and rotation ±15°"
     )
+    rotation: float = Field(
+        0.0, ge=0, le=180, description="largest random rotation in degrees, reflected border"
+    )
+    color_jitter: Fraction = Field(
+        0.0, description="largest random change of brightness, contrast and saturation, as a share"
+    )
     cutout: Probability = Field(0.0, description="probability of a cut-out square")
     cutout_size: int = Field(16, ge=1, description="side of the cut-out square in pixels")
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="largest share of another image mixed in, reached halfway through the run",
+    )
 
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -106,7 +138,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":
-        if self.nesterov and self.momentum == 0:
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0: set --no-nesterov")
         return self
 

@@ -35,10 +35,13 @@ PANELS = {
     "Network": ("recipe", "model", "input_size", "dropout"),
     "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size"),
     "Optimisation": (
-        *("epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay"),
-        *("label_smoothing", "scheduler", "step_size", "gamma"),
+        *("epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay"),
+        *("label_smoothing", "scheduler", "step_size", "gamma", "warmup_epochs", "lr_floor", "ema"),
     ),
-    "Augmentation": ("flip", "shift", "affine", "cutout", "cutout_size"),
+    "Distillation": ("teacher", "distill_alpha", "distill_temperature"),
+    "Augmentation": (
+        *("flip", "shift", "affine", "rotation", "color_jitter", "cutout", "cutout_size", "mixup"),
+    ),
     "Arithmetic": ("seed", "precision", "deterministic", "device"),
 }
 COMPLETIONS = {"model": complete_model, "recipe": complete_recipe}

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_cnn.data.color import draw_color, recolor
 from cifar_cnn.data.dataset import normalise
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
@@ -26,13 +27,18 @@ class Draws:
     Args:
         flip: bool (N), mirrored left to right.
         shift: int64 (N, 2), pixels down and right, or None.
+        color: float32 (N, 3), factors of brightness, contrast and saturation, or None.
+        rotation: float32 (N, 2, 3), from output to input coordinates as in `F.affine_grid`, or
+            None.
         warped: int64 (K), the images that `affine` is for, or None.
-        affine: float32 (K, 2, 3), from output to input coordinates as in `F.affine_grid`, or None.
+        affine: float32 (K, 2, 3), as `rotation`, or None.
         cutout: int64 (N, 2), top and left of the square; -1 for images without one; or None.
     """
 
     flip: Tensor
     shift: Tensor | None
+    color: Tensor | None
+    rotation: Tensor | None
     warped: Tensor | None
     affine: Tensor | None
     cutout: Tensor | None
@@ -54,42 +60,60 @@ def check_augmentation(settings: Settings) -> None:
         raise SettingsError(f"cutout_size {settings.cutout_size} is larger than the image")
     if settings.shift >= side:
         raise SettingsError(f"shift {settings.shift} is as large as the image: set --shift 0")
-    if settings.affine and side == 1:
-        raise SettingsError("affine needs images of at least 2x2: set --affine 0")
+    for name in ("affine", "rotation"):
+        if getattr(settings, name) and side == 1:
+            raise SettingsError(f"{name} needs images of at least 2x2: set --{name} 0")
 
 
 def draw(settings: Settings, count: int, generator: torch.Generator) -> Draws:
     """Draw for `count` images; the numbers depend on the settings and the generator alone."""
-    shift = affine = warped = cutout = None
+    shift = color = rotation = affine = warped = cutout = None
     flip = torch.rand(count, generator=generator) < settings.flip
     if settings.shift:
         shift = torch.randint(-settings.shift, settings.shift + 1, (count, 2), generator=generator)
+    if settings.color_jitter:
+        color = draw_color(settings.color_jitter, count, generator)
+    if settings.rotation:
+        angle = math.radians(settings.rotation) * (2 * torch.rand(count, generator=generator) - 1)
+        rotation = _about_centre(angle, torch.ones(count), torch.zeros(2, count), settings)
     if settings.affine:
         applied = torch.rand(count, generator=generator) < settings.affine
         warped = applied.nonzero().squeeze(1)
-        affine = _draw_affine(count, settings.input_size, generator)[warped]
+        affine = _draw_affine(count, settings, generator)[warped]
     if settings.cutout:
         cut = torch.rand(count, generator=generator) < settings.cutout
         ends = [side - settings.cutout_size + 1 for side in settings.input_size]
         corners = [torch.randint(0, end, (count,), generator=generator) for end in ends]
         cutout = torch.where(cut[:, None], torch.stack(corners, dim=1), -1)
-    return Draws(flip, shift, warped, affine, cutout)
+    return Draws(flip, shift, color, rotation, warped, affine, cutout)
 
 
-def _draw_affine(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Return float32 (N, 2, 3): inverse of a rotation, scaling and shift about the centre.
-
-    Each of the four amounts is uniform in ± its constant. Coordinates are those of
-    `F.affine_grid(align_corners=True)`: -1 and 1 are the centres of the outermost pixels.
-    """
-    height, width = size
+def _draw_affine(count: int, settings: Settings, generator: torch.Generator) -> Tensor:
+    """Return float32 (N, 2, 3); each of the four amounts is uniform in ± its constant."""
     shift_x, shift_y, scale, angle = 2 * torch.rand(4, count, generator=generator) - 1
-    scale = 1 / (1 + AFFINE_SCALE * scale)
+    shift = AFFINE_SHIFT * torch.stack([shift_x, shift_y])
     angle = math.radians(AFFINE_DEGREES) * angle
+    return _about_centre(angle, 1 + AFFINE_SCALE * scale, shift, settings)
+
+
+def _about_centre(angle: Tensor, scale: Tensor, shift: Tensor, settings: Settings) -> Tensor:
+    """Return float32 (N, 2, 3): the inverse of a rotation, scaling and shift about the centre.
+
+    Coordinates are those of `F.affine_grid(align_corners=True)`: -1 and 1 are the centres of the
+    outermost pixels.
+
+    Args:
+        angle: float32 (N), radians, positive clockwise.
+        scale: float32 (N), above 1 enlarges.
+        shift: float32 (2, N), to the right and down, in image sides.
+        settings: with the size of the images.
+    """
+    height, width = settings.input_size
+    scale = 1 / scale
     cos, sin = scale * angle.cos(), scale * angle.sin()
     aspect = (height - 1) / (width - 1)
-    shift_x = AFFINE_SHIFT * shift_x * 2 * width / (width - 1)
-    shift_y = AFFINE_SHIFT * shift_y * 2 * height / (height - 1)
+    shift_x = shift[0] * 2 * width / (width - 1)
+    shift_y = shift[1] * 2 * height / (height - 1)
     sin_x, sin_y = sin * aspect, -sin / aspect
     row_x = torch.stack([cos, sin_x, -cos * shift_x - sin_x * shift_y], dim=1)
     row_y = torch.stack([sin_y, cos, -sin_y * shift_x - cos * shift_y], dim=1)
@@ -108,6 +132,10 @@ def apply(images: Tensor, draws: Draws, cutout_size: int) -> Tensor:
         Normalised float32 (N, 3, H, W). A cut-out is 0: the mean colour.
     """
     out = normalise(_flip_and_shift(images, draws.flip, draws.shift))
+    if draws.color is not None:
+        out = recolor(out, draws.color)
+    if draws.rotation is not None:
+        out = _warp(out, draws.rotation)
     if draws.warped is not None and len(draws.warped):  # a small last batch may have none
         assert draws.affine is not None
         out[draws.warped] = _warp(out[draws.warped], draws.affine)

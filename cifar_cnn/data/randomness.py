@@ -12,6 +12,7 @@ class Purpose(IntEnum):
     ORDER = 1
     AUGMENTATION = 2
     NETWORK = 3
+    MIXUP = 4
 
 
 def derive_seed(seed: int, purpose: Purpose, epoch: int = 0, step: int = 0) -> int:

@@ -13,8 +13,9 @@ from torch import nn
 
 from cifar_cnn.errors import ModelError, did_you_mean, one_line
 from cifar_cnn.models.baseline import Baseline
+from cifar_cnn.models.compact import Compact
 
-BUILT_IN: dict[str, Callable[..., nn.Module]] = {"baseline": Baseline}
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {"baseline": Baseline, "compact": Compact}
 
 
 def build_model(

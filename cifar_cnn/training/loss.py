@@ -3,8 +3,12 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_cnn.data.mixup import Mix
 
-def classification_loss(log_probabilities: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+
+def classification_loss(
+    log_probabilities: Tensor, labels: Tensor, smoothing: float, mix: Mix | None = None
+) -> Tensor:
     """Return the mean negative log-likelihood in nats, with label smoothing.
 
     Args:
@@ -12,8 +16,15 @@ def classification_loss(log_probabilities: Tensor, labels: Tensor, smoothing: fl
         labels: int64 (N).
         smoothing: share of the target spread evenly over all classes (Szegedy et al., "Rethinking
             the Inception Architecture", 2016, section 7).
+        mix: how the images were mixed; each label then counts by its image's share (Zhang et al.,
+            "mixup", 2018, equation 1).
     """
-    loss = F.nll_loss(log_probabilities, labels)
+    if mix is None:
+        loss = F.nll_loss(log_probabilities, labels)
+    else:
+        own = F.nll_loss(log_probabilities, labels, reduction="none")
+        others = F.nll_loss(log_probabilities, labels[mix.partner], reduction="none")
+        loss = own.lerp(others, mix.share).mean()
     if smoothing == 0:
         return loss
     return (1 - smoothing) * loss - smoothing * log_probabilities.mean()

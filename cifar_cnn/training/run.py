@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import Split
@@ -21,6 +22,7 @@ from cifar_cnn.inference.device import (
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model
 from cifar_cnn.settings import Settings
+from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, best_row
 from cifar_cnn.training.resume import read_history
@@ -104,6 +106,7 @@ class Run:
             evaluation,
             self.device,
             eval_split=eval_split,
+            teacher=self._load_teacher(),
             listeners=listeners,
             should_stop=should_stop,
         )
@@ -133,7 +136,7 @@ class Run:
         """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's."""
         assert checkpoint.training is not None
         self.history = read_history(checkpoint)
-        load_weights(self.trainer.model, checkpoint.state_dict, Path("the checkpoint"))
+        load_weights(self.trainer.final_model, checkpoint.state_dict, Path("the checkpoint"))
         self.trainer.load_state_dict(checkpoint.training)
 
     def _resolve_precision(self, settings: Settings) -> Settings:
@@ -141,6 +144,11 @@ class Run:
             self.notes.append(f"this {self.device.type} has no bf16 arithmetic: it will be slow")
         precision = resolve_precision(settings.precision, self.device)
         return settings.model_copy(update={"precision": precision})
+
+    def _load_teacher(self) -> nn.Module | None:
+        if self.settings.teacher is None:
+            return None
+        return load_teacher(self.settings.teacher, self.classes, self.settings.input_size)
 
     def _load_images(self) -> tuple[Split, Split, str]:
         train, val = load_train(self.settings)
@@ -185,7 +193,7 @@ class Run:
             classes=self.classes,
             settings=self.settings,
             metrics=self.history[-1].metrics() if self.history else {},
-            state_dict=dict(self.trainer.model.state_dict()),
+            state_dict=dict(self.trainer.final_model.state_dict()),
             training=training,
         )
 

@@ -12,9 +12,11 @@ def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step, counted from 0 over the whole run.
 
     constant: `lr`. step: `lr` times `gamma` for every `step_size` epochs gone by. cosine: from `lr`
-    to 0 along half a cosine (Loshchilov and Hutter, "SGDR", 2017, equation 5, without restarts).
-    onecycle: up to `lr` in a straight line over the first quarter and down to 0 over the rest
-    (Smith and Topin, "Super-Convergence", 2018, section 3).
+    to `lr` times `lr_floor` along half a cosine (Loshchilov and Hutter, "SGDR", 2017, equation 5,
+    without restarts), times a straight line from 0 to 1 over the first `warmup_epochs` (Goyal et
+    al., "Accurate, Large Minibatch SGD", 2017, section 2.2). onecycle: up to `lr` in a straight
+    line over the first quarter and down to 0 over the rest (Smith and Topin, "Super-Convergence",
+    2018, section 3).
     """
     if settings.scheduler == "constant":
         return settings.lr
@@ -23,5 +25,8 @@ def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
         return math.prod([settings.gamma] * drops, start=settings.lr)
     progress = (step + 0.5) / (settings.epochs * steps_per_epoch)
     if settings.scheduler == "cosine":
-        return settings.lr * (1 + math.cos(math.pi * progress)) / 2
+        falling = (1 + math.cos(math.pi * progress)) / 2
+        rate = settings.lr * (settings.lr_floor + (1 - settings.lr_floor) * falling)
+        warm_up = settings.warmup_epochs * steps_per_epoch
+        return rate * (step + 0.5) / warm_up if step + 0.5 < warm_up else rate
     return settings.lr * min(progress / WARM_UP, (1 - progress) / (1 - WARM_UP))

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from cifar_cnn.data.mixup import Mix
 from cifar_cnn.errors import RunError, one_line
 from cifar_cnn.inference.device import autocast, is_out_of_memory
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.settings import Settings
+from cifar_cnn.training.distill import distillation_loss
 from cifar_cnn.training.loss import classification_loss
 from cifar_cnn.training.totals import RunningTotals
 
@@ -23,6 +25,7 @@ class TrainingStep:
         optimizer: torch's, fused: it leaves out an update by its `found_inf`, as for gradient
             scaling (`torch.amp.GradScaler`).
         device: where everything happens.
+        teacher: a network to learn from, in evaluation mode; moved to the device.
     """
 
     def __init__(
@@ -31,11 +34,13 @@ class TrainingStep:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         device: torch.device,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.settings = settings
         self.model = model
         self.optimizer = optimizer
         self.device = device
+        self.teacher = None if teacher is None else teacher.to(device)
         self.totals = RunningTotals(device)
         self.number = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -48,14 +53,14 @@ class TrainingStep:
             else:
                 group["lr"] = lr
 
-    def update(self, images: Tensor, labels: Tensor) -> None:
-        """Learn from images float32 (N, 3, H, W) and labels int64 (N).
+    def update(self, images: Tensor, labels: Tensor, mix: Mix | None = None) -> None:
+        """Learn from images float32 (N, 3, H, W), mixed as `mix` says, and labels int64 (N).
 
         Raises:
             RunError: the network fails on the batch, or there is no memory for it.
         """
         try:
-            loss, correct = self.forward(images, labels)
+            loss, correct = self.forward(images, labels, mix)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
@@ -69,9 +74,12 @@ class TrainingStep:
         self.optimizer.step()
         self.totals.add(loss, correct, len(labels), self.number, failed)
 
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, images: Tensor, labels: Tensor, mix: Mix | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the mean loss and how many images are right, both without a dimension."""
-        with autocast(self.device, self.settings.precision):
+        settings = self.settings
+        with autocast(self.device, settings.precision):
             try:
                 output = log_probabilities(self.model, images)
             except Exception as error:  # a user's network may raise anything
@@ -80,7 +88,12 @@ class TrainingStep:
                 raise RunError(
                     f"the network fails on a training batch of {len(labels)}: {one_line(error)}"
                 ) from error
-            loss = classification_loss(output, labels, self.settings.label_smoothing)
+            loss = classification_loss(output, labels, settings.label_smoothing, mix)
+            if self.teacher is not None:
+                with torch.no_grad():
+                    lesson = log_probabilities(self.teacher, images)
+                distance = distillation_loss(output, lesson, settings.distill_temperature)
+                loss = torch.lerp(loss, distance, settings.distill_alpha)
         return loss, (output.argmax(dim=1) == labels).sum()
 
     def _no_memory(self, count: int) -> str:

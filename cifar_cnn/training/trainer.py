@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.augment import apply, draw
 from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
 from cifar_cnn.data.randomness import Purpose, derive_seed, generator
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.evaluate import evaluate_split
 from cifar_cnn.models import is_built_in
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.cuda_graph import GraphedUpdate
+from cifar_cnn.training.ema import WeightAverage
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.optimizer import make_optimizer
@@ -41,6 +43,7 @@ class Trainer:
         evaluation: the images to evaluate on after each epoch.
         device: where everything happens.
         eval_split: what those are called, `test` or `val`.
+        teacher: a network to learn from, or None.
         listeners: told of each step.
         should_stop: asked after each step.
     """
@@ -54,6 +57,7 @@ class Trainer:
         device: torch.device,
         *,
         eval_split: str = "test",
+        teacher: nn.Module | None = None,
         listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -61,7 +65,8 @@ class Trainer:
         self.device = device
         self.model = model.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(model, settings)
-        self.training_step = TrainingStep(settings, self.model, self.optimizer, device)
+        self.training_step = TrainingStep(settings, self.model, self.optimizer, device, teacher)
+        self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
         self.graphed: GraphedUpdate | None = None
         self.evaluation = evaluation
         self.eval_split = eval_split
@@ -79,6 +84,11 @@ class Trainer:
     def step(self) -> int:
         """Steps done since the run began."""
         return self.epoch * self.steps_per_epoch + self.batch
+
+    @property
+    def final_model(self) -> nn.Module:
+        """The network that is evaluated and saved: the average of the weights, if there is one."""
+        return self.average.model if self.average else self.model
 
     def epochs(self) -> Iterator[EpochRow]:
         """Train and evaluate epoch by epoch; ends early where `should_stop` says so."""
@@ -119,19 +129,21 @@ class Trainer:
 
     def train_on(self, chosen: Tensor) -> None:
         """Do the step that is next with the training images of these indices."""
-        images, labels = self.augmented(chosen), self.labels[chosen]
+        batch = self.batch_of(chosen)
         seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
         torch.manual_seed(seed)
         self.training_step.prepare(self.step, self._learning_rate(self.step))
-        update: Callable[[Tensor, Tensor], None] = self.training_step.update
+        update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
         full = len(chosen) == self.settings.batch_size
         if self.device.type == "cuda" and full and is_built_in(self.settings.model):
-            self.graphed = self.graphed or GraphedUpdate(self.training_step, images, labels)
+            self.graphed = self.graphed or GraphedUpdate(self.training_step, *batch)
             update = self.graphed
         try:
-            update(images, labels)
+            update(*batch)
         except RunError as error:
             raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
+        if self.average:
+            self.average.update(self.model, self.step)
 
     def augmented(self, chosen: Tensor) -> Tensor:
         """Return the training images of these indices as this step's input, float32, augmented."""
@@ -140,23 +152,34 @@ class Trainer:
         images = apply(self.images[chosen], draws, self.settings.cutout_size)
         return images.contiguous(memory_format=torch.channels_last)
 
+    def batch_of(self, chosen: Tensor) -> tuple[Tensor, Tensor, Mix | None]:
+        """Return this step's images for these indices, their labels, and how images were mixed."""
+        images, labels, settings = self.augmented(chosen), self.labels[chosen], self.settings
+        if not settings.mixup:
+            return images, labels, None
+        source = generator(settings.seed, Purpose.MIXUP, self.epoch, self.batch)
+        mix = draw_mix(settings, self.epoch, len(chosen), source).to(self.device)
+        images = mix_images(images, mix).contiguous(memory_format=torch.channels_last)
+        return images, labels, mix
+
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""
         self.model.train()
         chosen = torch.arange(min(self.settings.batch_size, len(self.labels)), device=self.device)
-        loss, _ = self.training_step.forward(self.augmented(chosen), self.labels[chosen])
+        loss, _ = self.training_step.forward(*self.batch_of(chosen))
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.zero_grad()
         return loss.item()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` needs to go on from here, the network's state apart."""
+        """Return what `load_state_dict` needs to go on from here, the final model's state apart."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,
             "seconds": self.seconds,
             "totals": asdict(self.training_step.totals.read()),
             "optimizer": self.optimizer.state_dict(),
+            "model": self.model.state_dict() if self.average else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -164,6 +187,8 @@ class Trainer:
         self.epoch, self.batch, self.seconds = state["epoch"], state["batch"], state["seconds"]
         self.training_step.totals.set(Totals(**state["totals"]))
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.model.load_state_dict(state["model"])
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, step, self.steps_per_epoch)
@@ -197,7 +222,7 @@ class Trainer:
 
     def _evaluate_epoch(self) -> EpochRow:
         settings, totals = self.settings, self.training_step.totals.read()
-        result = evaluate_split(self.model, self.evaluation, self.device, settings.precision)
+        result = evaluate_split(self.final_model, self.evaluation, self.device, settings.precision)
         return EpochRow(
             epoch=self.epoch,
             step=self.step,

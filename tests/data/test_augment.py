@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import rotate
 
 from cifar_cnn.data.augment import apply, check_augmentation, draw
 from cifar_cnn.data.dataset import normalise
@@ -11,7 +13,7 @@ from cifar_cnn.data.randomness import Purpose, generator
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import resolve_settings
 
-PLAIN = {"flip": 0, "shift": 0, "affine": 0, "cutout": 0}
+PLAIN = {"flip": 0, "shift": 0, "affine": 0, "cutout": 0, "rotation": 0, "color_jitter": 0}
 
 
 def augment(images, seed=0, epoch=0, step=0, **overrides):
@@ -31,6 +33,7 @@ amounts = {
     "flip": st.sampled_from([0, 0.5, 1]),
     "shift": st.integers(0, 7),
     "affine": st.sampled_from([0, 0.5, 1]),
+    "rotation": st.sampled_from([0, 20]),
     "cutout": st.sampled_from([0, 0.5, 1]),
 }
 
@@ -132,12 +135,34 @@ def test_affines_are_rotations_scalings_and_shifts_within_the_references_limits(
     [
         ({"shift": 32}, "shift 32 is as large as the image"),
         ({"cutout": 0.5, "cutout_size": 33}, "cutout_size 33 is larger than the image"),
-        ({"affine": 0.5, "input_size": 1, "shift": 0}, "at least 2x2"),
+        ({"affine": 0.5, "input_size": 1, "shift": 0}, "set --affine 0"),
+        ({"rotation": 15, "input_size": 1, "shift": 0}, "set --rotation 0"),
     ],
 )
 def test_an_augmentation_larger_than_the_image_is_refused(overrides, message):
     with pytest.raises(SettingsError, match=message):
         check_augmentation(resolve_settings(overrides))
+
+
+def test_a_rotation_turns_each_image_by_its_own_angle_within_the_limit():
+    images = random_images(2000, 8, 8)
+    out, draws = augment(images, rotation=30)
+    matrix = draws.rotation[:, :, :2]
+    torch.testing.assert_close(matrix.det(), torch.ones(2000))
+    angle = torch.rad2deg(torch.atan2(matrix[:, 0, 1], matrix[:, 0, 0]))
+    assert 29 < float(angle.max()) <= 30.001
+    assert -30.001 <= float(angle.min()) < -29
+    assert float(draws.rotation[:, :, 2].abs().max()) == 0
+    assert not bool((out == normalise(images)).flatten(1).all(dim=1).any())
+
+
+def test_a_rotation_is_torchvisions_away_from_the_border():
+    image = torch.nn.functional.avg_pool2d(random_images(1).float(), 3, 1, 1).byte()
+    out, draws = augment(image, rotation=90)
+    degrees = math.degrees(math.atan2(draws.rotation[0, 0, 1], draws.rotation[0, 0, 0]))
+    expected = rotate(normalise(image), -degrees, interpolation=InterpolationMode.BILINEAR)
+    middle = (..., slice(10, 22), slice(10, 22))
+    torch.testing.assert_close(out[middle], expected[middle], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40)])

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models import build_model
@@ -41,3 +42,11 @@ def test_momentum_is_that_of_the_settings():
     optimizer = make_optimizer(build_model("baseline"), resolve_settings({"recipe": "reference"}))
     for group in optimizer.param_groups:
         assert (group["momentum"], group["nesterov"], group["lr"]) == (0.9, False, 0.01)
+
+
+def test_adamw_is_torchs_and_decays_weights_only():
+    settings = resolve_settings({"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05})
+    optimizer = make_optimizer(build_model("baseline"), settings)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
+    assert {group["lr"] for group in optimizer.param_groups} == {0.01}

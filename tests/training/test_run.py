@@ -1,6 +1,8 @@
 import csv
 import functools
+import sys
 import tomllib
+from itertools import product
 
 import pytest
 import torch
@@ -89,11 +91,13 @@ def test_training_with_validation_never_reads_the_test_images(small_settings, tm
     train(settings, tmp_path / "run")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "overrides", [{"precision": "fp32"}, {"precision": "bf16"}, {"ema": 0.9}], ids=str
+)
 def test_evaluating_the_model_gives_the_last_epochs_figures_to_the_last_digit(
-    small_settings, tmp_path, precision
+    small_settings, tmp_path, overrides
 ):
-    run = train(small_settings(precision=precision), tmp_path / "run").run
+    run = train(small_settings(**overrides), tmp_path / "run").run
     last = rows_of(run)[-1]
     result = evaluate(run / "model.pt").evaluation
     assert repr(result.accuracy) == last["eval_accuracy"]
@@ -110,12 +114,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(small_setting
     assert not equal(weights(runs[0] / "model.pt"), weights(runs[2] / "model.pt"))
 
 
-@pytest.mark.parametrize("stop_after", [1, 5, 7, 10, 14])
-@pytest.mark.parametrize("recipe", ["reference", "tuned"])
+@pytest.mark.parametrize(
+    ("recipe", "model", "stop_after"),
+    [
+        *product(("reference", "tuned", "best"), ("baseline",), (1, 5, 7, 10, 14)),
+        ("best", "compact", 7),
+    ],
+)
 def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
-    small_settings, tmp_path, recipe, stop_after
+    small_settings, tmp_path, recipe, model, stop_after
 ):
-    settings = small_settings(recipe=recipe, epochs=3)
+    settings = small_settings(recipe=recipe, model=model, epochs=3)
     whole = train(settings, tmp_path / "whole").run
     seen = []
     stopped = train(
@@ -134,11 +143,12 @@ def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
     assert (resumed / "training.log").read_text() == (whole / "training.log").read_text()
     one, other = read_checkpoint(resumed / "last.pt"), read_checkpoint(whole / "last.pt")
     assert equal(one.state_dict, other.state_dict)
-    momenta = [
-        [s["momentum_buffer"] for s in each.training["optimizer"]["state"].values()]
-        for each in (one, other)
-    ]
-    assert all(torch.equal(a, b) for a, b in zip(*momenta, strict=True))
+    assert list(optimizer_state(one)) == list(optimizer_state(other))
+
+
+def optimizer_state(checkpoint):
+    states = checkpoint.training["optimizer"]["state"].values()
+    return [(name, value.tolist()) for state in states for name, value in state.items()]
 
 
 def test_events_tell_the_whole_story(small_settings, tmp_path):
@@ -241,6 +251,48 @@ def test_a_network_that_fails_only_in_training_is_one_line(small_settings, tmp_p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match="at epoch 0, step 1: the network fails on a training"):
         train(small_settings(model="net.py:net", batch_size=35), tmp_path / "run")
+
+
+def test_the_average_of_the_weights_is_the_final_model(small_settings, tmp_path):
+    plain = train(small_settings(), tmp_path / "plain").run
+    run = train(small_settings(ema=0.9), tmp_path / "run").run
+    last = read_checkpoint(run / "last.pt")
+    assert equal(weights(run / "model.pt"), last.state_dict)
+    assert equal(last.training["model"], weights(plain / "model.pt"))
+    assert not equal(last.state_dict, last.training["model"])
+    assert rows_of(run)[-1]["train_loss"] == rows_of(plain)[-1]["train_loss"]
+    assert rows_of(run)[-1]["eval_loss"] != rows_of(plain)[-1]["eval_loss"]
+
+
+def test_a_teacher_sees_what_the_network_is_trained_on_and_nothing_else(
+    small_settings, tmp_path, monkeypatch
+):
+    (tmp_path / "lesson.py").write_text(
+        "from torch import nn\n"
+        "seen = {'Net': [], 'Teacher': []}\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(3072, 3)\n"
+        "    def forward(self, images):\n"
+        "        if self.training or type(self) is Teacher:\n"
+        "            seen[type(self).__name__].append(images.clone())\n"
+        "        return self.layer(images.flatten(1))\n"
+        "class Teacher(Net):\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = {"model": "lesson:Net", "mixup": 0.5, "rotation": 15, "color_jitter": 0.2}
+    train(small_settings(**settings), tmp_path / "plain")
+    seen = sys.modules["lesson"].seen
+    seen["Net"].clear()
+    train(small_settings(teacher="lesson:Teacher", **settings), tmp_path / "taught")
+    trial, *lessons = seen["Teacher"]
+    assert not trial.any()
+    assert len(lessons) == 10
+    assert all(torch.equal(one, other) for one, other in zip(lessons, seen["Net"], strict=True))
+    taught, plain = (weights(tmp_path / name / "model.pt") for name in ("taught", "plain"))
+    assert not equal(taught, plain)
 
 
 class TestPlan:

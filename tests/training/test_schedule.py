@@ -44,13 +44,30 @@ def test_cosine_falls_along_half_a_cosine():
         assert learning_rate(settings, step, 10) == pytest.approx(expected)
 
 
+def test_cosine_rises_in_its_warm_up_and_ends_at_its_floor():
+    settings = resolve_settings(
+        {"scheduler": "cosine", "lr": 0.4, "epochs": 10, "warmup_epochs": 2, "lr_floor": 0.1}
+    )
+    rates = [learning_rate(settings, step, 100) for step in range(1000)]
+    plain = [0.04 + 0.36 * (1 + math.cos(math.pi * (s + 0.5) / 1000)) / 2 for s in range(1000)]
+    assert rates[:200] == pytest.approx([plain[s] * (s + 0.5) / 200 for s in range(200)])
+    assert rates[200:] == pytest.approx(plain[200:])
+    assert rates[:200] == sorted(rates[:200])
+    assert rates[-1] == pytest.approx(0.04, rel=1e-3)
+
+
 @given(
     st.sampled_from(["constant", "step", "onecycle", "cosine"]),
     st.integers(1, 30),
     st.integers(1, 50),
     st.floats(1e-6, 10),
+    st.floats(0, 40),
+    st.floats(0, 0.99),
 )
-def test_the_rate_is_above_zero_and_never_above_lr(scheduler, epochs, steps, lr):
-    settings = resolve_settings({"scheduler": scheduler, "epochs": epochs, "lr": lr})
+def test_the_rate_is_above_zero_and_never_above_lr(scheduler, epochs, steps, lr, warm_up, floor):
+    settings = resolve_settings(
+        {"scheduler": scheduler, "epochs": epochs, "lr": lr}
+        | {"warmup_epochs": warm_up, "lr_floor": floor}
+    )
     for step in range(epochs * steps):
         assert 0 < learning_rate(settings, step, steps) <= lr

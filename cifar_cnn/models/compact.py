@@ -1,0 +1,94 @@
+"""A network for accuracy within the brief: fewer than 200,000 parameters, field far above 44."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifar_cnn.models.blocks import DepthwiseSeparableConv
+from cifar_cnn.models.dropout import Dropout
+
+
+class MultiScaleConv(nn.Module):
+    """Depthwise convolutions of three scales and the identity, each on a quarter of the channels.
+
+    3×3, 5×5, and 3×3 with dilation 3, which reaches as far as 7×7. Input and output
+    (N, channels, H, W), floating point; `channels` is a multiple of 4.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        quarter = channels // 4
+
+        def depthwise(kernel: int, dilation: int = 1) -> nn.Conv2d:
+            padding = dilation * (kernel // 2)
+            return nn.Conv2d(
+                *(quarter, quarter, kernel), 1, padding, dilation, groups=quarter, bias=False
+            )
+
+        self.near, self.wide, self.far = depthwise(3), depthwise(5), depthwise(3, dilation=3)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the filtered maps."""
+        if maps.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # There, backward of a depthwise convolution takes longer in bf16.
+            with torch.autocast("cpu", enabled=False):
+                return self._filter(maps.float())
+        return self._filter(maps)
+
+    def _filter(self, maps: Tensor) -> Tensor:
+        same, near, wide, far = maps.chunk(4, dim=1)
+        return torch.cat([same, self.near(near), self.wide(wide), self.far(far)], dim=1)
+
+
+class GatedBlock(nn.Module):
+    """Multi-scale depthwise filters, then a gated pointwise unit, added to a scaled skip.
+
+    Input and output (N, channels, H, W), floating point. The gate is that of Shazeer, "GLU Variants
+    Improve Transformer" (2020), equation 6 (SwiGLU).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.filter = MultiScaleConv(channels)
+        self.norm = nn.BatchNorm2d(channels)
+        self.expand = nn.Conv2d(channels, 2 * channels, 1)
+        self.project = nn.Conv2d(channels, channels, 1)
+        self.skip = nn.Parameter(torch.ones(channels))  # one dimension: it does not decay
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the maps with what the block adds to them."""
+        gate, value = self.expand(self.norm(self.filter(maps))).chunk(2, dim=1)
+        change: Tensor = self.project(F.silu(gate) * value)
+        return change + self.skip[:, None, None] * maps
+
+
+class Compact(nn.Module):
+    """Gated multi-scale blocks: one at full resolution, six at half, one at a quarter.
+
+    Input (N, 3, H, W) normalised float images; output (N, num_classes) logits.
+    """
+
+    def __init__(self, num_classes: int = 10, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32))
+        self.fine = GatedBlock(32)
+        self.halve = _halved(32, 84)
+        self.middle = nn.Sequential(*(GatedBlock(84) for _ in range(6)))
+        self.halve_again = _halved(84, 112)
+        self.coarse = GatedBlock(112)
+        self.gap = nn.AdaptiveAvgPool2d(1)
+        self.dropout = Dropout(dropout)
+        self.classify = nn.Linear(112, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, num_classes)."""
+        maps = self.middle(self.halve(self.fine(self.stem(images))))
+        maps = self.gap(self.coarse(self.halve_again(maps)))
+        logits: Tensor = self.classify(self.dropout(maps.flatten(1)))
+        return logits
+
+
+def _halved(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        DepthwiseSeparableConv(in_channels, out_channels, stride=2), nn.BatchNorm2d(out_channels)
+    )

@@ -1,0 +1,70 @@
+"""Distillation: learning from another network's answers besides the labels.
+
+Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2.
+"""
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifar_cnn.errors import CheckpointError
+from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
+from cifar_cnn.models.output import check_output
+from cifar_cnn.models.registry import build_model, is_built_in
+
+
+def load_teacher(teacher: str, classes: tuple[str, ...], input_size: tuple[int, int]) -> nn.Module:
+    """Return a network to learn from, in evaluation mode, without gradients.
+
+    Args:
+        teacher: a checkpoint of a built-in network, or `module:attr` or `path.py:attr` of something
+            that returns a network with its trained weights.
+        classes: names that a checkpoint must have been trained on, in index order.
+        input_size: (H, W) that it must take.
+
+    Raises:
+        CheckpointError: the file is unusable, or of other classes.
+        ModelError: the network cannot be built, or does not fit images or classes.
+    """
+    model = build_model(teacher) if ":" in teacher else _from_file(Path(teacher), classes)
+    check_output(model, input_size, len(classes))
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def _from_file(path: Path, classes: tuple[str, ...]) -> nn.Module:
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint, Checkpoint):
+        raise CheckpointError(
+            f"teacher {path} is a bare state dict: name a function that returns the network with "
+            "its weights, as module:attr or path.py:attr"
+        )
+    if not is_built_in(checkpoint.model):
+        raise CheckpointError(
+            f"teacher {path} is a {checkpoint.model}: name a function that returns it with its "
+            "weights, as module:attr or path.py:attr, to let its code run"
+        )
+    if checkpoint.classes != classes:
+        raise CheckpointError(f"teacher {path} was trained on other classes than the data set has")
+    model = build_model(checkpoint.model, len(classes))
+    load_weights(model, checkpoint.state_dict, path)
+    return model
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return T² · KL(teacher ‖ student) at temperature T, in nats, the mean over the images.
+
+    T² keeps the size of the gradients independent of T.
+
+    Args:
+        student: logits or log-probabilities, float32 (N, classes).
+        teacher: the same of the teacher, for the same images.
+        temperature: what they are divided by, before they are normalised again.
+    """
+    divergence = F.kl_div(
+        F.log_softmax(student / temperature, dim=1),
+        F.log_softmax(teacher / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return temperature**2 * divergence

@@ -1,0 +1,45 @@
+"""A moving average of a network's weights, which generalises better than the weights it averages.
+
+Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging" (1992); in the
+exponential form of Szegedy et al., "Rethinking the Inception Architecture" (2016), section 8.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class WeightAverage:
+    """Keeps a network whose parameters and buffers are moving averages of another's.
+
+    Args:
+        model: the network that trains; its weights are where the average begins.
+        decay: share of the average that a step keeps, in the long run.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(requires_grad=False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after a step, counted from 0; integers are taken as they are.
+
+        The decay is (1 + step) / (10 + step) as long as that is less, so that the first weights,
+        which are noise, do not outlast a short run (as TensorFlow's ExponentialMovingAverage does
+        with `num_updates`).
+        """
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages: list[Tensor] = []
+        values: list[Tensor] = []
+        source = model.state_dict()
+        for name, average in self.model.state_dict().items():
+            if average.is_floating_point():
+                averages.append(average)
+                values.append(source[name])
+            else:
+                average.copy_(source[name])
+        take_in = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        take_in(averages, values, step)

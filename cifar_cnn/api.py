@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cifar_cnn.inference.checkpoint import Checkpoint
+from cifar_cnn.inference.device import resolve_device
 from cifar_cnn.report.curves import CurvesPicture
 from cifar_cnn.report.environment import EnvironmentFile
 from cifar_cnn.report.run_report import ReportFiles
 from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.settings import Settings
+from cifar_cnn.training.distributed import join
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.run import Run, RunResult
 from cifar_cnn.training.run_directory import RunDirectory, refuse_existing
@@ -25,7 +27,7 @@ def train(
     listeners: Sequence[Listener] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
-    """Train a network and fill a run directory.
+    """Train a network and fill a run directory; under torchrun, together with its processes.
 
     Args:
         settings: what to train, on what and how; `resolve_settings` makes them.
@@ -34,7 +36,7 @@ def train(
         checkpoint: a `last.pt` to go on from; its settings must be `settings` (see `plan_run`).
         report: write report.html and its pictures at the end of a finished run.
         tensorboard: write event files below the run directory.
-        listeners: called with each event of the run.
+        listeners: called with each event of the run (of several processes, each calls its own).
         should_stop: asked after each step; when it says so, the run is saved and ends early.
 
     Raises:
@@ -48,11 +50,17 @@ def train(
         files.append(TensorBoardEvents())
     if report:
         files.append(ReportFiles(settings.model))
-    run = Run(settings, listeners=[*listeners, *files], should_stop=should_stop)
-    if checkpoint is None:
-        return run.fit(RunDirectory.create(path))
-    run.resume(checkpoint)
-    return run.fit(RunDirectory(path))
+    with join(resolve_device(settings.device)) as processes:
+        told = [*listeners, *files] if processes.is_main else listeners
+        run = Run(settings, processes=processes, listeners=told, should_stop=should_stop)
+        if checkpoint is not None:
+            run.resume(checkpoint)
+        processes.wait()  # all have looked at the directory before one writes there
+        replace = checkpoint is None
+        with RunDirectory(path, replace=replace, writes=processes.is_main) as run_directory:
+            result = run.fit(run_directory)
+            processes.wait()  # none ends before all is saved
+        return result
 
 
 def dry_run(settings: Settings) -> float:

@@ -67,8 +67,8 @@ class Settings(BaseModel):
         0, ge=0, description="cut N validation images from the training images; they choose best.pt"
     )
 
-    epochs: int = Field(20, ge=1, description="passes over the training images")
-    batch_size: int = Field(128, ge=1, description="images in a step")
+    epochs: int = Field(20, ge=1, le=1_000_000, description="passes over the training images")
+    batch_size: int = Field(128, ge=1, le=1_000_000, description="images in a step")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="rule of the steps")
     lr: float = Field(0.2, gt=0, description="learning rate (onecycle, cosine: its peak)")
     momentum: Fraction = Field(0.9, description="momentum of SGD")

@@ -1,4 +1,5 @@
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,96 @@ def write_image_folder(root: Path, train: int = 12, test: int = 4, size: int = 3
                 pixels[:, :, 2 - label] += 150
                 Image.fromarray(pixels).save(folder / f"{index:03}.png")
     return root
+
+
+class FailingDisk:
+    """Lets one point of writing a file fail, as the system would let it fail.
+
+    Points: open, write, flush, fsync, close and replace of the temporary; open_folder and
+    fsync_folder after it is renamed.
+    """
+
+    POINTS = ("open", "write", "flush", "fsync", "close", "replace", "open_folder", "fsync_folder")
+
+    def __init__(self, monkeypatch):
+        self.point, self.error, self.name, self.times = "", None, "", 0
+        self._writing = ""
+        for owner, attribute in ((Path, "open"), (Path, "replace"), (os, "fsync"), (os, "open")):
+            monkeypatch.setattr(owner, attribute, getattr(self, f"_{attribute}")(owner))
+
+    def fail(self, point, number, name="", times=1_000_000):
+        """Fail with this errno from now on, `times` times, at files whose name begins so."""
+        self.point, self.name, self.times = point, name, times
+        self.error = OSError(number, os.strerror(number))
+
+    def _pass(self, point):
+        if point == self.point and self.times and self._writing.startswith(f".{self.name}"):
+            self.times -= 1
+            raise self.error
+
+    def _open(self, owner):
+        original = owner.open
+        disk = self
+
+        def open_file(path, *arguments, **options):
+            if not path.match(".*.part"):
+                return original(path, *arguments, **options)
+            disk._writing = path.name
+            disk._pass("open")
+            return _FailingFile(original(path, *arguments, **options), disk._pass)
+
+        def open_descriptor(path, flags, *arguments, **options):
+            if Path(path).is_dir():
+                disk._pass("open_folder")
+            return original(path, flags, *arguments, **options)
+
+        return open_file if owner is Path else open_descriptor
+
+    def _replace(self, owner):
+        original = owner.replace
+
+        def replace(path, target):
+            self._pass("replace")
+            return original(path, target)
+
+        return replace
+
+    def _fsync(self, owner):
+        original = owner.fsync
+
+        def fsync(descriptor):
+            self._pass("fsync_folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync")
+            original(descriptor)
+
+        return fsync
+
+
+class _FailingFile:
+    def __init__(self, file, pass_by):
+        self._file, self._pass = file, pass_by
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        self._pass("close")
+
+    def write(self, content):
+        self._file.write(content[: len(content) // 2])
+        self._pass("write")
+        self._file.write(content[len(content) // 2 :])
+
+    def flush(self):
+        self._file.flush()
+        self._pass("flush")
+
+    def fileno(self):
+        return self._file.fileno()
+
+
+@pytest.fixture
+def failing_disk(monkeypatch):
+    """A disk that fails on demand; the second try of a write comes at once."""
+    monkeypatch.setattr("cifar_cnn.training.run_directory.RETRY_AFTER", 0)
+    return FailingDisk(monkeypatch)

@@ -24,6 +24,7 @@ from cifar_cnn.cli import (
     train,
 )
 from cifar_cnn.errors import UserError
+from cifar_cnn.training.launch import is_launched, rank
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
 DEBUG = "--debug"
@@ -42,17 +43,36 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, [ALIASES.get(args[0], args[0]), *args[1:]])
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; print a UserError as one line and exit with its status."""
+        """Run the command; print an error as one line and exit with its status."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except typer.TyperException as error:
             _suggest_option(error)
             raise
         except UserError as error:
             if ctx.obj:
                 raise
-            sys.stderr.write(f"cifar-cnn: {error}\n")
+            sys.stderr.write(f"{_who()}: {_printable(str(error))}\n")
             raise typer.Exit(error.exit_status) from error
+        except OSError as error:  # standard output is full or closed, a disk has failed
+            if ctx.obj:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # drop what is left
+            if not isinstance(error, BrokenPipeError):
+                sys.stderr.write(f"{_who()}: {_printable(str(error))}\n")
+            raise typer.Exit(UserError.exit_status) from error
+        return result
+
+
+def _who() -> str:
+    """Return the program's name, with the process's number where there are several."""
+    return f"cifar-cnn: process {rank()}" if is_launched() else "cifar-cnn"
+
+
+def _printable(text: str) -> str:
+    """Return the text on one line that does nothing to a terminal: it may quote a foreign file."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _suggest_option(error: typer.TyperException) -> None:

@@ -3,23 +3,55 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
 
 
+class Interrupted(BaseException):
+    """A signal came while there was nothing to save. Like KeyboardInterrupt, no error."""
+
+
+@dataclass
+class StopSignals:
+    """What came in, and whether there is anything to save.
+
+    Args:
+        received: the first signal, once there is one.
+        training: whether a step, and saving after it, will ask for `received`; while not, as in
+            the decoding of images, the signal raises Interrupted where it comes.
+    """
+
+    received: list[int] = field(default_factory=list)
+    training: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """The shell's status of a process that the signal stopped."""
+        return 128 + self.received[0]
+
+
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect the first signal in the list this yields; a second one ends the process at once."""
-    received: list[int] = []
+def stop_signals(*, launched: bool) -> Iterator[StopSignals]:
+    """Handle the first signal as StopSignals says; a second one ends the process at once.
+
+    Under a launcher later ones are ignored: it passes each on, and sends SIGKILL in the end.
+
+    Raises:
+        Interrupted: a signal came before training.
+    """
+    signals = StopSignals()
     handled = (signal.SIGINT, signal.SIGTERM)
 
     def remember(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
+        signals.received.append(number)
         for each in handled:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN if launched else signal.SIG_DFL)
+        if not signals.training:
+            raise Interrupted
 
     before = [signal.signal(each, remember) for each in handled]
     try:
-        yield received
+        yield signals
     finally:
         for each, handler in zip(handled, before, strict=True):
             signal.signal(each, handler)

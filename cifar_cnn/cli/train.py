@@ -1,6 +1,8 @@
 """`cifar-cnn train`: train a network into a run directory."""
 
-from collections.abc import Callable
+import math
+import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -9,12 +11,14 @@ import typer
 from cifar_cnn.cli.completion import complete_run_path
 from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.cli.signals import stop_signals
+from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
 from cifar_cnn.settings import Settings, given_settings, resolve_settings
+from cifar_cnn.training.launch import is_launched, is_main_process
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cifar_cnn.training.events import Event
     from cifar_cnn.training.resume import Plan
     from cifar_cnn.training.run import RunResult
 
@@ -57,8 +61,14 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the settings as TOML and exit.")
     ] = False,
-    json: JsonFlag = False,
+    max_time: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES", min=0, help="Save and stop after so many minutes (exit status 0)."
+        ),
+    ] = None,
     *,
+    json: JsonFlag = False,
     overrides: dict[str, Any],
 ) -> None:
     """Train a network; the run directory gets its metrics, log, curves and checkpoints."""
@@ -66,42 +76,53 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     if print_config:
         typer.echo(resolve_settings(given).to_toml(), nl=False)
         return
+    deadline = time.monotonic() + 60 * (math.inf if max_time is None else max_time)
+    try:
+        with stop_signals(launched=is_launched()) as signals:
+            from cifar_cnn import api
+            from cifar_cnn.report.console import people_console
+            from cifar_cnn.training.resume import plan_run
 
-    from cifar_cnn import api
-    from cifar_cnn.report.console import people_console
-    from cifar_cnn.training.resume import plan_run
-
-    console = people_console(json=json)
-    plan = plan_run(
-        given,
-        output_dir=output_dir,
-        name=name,
-        resume=AUTO if resume == AUTO else Path(resume) if resume else None,
-        exist_ok=exist_ok,
-    )
-    if dry_run:
-        loss = api.dry_run(plan.settings)
-        console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
-        return
-    with stop_signals() as received:
-        result = _train(
-            plan,
-            console,
-            lambda: bool(received),
-            report=report,
-            tensorboard=tensorboard,
-            quiet=quiet,
-        )
-    if json:
+            console = people_console(json=json)
+            console.quiet = not is_main_process()
+            plan = plan_run(
+                given,
+                output_dir=output_dir,
+                name=name,
+                resume=AUTO if resume == AUTO else Path(resume) if resume else None,
+                exist_ok=exist_ok,
+            )
+            for note in plan.notes:
+                console.print(f"note: {note}", soft_wrap=True, markup=False)
+            if dry_run:
+                loss = api.dry_run(plan.settings)
+                console.print(
+                    f"one batch ran forward and backward, loss {loss:.4f}; nothing was written"
+                )
+                return
+            result = _train(
+                plan,
+                console,
+                signals,
+                deadline,
+                report=report,
+                tensorboard=tensorboard,
+                quiet=quiet,
+            )
+    except Interrupted:
+        typer.echo("cifar-cnn: stopped before the first step; nothing was changed", err=True)
+        raise typer.Exit(signals.exit_status) from None
+    if json and is_main_process():
         print_json(result.as_dict())
-    if result.model_file is None:
-        raise typer.Exit(128 + received[0])
+    if result.model_file is None and signals.received:
+        raise typer.Exit(signals.exit_status)
 
 
 def _train(
     plan: "Plan",
     console: "Console",
-    should_stop: Callable[[], bool],
+    signals: StopSignals,
+    deadline: float,
     *,
     report: bool,
     tensorboard: bool,
@@ -121,6 +142,10 @@ def _train(
             say(f"{plan.directory} is already finished")
         history = tuple(plan.finished_history)
         return RunResult(plan.directory, plan.directory / MODEL, history, history[-1].step)
+
+    def can_save(_event: "Event") -> None:
+        signals.training = True
+
     progress = ConsoleProgress(console)
     try:
         result = api.train(
@@ -130,16 +155,24 @@ def _train(
             checkpoint=plan.checkpoint,
             report=report,
             tensorboard=tensorboard,
-            listeners=[] if quiet else [progress],
-            should_stop=should_stop,
+            listeners=[can_save] if quiet or not is_main_process() else [can_save, progress],
+            should_stop=lambda: bool(signals.received) or time.monotonic() > deadline,
         )
     finally:
         progress.close()
     if result.model_file is None:
         done = f"stopped after {len(result.history)} epochs, step {result.steps}"
-        command = f"cifar-cnn train --resume {plan.directory}"
-        say(f"{done}; saved {plan.directory / LAST}; go on with: {command}")
+        say(f"{done}; saved {plan.directory / LAST}; go on with: {_resume_command(plan)}")
     elif not quiet:
         beside = f" and {plan.directory / REPORT}" if report else ""
         say(f"saved {result.model_file}{beside}")
     return result
+
+
+def _resume_command(plan: "Plan") -> str:
+    from cifar_cnn.models.registry import is_built_in
+
+    words = ["cifar-cnn", "train", "--resume", str(plan.directory)]
+    if not is_built_in(plan.settings.model):  # whose code runs only when it is named again
+        words += ["--model", plan.settings.model]
+    return shlex.join(words)

@@ -43,6 +43,18 @@ class Draws:
     affine: Tensor | None
     cutout: Tensor | None
 
+    def of(self, images: slice) -> "Draws":
+        """Return the draws of some of the images, a run of neighbours."""
+        first, stop, _ = images.indices(len(self.flip))
+        if stop - first == len(self.flip):
+            return self
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        parts = {name: value[images] for name, value in fields.items()}
+        if self.warped is not None and self.affine is not None:
+            inside = (self.warped >= first) & (self.warped < stop)
+            parts |= {"warped": self.warped[inside] - first, "affine": self.affine[inside]}
+        return replace(self, **parts)
+
     def to(self, device: torch.device) -> "Draws":
         """Return the draws on another device."""
         fields = {name: value for name, value in vars(self).items() if value is not None}

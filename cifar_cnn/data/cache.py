@@ -1,9 +1,9 @@
 """Decoded images kept under the user's cache folder; `CIFAR_CNN_CACHE` moves it."""
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,15 @@ def read_cache(key: str) -> dict[str, NDArray[np.uint8]] | None:
 
 def write_cache(key: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Keep the arrays under `key`; a cache that cannot be written costs time, not the run."""
-    folder = cache_folder()
+    path = cache_folder() / f"{key}.npz"
+    temporary = path.with_name(f"{key}.{os.getpid()}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        Path(file.name).replace(folder / f"{key}.npz")
+        temporary.replace(path)
     except OSError:
         return
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from cifar_cnn.errors import DataError, one_line
 
 MAX_PIXELS = 64_000_000  # beyond any photograph that is meant to become 32×32
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # none of Pillow's that starts other programs
 
 Source = Path | BinaryIO
 
@@ -32,12 +33,13 @@ def read_images(
         images[index], was_resized = read_image(sources[index], size)
         return was_resized
 
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(os.cpu_count()) as pool,  # the decoders release the interpreter lock
-    ):
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return images, list(pool.map(decode, range(len(sources))))
+    pool = ThreadPoolExecutor(os.cpu_count())  # the decoders release the interpreter lock
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return images, list(pool.map(decode, range(len(sources))))
+    finally:
+        pool.shutdown(cancel_futures=True)  # where one image fails or the user stops
 
 
 def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
@@ -49,24 +51,24 @@ def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8]
     height, width = size
     name = f"image {source}" if isinstance(source, Path) else "the image on standard input"
     try:
-        with Image.open(source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{name} has {image.width}x{image.height} pixels: too many")
+        with Image.open(source, formats=FORMATS) as image:
             rgb = _to_rgb(image)
             resized = rgb.size != (width, height)
             if resized:
                 rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        raise DataError(f"{name} cannot be read: {reason}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} has too many pixels") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name} cannot be read: not an image") from error
+    except Exception as error:  # decoders of foreign files raise anything
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise DataError(f"{name} cannot be read: {reason or one_line(error)}") from error
     return np.asarray(rgb).transpose(2, 0, 1), resized
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:  # known before any pixel is decoded
+        raise Image.DecompressionBombError
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     if image.mode.startswith("I;16"):  # convert() would clip all above 255 to white

@@ -1,32 +1,31 @@
 """The `.pt` files: what is in them, and how they prove that they are whole.
 
-A checkpoint is the zip archive of `torch.save` whose archive comment holds a SHA-256 digest of all
-bytes before it. So plain `torch.load(weights_only=True)` reads it, and a changed, missing or added
-byte shows. The payload names its format; a payload that does so without a digest is damaged.
+A checkpoint is a sealed archive (see `archive`): plain `torch.load(weights_only=True)` reads it,
+and a changed, missing or added byte shows. The payload names its format; a payload that does so
+without a digest is damaged.
 """
 
-import hashlib
-import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import MEAN, STD
-from cifar_cnn.errors import CheckpointError, SettingsError
+from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError
+from cifar_cnn.inference.archive import (
+    UnreadableArchiveError,
+    has_seal,
+    is_whole,
+    load_archive,
+    save_archive,
+)
 from cifar_cnn.inference.files import write_atomically
 from cifar_cnn.models.registry import is_built_in
 from cifar_cnn.settings import Settings, validate
 
 FORMAT: Final = "cifar-cnn/1"
-
-_ZIP_START = b"PK\x03\x04"
-_MARKER = b"cifar-cnn sha256:"
-_DIGEST_LENGTH = 64
 
 
 class Checkpoint(BaseModel):
@@ -55,19 +54,19 @@ class Checkpoint(BaseModel):
     training: dict[str, Any] | None = None
 
 
+def pack(checkpoint: Checkpoint) -> bytes:
+    """Return the content of the checkpoint's file."""
+    payload = dict(checkpoint) | {"settings": checkpoint.settings.model_dump(mode="json")}
+    return save_archive(payload)
+
+
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint to `path`, whole or not at all.
 
     Raises:
         OSError: it could not be written; what was at `path` is unharmed.
     """
-    payload = dict(checkpoint) | {"settings": checkpoint.settings.model_dump(mode="json")}
-    buffer = io.BytesIO()
-    torch.save(payload, buffer)
-    content = buffer.getvalue()
-    comment_length = len(_MARKER) + _DIGEST_LENGTH
-    content = content[:-2] + comment_length.to_bytes(2, "little") + _MARKER
-    write_atomically(path, content + hashlib.sha256(content).hexdigest().encode())
+    write_atomically(path, pack(checkpoint))
 
 
 def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
@@ -77,31 +76,40 @@ def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
         CheckpointError: the file is missing, damaged, or neither of the two.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a checkpoint: not a file")
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
-    if not content.startswith(_ZIP_START):
-        raise CheckpointError(f"{path} is not a checkpoint: not a file of torch.save")
-    is_sealed = _check_seal(path, content)
+    if has_seal(content) and not is_whole(content):
+        raise CheckpointError(f"{path} is damaged: its digest does not match its content")
     try:
-        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint, or is damaged: torch.load refuses it"
-        ) from error
-    if isinstance(payload, dict) and "format" in payload:
-        if not is_sealed:
+        payload = load_archive(content)
+    except UnreadableArchiveError as error:
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}") from error
+    entries = _entries(payload)
+    if "format" in entries:
+        if not has_seal(content):
             raise CheckpointError(f"{path} is damaged: its digest is missing")
-        return _validate(path, payload)
+        return _validate(path, entries)
     if _is_state_dict(payload):
-        return dict(payload)
-    inside = (
-        [key for key, value in payload.items() if _is_state_dict(value)]
-        if (isinstance(payload, dict))
-        else []
-    )
+        return entries
+    inside = [key for key, value in entries.items() if _is_state_dict(value)]
     hint = f": save its {inside[0]!r} alone" if inside else ""
     raise CheckpointError(f"{path} holds neither a checkpoint nor a state dict{hint}")
+
+
+def require_model_again(checkpoint: Checkpoint, source: Path, given: Mapping[str, Any]) -> None:
+    """Keep code that only a file names from being imported.
+
+    Raises:
+        CheckpointError: the network is the user's own code, which `given` does not name again.
+    """
+    if "model" not in given and not is_built_in(checkpoint.model):
+        raise CheckpointError(
+            f"{source} was trained with --model {checkpoint.model}: "
+            "pass that again to let its code run"
+        )
 
 
 def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any]) -> Settings:
@@ -114,11 +122,7 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
         CheckpointError: its network is the user's own code, which `overrides` do not name again.
         SettingsError: an override is invalid.
     """
-    if "model" not in overrides and not is_built_in(checkpoint.model):
-        raise CheckpointError(
-            f"{source} was trained with --model {checkpoint.model}: "
-            "pass that again to let its code run"
-        )
+    require_model_again(checkpoint, source, overrides)
     own = checkpoint.settings.model_dump(exclude={"device", "limit_eval"})
     if overrides.get("dataset", own["dataset"]) != own["dataset"]:
         del own["data_dir"]
@@ -136,6 +140,11 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
         if name not in state_dict or name not in own:
             problem = "is missing from it" if name in own else "is not in the network"
             raise CheckpointError(f"{source} belongs to another network: {name} {problem}")
+        if own[name].is_floating_point() != state_dict[name].is_floating_point():
+            raise CheckpointError(
+                f"{source} belongs to another network: {name} is {state_dict[name].dtype} in it, "
+                f"{own[name].dtype} in the network"
+            )
         if own[name].shape != state_dict[name].shape:
             raise CheckpointError(
                 f"{source} belongs to another network: {name} is {_shape(state_dict[name])} in it, "
@@ -144,34 +153,39 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
     model.load_state_dict(state_dict)
 
 
-def _check_seal(path: Path, content: bytes) -> bool:
-    """Say whether the file carries a digest, which must then be right."""
-    body, digest = content[:-_DIGEST_LENGTH], content[-_DIGEST_LENGTH:]
-    if not body.endswith(_MARKER):
-        return False
-    if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise CheckpointError(f"{path} is damaged: its digest does not match its content")
-    return True
-
-
 def _validate(path: Path, payload: dict[str, Any]) -> Checkpoint:
-    if payload["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {payload['format']!r}, this version reads {FORMAT!r}"
-        )
+    found = payload["format"]
+    if not isinstance(found, str) or found != FORMAT:
+        shown = repr(found[:LONGEST]) if isinstance(found, str) else "none that is known"
+        raise CheckpointError(f"{path} has format {shown}, this version reads {FORMAT!r}")
+    settings = _entries(payload.get("settings"))
+    unreadable = CheckpointError(f"{path} holds a checkpoint that this version cannot read")
+    if not settings or not _is_plain(settings):
+        raise unreadable
     try:
-        settings = validate(payload.get("settings") or {})
-        return Checkpoint.model_validate(payload | {"settings": settings})
-    except (ValidationError, SettingsError) as error:
-        raise CheckpointError(f"{path} holds a checkpoint that this version cannot read") from error
+        return Checkpoint.model_validate(payload | {"settings": validate(settings)})
+    except (ValidationError, SettingsError):
+        raise unreadable from None  # to show a foreign value may take forever
+
+
+def _entries(payload: object) -> dict[Any, Any]:
+    """Return a plain dict: attributes that a pickle gave to an OrderedDict are not consulted."""
+    return dict(dict.items(payload)) if isinstance(payload, dict) else {}
 
 
 def _is_state_dict(payload: object) -> bool:
-    return (
-        isinstance(payload, Mapping)
-        and bool(payload)
-        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in payload.items())
+    entries = _entries(payload)
+    return bool(entries) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in entries.items()
     )
+
+
+def _is_plain(settings: Mapping[Any, Any]) -> bool:
+    """Say whether these are names with single values or pairs: nothing that grows when shown."""
+    parts = list(settings)
+    for value in settings.values():
+        parts += value if isinstance(value, list) and len(value) == 2 else [value]
+    return all(isinstance(part, str | int | float | None) for part in parts)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -1,13 +1,13 @@
 """How good a checkpoint is on a split of a data set."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
@@ -112,21 +112,49 @@ def evaluate(
 def evaluate_split(
     model: nn.Module, data: Split, device: torch.device, precision: str, *, tta: bool = False
 ) -> Evaluation:
-    """Evaluate a network on a split; the trainer and the command both come here.
+    """Evaluate a network on a split.
 
     Raises:
         RunError: the answers are not finite, or there is no memory for them.
     """
+    return judge(answer(model, data.images, device, precision, tta=tta), data.labels)
+
+
+def answer(
+    model: nn.Module,
+    images: Tensor,
+    device: torch.device,
+    precision: str,
+    *,
+    tta: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Tensor:
+    """Return float32 log-probabilities (N, classes) for uint8 images (N, 3, H, W).
+
+    Raises:
+        EvaluationStopped: `should_stop`, asked before each batch, said so.
+        RunError: there is no memory for them.
+    """
     try:
-        output = predict_log_probabilities(model, data.images, device, precision, tta=tta)
+        return predict_log_probabilities(
+            model, images, device, precision, tta=tta, should_stop=should_stop
+        )
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory on {device} in evaluation: try --device cpu") from error
         raise
-    result = measure(output, data.labels)
+
+
+def judge(answers: Tensor, labels: Tensor) -> Evaluation:
+    """Compare log-probabilities (N, classes) with labels (N).
+
+    Raises:
+        RunError: the answers are not finite.
+    """
+    result = measure(answers, labels)
     if not math.isfinite(result.loss):
         raise RunError(
-            f"the loss on {len(data)} images is {result.loss}: the training diverged, or the "
+            f"the loss on {len(labels)} images is {result.loss}: the training diverged, or the "
             "weights are damaged"
         )
     return result

@@ -1,31 +1,38 @@
 """Files that are written whole or not at all."""
 
 import os
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: a reader, or a crash, sees the old file or the new one.
 
-    A sibling temporary is written and synced, renamed over `path`, and the folder synced.
+    A sibling temporary is written and synced, renamed over `path`, and the folder synced. Only a
+    process that is killed leaves its temporary; `remove_leftovers` takes it away.
 
     Raises:
-        OSError: the write failed; `path` is as it was and the temporary is gone.
+        OSError: the write failed and the temporary is gone. `path` is as it was, or, where syncing
+            the folder is what failed, whole and new.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp's files are the owner's alone
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first failure is the one to tell
+            temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of their writes; nobody else may be writing there."""
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """A network's answers for many images."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -11,20 +13,35 @@ BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
 """On the CPU few enough for the maps to stay in its cache."""
 
 
+class EvaluationStopped(Exception):  # noqa: N818 - nothing went wrong
+    """`should_stop` said so before all images had passed."""
+
+
 @torch.inference_mode()
 def predict_log_probabilities(
-    model: nn.Module, images: Tensor, device: torch.device, precision: str, *, tta: bool = False
+    model: nn.Module,
+    images: Tensor,
+    device: torch.device,
+    precision: str,
+    *,
+    tta: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Return float32 log-probabilities (N, classes) on the CPU for uint8 images (N, 3, H, W).
 
     The network is used in evaluation mode and left in the mode it was in. With `tta` the
     probabilities of each image and of its mirror image are averaged.
+
+    Raises:
+        EvaluationStopped: `should_stop`, asked before each batch, said so.
     """
     was_training = model.training
     model.eval()
     chunks = []
     with autocast(device, precision):
         for batch in torch.split(images, BATCH_SIZE[device.type]):
+            if should_stop():
+                raise EvaluationStopped
             inputs = normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)
             output = log_probabilities(model, inputs)
             if tta:

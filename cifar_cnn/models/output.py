@@ -11,11 +11,13 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
     """Return float32 log-probabilities (N, classes) for normalised images (N, 3, H, W).
 
     A network with a true `outputs_log_probabilities` gives them itself; any other gives logits.
+    Those of a network that computes in float64 stay float64.
     """
     output: Tensor = model(images)
+    output = output.to(torch.promote_types(output.dtype, torch.float32))
     if getattr(model, "outputs_log_probabilities", False):
-        return output.float()
-    return F.log_softmax(output.float(), dim=1)
+        return output
+    return F.log_softmax(output, dim=1)
 
 
 @torch.no_grad()

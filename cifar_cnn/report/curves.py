@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from cifar_cnn.inference.files import write_atomically
 from cifar_cnn.report.figures import BLUE, GREEN, ORANGE, PINK, SKY, picture, shortened
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.history import LOG_NAMES, EpochRow, MetricsRow
+from cifar_cnn.training.run_directory import write_file
 from cifar_cnn.training.run_files import CURVES
 
 TRAIN_COLOUR, EVAL_COLOUR = BLUE, ORANGE
@@ -41,7 +41,7 @@ class CurvesPicture:
         """Remember the history, draw it at the end."""
         if isinstance(event, RunEnded):
             if self.history:
-                write_atomically(event.directory / CURVES, draw_curves(self.history))
+                write_file(event.directory / CURVES, draw_curves(self.history))
         else:
             self.history = getattr(event, "history", self.history)
 

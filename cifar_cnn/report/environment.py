@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from cifar_cnn.inference.files import write_atomically
 from cifar_cnn.training.events import Event, RunStarted
+from cifar_cnn.training.run_directory import write_file
 from cifar_cnn.training.run_files import ENVIRONMENT
 
 
@@ -21,7 +21,7 @@ class EnvironmentFile:
         if isinstance(event, RunStarted):
             document = describe_environment(event.device) | {"parameters": event.parameters}
             content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-            write_atomically(event.directory / ENVIRONMENT, content.encode())
+            write_file(event.directory / ENVIRONMENT, content.encode())
 
 
 def describe_environment(device: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
 from cifar_cnn.analysis.summary import Summary, summarize
 from cifar_cnn.data.load import load_train
-from cifar_cnn.errors import RunError, UserError
+from cifar_cnn.errors import UserError
 from cifar_cnn.inference.examine import Examination, examine
-from cifar_cnn.inference.files import write_atomically
 from cifar_cnn.models.registry import is_built_in
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, layer_cells
 from cifar_cnn.report.curves import (
@@ -30,6 +29,7 @@ from cifar_cnn.report.image_pictures import draw_batch, draw_filters, draw_mista
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.preview import first_batch
 from cifar_cnn.training.record import RunRecord, read_run
+from cifar_cnn.training.run_directory import write_file
 from cifar_cnn.training.run_files import CURVES, LAST, MODEL, REPORT
 
 T = TypeVar("T")
@@ -124,12 +124,9 @@ def _write(
         settings=record.settings.model_dump(mode="json"),
     )
     path = record.directory / REPORT
-    try:
-        for picture in gathered.pictures.values():
-            write_atomically(record.directory / picture.file, picture.content)
-        write_atomically(path, page.encode())
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    for picture in gathered.pictures.values():
+        write_file(record.directory / picture.file, picture.content)
+    write_file(path, page.encode())
     files = tuple(picture.file for picture in gathered.pictures.values())
     return RunReport(path, files, tuple(gathered.notes))
 

@@ -13,7 +13,7 @@ def classification_loss(
 
     Args:
         log_probabilities: float32 (N, classes).
-        labels: int64 (N).
+        labels: int64 (N); with `mix`, those of partners from elsewhere follow.
         smoothing: share of the target spread evenly over all classes (Szegedy et al., "Rethinking
             the Inception Architecture", 2016, section 7).
         mix: how the images were mixed; each label then counts by its image's share (Zhang et al.,
@@ -22,7 +22,7 @@ def classification_loss(
     if mix is None:
         loss = F.nll_loss(log_probabilities, labels)
     else:
-        own = F.nll_loss(log_probabilities, labels, reduction="none")
+        own = F.nll_loss(log_probabilities, labels[: len(log_probabilities)], reduction="none")
         others = F.nll_loss(log_probabilities, labels[mix.partner], reduction="none")
         loss = own.lerp(others, mix.share).mean()
     if smoothing == 0:

@@ -1,7 +1,9 @@
 """The optimizer of a run."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar_cnn.errors import ModelError
 from cifar_cnn.settings import Settings
@@ -40,3 +42,19 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
         nesterov=settings.nesterov,
         fused=True,
     )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+    """Give the optimizer another one's momenta; learning rate and the like are the settings'.
+
+    Raises:
+        Exception: of any kind, where the state is not that of these parameters.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state_dict["state"], "param_groups": groups})
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape not in {parameter.shape, ()}:
+                raise ValueError(f"{name} is not of its parameter's shape")
+            if not isinstance(value, Tensor | None):
+                raise TypeError(f"{name} is no tensor")

@@ -6,12 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_cnn.errors import CheckpointError, SettingsError
-from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint
+from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
+from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.settings import DEFAULT_RECIPE, Settings, read_recipe, validate
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.run_directory import refuse_existing
-from cifar_cnn.training.run_files import LAST, MODEL
+from cifar_cnn.training.run_directory import is_finished, refuse_existing
+from cifar_cnn.training.run_files import LAST, PREVIOUS
 
 MAY_CHANGE = ("epochs", "device", "data_dir", "recipe")
 """Settings that a resumed run may change: how long, where, and names that decide nothing."""
@@ -26,20 +26,23 @@ class Plan:
         directory: of the run.
         checkpoint: to go on from; None to start afresh.
         replace: whether the files of an earlier run in the directory may go.
+        notes: what the user should be told about the choice.
     """
 
     settings: Settings
     directory: Path
     checkpoint: Checkpoint | None = None
     replace: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def finished_history(self) -> list[EpochRow] | None:
         """The epochs of a run that has nothing left to do; None where something is left."""
-        if self.checkpoint is None or not (self.directory / MODEL).exists():
+        if self.checkpoint is None:
             return None
         history = read_history(self.checkpoint)
-        return history if len(history) >= self.settings.epochs else None
+        done = len(history) == self.settings.epochs and is_finished(self.directory, history)
+        return history if done else None
 
 
 def plan_run(
@@ -57,20 +60,28 @@ def plan_run(
         output_dir: parent of new run directories.
         name: of the run directory; date, time and recipe, or where the resumed run is, unless said.
         resume: a checkpoint or a run directory to go on from; `auto` is this run's own directory,
-            if there is something to go on from; None starts afresh.
+            if there is something to go on from, and its previous.pt where last.pt is damaged; None
+            starts afresh.
         exist_ok: start again where there is a run.
 
     Raises:
         SettingsError: a setting is unknown, invalid, or contradicts the checkpoint's.
+        RequestError: `auto` without a name.
         CheckpointError: the checkpoint is missing, damaged, or no training can go on from it.
         RunError: there is a run in the directory, and neither `exist_ok` nor `resume` was said.
     """
     directory = output_dir / name if name else None
-    source = resume if isinstance(resume, Path) else None
-    if resume == "auto" and directory and (directory / LAST).exists():
-        source = directory
-    if source is not None:
-        return _resumed(given, source, directory)
+    if resume == "auto":
+        if directory is None:
+            raise RequestError(
+                "--resume auto needs --name: without one, each start is a run of its own"
+            )
+        if any((directory / file).exists() for file in (LAST, PREVIOUS)):
+            path, checkpoint, notes = _last_good(directory)
+            return _resumed(given, path, checkpoint, directory, notes)
+    elif resume is not None:
+        path = resume / LAST if resume.is_dir() else resume
+        return _resumed(given, path, _read(path), directory)
     settings = validate({**read_recipe(DEFAULT_RECIPE), **given})
     directory = directory or output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"
     replace = exist_ok or resume == "auto"
@@ -85,11 +96,45 @@ def read_history(checkpoint: Checkpoint) -> list[EpochRow]:
     return [EpochRow.model_validate(row) for row in checkpoint.training["history"]]
 
 
-def _resumed(given: Mapping[str, Any], source: Path, directory: Path | None) -> Plan:
-    path = source / LAST if source.is_dir() else source
+def _read(path: Path) -> Checkpoint:
     checkpoint = read_checkpoint(path)
     if not isinstance(checkpoint, Checkpoint) or checkpoint.training is None:
         raise CheckpointError(f"{path} cannot be resumed: it holds no training state; use {LAST}")
+    try:
+        history = read_history(checkpoint)
+        epoch, batch = checkpoint.training["epoch"], checkpoint.training["batch"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be resumed: its progress is unreadable") from error
+    if type(epoch) is not int or type(batch) is not int or len(history) != epoch or batch < 0:
+        raise CheckpointError(f"{path} cannot be resumed: its progress contradicts itself")
+    return checkpoint
+
+
+def _last_good(directory: Path) -> tuple[Path, Checkpoint, tuple[str, ...]]:
+    """Return last.pt, or, with a note, previous.pt where last.pt is missing or damaged."""
+    last, previous = directory / LAST, directory / PREVIOUS
+    try:
+        return last, _read(last), ()
+    except CheckpointError as error:
+        if not previous.exists():
+            raise
+        try:
+            checkpoint = _read(previous)
+        except CheckpointError as second:
+            raise CheckpointError(f"{error}; {second}") from second
+        epochs = len(read_history(checkpoint))
+        return previous, checkpoint, (f"{error}; going on from {PREVIOUS}, {epochs} epochs done",)
+
+
+def _resumed(
+    given: Mapping[str, Any],
+    path: Path,
+    checkpoint: Checkpoint,
+    directory: Path | None,
+    notes: tuple[str, ...] = (),
+) -> Plan:
+    assert checkpoint.training is not None
+    require_model_again(checkpoint, path, given)
     stored = checkpoint.settings
     asked = {key: value for key, value in given.items() if value != "auto"}
     settings = validate({**stored.model_dump(), "device": "auto", **asked})
@@ -100,6 +145,9 @@ def _resumed(given: Mapping[str, Any], source: Path, directory: Path | None) -> 
     ]
     if differences:
         raise SettingsError(f"{path} has other settings: {'; '.join(differences)}")
+    begun = checkpoint.training["epoch"] + (checkpoint.training["batch"] > 0)
+    if settings.epochs < begun:
+        raise SettingsError(f"{path} has begun {begun} epochs: --epochs {settings.epochs} is fewer")
     if directory is not None and directory.resolve() != path.parent.resolve():
         refuse_existing(directory)
-    return Plan(settings, directory or path.parent, checkpoint)
+    return Plan(settings, directory or path.parent, checkpoint, notes=notes)

@@ -11,8 +11,9 @@ from torch import nn
 from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
+from cifar_cnn.errors import CheckpointError, one_line
 from cifar_cnn.inference.allocator import keep_freed_memory
-from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
+from cifar_cnn.inference.checkpoint import Checkpoint, load_weights
 from cifar_cnn.inference.device import (
     configure_cuda,
     has_fast_bf16,
@@ -23,11 +24,13 @@ from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distill import load_teacher
+from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, best_row
 from cifar_cnn.training.resume import read_history
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import BEST, MODEL
+from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.trainer import Trainer
 
 
@@ -71,6 +74,7 @@ class Run:
 
     Args:
         settings: of the run; precision `auto` is resolved here.
+        processes: that do the run together, this one among them.
         listeners: told of every event.
         should_stop: asked after each step; when it says so, the run saves and ends early.
 
@@ -82,6 +86,7 @@ class Run:
         self,
         settings: Settings,
         *,
+        processes: Processes = ALONE,
         listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -89,13 +94,14 @@ class Run:
         keep_freed_memory()
         self.listeners = listeners
         self.history: list[EpochRow] = []
+        self.best: Checkpoint | None = None
         self.notes: list[str] = []
-        self.device = resolve_device(settings.device)
+        self.device = own_device(resolve_device(settings.device))
         if self.device.type == "cuda":
             configure_cuda(deterministic=settings.deterministic)
         self.settings = self._resolve_precision(settings)
         train, evaluation, eval_split = self._load_images()
-        self.classes = train.classes
+        self.classes, self.train_images = train.classes, len(train)
         torch.manual_seed(self.settings.seed)
         model = build_model(self.settings.model, len(self.classes), self.settings.dropout)
         check_output(model, self.settings.input_size, len(self.classes))
@@ -105,6 +111,7 @@ class Run:
             train,
             evaluation,
             self.device,
+            processes=processes,
             eval_split=eval_split,
             teacher=self._load_teacher(),
             listeners=listeners,
@@ -121,23 +128,54 @@ class Run:
         for row in self.trainer.epochs():
             self.history.append(row)
             if row.eval_split == "val" and row is best_row(self.history):
-                directory.save(BEST, self._checkpoint())
+                self.best = _copy(self._checkpoint())
+                directory.save(BEST, self.best)
             directory.save_last(self._checkpoint(with_training=True))
             directory.write_history(self.history)
             self._tell(EpochEnded(directory.path, tuple(self.history)))
         finished = len(self.history) == self.settings.epochs
-        model_file = self._finish(directory) if finished else None
-        if not finished:
+        model_file = None
+        if finished:
+            model_file = directory.save(MODEL, self.best or self._checkpoint())
+        else:
             directory.save_last(self._checkpoint(with_training=True))
         self._tell(RunEnded(directory.path, finished))
+        if finished:
+            directory.write_history(self.history, finished=True)
         return RunResult(directory.path, model_file, tuple(self.history), self.trainer.step)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's."""
-        assert checkpoint.training is not None
+        """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's.
+
+        Raises:
+            CheckpointError: it was trained on other images, or its training state does not fit.
+        """
+        training = checkpoint.training
+        assert training is not None
+        if checkpoint.classes != self.classes or training.get("images") != self.train_images:
+            raise CheckpointError(
+                "the training images are not those of the checkpoint: "
+                f"{training.get('images')} of {len(checkpoint.classes)} classes there, "
+                f"{self.train_images} of {len(self.classes)} here"
+            )
         self.history = read_history(checkpoint)
         load_weights(self.trainer.final_model, checkpoint.state_dict, Path("the checkpoint"))
-        self.trainer.load_state_dict(checkpoint.training)
+        try:
+            self.trainer.load_state_dict(training)
+            self.best = _best(checkpoint)
+        except Exception as error:  # a file may hold anything
+            raise CheckpointError(
+                f"the training state of the checkpoint does not fit: {one_line(error)}"
+            ) from error
+        if checkpoint.settings.epochs != self.settings.epochs:
+            self.notes.append(
+                describe_new_length(
+                    checkpoint.settings,
+                    self.settings,
+                    self.trainer.step,
+                    self.trainer.steps_per_epoch,
+                )
+            )
 
     def _resolve_precision(self, settings: Settings) -> Settings:
         if settings.precision == "bf16" and not has_fast_bf16(self.device):
@@ -161,6 +199,8 @@ class Run:
     def _start(self, directory: RunDirectory) -> None:
         directory.write_settings(self.settings)
         directory.write_history(self.history)
+        if self.best:
+            directory.save(BEST, self.best)
         self._tell(
             RunStarted(
                 directory.path,
@@ -173,21 +213,17 @@ class Run:
             )
         )
 
-    def _finish(self, directory: RunDirectory) -> Path:
-        checkpoint = self._checkpoint()
-        if self.history[-1].eval_split == "val":
-            stored = read_checkpoint(directory.path / BEST)
-            assert isinstance(stored, Checkpoint)
-            checkpoint = stored
-        path = directory.save(MODEL, checkpoint)
-        directory.write_history(self.history, finished=True)
-        return path
-
     def _checkpoint(self, *, with_training: bool = False) -> Checkpoint:
         training = None
         if with_training:
             training = self.trainer.state_dict()
+            training["images"] = self.train_images
             training["history"] = [row.model_dump() for row in self.history]
+            if self.best:
+                training["best"] = {
+                    "metrics": self.best.metrics,
+                    "state_dict": self.best.state_dict,
+                }
         return Checkpoint(
             model=self.settings.model,
             classes=self.classes,
@@ -200,3 +236,16 @@ class Run:
     def _tell(self, event: Event) -> None:
         for listener in self.listeners:
             listener(event)
+
+
+def _copy(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with weights of its own, which further training leaves alone."""
+    weights = {name: value.clone() for name, value in checkpoint.state_dict.items()}
+    return checkpoint.model_copy(update={"state_dict": weights})
+
+
+def _best(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return the best epoch's network that a `last.pt` carries along, if it does."""
+    assert checkpoint.training is not None
+    best = checkpoint.training.get("best")
+    return Checkpoint(**{**dict(checkpoint), **best, "training": None}) if best else None

@@ -30,3 +30,16 @@ def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
         warm_up = settings.warmup_epochs * steps_per_epoch
         return rate * (step + 0.5) / warm_up if step + 0.5 < warm_up else rate
     return settings.lr * min(progress / WARM_UP, (1 - progress) / (1 - WARM_UP))
+
+
+def describe_new_length(old: Settings, new: Settings, step: int, steps_per_epoch: int) -> str:
+    """Say what a resumed run's other number of epochs does to the learning rate at `step`."""
+    change = f"{old.epochs} epochs become {new.epochs}"
+    if new.scheduler in {"constant", "step"}:
+        return f"{change}: the {new.scheduler} learning rate goes on as it was"
+    last = learning_rate(old, min(step, old.epochs * steps_per_epoch - 1), steps_per_epoch)
+    following = learning_rate(new, min(step, new.epochs * steps_per_epoch - 1), steps_per_epoch)
+    return (
+        f"{change}: the {new.scheduler} learning rate is laid over all {new.epochs} anew and goes "
+        f"on at {following:.3g}, where the old one was at {last:.3g}"
+    )

@@ -9,6 +9,7 @@ from cifar_cnn.inference.device import autocast, is_out_of_memory
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distill import distillation_loss
+from cifar_cnn.training.distributed import ALONE, Processes, Share
 from cifar_cnn.training.loss import classification_loss
 from cifar_cnn.training.totals import RunningTotals
 
@@ -26,6 +27,7 @@ class TrainingStep:
             scaling (`torch.amp.GradScaler`).
         device: where everything happens.
         teacher: a network to learn from, in evaluation mode; moved to the device.
+        processes: that share each batch; all of them learn the same.
     """
 
     def __init__(
@@ -35,17 +37,22 @@ class TrainingStep:
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         teacher: nn.Module | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.settings = settings
         self.model = model
         self.optimizer = optimizer
         self.device = device
         self.teacher = None if teacher is None else teacher.to(device)
+        self.processes = processes
+        self.network = processes.wrap(model)
+        self.share = processes.share(settings.batch_size)
         self.totals = RunningTotals(device)
         self.number = torch.zeros((), dtype=torch.int64, device=device)
 
-    def prepare(self, number: int, lr: float) -> None:
-        """Say which step of the run comes next, and its learning rate."""
+    def prepare(self, number: int, lr: float, share: Share) -> None:
+        """Say which step of the run comes next, its learning rate, and this process's share."""
+        self.share = share
         self.number.fill_(number)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
@@ -54,7 +61,12 @@ class TrainingStep:
                 group["lr"] = lr
 
     def update(self, images: Tensor, labels: Tensor, mix: Mix | None = None) -> None:
-        """Learn from images float32 (N, 3, H, W), mixed as `mix` says, and labels int64 (N).
+        """Learn from this process's share of a batch.
+
+        Args:
+            images: float32 (N, 3, H, W), mixed as `mix` says.
+            labels: int64 (N or more), those of the images first.
+            mix: its partners are indices into `labels`.
 
         Raises:
             RunError: the network fails on the batch, or there is no memory for it.
@@ -62,17 +74,20 @@ class TrainingStep:
         try:
             loss, correct = self.forward(images, labels, mix)
             self.optimizer.zero_grad()
+            if self.processes.size > 1:
+                loss = loss * self.share.weight
             loss.backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise RunError(self._no_memory(len(labels))) from error
+                raise RunError(self._no_memory(len(images))) from error
             raise
+        loss, correct = self._over_all(loss, correct)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         failed = ~torch.isfinite(loss.detach() + norm)
         self.optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        self.totals.add(loss, correct, len(labels), self.number, failed)
+        self.totals.add(loss, correct, self.share.count, self.number, failed)
 
     def forward(
         self, images: Tensor, labels: Tensor, mix: Mix | None = None
@@ -81,12 +96,12 @@ class TrainingStep:
         settings = self.settings
         with autocast(self.device, settings.precision):
             try:
-                output = log_probabilities(self.model, images)
+                output = log_probabilities(self.network, images)
             except Exception as error:  # a user's network may raise anything
                 if is_out_of_memory(error):
                     raise
                 raise RunError(
-                    f"the network fails on a training batch of {len(labels)}: {one_line(error)}"
+                    f"the network fails on a training batch of {len(images)}: {one_line(error)}"
                 ) from error
             loss = classification_loss(output, labels, settings.label_smoothing, mix)
             if self.teacher is not None:
@@ -94,7 +109,15 @@ class TrainingStep:
                     lesson = log_probabilities(self.teacher, images)
                 distance = distillation_loss(output, lesson, settings.distill_temperature)
                 loss = torch.lerp(loss, distance, settings.distill_alpha)
-        return loss, (output.argmax(dim=1) == labels).sum()
+        return loss, (output.argmax(dim=1) == labels[: len(output)]).sum()
+
+    def _over_all(self, loss: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of the whole batch, and how many of its images are right."""
+        if self.processes.size == 1:
+            return loss, correct
+        counted = correct if self.share.weight else torch.zeros_like(correct)
+        both = self.processes.sum(torch.stack([loss.detach().double(), counted.double()]))
+        return both[0] / self.processes.size, both[1]
 
     def _no_memory(self, count: int) -> str:
         smaller = max(self.settings.batch_size // 2, 1)

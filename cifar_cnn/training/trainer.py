@@ -14,18 +14,21 @@ from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
 from cifar_cnn.data.randomness import Purpose, derive_seed, generator
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.evaluate import evaluate_split
+from cifar_cnn.inference.evaluate import answer, judge
+from cifar_cnn.inference.forward import EvaluationStopped
 from cifar_cnn.models import is_built_in
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.cuda_graph import GraphedUpdate
+from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.ema import WeightAverage
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.optimizer import make_optimizer
+from cifar_cnn.training.optimizer import load_optimizer, make_optimizer
 from cifar_cnn.training.schedule import learning_rate
 from cifar_cnn.training.step import TrainingStep
 from cifar_cnn.training.totals import Totals
 
+ALL = slice(None)
 STEPS_BETWEEN_READINGS = {"cuda": 50}
 """Steps after which the running totals are read, 1 elsewhere: reading makes a device wait."""
 
@@ -42,10 +45,11 @@ class Trainer:
         train: the training images.
         evaluation: the images to evaluate on after each epoch.
         device: where everything happens.
+        processes: that train this network together, this one among them.
         eval_split: what those are called, `test` or `val`.
         teacher: a network to learn from, or None.
         listeners: told of each step.
-        should_stop: asked after each step.
+        should_stop: asked after each step and between the batches of an evaluation.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Trainer:
         evaluation: Split,
         device: torch.device,
         *,
+        processes: Processes = ALONE,
         eval_split: str = "test",
         teacher: nn.Module | None = None,
         listeners: Sequence[Listener] = (),
@@ -63,9 +68,13 @@ class Trainer:
     ) -> None:
         self.settings = settings
         self.device = device
+        self.processes = processes
+        model = processes.prepare(model, device)
         self.model = model.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(model, settings)
-        self.training_step = TrainingStep(settings, self.model, self.optimizer, device, teacher)
+        self.training_step = TrainingStep(
+            settings, self.model, self.optimizer, device, teacher, processes
+        )
         self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
         self.graphed: GraphedUpdate | None = None
         self.evaluation = evaluation
@@ -96,11 +105,14 @@ class Trainer:
             self.train_epoch()
             if self.batch < self.steps_per_epoch:
                 return
-            row = self._evaluate_epoch()
+            try:
+                row = self._evaluate_epoch()
+            except EvaluationStopped:
+                return
             self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
             self.training_step.totals.set(Totals())
             yield row
-            if self.should_stop():
+            if self.processes.any(self.should_stop()):
                 return
 
     def train_epoch(self) -> None:
@@ -122,20 +134,22 @@ class Trainer:
             if self.batch % self.steps_between_readings == 0:
                 self.seconds = time.perf_counter() - started
                 self._report(self.training_step.totals.latest())
-            if self.should_stop():
+            if self._must_stop():
                 break
         self._check(self.training_step.totals.read())
         self.seconds = time.perf_counter() - started
 
     def train_on(self, chosen: Tensor) -> None:
         """Do the step that is next with the training images of these indices."""
-        batch = self.batch_of(chosen)
+        share = self.processes.share(len(chosen))
+        batch = self.batch_of(chosen, share.images)
         seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
-        torch.manual_seed(seed)
-        self.training_step.prepare(self.step, self._learning_rate(self.step))
+        torch.manual_seed((seed + self.processes.rank) % 2**64)
+        self.training_step.prepare(self.step, self._learning_rate(self.step), share)
         update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
         full = len(chosen) == self.settings.batch_size
-        if self.device.type == "cuda" and full and is_built_in(self.settings.model):
+        alone = self.processes.size == 1
+        if self.device.type == "cuda" and alone and full and is_built_in(self.settings.model):
             self.graphed = self.graphed or GraphedUpdate(self.training_step, *batch)
             update = self.graphed
         try:
@@ -145,22 +159,33 @@ class Trainer:
         if self.average:
             self.average.update(self.model, self.step)
 
-    def augmented(self, chosen: Tensor) -> Tensor:
-        """Return the training images of these indices as this step's input, float32, augmented."""
+    def augmented(self, chosen: Tensor, share: slice = ALL) -> Tensor:
+        """Return the training images of these indices as this step's input, float32, augmented.
+
+        All are drawn for, so that an image's augmentation is the same in every `share` of them.
+        """
         source = generator(self.settings.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
-        draws = draw(self.settings, len(chosen), source).to(self.device)
-        images = apply(self.images[chosen], draws, self.settings.cutout_size)
+        draws = draw(self.settings, len(chosen), source).of(share).to(self.device)
+        images = apply(self.images[chosen[share]], draws, self.settings.cutout_size)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def batch_of(self, chosen: Tensor) -> tuple[Tensor, Tensor, Mix | None]:
-        """Return this step's images for these indices, their labels, and how images were mixed."""
-        images, labels, settings = self.augmented(chosen), self.labels[chosen], self.settings
+    def batch_of(self, chosen: Tensor, share: slice = ALL) -> tuple[Tensor, Tensor, Mix | None]:
+        """Return this step's images for these indices, their labels, and how images were mixed.
+
+        Only those of the `share`; where they are mixed, their partners' labels follow their own.
+        """
+        settings, labels = self.settings, self.labels[chosen]
         if not settings.mixup:
-            return images, labels, None
+            return self.augmented(chosen, share), labels[share], None
         source = generator(settings.seed, Purpose.MIXUP, self.epoch, self.batch)
         mix = draw_mix(settings, self.epoch, len(chosen), source).to(self.device)
-        images = mix_images(images, mix).contiguous(memory_format=torch.channels_last)
-        return images, labels, mix
+        images = mix_images(self.augmented(chosen), mix)
+        images = images[share].contiguous(memory_format=torch.channels_last)
+        if share == ALL:
+            return images, labels, mix
+        partners = torch.arange(len(images), 2 * len(images), device=self.device)
+        labels = torch.cat([labels[share], labels[mix.partner[share]]])
+        return images, labels, Mix(partners, mix.share[share])
 
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""
@@ -183,12 +208,39 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Go on from a state that `state_dict` returned.
+
+        Raises:
+            Exception: of any kind, where the state is another one.
+        """
+        if not 0 <= state["batch"] <= self.steps_per_epoch:
+            raise ValueError(f"{state['batch']} steps of {self.steps_per_epoch} are done")
         self.epoch, self.batch, self.seconds = state["epoch"], state["batch"], state["seconds"]
         self.training_step.totals.set(Totals(**state["totals"]))
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.average:
             self.model.load_state_dict(state["model"])
+
+    def _must_stop(self) -> bool:
+        """Ask, and agree; where asking the others makes a device wait, only now and then."""
+        if self.processes.size > 1 and self.batch % self.steps_between_readings:
+            return False
+        return self.processes.any(self.should_stop())
+
+    def _answers(self) -> Tensor:
+        """Return log-probabilities (N, classes) for the evaluation images, each computed once."""
+        self.processes.agree(self.final_model)
+        count = len(self.evaluation)
+        return self.processes.gather(
+            answer(
+                self.final_model,
+                self.evaluation.images[self.processes.share(count).images],
+                self.device,
+                self.settings.precision,
+                should_stop=self.should_stop if self.processes.size == 1 else lambda: False,
+            ),
+            count,
+        )
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, step, self.steps_per_epoch)
@@ -221,8 +273,8 @@ class Trainer:
             listener(event)
 
     def _evaluate_epoch(self) -> EpochRow:
-        settings, totals = self.settings, self.training_step.totals.read()
-        result = evaluate_split(self.final_model, self.evaluation, self.device, settings.precision)
+        totals = self.training_step.totals.read()
+        result = judge(self._answers(), self.evaluation.labels)
         return EpochRow(
             epoch=self.epoch,
             step=self.step,

@@ -1,11 +1,115 @@
+"""Image files of every kind, and those made by an enemy."""
+
 import io
+import struct
+import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_cnn.data.images import read_image, read_images
+from cifar_cnn.data.images import MAX_PIXELS, read_image, read_images
 from cifar_cnn.errors import DataError
+
+SIZE = (32, 32)
+PIXELS = np.random.RandomState(0).randint(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def encoded(kind="PNG", mode="RGB", **options):
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def png(width, height, kind=2, depth=8, body=b""):
+    """Return a PNG that claims a size it has no pixels for."""
+
+    def chunk(name, content):
+        check = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(body)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def eps():
+    """Return a PostScript program, which some decoders run."""
+    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n"
+
+
+ENEMIES = {
+    "bomb": png(60_000, 60_000),
+    "bomb below Pillow's own limit": png(9_000, 9_000),
+    "wide": png(2**31 - 1, 1),
+    "empty": b"",
+    "no pixels": png(32, 32),
+    "zero wide": png(0, 32),
+    "text bomb": encoded()[:33]
+    + b"\x00\x00\x10\x00zTXt"
+    + b"k\0\0"
+    + zlib.compress(bytes(1 << 27)),
+    "cut off": encoded()[:700],
+    "cut off JPEG": encoded("JPEG")[:400],
+    "program": eps(),
+    "zip": b"PK\x03\x04" + bytes(100),
+    "words": b"not an image",
+}
+
+
+def read_or_refuse(path):
+    try:
+        image, _ = read_image(path, SIZE)
+    except DataError as error:
+        return str(error)
+    return str(image.shape)
+
+
+@pytest.mark.parametrize("name", ENEMIES)
+def test_an_image_of_an_enemy_is_one_line(tmp_path, name):
+    path = tmp_path / "bad.png"
+    path.write_bytes(ENEMIES[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=r"bad\.png") as caught:
+            read_image(path, SIZE)
+    assert str(caught.value).isprintable()
+
+
+def test_the_limit_is_beyond_photographs_and_below_what_hurts():
+    assert 50_000_000 < MAX_PIXELS < 100_000_000
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"]
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_every_mode_becomes_rgb(tmp_path, mode, kind):
+    path = tmp_path / "image"
+    try:
+        path.write_bytes(encoded(kind, mode))
+    except (OSError, ValueError):  # the format has no such mode
+        return
+    image, resized = read_image(path, SIZE)
+    assert image.shape == (3, 32, 32)
+    assert image.dtype == np.uint8
+    assert not resized
+
+
+@pytest.mark.parametrize("content", [encoded(), encoded("JPEG"), encoded("PNG", "P")])
+def test_every_truncation_and_every_flipped_byte_is_an_image_or_one_line(tmp_path, content):
+    random = np.random.RandomState(1)
+    path = tmp_path / "x.png"
+    for _ in range(300):
+        spoiled = bytearray(content)
+        for _ in range(random.randint(1, 4)):
+            spoiled[random.randint(len(spoiled))] = random.randint(256)
+        path.write_bytes(spoiled[: random.randint(len(spoiled) // 2, len(spoiled) + 1)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outcome = read_or_refuse(path)
+        assert outcome.isprintable()
 
 
 def test_sixteen_bits_of_grey_keep_their_shades(tmp_path):

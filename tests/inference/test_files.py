@@ -1,9 +1,15 @@
 import errno
 import os
+import resource
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from cifar_cnn.inference.files import write_atomically
+from cifar_cnn.inference.files import remove_leftovers, write_atomically
+
+POINTS = ("open", "write", "flush", "fsync", "close", "replace", "open_folder", "fsync_folder")
 
 
 def test_a_file_is_written_and_replaced(tmp_path):
@@ -14,17 +20,49 @@ def test_a_file_is_written_and_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("point", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch, point):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_failure_at_any_point_leaves_the_old_file_and_no_temporary(
+    tmp_path, failing_disk, point, number
+):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-
-    def fail(*_args, **_kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, point, fail)
-    monkeypatch.setattr(os, "rename", fail if point == "replace" else os.rename)
-    with pytest.raises(OSError, match="No space"):
+    failing_disk.fail(point, number)
+    with pytest.raises(OSError, match=os.strerror(number)):
         write_atomically(path, b"new")
+    after_the_rename = point.endswith("folder")
+    assert path.read_bytes() == (b"new" if after_the_rename else b"old")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs setrlimit")
+def test_a_write_that_the_kernel_cuts_off_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            write_atomically(path, bytes(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from cifar_cnn.inference.files import write_atomically\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_atomically(Path(sys.argv[1]), b'new')\n"
+    )
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", code, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [path]

@@ -2,14 +2,13 @@ import csv
 import functools
 import sys
 import tomllib
-from itertools import product
 
 import pytest
 import torch
 
 import cifar_cnn
 from cifar_cnn import dry_run, evaluate, plan_run
-from cifar_cnn.errors import CheckpointError, ModelError, RunError, SettingsError
+from cifar_cnn.errors import ModelError, RunError, SettingsError
 from cifar_cnn.inference.checkpoint import read_checkpoint
 from cifar_cnn.settings import validate
 from cifar_cnn.training import trainer
@@ -26,6 +25,7 @@ FILES = {
     "last.pt",
     "previous.pt",
     "model.pt",
+    ".lock",
 }
 
 
@@ -112,43 +112,6 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(small_setting
     assert without_times(runs[0]) == without_times(runs[1])
     assert equal(weights(runs[0] / "model.pt"), weights(runs[1] / "model.pt"))
     assert not equal(weights(runs[0] / "model.pt"), weights(runs[2] / "model.pt"))
-
-
-@pytest.mark.parametrize(
-    ("recipe", "model", "stop_after"),
-    [
-        *product(("reference", "tuned", "best"), ("baseline",), (1, 5, 7, 10, 14)),
-        ("best", "compact", 7),
-    ],
-)
-def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
-    small_settings, tmp_path, recipe, model, stop_after
-):
-    settings = small_settings(recipe=recipe, model=model, epochs=3)
-    whole = train(settings, tmp_path / "whole").run
-    seen = []
-    stopped = train(
-        settings,
-        tmp_path / "stopped",
-        listeners=[lambda event: seen.append(event) if isinstance(event, StepEnded) else None],
-        should_stop=lambda: len(seen) >= stop_after,
-    )
-    assert stopped.model_file is None
-    assert len(seen) == stop_after
-    plan = plan_run({}, resume=tmp_path / "stopped")
-    assert plan.settings == settings
-    resumed = train(plan.settings, plan.directory, checkpoint=plan.checkpoint).run
-    assert resumed == tmp_path / "stopped"
-    assert without_times(resumed) == without_times(whole)
-    assert (resumed / "training.log").read_text() == (whole / "training.log").read_text()
-    one, other = read_checkpoint(resumed / "last.pt"), read_checkpoint(whole / "last.pt")
-    assert equal(one.state_dict, other.state_dict)
-    assert list(optimizer_state(one)) == list(optimizer_state(other))
-
-
-def optimizer_state(checkpoint):
-    states = checkpoint.training["optimizer"]["state"].values()
-    return [(name, value.tolist()) for state in states for name, value in state.items()]
 
 
 def test_events_tell_the_whole_story(small_settings, tmp_path):
@@ -293,48 +256,3 @@ def test_a_teacher_sees_what_the_network_is_trained_on_and_nothing_else(
     assert all(torch.equal(one, other) for one, other in zip(lessons, seen["Net"], strict=True))
     taught, plain = (weights(tmp_path / name / "model.pt") for name in ("taught", "plain"))
     assert not equal(taught, plain)
-
-
-class TestPlan:
-    @pytest.fixture
-    def run(self, small_settings, tmp_path):
-        return train(small_settings(), tmp_path / "runs" / "run").run
-
-    def test_a_new_run_is_named_after_time_and_recipe(self, tmp_path):
-        plan = plan_run({"recipe": "reference"}, output_dir=tmp_path)
-        assert plan.directory.name.endswith("-reference")
-        assert plan.checkpoint is None
-
-    def test_auto_starts_where_there_is_nothing_to_resume(self, tmp_path):
-        (tmp_path / "run").mkdir()
-        plan = plan_run({}, output_dir=tmp_path, name="run", resume="auto")
-        assert plan.checkpoint is None
-        assert plan.replace
-
-    def test_auto_goes_on_with_this_runs_own_directory(self, run):
-        plan = plan_run({}, output_dir=run.parent, name="run", resume="auto")
-        assert plan.checkpoint is not None
-        assert len(plan.finished_history) == 2
-
-    def test_more_epochs_are_something_left_to_do(self, run):
-        plan = plan_run({"epochs": 3}, resume=run)
-        assert plan.finished_history is None
-        train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
-        assert len(rows_of(run)) == 3
-
-    def test_a_file_may_be_named_and_another_directory_too(self, run, tmp_path):
-        plan = plan_run(
-            {"epochs": 3}, output_dir=tmp_path, name="other", resume=run / "previous.pt"
-        )
-        assert plan.directory == tmp_path / "other"
-
-    def test_contradicting_settings_are_listed(self, run):
-        with pytest.raises(SettingsError) as caught:
-            plan_run({"lr": 0.5, "batch_size": 9}, resume=run)
-        for words in ("batch_size is 8 there, 9 here", "lr is 0.2 there, 0.5 here"):
-            assert words in str(caught.value)
-
-    @pytest.mark.parametrize("name", ["none", "run/model.pt", "run/settings.toml"])
-    def test_what_cannot_be_resumed_is_refused(self, run, name):
-        with pytest.raises(CheckpointError, match=name.split("/")[-1]):
-            plan_run({}, resume=run.parent / name)

@@ -5,6 +5,7 @@ from torch import nn
 from cifar_cnn.errors import RunError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.cuda_graph import remember
+from cifar_cnn.training.distributed import ALONE
 from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.step import TrainingStep
 
@@ -14,7 +15,7 @@ def make_step(model=None, **settings):
     torch.manual_seed(0)
     model = model or nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.BatchNorm1d(3))
     step = TrainingStep(settings, model, make_optimizer(model, settings), torch.device("cpu"))
-    step.prepare(0, 0.1)
+    step.prepare(0, 0.1, ALONE.share(5))
     return step
 
 
@@ -53,7 +54,7 @@ class Overflowing(nn.Module):
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_noted():
     step = make_step(Overflowing())
-    step.prepare(7, 0.1)
+    step.prepare(7, 0.1, ALONE.share(5))
     images, labels = batch()
     step.update(images, labels)
     totals = step.totals.read()
@@ -68,7 +69,7 @@ def test_only_the_first_failed_step_is_noted():
     step.update(images, labels)
     before = [p.clone() for p in step.model.parameters()]
     for number in (1, 2):
-        step.prepare(number, 0.1)
+        step.prepare(number, 0.1, ALONE.share(5))
         step.update(images * float("nan"), labels)
     assert step.totals.read().failed_step == 1
     assert all(torch.equal(a, b) for a, b in zip(before, step.model.parameters(), strict=True))

@@ -1,0 +1,148 @@
+"""Several processes as one run, started by PyTorch's launcher `torchrun`.
+
+Each process takes its share of the same batch, and gradients are averaged by
+DistributedDataParallel, so that a step learns the same from the same images however many there are.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cifar_cnn.errors import RunError
+from cifar_cnn.training.launch import is_launched
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Return the device of this process: each of those on a machine has a GPU of its own."""
+    if device.type == "cuda" and is_launched():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process does of a batch.
+
+    Args:
+        images: which images of the batch it computes. Never none, as a network may not take that:
+            one that has nothing to do computes the first image, and counts it for nothing.
+        weight: of its mean loss in the mean over the processes; 0 if it has nothing to do.
+        count: images in the whole batch.
+    """
+
+    images: slice
+    weight: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run; by default this one alone."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def share(self, count: int) -> Share:
+        """Return this process's part of a batch of `count` images: a run of neighbours."""
+        start, stop = (count * each // self.size for each in (self.rank, self.rank + 1))
+        weight = (stop - start) * self.size / count
+        return Share(slice(start, stop) if stop > start else slice(0, 1), weight, count)
+
+    def prepare(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Return the network with batch statistics of the whole batch, where torch can do that.
+
+        On CUDA it has SyncBatchNorm; on the CPU they are those of the process's share.
+        """
+        if self.size == 1 or device.type != "cuda":
+            return model
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]
+            model
+        )
+        return converted
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the network whose backward pass averages gradients over the processes."""
+        if self.size == 1:
+            return model
+        wrapped: Any = DistributedDataParallel(model)
+        wrapped.require_forward_param_sync = False  # buffers only when they are used: `agree`
+        wrapped.outputs_log_probabilities = getattr(model, "outputs_log_probabilities", False)
+        return cast(nn.Module, wrapped)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over the processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, rows: Tensor, count: int) -> Tensor:
+        """Return (count, …) on the CPU from each process's rows, which are those of its share."""
+        if self.size == 1:
+            return rows
+        share = self.share(count)
+        everything = torch.zeros(count, *rows.shape[1:], dtype=rows.dtype, device=_exchange())
+        if share.weight:
+            everything[share.images] = rows.to(everything)
+        return self.sum(everything).cpu()
+
+    def any(self, flag: bool) -> bool:  # noqa: FBT001 - it is what the question is about
+        """Say whether any process says so; all must ask at the same point."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=_exchange())).item())
+
+    def agree(self, model: nn.Module) -> None:
+        """Give every process rank 0's buffers."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.any(flag=False)
+
+
+ALONE = Processes()
+
+
+def _exchange() -> str:
+    """Return where the tensors are that processes can exchange."""
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[Processes]:
+    """Make this process one of the run's: those that torchrun started, or this one alone.
+
+    They exchange through nccl where they compute on CUDA, else through gloo.
+
+    Raises:
+        RunError: another process of the run has ended.
+    """
+    if not is_launched():
+        yield ALONE
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            raise RunError(
+                "another process of this run has ended: its own message says why"
+            ) from error
+        raise
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,18 @@
+"""How this process was started: alone, or as one of several by `torchrun`. Needs no torch."""
+
+import os
+
+
+def is_launched() -> bool:
+    """Say whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def rank() -> int:
+    """Return this process's number among those of the run; 0 prints and writes."""
+    return int(os.environ["RANK"]) if is_launched() else 0
+
+
+def is_main_process() -> bool:
+    """Say whether this is the process that prints and writes."""
+    return rank() == 0

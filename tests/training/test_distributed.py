@@ -1,0 +1,165 @@
+"""Several processes on this machine, through torchrun and gloo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_cnn.inference.checkpoint import read_checkpoint
+from cifar_cnn.training.distributed import ALONE, Processes
+
+NET = """
+import os, time, torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.convolution = nn.Conv2d(3, 4, 5, stride=4, dtype=torch.float64)
+        self.layer = nn.Linear(196, 3, dtype=torch.float64)
+
+    def forward(self, images):
+        return self.layer(self.convolution(images.double()).relu().flatten(1))
+
+class Slow(Net):
+    def forward(self, images):
+        time.sleep(0.05)
+        return super().forward(images)
+
+class Dying(Net):
+    steps = 0
+    def forward(self, images):
+        self.steps += self.training
+        if self.steps == 3 and os.environ.get("RANK") == "1":
+            raise ValueError("the second process has had enough")
+        return super().forward(images)
+"""
+SETTINGS = ("--dataset", "folder", "--batch-size", 7, "--recipe", "reference", "--epochs", 4)
+"""36 images: 6 steps an epoch, the last one with a single image for all processes."""
+
+
+@pytest.fixture
+def command(tmp_path, image_folder):
+    """Return the words that train a network of NET with so many processes, in `tmp_path`."""
+    (tmp_path / "net.py").write_text(NET)
+
+    def words(processes, *arguments, name, net="Net"):
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        start = [*start, "--nproc-per-node", processes, "-m"] if processes else [start[0], "-m"]
+        train = ["cifar_cnn", "train", *SETTINGS, "--data-dir", image_folder, "--no-report"]
+        train += ["--model", f"net.py:{net}", "--name", name, "--lr", 0.05, *arguments]
+        return [str(word) for word in [*start, *train]]
+
+    return words
+
+
+@pytest.fixture
+def train(command, tmp_path):
+    def run(processes, *arguments, **options):
+        return subprocess.run(
+            command(processes, *arguments, **options),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+def assert_close(one, other):
+    """The same weights, momenta and figures, but for the order in which sums were added."""
+    first, second = (read_checkpoint(run / "last.pt") for run in (one, other))
+    assert first.state_dict.keys() == second.state_dict.keys()
+    for name, value in first.state_dict.items():
+        assert value.dtype == torch.float64
+        assert torch.allclose(value, second.state_dict[name], rtol=0, atol=1e-9), name
+    momenta = [
+        [held["momentum_buffer"] for held in each.training["optimizer"]["state"].values()]
+        for each in (first, second)
+    ]
+    for a, b in zip(*momenta, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-9)
+    for a, b in zip(*(each.training["history"] for each in (first, second)), strict=True):
+        for key, value in a.items():
+            if key not in {"seconds", "images_per_second"}:
+                assert value == (pytest.approx(b[key], abs=1e-9) if key != "eval_split" else b[key])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 128])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_shares_are_the_batch_once_and_their_weights_give_its_mean(count, size):
+    shares = [Processes(rank, size).share(count) for rank in range(size)]
+    values = torch.arange(count, dtype=torch.float64)
+    mine = [values[share.images] for share in shares]
+    counted = [each for each, share in zip(mine, shares, strict=True) if share.weight]
+    assert torch.cat(counted).equal(values)
+    assert all(len(each) for each in mine)
+    means = [float(each.mean()) * s.weight for each, s in zip(mine, shares, strict=True)]
+    assert sum(means) / size == pytest.approx(float(values.mean()))
+    assert ALONE.share(count).weight == 1.0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs gloo and signals")
+class TestTorchrun:
+    def test_two_and_four_processes_learn_what_one_learns(self, train, tmp_path):
+        assert train(0, name="one").returncode == 0
+        for processes in (2, 4):
+            done = train(processes, "--json", name=f"of{processes}")
+            assert done.returncode == 0, done.stderr
+            document = json.loads(done.stdout)
+            assert document["steps"] == 24
+            assert_close(tmp_path / "runs" / f"of{processes}", tmp_path / "runs" / "one")
+            assert done.stderr.count("epoch 3:") == 1
+            assert read_checkpoint(tmp_path / "runs" / f"of{processes}" / "model.pt")
+
+    def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_with_another_number(
+        self, train, command, tmp_path
+    ):
+        run = tmp_path / "runs" / "run"
+        process = subprocess.Popen(
+            command(2, name="run", net="Slow"),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not (run / "last.pt").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        os.kill(process_of_rank(process.pid, 1), signal.SIGTERM)
+        output, errors = process.communicate(timeout=120)
+        assert output.count("stopped and saved; go on with: ") == 1, errors
+        assert 'Traceback (most recent call last):\n  File "<frozen runpy>"' not in output
+        stopped = read_checkpoint(run / "last.pt").training
+        assert (stopped["epoch"], stopped["batch"]) < (4, 0)
+        done = train(4, "--resume", run, name="run", net="Slow")
+        assert done.returncode == 0, done.stderr
+        train(0, name="one")
+        assert_close(run, tmp_path / "runs" / "one")
+
+    def test_a_process_that_dies_stops_the_job_and_its_error_is_shown(self, train):
+        done = train(2, name="run", net="Dying")
+        assert done.returncode != 0
+        assert (
+            "cifar-cnn: process 1: at epoch 0, step 2: the network fails on a training batch of 4: "
+            "the second process has had enough"
+        ) in done.stderr
+
+
+def process_of_rank(launcher, rank):
+    """Return the number of the process that a torchrun started with that rank."""
+    for task in Path(f"/proc/{launcher}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            if f"RANK={rank}".encode() in variables:
+                return int(child)
+    raise AssertionError("no such process")

@@ -1,0 +1,303 @@
+"""What a run goes on from, and that it then equals one that was never stopped."""
+
+import functools
+import shutil
+
+import pytest
+import torch
+
+import cifar_cnn
+from cifar_cnn import plan_run
+from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
+from cifar_cnn.inference.checkpoint import read_checkpoint, write_checkpoint
+from cifar_cnn.training.events import RunStarted, StepEnded
+
+train = functools.partial(cifar_cnn.train, report=False)
+
+VARIANTS = {
+    "reference": {"recipe": "reference"},
+    "tuned": {"recipe": "tuned"},
+    "reference in bf16": {"recipe": "reference", "precision": "bf16"},
+    "tuned in bf16": {"recipe": "tuned", "precision": "bf16"},
+    "best": {"recipe": "best"},
+    "best in bf16": {"recipe": "best", "precision": "bf16"},
+    "tuned with validation": {"recipe": "tuned", "val_size": 4},
+}
+"""Each has 4 or 5 steps in each of its 3 epochs."""
+
+
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory, make_image_folder):
+    return make_image_folder(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """Train a variant once without a stop."""
+
+    @functools.cache
+    def run(name, settings):
+        return train(settings, tmp_path_factory.mktemp("whole") / "run").run
+
+    return run
+
+
+def stop_after(steps):
+    """Return a listener that counts steps and a should_stop that asks it."""
+    seen = []
+
+    def listen(event):
+        if isinstance(event, StepEnded):
+            seen.append(event)
+
+    return {"listeners": [listen], "should_stop": lambda: len(seen) >= steps}
+
+
+def resume(source, **given):
+    notes = []
+
+    def listen(event):
+        if isinstance(event, RunStarted):
+            notes.extend(event.notes)
+
+    plan = plan_run(given, resume=source)
+    result = train(plan.settings, plan.directory, checkpoint=plan.checkpoint, listeners=[listen])
+    return result, notes
+
+
+def assert_equal(one, other, where=""):
+    """Compare all that a checkpoint holds, bit by bit, times apart."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, where
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            if key not in {"seconds", "images_per_second"}:
+                assert_equal(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_equal(*pair, f"{where}.{index}")
+    else:
+        assert one == other, where
+
+
+def assert_same_run(one, other):
+    for path in other.glob("*.pt"):
+        if path.name != "previous.pt":
+            assert_equal(dict(read_checkpoint(one / path.name)), dict(read_checkpoint(path)))
+    assert (one / "training.log").read_text() == (other / "training.log").read_text()
+    tables = [
+        [line.split(",")[:-2] for line in (run / "metrics.csv").read_text().splitlines()]
+        for run in (one, other)
+    ]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 7, 8, 10, 12, 14])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
+    small_settings, whole_run, tmp_path, variant, steps
+):
+    settings = small_settings(epochs=3, **VARIANTS[variant])
+    whole = whole_run(variant, settings)
+    if steps >= read_checkpoint(whole / "last.pt").metrics["step"]:
+        steps -= 3
+    stopped = train(settings, tmp_path / "stopped", **stop_after(steps))
+    assert stopped.model_file is None
+    assert stopped.steps == steps
+    resumed, _ = resume(tmp_path / "stopped")
+    assert resumed.run == tmp_path / "stopped"
+    assert_same_run(resumed.run, whole)
+
+
+def test_a_run_stopped_after_every_single_step_equals_one_never_stopped(
+    small_settings, whole_run, tmp_path
+):
+    settings = small_settings(epochs=3, **VARIANTS["reference"])
+    plan = plan_run(settings.model_dump(), output_dir=tmp_path, name="run", resume="auto")
+    for _ in range(15):
+        train(
+            plan.settings,
+            plan.directory,
+            replace=plan.replace,
+            checkpoint=plan.checkpoint,
+            **stop_after(1),
+        )
+        plan = plan_run({}, output_dir=tmp_path, name="run", resume="auto")
+    train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+    assert_same_run(plan.directory, whole_run("reference", settings))
+
+
+def test_the_best_network_goes_along_into_another_directory(small_settings, whole_run, tmp_path):
+    settings = small_settings(epochs=3, **VARIANTS["tuned with validation"])
+    train(settings, tmp_path / "runs" / "one", **stop_after(9))
+    plan = plan_run({}, output_dir=tmp_path, name="two", resume=tmp_path / "runs" / "one")
+    train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+    assert_same_run(tmp_path / "two", whole_run("tuned with validation", settings))
+
+
+def test_a_longer_schedule_is_said(small_settings, tmp_path):
+    run = train(small_settings(epochs=1), tmp_path / "run").run
+    result, notes = resume(run, epochs=3)
+    assert len(result.history) == 3
+    (note,) = notes
+    assert "1 epochs become 3: the onecycle learning rate is laid over all 3 anew" in note
+    constant = train(small_settings(epochs=1, recipe="reference"), tmp_path / "constant").run
+    assert "goes on as it was" in resume(constant, epochs=2)[1][0]
+
+
+def test_fewer_epochs_than_begun_are_refused(small_settings, tmp_path):
+    train(small_settings(epochs=3), tmp_path / "run", **stop_after(6))
+    with pytest.raises(SettingsError, match="has begun 2 epochs: --epochs 1 is fewer"):
+        plan_run({"epochs": 1}, resume=tmp_path / "run")
+
+
+def test_other_images_are_refused(small_settings, tmp_path):
+    settings = small_settings()
+    train(settings, tmp_path / "run", **stop_after(2))
+    others = shutil.copytree(settings.data_dir, tmp_path / "others")
+    next((others / "train" / "red").iterdir()).unlink()
+    with pytest.raises(CheckpointError, match="36 of 3 classes there, 35 of 3 here"):
+        resume(tmp_path / "run", data_dir=others)
+
+
+def test_the_users_own_code_runs_only_when_it_is_named_again(small_settings, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\n"
+        "Path('imported').touch()\n"
+        "def net(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    train(small_settings(model="net.py:net"), "run", **stop_after(2))
+    (tmp_path / "imported").unlink()
+    with pytest.raises(CheckpointError, match=r"was trained with --model net\.py:net: pass that"):
+        plan_run({}, resume=tmp_path / "run")
+    assert not (tmp_path / "imported").exists()
+    assert len(resume(tmp_path / "run", model="net.py:net")[0].history) == 2
+
+
+def spoil(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+class TestDamage:
+    @pytest.fixture
+    def run(self, small_settings, tmp_path):
+        return train(small_settings(epochs=3), tmp_path / "run", **stop_after(11)).run
+
+    def auto(self, run):
+        return plan_run({}, output_dir=run.parent, name=run.name, resume="auto")
+
+    @pytest.mark.parametrize(
+        "damage", [spoil, lambda path: path.write_bytes(b""), lambda path: path.unlink()]
+    )
+    def test_auto_goes_on_from_the_previous_one_and_says_so(
+        self, small_settings, run, tmp_path, damage
+    ):
+        damage(run / "last.pt")
+        plan = self.auto(run)
+        (note,) = plan.notes
+        assert "last.pt" in note
+        assert "going on from previous.pt, 2 epochs done" in note
+        resumed = train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+        whole = train(small_settings(epochs=3), tmp_path / "whole")
+        assert_same_run(resumed.run, whole.run)
+
+    def test_a_damaged_file_never_takes_the_place_of_the_previous_one(self, run):
+        before = (run / "previous.pt").read_bytes()
+        spoil(run / "last.pt")
+        plan = self.auto(run)
+        train(plan.settings, plan.directory, checkpoint=plan.checkpoint, should_stop=lambda: True)
+        assert (run / "previous.pt").read_bytes() == before
+
+    def test_a_named_path_that_is_damaged_is_an_error(self, run):
+        spoil(run / "last.pt")
+        for path in (run, run / "last.pt"):
+            with pytest.raises(CheckpointError, match=r"last\.pt is damaged"):
+                plan_run({}, resume=path)
+
+    def test_when_both_are_damaged_nothing_starts_afresh(self, run):
+        for name in ("last.pt", "previous.pt"):
+            spoil(run / name)
+        with pytest.raises(CheckpointError, match=r"last\.pt is damaged.*previous\.pt is damaged"):
+            self.auto(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": -1},
+        {"epoch": "1"},
+        {"batch": 10**9},
+        {"batch": None},
+        {"history": [{}]},
+        {"history": 3},
+        {"sums": {"loss": "much"}},
+        {"sums": None},
+        {"optimizer": {}},
+        {"optimizer": {"state": {0: {"momentum_buffer": torch.ones(7)}}, "param_groups": []}},
+        {"optimizer": {"state": {0: {"momentum_buffer": "fast"}}, "param_groups": []}},
+    ],
+)
+def test_a_training_state_of_wrong_types_is_one_line(small_settings, tmp_path, change):
+    train(small_settings(), tmp_path / "run", **stop_after(7))
+    checkpoint = read_checkpoint(tmp_path / "run" / "last.pt")
+    wrong = checkpoint.model_copy(update={"training": checkpoint.training | change})
+    write_checkpoint(tmp_path / "run" / "last.pt", wrong)
+    with pytest.raises(CheckpointError) as caught:
+        resume(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+class TestPlan:
+    @pytest.fixture
+    def run(self, small_settings, tmp_path):
+        return train(small_settings(), tmp_path / "runs" / "run").run
+
+    def test_a_new_run_is_named_after_time_and_recipe(self, tmp_path):
+        plan = plan_run({"recipe": "reference"}, output_dir=tmp_path)
+        assert plan.directory.name.endswith("-reference")
+        assert plan.checkpoint is None
+
+    def test_auto_needs_a_name(self, tmp_path):
+        with pytest.raises(RequestError, match="--resume auto needs --name"):
+            plan_run({}, output_dir=tmp_path, resume="auto")
+
+    def test_auto_starts_where_there_is_nothing_to_resume(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        plan = plan_run({}, output_dir=tmp_path, name="run", resume="auto")
+        assert plan.checkpoint is None
+        assert plan.replace
+
+    def test_auto_goes_on_with_this_runs_own_directory(self, run):
+        plan = plan_run({}, output_dir=run.parent, name="run", resume="auto")
+        assert plan.checkpoint is not None
+        assert len(plan.finished_history) == 2
+
+    def test_more_epochs_are_something_left_to_do(self, run):
+        plan = plan_run({"epochs": 3}, resume=run)
+        assert plan.finished_history is None
+        train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+        assert len((run / "metrics.csv").read_text().splitlines()) == 4
+
+    def test_a_file_may_be_named_and_another_directory_too(self, run, tmp_path):
+        plan = plan_run(
+            {"epochs": 3}, output_dir=tmp_path, name="other", resume=run / "previous.pt"
+        )
+        assert plan.directory == tmp_path / "other"
+
+    def test_contradicting_settings_are_listed(self, run):
+        with pytest.raises(SettingsError) as caught:
+            plan_run({"lr": 0.5, "batch_size": 9}, resume=run)
+        for words in ("batch_size is 8 there, 9 here", "lr is 0.2 there, 0.5 here"):
+            assert words in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["none", "run/model.pt", "run/settings.toml"])
+    def test_what_cannot_be_resumed_is_refused(self, run, name):
+        with pytest.raises(CheckpointError, match=name.split("/")[-1]):
+            plan_run({}, resume=run.parent / name)

@@ -51,3 +51,10 @@ def test_every_command_and_flag_the_readme_names_exists():
     settings = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
     for flag in set(re.findall(r"cifar-cnn train .*?(--[a-z-]+)", README)):
         assert flag in settings | {"--resume", "--config", "--name", "--help"}, flag
+
+
+def test_every_test_and_benchmark_that_the_readme_names_is_there():
+    named = set(re.findall(r"tests/[a-z0-9_/]+\.py", README))
+    assert len(named) > 15
+    root = Path(__file__).parent.parent
+    assert [name for name in named if not (root / name).is_file()] == []

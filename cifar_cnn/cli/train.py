@@ -175,4 +175,6 @@ def _resume_command(plan: "Plan") -> str:
     words = ["cifar-cnn", "train", "--resume", str(plan.directory)]
     if not is_built_in(plan.settings.model):  # whose code runs only when it is named again
         words += ["--model", plan.settings.model]
+    if plan.settings.teacher and ":" in plan.settings.teacher:
+        words += ["--teacher", plan.settings.teacher]
     return shlex.join(words)

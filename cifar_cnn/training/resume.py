@@ -135,6 +135,11 @@ def _resumed(
 ) -> Plan:
     assert checkpoint.training is not None
     require_model_again(checkpoint, path, given)
+    teacher = checkpoint.settings.teacher
+    if teacher and ":" in teacher and "teacher" not in given:
+        raise CheckpointError(
+            f"{path} was trained with --teacher {teacher}: pass that again to let its code run"
+        )
     stored = checkpoint.settings
     asked = {key: value for key, value in given.items() if value != "auto"}
     settings = validate({**stored.model_dump(), "device": "auto", **asked})

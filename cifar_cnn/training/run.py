@@ -11,7 +11,7 @@ from torch import nn
 from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.errors import CheckpointError, one_line
+from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights
 from cifar_cnn.inference.device import (
@@ -130,7 +130,7 @@ class Run:
             if row.eval_split == "val" and row is best_row(self.history):
                 self.best = _copy(self._checkpoint())
                 directory.save(BEST, self.best)
-            directory.save_last(self._checkpoint(with_training=True))
+            self._save_last(directory)
             directory.write_history(self.history)
             self._tell(EpochEnded(directory.path, tuple(self.history)))
         finished = len(self.history) == self.settings.epochs
@@ -138,7 +138,7 @@ class Run:
         if finished:
             model_file = directory.save(MODEL, self.best or self._checkpoint())
         else:
-            directory.save_last(self._checkpoint(with_training=True))
+            self._save_last(directory)
         self._tell(RunEnded(directory.path, finished))
         if finished:
             directory.write_history(self.history, finished=True)
@@ -212,6 +212,16 @@ class Run:
                 tuple(self.notes),
             )
         )
+
+    def _save_last(self, directory: RunDirectory) -> None:
+        weights = self.trainer.model.parameters()
+        if not all(bool(torch.isfinite(each).all()) for each in weights):
+            raise RunError(
+                f"the weights are not finite after epoch {self.trainer.epoch}, step "
+                f"{self.trainer.batch}, learning rate {self.settings.lr:g} at most: nothing was "
+                "saved over the last good checkpoint; try a lower --lr"
+            )
+        directory.save_last(self._checkpoint(with_training=True))
 
     def _checkpoint(self, *, with_training: bool = False) -> Checkpoint:
         training = None

@@ -8,7 +8,7 @@ import torch
 
 import cifar_cnn
 from cifar_cnn import plan_run
-from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
+from cifar_cnn.errors import CheckpointError, RequestError, RunError, SettingsError
 from cifar_cnn.inference.checkpoint import read_checkpoint, write_checkpoint
 from cifar_cnn.training.events import RunStarted, StepEnded
 
@@ -139,6 +139,13 @@ def test_the_best_network_goes_along_into_another_directory(small_settings, whol
     assert_same_run(tmp_path / "two", whole_run("tuned with validation", settings))
 
 
+def test_weights_that_overflow_are_not_saved_over_good_ones(small_settings, tmp_path):
+    settings = small_settings(scheduler="constant", lr=1e39)
+    with pytest.raises(RunError, match="weights are not finite after epoch 0, step 1, learning"):
+        train(settings, tmp_path / "run", **stop_after(1))
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
 def test_a_longer_schedule_is_said(small_settings, tmp_path):
     run = train(small_settings(epochs=1), tmp_path / "run").run
     result, notes = resume(run, epochs=3)
@@ -172,9 +179,12 @@ def test_the_users_own_code_runs_only_when_it_is_named_again(small_settings, tmp
     )
     monkeypatch.chdir(tmp_path)
     train(small_settings(model="net.py:net"), "run", **stop_after(2))
+    train(small_settings(teacher="net.py:net"), "taught", **stop_after(2))
     (tmp_path / "imported").unlink()
     with pytest.raises(CheckpointError, match=r"was trained with --model net\.py:net: pass that"):
         plan_run({}, resume=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"was trained with --teacher net\.py:net: pass that"):
+        plan_run({}, resume=tmp_path / "taught")
     assert not (tmp_path / "imported").exists()
     assert len(resume(tmp_path / "run", model="net.py:net")[0].history) == 2
 

@@ -12,7 +12,8 @@ from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distributed import join
 from cifar_cnn.training.events import Listener
-from cifar_cnn.training.run import Run, RunResult
+from cifar_cnn.training.result import RunResult
+from cifar_cnn.training.run import Run
 from cifar_cnn.training.run_directory import RunDirectory, refuse_existing
 
 

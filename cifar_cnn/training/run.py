@@ -1,9 +1,7 @@
 """A run from settings to a finished run directory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,46 +25,12 @@ from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, best_row
+from cifar_cnn.training.result import RunResult
 from cifar_cnn.training.resume import read_history
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to; without a `model_file` it was stopped early."""
-
-    run: Path
-    model_file: Path | None
-    history: tuple[EpochRow, ...]
-    steps: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the document of `train --json`; the times are of the training of whole epochs.
-
-        `model_file` is null where the run was stopped, `eval` where no epoch was finished.
-        """
-        seconds = sum(row.seconds for row in self.history)
-        images = sum(row.seconds * row.images_per_second for row in self.history)
-        evaluation = None
-        if self.history:
-            best = best_row(self.history)
-            evaluation = {
-                "split": best.eval_split,
-                "accuracy": best.eval_accuracy,
-                "loss": best.eval_loss,
-            }
-        return {
-            "run": str(self.run),
-            "model_file": str(self.model_file) if self.model_file else None,
-            "epochs": len(self.history),
-            "steps": self.steps,
-            "eval": evaluation,
-            "seconds": seconds,
-            "images_per_second": images / seconds if seconds else 0.0,
-        }
 
 
 class Run:

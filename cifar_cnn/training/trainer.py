@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.augment import apply, draw
 from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
-from cifar_cnn.data.randomness import Purpose, derive_seed, generator
+from cifar_cnn.data.mixup import Mix
+from cifar_cnn.data.randomness import Purpose, derive_seed
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.evaluate import answer, judge
 from cifar_cnn.inference.forward import EvaluationStopped
 from cifar_cnn.models import is_built_in
 from cifar_cnn.settings import Settings
+from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.cuda_graph import GraphedUpdate
 from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.ema import WeightAverage
@@ -28,7 +28,6 @@ from cifar_cnn.training.schedule import learning_rate
 from cifar_cnn.training.step import TrainingStep
 from cifar_cnn.training.totals import Totals
 
-ALL = slice(None)
 STEPS_BETWEEN_READINGS = {"cuda": 50}
 """Steps after which the running totals are read, 1 elsewhere: reading makes a device wait."""
 
@@ -81,8 +80,7 @@ class Trainer:
         self.eval_split = eval_split
         self.listeners = listeners
         self.should_stop = should_stop
-        self.images = train.images.to(self.device)
-        self.labels = train.labels.to(self.device)
+        self.batches = TrainingBatches(settings, train, device)
         self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
         self.epoch = 0
@@ -121,11 +119,9 @@ class Trainer:
         Raises:
             RunError: a loss or gradient is not finite, the network fails, or memory is short.
         """
-        seed, size = self.settings.seed, self.settings.batch_size
+        size = self.settings.batch_size
         started = time.perf_counter() - self.seconds
-        order = torch.randperm(
-            len(self.labels), generator=generator(seed, Purpose.ORDER, self.epoch)
-        ).to(self.device)
+        order = self.batches.order(self.epoch)
         self.model.train()
         while self.batch < self.steps_per_epoch:
             chosen = order[self.batch * size : (self.batch + 1) * size]
@@ -142,7 +138,7 @@ class Trainer:
     def train_on(self, chosen: Tensor) -> None:
         """Do the step that is next with the training images of these indices."""
         share = self.processes.share(len(chosen))
-        batch = self.batch_of(chosen, share.images)
+        batch = self.batches.at(chosen, self.epoch, self.batch, share.images)
         seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
         torch.manual_seed((seed + self.processes.rank) % 2**64)
         self.training_step.prepare(self.step, self._learning_rate(self.step), share)
@@ -159,39 +155,12 @@ class Trainer:
         if self.average:
             self.average.update(self.model, self.step)
 
-    def augmented(self, chosen: Tensor, share: slice = ALL) -> Tensor:
-        """Return the training images of these indices as this step's input, float32, augmented.
-
-        All are drawn for, so that an image's augmentation is the same in every `share` of them.
-        """
-        source = generator(self.settings.seed, Purpose.AUGMENTATION, self.epoch, self.batch)
-        draws = draw(self.settings, len(chosen), source).of(share).to(self.device)
-        images = apply(self.images[chosen[share]], draws, self.settings.cutout_size)
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def batch_of(self, chosen: Tensor, share: slice = ALL) -> tuple[Tensor, Tensor, Mix | None]:
-        """Return this step's images for these indices, their labels, and how images were mixed.
-
-        Only those of the `share`; where they are mixed, their partners' labels follow their own.
-        """
-        settings, labels = self.settings, self.labels[chosen]
-        if not settings.mixup:
-            return self.augmented(chosen, share), labels[share], None
-        source = generator(settings.seed, Purpose.MIXUP, self.epoch, self.batch)
-        mix = draw_mix(settings, self.epoch, len(chosen), source).to(self.device)
-        images = mix_images(self.augmented(chosen), mix)
-        images = images[share].contiguous(memory_format=torch.channels_last)
-        if share == ALL:
-            return images, labels, mix
-        partners = torch.arange(len(images), 2 * len(images), device=self.device)
-        labels = torch.cat([labels[share], labels[mix.partner[share]]])
-        return images, labels, Mix(partners, mix.share[share])
-
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""
         self.model.train()
-        chosen = torch.arange(min(self.settings.batch_size, len(self.labels)), device=self.device)
-        loss, _ = self.training_step.forward(*self.batch_of(chosen))
+        count = min(self.settings.batch_size, len(self.batches))
+        chosen = torch.arange(count, device=self.device)
+        loss, _ = self.training_step.forward(*self.batches.at(chosen, self.epoch, self.batch))
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.zero_grad()
         return loss.item()
@@ -288,5 +257,5 @@ class Trainer:
             eval_correct=result.correct,
             eval_samples=result.samples,
             seconds=self.seconds,
-            images_per_second=len(self.labels) / self.seconds,
+            images_per_second=len(self.batches) / self.seconds,
         )

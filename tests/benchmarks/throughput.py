@@ -43,13 +43,13 @@ def measure_ours(recipe, folder, limit):
     settings = {"recipe": recipe, "dataset": "folder", "data_dir": folder, "limit_train": limit}
     trainer = Run(resolve_settings(settings)).trainer
     test, precision = trainer.evaluation, trainer.settings.precision
-    trainer.augmented(torch.arange(8))  # first use of everything
-    rates = {recipe: timed(trainer.train_epoch, len(trainer.labels))}
+    trainer.batches.augmented(torch.arange(8), 0, 0)  # first use of everything
+    rates = {recipe: timed(trainer.train_epoch, len(trainer.batches))}
     trainer.epoch, trainer.batch = trainer.epoch + 1, 0
     size = trainer.settings.batch_size
-    steps = max(len(trainer.labels) // size // 2, 1)
+    steps = max(len(trainer.batches) // size // 2, 1)
     chosen = torch.arange(size)
-    images, labels = trainer.augmented(chosen), trainer.labels[chosen]
+    images, labels = trainer.batches.augmented(chosen, 0, 0), trainer.batches.labels[chosen]
 
     def bare_steps():
         for _ in range(steps):

@@ -1,0 +1,67 @@
+"""The batches of a run: which images, augmented and mixed how, as functions of the seed alone."""
+
+import torch
+from torch import Tensor
+
+from cifar_cnn.data.augment import apply, draw
+from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
+from cifar_cnn.data.randomness import Purpose, generator
+from cifar_cnn.settings import Settings
+
+WHOLE = slice(None)
+
+
+class TrainingBatches:
+    """Makes the input of a training step from images that lie on the device.
+
+    Draws are for the whole batch, so that an image is augmented and mixed alike in whichever share
+    of the batch it is computed.
+
+    Args:
+        settings: of the run.
+        train: the training images.
+        device: where they go.
+    """
+
+    def __init__(self, settings: Settings, train: Split, device: torch.device) -> None:
+        self.settings = settings
+        self.device = device
+        self.images = train.images.to(device)
+        self.labels = train.labels.to(device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the order of the epoch's images, int64 (all of them)."""
+        source = generator(self.settings.seed, Purpose.ORDER, epoch)
+        return torch.randperm(len(self), generator=source).to(self.device)
+
+    def augmented(self, chosen: Tensor, epoch: int, step: int, share: slice = WHOLE) -> Tensor:
+        """Return the images of these indices as the step's input, float32 (N, 3, H, W)."""
+        settings = self.settings
+        source = generator(settings.seed, Purpose.AUGMENTATION, epoch, step)
+        draws = draw(settings, len(chosen), source).of(share).to(self.device)
+        images = apply(self.images[chosen[share]], draws, settings.cutout_size)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def at(
+        self, chosen: Tensor, epoch: int, step: int, share: slice = WHOLE
+    ) -> tuple[Tensor, Tensor, Mix | None]:
+        """Return the step's images for these indices, their labels, and how images were mixed.
+
+        Only those of the `share`; where they are mixed, their partners' labels follow their own.
+        """
+        settings, labels = self.settings, self.labels[chosen]
+        if not settings.mixup:
+            return self.augmented(chosen, epoch, step, share), labels[share], None
+        source = generator(settings.seed, Purpose.MIXUP, epoch, step)
+        mix = draw_mix(settings, epoch, len(chosen), source).to(self.device)
+        images = mix_images(self.augmented(chosen, epoch, step), mix)
+        images = images[share].contiguous(memory_format=torch.channels_last)
+        if share == WHOLE:
+            return images, labels, mix
+        partners = torch.arange(len(images), 2 * len(images), device=self.device)
+        labels = torch.cat([labels[share], labels[mix.partner[share]]])
+        return images, labels, Mix(partners, mix.share[share])

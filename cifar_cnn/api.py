@@ -10,7 +10,7 @@ from cifar_cnn.report.environment import EnvironmentFile
 from cifar_cnn.report.run_report import ReportFiles
 from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.settings import Settings
-from cifar_cnn.training.distributed import join
+from cifar_cnn.training.distributed import join, own_device
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.result import RunResult
 from cifar_cnn.training.run import Run
@@ -51,7 +51,7 @@ def train(
         files.append(TensorBoardEvents())
     if report:
         files.append(ReportFiles(settings.model))
-    with join(resolve_device(settings.device)) as processes:
+    with join(own_device(resolve_device(settings.device))) as processes:
         told = [*listeners, *files] if processes.is_main else listeners
         run = Run(settings, processes=processes, listeners=told, should_stop=should_stop)
         if checkpoint is not None:

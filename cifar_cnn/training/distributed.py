@@ -4,7 +4,6 @@ Each process takes its share of the same batch, and gradients are averaged by
 DistributedDataParallel, so that a step learns the same from the same images however many there are.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cifar_cnn.errors import RunError
-from cifar_cnn.training.launch import is_launched
+from cifar_cnn.training.launch import is_launched, local_rank
 
 
 def own_device(device: torch.device) -> torch.device:
     """Return the device of this process: each of those on a machine has a GPU of its own."""
     if device.type == "cuda" and is_launched():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
     return device
 
@@ -113,6 +112,15 @@ class Processes:
     def wait(self) -> None:
         """Wait until every process is here."""
         self.any(flag=False)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Let one process of each machine go first: it may download what the others then find."""
+        if local_rank() > 0:
+            self.wait()
+        yield
+        if local_rank() == 0:
+            self.wait()
 
 
 ALONE = Processes()

@@ -13,6 +13,11 @@ def rank() -> int:
     return int(os.environ["RANK"]) if is_launched() else 0
 
 
+def local_rank() -> int:
+    """Return this process's number among those of the run on this machine."""
+    return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
+
+
 def is_main_process() -> bool:
     """Say whether this is the process that prints and writes."""
     return rank() == 0

@@ -64,7 +64,8 @@ class Run:
         if self.device.type == "cuda":
             configure_cuda(deterministic=settings.deterministic)
         self.settings = self._resolve_precision(settings)
-        train, evaluation, eval_split = self._load_images()
+        with processes.in_turn():
+            train, evaluation, eval_split = self._load_images()
         self.classes, self.train_images = train.classes, len(train)
         torch.manual_seed(self.settings.seed)
         model = build_model(self.settings.model, len(self.classes), self.settings.dropout)

@@ -58,3 +58,17 @@ def test_every_test_and_benchmark_that_the_readme_names_is_there():
     assert len(named) > 15
     root = Path(__file__).parent.parent
     assert [name for name in named if not (root / name).is_file()] == []
+
+
+def test_the_flags_are_those_of_help():
+    import runpy
+
+    flags = runpy.run_path(str(Path(__file__).parent / "readme" / "flags.py"))
+    assert flags["replaced"](README) == README, "run: python tests/readme/flags.py"
+
+
+def test_the_pictures_are_there_and_small():
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert len(pictures) >= 2
+    for picture in pictures:
+        assert (Path(__file__).parent.parent / picture).stat().st_size < 300_000

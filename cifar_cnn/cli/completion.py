@@ -6,7 +6,7 @@ from cifar_cnn.settings import RECIPES
 from cifar_cnn.training.run_files import SETTINGS
 
 RUNS = Path("runs")
-MODELS = ("baseline",)
+MODELS = ("baseline", "compact")
 """The built-in networks; the registry itself would load torch at every press of the key."""
 
 

@@ -143,4 +143,4 @@ class ConsoleProgress:
             best = self.best
             whole += f", best {best.eval_split} {best.eval_accuracy:.2%} (epoch {best.epoch})"
         bar = ProgressBar(total=self.total_steps, completed=done)
-        return Group(bar, Text(now), Text(whole))
+        return Group(Text(now), Text(whole), bar)  # the bar does not end its line

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from jinja2 import Environment, PackageLoader
 
 from cifar_cnn.analysis.budget import read_budget
@@ -26,8 +27,8 @@ from cifar_cnn.report.curves import (
 from cifar_cnn.report.evaluation_pictures import draw_classes, draw_confusion, draw_reliability
 from cifar_cnn.report.field_picture import draw_receptive_field
 from cifar_cnn.report.image_pictures import draw_batch, draw_filters, draw_mistakes, first_filters
+from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.events import Event, RunEnded
-from cifar_cnn.training.preview import first_batch
 from cifar_cnn.training.record import RunRecord, read_run
 from cifar_cnn.training.run_directory import write_file
 from cifar_cnn.training.run_files import CURVES, LAST, MODEL, REPORT
@@ -204,7 +205,9 @@ class _Gathered:
 
     def _first_batch(self, found: Examination) -> bytes:
         settings = found.trained.settings
-        return draw_batch(first_batch(settings, load_train(settings)[0]))
+        batches = TrainingBatches(settings, load_train(settings)[0], torch.device("cpu"))
+        images, _, _ = batches.at(batches.order(0)[: settings.batch_size], epoch=0, step=0)
+        return draw_batch(images)
 
     def _try(self, make: Callable[[], T]) -> T | None:
         try:

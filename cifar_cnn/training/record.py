@@ -94,7 +94,9 @@ def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
         RunError: there is no such folder.
     """
     if not parent.is_dir():
-        raise RunError(f"there is no folder {parent}: say where the runs are with --output-dir")
+        raise RunError(
+            f"there is no folder {parent}: cifar-cnn train makes it, or --output-dir names another"
+        )
     records, refused = [], []
     for each in sorted(parent.iterdir()):
         if (each / SETTINGS).is_file():

@@ -69,9 +69,9 @@ class Page:
         measured = self.call("Runtime.evaluate", expression=LAYOUT)
         return json.loads(measured["result"]["value"])
 
-    def screenshot(self):
-        """Return a PNG of the whole page."""
-        picture = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+    def screenshot(self, *, whole=True):
+        """Return a PNG of the whole page, or of what the window shows."""
+        picture = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         return base64.b64decode(picture["data"])
 
     def of(self, *methods):
@@ -84,11 +84,16 @@ def page(tmp_path):
     """A Page of a browser that is started for the test, and ended after it."""
     if EXECUTABLE is None:
         pytest.skip("needs Chromium (Debian package chromium)")
+    yield from open_page(tmp_path)
+
+
+def open_page(profile):
+    """Yield a Page of a browser that keeps its files in the folder `profile`."""
     to_browser, our_end = os.pipe()
     from_browser, their_end = os.pipe()
     command = (
         f'exec "{EXECUTABLE}" --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage '
-        f'--no-first-run --user-data-dir="{tmp_path}/profile" --remote-debugging-pipe '
+        f'--no-first-run --user-data-dir="{profile}" --remote-debugging-pipe '
         f"3<&{to_browser} 4>&{their_end}"
     )
     process = subprocess.Popen(

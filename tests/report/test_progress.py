@@ -1,0 +1,46 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from cifar_cnn.report.progress import ConsoleProgress
+from cifar_cnn.settings import resolve_settings
+from cifar_cnn.training.events import EpochEnded, RunStarted, StepEnded
+from cifar_cnn.training.history import EpochRow
+
+
+def row(epoch, correct):
+    return EpochRow(
+        epoch=epoch,
+        step=10 * (epoch + 1),
+        lr=0.1,
+        train_loss=1.0,
+        train_accuracy=0.5,
+        last_loss=1.0,
+        batches=10,
+        eval_split="test",
+        eval_loss=1.0,
+        eval_correct=correct,
+        eval_samples=100,
+        seconds=1.0,
+        images_per_second=10.0,
+    )
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_live_part_says_where_the_run_is_its_best_and_the_time_left(tmp_path, columns):
+    console = Console(file=io.StringIO(), force_terminal=True, width=columns)
+    progress = ConsoleProgress(console)
+    settings = resolve_settings({"epochs": 4})
+    progress(RunStarted(tmp_path, settings, "cpu", 10, 197922, (), ()))
+    history = (row(0, 60), row(1, 55))
+    for count in (1, 2):
+        progress(EpochEnded(tmp_path, history[:count]))
+    progress(StepEnded(2, 4, 0.5, 0.75, 0.1, 1234.5))
+    with console.capture() as shown:
+        console.print(progress._render())  # noqa: SLF001 - what Live asks for
+    progress.close()
+    said = " ".join(shown.get().split())
+    assert "epoch 2 loss 0.5000 accuracy 75.00%" in said
+    assert "left of the run, best test 60.00% (epoch 0)" in said
+    assert "━" in said

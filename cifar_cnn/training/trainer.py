@@ -46,7 +46,7 @@ class Trainer:
         device: where everything happens.
         processes: that train this network together, this one among them.
         eval_split: what those are called, `test` or `val`.
-        teacher: a network to learn from, or None.
+        teacher: a network to learn from, moved like `model`; or None.
         listeners: told of each step.
         should_stop: asked after each step and between the batches of an evaluation.
     """
@@ -71,6 +71,8 @@ class Trainer:
         model = processes.prepare(model, device)
         self.model = model.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(model, settings)
+        if teacher is not None:
+            teacher = teacher.to(device).to(memory_format=torch.channels_last)
         self.training_step = TrainingStep(
             settings, self.model, self.optimizer, device, teacher, processes
         )
@@ -145,7 +147,7 @@ class Trainer:
         update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
         full = len(chosen) == self.settings.batch_size
         alone = self.processes.size == 1
-        if self.device.type == "cuda" and alone and full and is_built_in(self.settings.model):
+        if self.device.type == "cuda" and alone and full and self._runs_no_foreign_code():
             self.graphed = self.graphed or GraphedUpdate(self.training_step, *batch)
             update = self.graphed
         try:
@@ -154,6 +156,11 @@ class Trainer:
             raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
         if self.average:
             self.average.update(self.model, self.step)
+
+    def _runs_no_foreign_code(self) -> bool:
+        """Say whether all that a step runs can be captured; a user's network may do anything."""
+        teacher = self.settings.teacher or ""
+        return is_built_in(self.settings.model) and ":" not in teacher
 
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""

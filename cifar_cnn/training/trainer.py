@@ -19,6 +19,7 @@ from cifar_cnn.models import is_built_in
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.cuda_graph import GraphedUpdate
+from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.ema import WeightAverage
 from cifar_cnn.training.events import Listener, StepEnded
@@ -159,8 +160,7 @@ class Trainer:
 
     def _runs_no_foreign_code(self) -> bool:
         """Say whether all that a step runs can be captured; a user's network may do anything."""
-        teacher = self.settings.teacher or ""
-        return is_built_in(self.settings.model) and ":" not in teacher
+        return is_built_in(self.settings.model) and not is_code(self.settings.teacher or "")
 
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""

@@ -27,9 +27,14 @@ def load_teacher(teacher: str, classes: tuple[str, ...], input_size: tuple[int, 
         CheckpointError: the file is unusable, or of other classes.
         ModelError: the network cannot be built, or does not fit images or classes.
     """
-    model = build_model(teacher) if ":" in teacher else _from_file(Path(teacher), classes)
+    model = build_model(teacher) if is_code(teacher) else _from_file(Path(teacher), classes)
     check_output(model, input_size, len(classes))
     return model.eval().requires_grad_(requires_grad=False)
+
+
+def is_code(teacher: str) -> bool:
+    """Say whether a teacher is named as `module:attr` or `path.py:attr`, and not as a file."""
+    return ":" in teacher and not teacher.endswith(".pt")  # C:\model.pt is a file
 
 
 def _from_file(path: Path, classes: tuple[str, ...]) -> nn.Module:

@@ -26,7 +26,7 @@ class TrainingStep:
         optimizer: torch's, fused: it leaves out an update by its `found_inf`, as for gradient
             scaling (`torch.amp.GradScaler`).
         device: where everything happens.
-        teacher: a network to learn from, in evaluation mode; moved to the device.
+        teacher: a network to learn from, in evaluation mode on the device; or None.
         processes: that share each batch; all of them learn the same.
     """
 
@@ -43,7 +43,7 @@ class TrainingStep:
         self.model = model
         self.optimizer = optimizer
         self.device = device
-        self.teacher = None if teacher is None else teacher.to(device)
+        self.teacher = teacher
         self.processes = processes
         self.network = processes.wrap(model)
         self.share = processes.share(settings.batch_size)

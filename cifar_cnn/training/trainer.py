@@ -19,6 +19,7 @@ from cifar_cnn.models import is_built_in
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.cuda_graph import GraphedUpdate
+from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.ema import WeightAverage
 from cifar_cnn.training.events import Listener, StepEnded
@@ -46,7 +47,7 @@ class Trainer:
         device: where everything happens.
         processes: that train this network together, this one among them.
         eval_split: what those are called, `test` or `val`.
-        teacher: a network to learn from, or None.
+        teacher: a network to learn from, moved like `model`; or None.
         listeners: told of each step.
         should_stop: asked after each step and between the batches of an evaluation.
     """
@@ -71,6 +72,8 @@ class Trainer:
         model = processes.prepare(model, device)
         self.model = model.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(model, settings)
+        if teacher is not None:
+            teacher = teacher.to(device).to(memory_format=torch.channels_last)
         self.training_step = TrainingStep(
             settings, self.model, self.optimizer, device, teacher, processes
         )
@@ -145,7 +148,7 @@ class Trainer:
         update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
         full = len(chosen) == self.settings.batch_size
         alone = self.processes.size == 1
-        if self.device.type == "cuda" and alone and full and is_built_in(self.settings.model):
+        if self.device.type == "cuda" and alone and full and self._runs_no_foreign_code():
             self.graphed = self.graphed or GraphedUpdate(self.training_step, *batch)
             update = self.graphed
         try:
@@ -154,6 +157,10 @@ class Trainer:
             raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
         if self.average:
             self.average.update(self.model, self.step)
+
+    def _runs_no_foreign_code(self) -> bool:
+        """Say whether all that a step runs can be captured; a user's network may do anything."""
+        return is_built_in(self.settings.model) and not is_code(self.settings.teacher or "")
 
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from cifar_cnn import build_model, train
 from cifar_cnn.errors import CheckpointError, ModelError
-from cifar_cnn.training.distill import distillation_loss, load_teacher
+from cifar_cnn.training.distill import distillation_loss, is_code, load_teacher
 
 CLASSES = ("blue", "green", "red")
 SIZE = (32, 32)
@@ -35,6 +35,19 @@ def test_logits_and_log_probabilities_give_the_same():
         distillation_loss(F.log_softmax(student, 1), F.log_softmax(teacher, 1), 4.0),
         distillation_loss(student, teacher, 4.0),
     )
+
+
+@pytest.mark.parametrize(
+    ("teacher", "code"),
+    [
+        ("runs/a/model.pt", False),
+        (r"C:\a\model.pt", False),
+        ("a.nets:net", True),
+        ("a.py:net", True),
+    ],
+)
+def test_a_teacher_is_code_or_a_file(teacher, code):
+    assert is_code(teacher) == code
 
 
 def test_a_checkpoint_of_a_built_in_network_teaches_with_its_weights(small_settings, tmp_path):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -25,7 +27,7 @@ def batch(count=5):
 
 
 def everything(step):
-    state = [s["momentum_buffer"] for s in step.optimizer.state.values()]
+    state = [value for s in step.optimizer.state.values() for value in s.values()]
     tensors = [*step.model.state_dict().values(), *state, step.totals.values]
     return [tensor.clone() for tensor in tensors]
 
@@ -52,8 +54,9 @@ class Overflowing(nn.Module):
         return self.scale.sqrt() + images.mean(dim=(1, 2, 3))[:, None]
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing_and_is_noted():
-    step = make_step(Overflowing())
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_noted(optimizer):
+    step = make_step(Overflowing(), optimizer=optimizer)
     step.prepare(7, 0.1, ALONE.share(5))
     images, labels = batch()
     step.update(images, labels)
@@ -75,10 +78,11 @@ def test_only_the_first_failed_step_is_noted():
     assert all(torch.equal(a, b) for a, b in zip(before, step.model.parameters(), strict=True))
 
 
-def test_a_warm_up_is_taken_back():
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_warm_up_is_taken_back(optimizer):
     """What a CUDA graph's capture needs: the steps after it are those of a run without it."""
     images, labels = batch()
-    plain, warmed = make_step(), make_step()
+    plain, warmed = make_step(optimizer=optimizer), make_step(optimizer=optimizer)
     plain.update(images, labels)
     for steps in (1, 3):
         restore = remember(warmed)
@@ -91,6 +95,28 @@ def test_a_warm_up_is_taken_back():
     restore()
     for got, expected in zip(everything(warmed), everything(plain), strict=True):
         assert torch.equal(got, expected)
+
+
+class Fixed(nn.Module):
+    """The same logits for every image."""
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+
+def test_the_loss_with_a_teacher_is_the_one_worked_out_by_hand():
+    settings = {"label_smoothing": 0, "distill_alpha": 0.75, "distill_temperature": 2}
+    step = make_step(Fixed(0.0, 0.0), **settings)
+    step.teacher = Fixed(2 * math.log(3), 0.0)  # at temperature 2: 3/4 and 1/4
+    loss, _ = step.forward(torch.zeros(3, 3, 2, 2), torch.zeros(3, dtype=torch.int64))
+    divergence = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert loss.item() == pytest.approx(0.25 * math.log(2) + 0.75 * 4 * divergence)
+    loss.backward()
+    assert step.teacher.logits.grad is None
 
 
 class Greedy(nn.Module):

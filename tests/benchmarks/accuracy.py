@@ -1,0 +1,55 @@
+"""Accuracy of one network under one recipe, the test images looked at once, at the end.
+
+Trains as `cifar-cnn train` does, only without evaluating after each epoch, and prints JSON: the
+final model's accuracy, plainly and averaged with each image's mirror image, and that of the last
+weights, where the recipe averages weights.
+
+    python tests/benchmarks/accuracy.py FOLDER --model compact --recipe best --limit-train 5000
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from cifar_cnn import resolve_settings
+from cifar_cnn.inference.evaluate import evaluate_split
+from cifar_cnn.training.run import Run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="compact")
+    parser.add_argument("--recipe", default="best")
+    parser.add_argument("--limit-train", type=int, default=50_000)
+    parser.add_argument("--val-size", type=int, default=0, help="evaluate these, not the test set")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    given = vars(parser.parse_args())
+    settings = given | {"dataset": "folder", "data_dir": given["folder"]}
+    del settings["folder"]
+    trainer = Run(resolve_settings(settings)).trainer
+    seconds = 0.0
+    for epoch in range(trainer.settings.epochs):
+        trainer.epoch, trainer.batch, trainer.seconds = epoch, 0, 0.0
+        trainer.train_epoch()
+        seconds += trainer.seconds
+        print(f"epoch {epoch} done", flush=True)
+
+    def accuracy(model, *, tta=False):
+        precision = trainer.settings.precision
+        result = evaluate_split(model, trainer.evaluation, trainer.device, precision, tta=tta)
+        return result.accuracy
+
+    report = {
+        **{name: value for name, value in given.items() if name != "folder"},
+        "images_per_second": trainer.settings.epochs * len(trainer.labels) / seconds,
+        "accuracy": accuracy(trainer.final_model),
+        "accuracy_with_mirror_images": accuracy(trainer.final_model, tta=True),
+        "accuracy_of_last_weights": accuracy(trainer.model),
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,12 @@
 """What the program never does: go to the network unasked, or run what a file brings along."""
 
+import functools
 import pickle
 import subprocess
 import sys
 import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -59,14 +62,22 @@ def test_an_archive_of_other_content_is_not_unpickled(tmp_path, monkeypatch, cap
     assert "executed" not in capsys.readouterr().out
 
 
-def test_a_download_of_other_content_is_refused(tmp_path, monkeypatch):
-    archive = tmp_path / "cifar-10-python.tar.gz"
-    with tarfile.open(archive, "w:gz") as file:
-        (tmp_path / "data_batch_1").write_bytes(pickle.dumps(Harmful()))
-        file.add(tmp_path / "data_batch_1", "cifar-10-batches-py/data_batch_1")
-    monkeypatch.setattr("torchvision.datasets.cifar.CIFAR10.url", archive.as_uri())
-    target = tmp_path / "data"
-    target.mkdir()
-    with pytest.raises(DataError, match="cannot be downloaded"):
-        load_cifar10(target, "train")
-    assert not (target / "cifar-10-batches-py").exists()
+def test_a_download_of_other_content_is_refused(tmp_path, monkeypatch, capsys):
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "data_batch_1").write_bytes(pickle.dumps(Harmful()))
+    with tarfile.open(served / "cifar-10-python.tar.gz", "w:gz") as file:
+        file.add(served / "data_batch_1", "cifar-10-batches-py/data_batch_1")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=served)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/cifar-10-python.tar.gz"
+        monkeypatch.setattr("torchvision.datasets.cifar.CIFAR10.url", url)
+        with pytest.raises(DataError, match="cannot be downloaded"):
+            load_cifar10(tmp_path, "train")
+        server.shutdown()
+    assert (tmp_path / "cifar-10-python.tar.gz").exists()
+    assert not (tmp_path / "cifar-10-batches-py").exists()
+    assert "executed" not in capsys.readouterr().out

@@ -6,6 +6,7 @@ efficiency is the rate of two over twice the rate of one. `exchanged_bytes` is w
 for the gradients of one step (ring all-reduce: 2 (N - 1) / N of them).
 
     python tests/benchmarks/processes.py [--rounds 3] [--batch-size 256] [--epochs 3]
+        [--limit-train 10000]
 """
 
 import argparse
@@ -30,6 +31,7 @@ def measure(size, arguments):
         command += ["--nproc-per-node", str(size), "-m", "cifar_cnn", "train", "--no-report"]
         command += ["--dataset", "synthetic", "--limit-eval", "100", "--device", "cpu"]
         command += ["--batch-size", str(arguments.batch_size), "--epochs", str(arguments.epochs)]
+        command += ["--limit-train", str(arguments.limit_train)]
         command += ["--output-dir", folder, "--name", "run"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run(command, env=environment, capture_output=True, check=True)
@@ -43,6 +45,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--limit-train", type=int, default=10_000)
     arguments = parser.parse_args()
     rounds = [[measure(size, arguments) for size in SIZES] for _ in range(arguments.rounds)]
     one, two = (statistics.median(each[index] for each in rounds) for index in range(2))

@@ -191,7 +191,8 @@ class Trainer:
         """
         if not 0 <= state["batch"] <= self.steps_per_epoch:
             raise ValueError(f"{state['batch']} steps of {self.steps_per_epoch} are done")
-        self.epoch, self.batch, self.seconds = state["epoch"], state["batch"], state["seconds"]
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        self.seconds = float(state["seconds"])
         self.training_step.totals.set(Totals(**state["totals"]))
         load_optimizer(self.optimizer, state["optimizer"])
         if self.average:

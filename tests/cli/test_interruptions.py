@@ -12,6 +12,8 @@ import pytest
 
 from cifar_cnn.inference.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals between processes")
+
 SLOW_DECODING = """
 import time, cifar_cnn.data.images as folder
 read_image = folder.read_image

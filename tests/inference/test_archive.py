@@ -216,7 +216,7 @@ def test_an_enemys_file_is_one_line_and_runs_nothing(tmp_path, monkeypatch, name
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pt"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs setrlimit")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and setrlimit")
 def test_no_file_of_an_enemy_takes_more_memory_than_a_few_times_its_size(tmp_path):
     for index, content in enumerate(CORPUS.values()):
         (tmp_path / f"{index}.pt").write_bytes(content)
@@ -250,6 +250,7 @@ def test_no_file_of_an_enemy_takes_more_memory_than_a_few_times_its_size(tmp_pat
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs /dev")
 @pytest.mark.parametrize("name", ["/dev/zero", "."])
 def test_what_is_no_file_is_not_read(name):
     with pytest.raises(CheckpointError, match="not a file"):

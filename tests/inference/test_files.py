@@ -1,6 +1,5 @@
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -37,6 +36,8 @@ def test_a_failure_at_any_point_leaves_the_old_file_and_no_temporary(
 
 @pytest.mark.skipif(os.name == "nt", reason="needs setrlimit")
 def test_a_write_that_the_kernel_cuts_off_leaves_the_old_file(tmp_path):
+    import resource
+
     path = tmp_path / "file"
     path.write_bytes(b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -50,6 +51,7 @@ def test_a_write_that_the_kernel_cuts_off_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     code = (
         "import os, signal, sys\n"

@@ -121,6 +121,7 @@ class TestTorchrun:
             assert done.stderr.count("epoch 3:") == 1
             assert read_checkpoint(tmp_path / "runs" / f"of{processes}" / "model.pt")
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the process")
     def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_with_another_number(
         self, train, command, tmp_path
     ):

@@ -8,7 +8,8 @@ older than the last save that the program reported, and the next start must go o
 end the run must equal, bit by bit, one that was never killed. Prints JSON; exit status 1 if any of
 it fails.
 
-    python tests/benchmarks/kill_stress.py [--instants 100] [--points 1000] [--seed 0]
+    python tests/benchmarks/kill_stress.py [--instants 100] [--points 1000] [--first-point 0]
+        [--seed 0]
 """
 
 import argparse
@@ -205,6 +206,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--instants", type=int, default=100)
     parser.add_argument("--points", type=int, default=1000, help="at most so many")
+    parser.add_argument(
+        "--first-point", type=int, default=0, help="20 is where the first save begins"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     started = time.monotonic()
@@ -217,7 +221,7 @@ def main():
         for _ in range(arguments.instants):
             killed.kill_at_random(window)
         points = 0
-        while points < arguments.points and killed.kill_at_point(points):
+        while points < arguments.points and killed.kill_at_point(arguments.first_point + points):
             points += 1
         epochs = killed.reported + 2
         killed.finish(epochs)

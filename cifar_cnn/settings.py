@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 DEFAULT_RECIPE = "tuned"
 RECIPE_FOLDER = files("cifar_cnn") / "recipes"
 RECIPES = tuple(sorted(f.name[:-5] for f in RECIPE_FOLDER.iterdir() if f.name.endswith(".toml")))
@@ -213,7 +214,9 @@ def _explain(error: dict[str, Any]) -> str:
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}"
-    hint = ""
+    field, message = Settings.model_fields[name], str(error["msg"])
     if error["type"] == "literal_error":
-        hint = did_you_mean(str(error["input"]), get_args(Settings.model_fields[name].annotation))
-    return f"setting {name} = {error['input']!r} is invalid: {error['msg']}{hint}"
+        message += did_you_mean(str(error["input"]), get_args(field.annotation))
+    if error["type"] == "string_pattern_mismatch":
+        message = f"{field.description}{did_you_mean(str(error['input']), DEVICES)}"
+    return f"setting {name} = {error['input']!r} is invalid: {message}"

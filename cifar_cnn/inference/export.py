@@ -92,7 +92,8 @@ def export(
     model = WithPreprocessing(trained) if with_preprocessing else trained.model
     images = _example_images(trained, with_preprocessing=with_preprocessing)
     outputs = _output_name(trained.model, with_preprocessing=with_preprocessing)
-    content, run = _make(trained, model, images[:2], format, outputs, opset or DEFAULT_OPSET)
+    example = images[:2].clone()  # torch.export keeps it, with all the memory it is a part of
+    content, run = _make(trained, model, example, format, outputs, opset or DEFAULT_OPSET)
     difference = _check(model, run, images)
     milliseconds = _time(run, images[:1])
     try:

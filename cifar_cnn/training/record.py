@@ -120,8 +120,9 @@ def _read_environment(path: Path) -> dict[str, Any]:
 
 
 def _state(path: Path) -> State:
-    log = path / LOG
-    if log.exists() and log.read_text(encoding="utf-8").endswith(saved_line(MODEL)):
+    log, model = path / LOG, path / MODEL
+    said = log.read_text(encoding="utf-8") if log.exists() else ""
+    if said.endswith(saved_line(MODEL)) and model.exists():
         return "finished"
     return "running" if _is_locked(path / LOCK) else "interrupted"
 

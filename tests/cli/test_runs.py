@@ -17,6 +17,7 @@ def runs(tmp_path):
         row = [0, 10, 0.1, 2.0, 0.2, "test", 1.9, accuracy, 5.0, 100.0]
         rows = "" if accuracy is None else ",".join(map(str, row)) + "\n"
         (directory / "metrics.csv").write_text(f"{','.join(COLUMNS)}\n{rows}")
+        (directory / "model.pt").write_bytes(b"")
         (directory / "training.log").write_text(saved_line("model.pt") if name == "a" else "")
     return tmp_path / "runs"
 

@@ -103,6 +103,7 @@ def test_a_finished_run_resumed_says_so_and_changes_nothing(cli, small, tmp_path
         (["--config", "none.toml"], 2, "config file none.toml cannot be read"),
         (["--resume", "none"], 1, "checkpoint none cannot be read"),
         (["--teacher", "none.pt"], 1, "checkpoint none.pt cannot be read"),
+        (["--device", "cuad"], 2, "or mps (did you mean 'cuda'?)"),
         (["--device", "cuda:99"], 2, "device cuda:99 is not on this machine"),
         (["--data-dir", "none"], 1, "folder none does not exist"),
         (["--val-size", "99"], 2, "val_size 99 leaves no training image"),

@@ -57,6 +57,7 @@ def test_the_file_answers_as_the_network_does_at_any_batch_size(untrained_file, 
     assert done.file == untrained_file.with_suffix(formats.SUFFIXES[name])
     assert done.size == done.file.stat().st_size
     assert done.milliseconds > 0
+    assert done.size < 4 * untrained_file.stat().st_size
     trained = load_trained(untrained_file)
     content = done.file.read_bytes()
     run = {

@@ -21,6 +21,7 @@ def make_run(directory, *, log="", **settings):
     lines = [",".join(COLUMNS), *(",".join(map(str, row)) for row in ROWS)]
     (directory / "metrics.csv").write_text("\n".join(lines) + "\n")
     (directory / "training.log").write_text(log)
+    (directory / "model.pt").write_bytes(b"")
     (directory / "environment.json").write_text(json.dumps({"parameters": 197922}))
     return directory
 
@@ -54,12 +55,12 @@ def test_a_run_is_running_while_its_lock_is_held_and_interrupted_after(tmp_path)
 def test_a_folder_of_runs_leaves_out_what_it_cannot_read_and_says_so(tmp_path):
     make_run(tmp_path / "b")
     make_run(tmp_path / "a")
-    (make_run(tmp_path / "old") / "settings.toml").write_text('optimiser = "sgd"')
+    (make_run(tmp_path / "old") / "settings.toml").write_text('fruit = "apple"')
     (tmp_path / "pictures").mkdir()
     runs, refused = find_runs(tmp_path)
     assert [run.name for run in runs] == ["a", "b"]
     assert refused == [
-        f"run directory {tmp_path / 'old'} is not of this version: unknown setting 'optimiser'"
+        f"run directory {tmp_path / 'old'} is not of this version: unknown setting 'fruit'"
     ]
     with pytest.raises(RunError, match="there is no folder"):
         find_runs(tmp_path / "none")

@@ -10,7 +10,7 @@ What is in it, and why:
 - Most blocks at half resolution, where a weight is used at 256 places of a 32×32 image: at full
   resolution it takes four times the time, at a quarter it does a quarter of the work.
 - Batch normalisation and SiLU, where that one has layer normalisation and tanh-exp: one kernel
-  each; a normalisation is folded into the convolution behind it at inference.
+  each, and such a normalisation can be folded into the convolution behind it at inference.
 
 What choices brought, on 5,000 images of CIFAR-10 (JPEG re-encoding), accuracy on 5,000 other
 training images, flip and shift only, one seed each, so differences below 2 points say nothing:

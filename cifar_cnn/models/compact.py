@@ -1,4 +1,28 @@
-"""A network for accuracy within the brief: fewer than 200,000 parameters, field far above 44."""
+"""A network for accuracy within the brief: 194,468 parameters, field 139.
+
+What is in it, and why:
+
+- Multi-scale depthwise filters on quarters of the channels, a gated pointwise unit and a learned
+  scale on the skip, studied in xvel/cifar10-tiniest (97,530 parameters; it reports 94.4 %): filters
+  of many sizes for few weights, and products of features, which sums of them cannot express.
+- 3×3, 5×5 and a dilated 3×3, where that one has 3×3, 7×7 and a pooled dilated 7×7: 43 weights for
+  a set of four channels instead of 107. The field is beyond the image either way.
+- Most blocks at half resolution, where a weight is used at 256 places of a 32×32 image: at full
+  resolution it takes four times the time, at a quarter it does a quarter of the work.
+- Batch normalisation and SiLU, where that one has layer normalisation and tanh-exp: one kernel
+  each, and such a normalisation can be folded into the convolution behind it at inference.
+
+What choices brought, on 5,000 images of CIFAR-10 (JPEG re-encoding), accuracy on 5,000 other
+training images, flip and shift only, one seed each, so differences below 2 points say nothing:
+
+    211,030 parameters, 6 epochs, batch 64   AdamW 0.006  50.6 %   Nesterov 0.1  52.8 %
+    181,662 parameters, 5 epochs, batch 128  AdamW 0.02   33.2 %   Nesterov 0.2  50.3 %
+
+Images per second in training, one core, bf16: one block of 48 channels at full resolution and six
+of 96 at half 122; five blocks of 80 at half and two of 112 at a quarter 177; no block at full, four
+of 64 and three of 112 313. Layer normalisation and tanh-exp are within 10 % there. The shape in
+between was chosen. What gate, scales and width bring alone has not been measured.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -16,6 +16,8 @@ from cifar_cnn.errors import DataError, one_line
 MAX_PIXELS = 64_000_000  # beyond any photograph that is meant to become 32×32
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # none of Pillow's that starts other programs
 
+_KNOWN = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+
 Source = Path | BinaryIO
 
 
@@ -59,7 +61,7 @@ def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8]
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} has too many pixels") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{name} cannot be read: not an image") from error
+        raise DataError(f"{name} cannot be read: not a {_KNOWN} image") from error
     except Exception as error:  # decoders of foreign files raise anything
         reason = error.strerror if isinstance(error, OSError) else None
         raise DataError(f"{name} cannot be read: {reason or one_line(error)}") from error

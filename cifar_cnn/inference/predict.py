@@ -16,7 +16,7 @@ from cifar_cnn.inference.device import resolve_device, resolve_precision
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.trained import load_trained
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 """Endings of the files that are taken from a folder; a file named by itself may have any."""
 
 

@@ -52,7 +52,11 @@ def test_an_image_comes_through_standard_input(untrained_file, image_folder):
     ("arguments", "status", "message"),
     [
         (["none.png", "--checkpoint", "{file}"], 1, "image none.png does not exist"),
-        (["{file}", "--checkpoint", "{file}"], 1, "cannot be read: not an image"),
+        (
+            ["{file}", "--checkpoint", "{file}"],
+            1,
+            "cannot be read: not a PNG, JPEG, WEBP, BMP or GIF image",
+        ),
         (["{file}", "--checkpoint", "none.pt"], 1, "cannot be read"),
     ],
 )

@@ -89,7 +89,7 @@ def truncate(root):
 
 def scribble(root):
     (root / "test/green/001.png").write_text("this is no picture")
-    return "green/001.png cannot be read: not an image"
+    return "green/001.png cannot be read: not a PNG, JPEG, WEBP, BMP or GIF image"
 
 
 def blow_up(root):

@@ -4,7 +4,7 @@ Each example is a file made by Hypothesis: a pickle program of random instructio
 with random faults, a real checkpoint or image with bytes changed, cut out or repeated. Reading it
 must give a checkpoint (or pixels) or one line, and meanwhile nothing may be imported, executed,
 connected, started or written (an audit hook says so), and no more memory be taken than 64 MiB and a
-few times the file's size. Prints JSON; a failing example ends with Hypothesis' report of it.
+few times the file's size; of an image, than its pixels take where they are as many as are accepted. Prints JSON; a failing example ends with Hypothesis' report of it.
 
     python tests/benchmarks/fuzz_files.py [--minutes 2] [--seed 0]
 """
@@ -29,13 +29,14 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cifar_cnn.data.images import FORMATS, read_image
+from cifar_cnn.data.images import FORMATS, MAX_PIXELS, read_image
 from cifar_cnn.errors import CheckpointError, DataError
 from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cifar_cnn.settings import resolve_settings
 
 EXAMPLES = 200  # between two looks at the clock
 HEADROOM = 64 << 20
+LARGEST_IMAGE = 8 * MAX_PIXELS  # bytes: as it was decoded, and as RGB, 4 bytes a pixel each
 FORBIDDEN = (
     *("exec", "compile", "import", "os.", "subprocess.", "socket.", "shutil.", "ctypes."),
     *("pickle.find_class", "marshal.", "urllib.", "webbrowser.", "tempfile."),
@@ -73,10 +74,10 @@ def watch(event, arguments):
 
 
 @contextmanager
-def guard(path):
+def guard(path, headroom):
     """Have the audit hook watch, and the memory limited to what the file may take."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + HEADROOM + 5 * path.stat().st_size
+    most = pages * resource.getpagesize() + headroom + 5 * path.stat().st_size
     resource.setrlimit(resource.RLIMIT_AS, (most, -1))
     guarded.append(str(path))
     try:
@@ -86,10 +87,10 @@ def guard(path):
         resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 
 
-def read(path, reader, refusal):
+def read(path, reader, refusal, headroom):
     """Return how the reading ended: `read` or `refused`."""
     refused = None
-    with guard(path):
+    with guard(path, headroom):
         try:
             reader(path)
         except refusal as error:
@@ -200,7 +201,8 @@ def fuzz(strategy, path, reader, refusal, counts, deadline, first_seed):
     @given(strategy)
     def example(content):
         path.write_bytes(content)
-        counts[read(path, reader, refusal)] += 1
+        headroom = LARGEST_IMAGE if path.name == "images" else HEADROOM
+        counts[read(path, reader, refusal, headroom)] += 1
 
     number = first_seed
     while time.monotonic() < deadline:

@@ -4,7 +4,8 @@ Each example is a file made by Hypothesis: a pickle program of random instructio
 with random faults, a real checkpoint or image with bytes changed, cut out or repeated. Reading it
 must give a checkpoint (or pixels) or one line, and meanwhile nothing may be imported, executed,
 connected, started or written (an audit hook says so), and no more memory be taken than 64 MiB and a
-few times the file's size; of an image, than its pixels take where they are as many as are accepted. Prints JSON; a failing example ends with Hypothesis' report of it.
+few times the file's size; of an image, than its pixels take where they are as many as are accepted.
+Prints JSON; a failing example ends with Hypothesis' report of it.
 
     python tests/benchmarks/fuzz_files.py [--minutes 2] [--seed 0]
 """

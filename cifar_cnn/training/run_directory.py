@@ -18,6 +18,8 @@ from cifar_cnn.training.run_files import FILES, LAST, LOCK, LOG, METRICS, MODEL,
 
 RETRY_AFTER = 1.0
 """Seconds between a failed write and the second try."""
+LOOKED_AT = 1.0
+"""Seconds to wait for a lock: `cifar-cnn runs` takes it for an instant to see if a run goes on."""
 
 
 def refuse_existing(path: Path) -> None:
@@ -68,7 +70,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, replace: bool, writes: bool = True) -> None:
         self.path = path
         self._writes = writes
-        self._lock = FileLock(path / LOCK, blocking=False)
+        self._lock = FileLock(path / LOCK, timeout=LOOKED_AT)
         if not writes:
             return
         try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,10 +143,12 @@ class TestTorchrun:
         assert 'Traceback (most recent call last):\n  File "<frozen runpy>"' not in output
         stopped = read_checkpoint(run / "last.pt").training
         assert (stopped["epoch"], stopped["batch"]) < (4, 0)
-        done = train(4, "--resume", run, name="run", net="Slow")
-        assert done.returncode == 0, done.stderr
         train(0, name="one")
-        assert_close(run, tmp_path / "runs" / "one")
+        shutil.copytree(run, run.with_name("alone"))
+        for processes, name in ((4, "run"), (0, "alone")):
+            done = train(processes, "--resume", run.with_name(name), name=name, net="Slow")
+            assert done.returncode == 0, done.stderr
+            assert_close(run.with_name(name), run.with_name("one"))
 
     def test_a_process_that_dies_stops_the_job_and_its_error_is_shown(self, train):
         done = train(2, name="run", net="Dying")

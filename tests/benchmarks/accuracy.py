@@ -9,6 +9,7 @@ weights, where the recipe averages weights.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from cifar_cnn import resolve_settings
@@ -23,9 +24,10 @@ def main():
     parser.add_argument("--recipe", default="best")
     parser.add_argument("--limit-train", type=int, default=50_000)
     parser.add_argument("--val-size", type=int, default=0, help="evaluate these, not the test set")
+    parser.add_argument("--lr", type=float, help="in place of the recipe's")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    given = vars(parser.parse_args())
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     settings = given | {"dataset": "folder", "data_dir": given["folder"]}
     del settings["folder"]
     trainer = Run(resolve_settings(settings)).trainer
@@ -34,7 +36,7 @@ def main():
         trainer.epoch, trainer.batch, trainer.seconds = epoch, 0, 0.0
         trainer.train_epoch()
         seconds += trainer.seconds
-        print(f"epoch {epoch} done", flush=True)
+        print(f"epoch {epoch} done", file=sys.stderr, flush=True)
 
     def accuracy(model, *, tta=False):
         precision = trainer.settings.precision
@@ -43,7 +45,7 @@ def main():
 
     report = {
         **{name: value for name, value in given.items() if name != "folder"},
-        "images_per_second": trainer.settings.epochs * len(trainer.labels) / seconds,
+        "images_per_second": trainer.settings.epochs * len(trainer.batches) / seconds,
         "accuracy": accuracy(trainer.final_model),
         "accuracy_with_mirror_images": accuracy(trainer.final_model, tta=True),
         "accuracy_of_last_weights": accuracy(trainer.model),

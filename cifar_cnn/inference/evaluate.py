@@ -1,7 +1,7 @@
 """How good a checkpoint is on a split of a data set."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, SettingsError, did_you_mean
 from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
-from cifar_cnn.inference.device import is_out_of_memory, resolve_device, resolve_precision
+from cifar_cnn.inference.device import resolve_device, resolve_precision
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.metrics import Evaluation, measure
 from cifar_cnn.models.output import check_output
@@ -117,32 +117,8 @@ def evaluate_split(
     Raises:
         RunError: the answers are not finite, or there is no memory for them.
     """
-    return judge(answer(model, data.images, device, precision, tta=tta), data.labels)
-
-
-def answer(
-    model: nn.Module,
-    images: Tensor,
-    device: torch.device,
-    precision: str,
-    *,
-    tta: bool = False,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Tensor:
-    """Return float32 log-probabilities (N, classes) for uint8 images (N, 3, H, W).
-
-    Raises:
-        EvaluationStopped: `should_stop`, asked before each batch, said so.
-        RunError: there is no memory for them.
-    """
-    try:
-        return predict_log_probabilities(
-            model, images, device, precision, tta=tta, should_stop=should_stop
-        )
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise RunError(f"out of memory on {device} in evaluation: try --device cpu") from error
-        raise
+    answers = predict_log_probabilities(model, data.images, device, precision, tta=tta)
+    return judge(answers, data.labels)
 
 
 def judge(answers: Tensor, labels: Tensor) -> Evaluation:

@@ -14,8 +14,9 @@ from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.device import resolve_device, resolve_precision
+from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import predict_log_probabilities
-from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate, measure
+from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate
 from cifar_cnn.inference.trained import TrainedNetwork, load_trained
 
 MISTAKES = 24
@@ -48,6 +49,7 @@ def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Exa
         CheckpointError: the file is unusable, or does not fit the network or the data.
         DataError: the images are missing or unusable.
         RequestError: a setting is invalid.
+        RunError: the answers are not finite, or there is no memory for them.
     """
     keep_freed_memory()
     trained = load_trained(file, overrides)
@@ -59,7 +61,7 @@ def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Exa
     output = predict_log_probabilities(trained.model.to(device), data.images, device, precision)
     return Examination(
         trained,
-        measure(output, data.labels),
+        judge(output, data.labels),
         calibrate(output, data.labels),
         _worst(data, output),
     )

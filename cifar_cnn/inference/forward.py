@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import normalise
-from cifar_cnn.inference.device import autocast
+from cifar_cnn.errors import RunError
+from cifar_cnn.inference.device import autocast, is_out_of_memory
 from cifar_cnn.models.output import log_probabilities
 
 BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
@@ -34,19 +35,30 @@ def predict_log_probabilities(
 
     Raises:
         EvaluationStopped: `should_stop`, asked before each batch, said so.
+        RunError: there is no memory for a batch.
     """
     was_training = model.training
     model.eval()
     chunks = []
-    with autocast(device, precision):
+    try:
         for batch in torch.split(images, BATCH_SIZE[device.type]):
             if should_stop():
                 raise EvaluationStopped
-            inputs = normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)
-            output = log_probabilities(model, inputs)
-            if tta:
-                mirrored = log_probabilities(model, inputs.flip(-1))
-                output = torch.logaddexp(output, mirrored) - torch.log(torch.tensor(2.0))
-            chunks.append(output.cpu())
-    model.train(was_training)
+            with autocast(device, precision):
+                chunks.append(_answers(model, batch.to(device), tta=tta).cpu())
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise RunError(f"out of memory on {device} in evaluation: try --device cpu") from error
+        raise
+    finally:
+        model.train(was_training)
     return torch.cat(chunks)
+
+
+def _answers(model: nn.Module, images: Tensor, *, tta: bool) -> Tensor:
+    inputs = normalise(images).contiguous(memory_format=torch.channels_last)
+    output = log_probabilities(model, inputs)
+    if tta:
+        mirrored = log_probabilities(model, inputs.flip(-1))
+        output = torch.logaddexp(output, mirrored) - torch.log(torch.tensor(2.0))
+    return output

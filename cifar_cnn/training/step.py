@@ -71,6 +71,22 @@ class TrainingStep:
         Raises:
             RunError: the network fails on the batch, or there is no memory for it.
         """
+        loss, correct = self._over_all(*self.gradients(images, labels, mix))
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        failed = ~torch.isfinite(loss.detach() + norm)
+        self.optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.totals.add(loss, correct, self.share.count, self.number, failed)
+
+    def gradients(
+        self, images: Tensor, labels: Tensor, mix: Mix | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Leave the batch's gradients at the parameters; return what `forward` returns.
+
+        Raises:
+            RunError: as `update` does.
+        """
         try:
             loss, correct = self.forward(images, labels, mix)
             self.optimizer.zero_grad()
@@ -81,13 +97,7 @@ class TrainingStep:
             if is_out_of_memory(error):
                 raise RunError(self._no_memory(len(images))) from error
             raise
-        loss, correct = self._over_all(loss, correct)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        failed = ~torch.isfinite(loss.detach() + norm)
-        self.optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
-        self.optimizer.step()
-        self.totals.add(loss, correct, self.share.count, self.number, failed)
+        return loss, correct
 
     def forward(
         self, images: Tensor, labels: Tensor, mix: Mix | None = None

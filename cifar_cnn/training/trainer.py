@@ -13,15 +13,14 @@ from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.mixup import Mix
 from cifar_cnn.data.randomness import Purpose, derive_seed
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.evaluate import answer, judge
 from cifar_cnn.inference.forward import EvaluationStopped
-from cifar_cnn.models import is_built_in
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
-from cifar_cnn.training.cuda_graph import GraphedUpdate
-from cifar_cnn.training.distill import is_code
+from cifar_cnn.training.cuda_graph import GraphedUpdate, can_capture
 from cifar_cnn.training.distributed import ALONE, Processes
+from cifar_cnn.training.divergence import refuse_divergence
 from cifar_cnn.training.ema import WeightAverage
+from cifar_cnn.training.evaluation import evaluate_together
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.optimizer import load_optimizer, make_optimizer
@@ -135,7 +134,7 @@ class Trainer:
                 self._report(self.training_step.totals.latest())
             if self._must_stop():
                 break
-        self._check(self.training_step.totals.read())
+        refuse_divergence(self.training_step.totals.read(), self.settings, self.steps_per_epoch)
         self.seconds = time.perf_counter() - started
 
     def train_on(self, chosen: Tensor) -> None:
@@ -147,8 +146,7 @@ class Trainer:
         self.training_step.prepare(self.step, self._learning_rate(self.step), share)
         update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
         full = len(chosen) == self.settings.batch_size
-        alone = self.processes.size == 1
-        if self.device.type == "cuda" and alone and full and self._runs_no_foreign_code():
+        if self.device.type == "cuda" and full and can_capture(self.settings, self.processes):
             self.graphed = self.graphed or GraphedUpdate(self.training_step, *batch)
             update = self.graphed
         try:
@@ -158,17 +156,13 @@ class Trainer:
         if self.average:
             self.average.update(self.model, self.step)
 
-    def _runs_no_foreign_code(self) -> bool:
-        """Say whether all that a step runs can be captured; a user's network may do anything."""
-        return is_built_in(self.settings.model) and not is_code(self.settings.teacher or "")
-
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""
         self.model.train()
         count = min(self.settings.batch_size, len(self.batches))
         chosen = torch.arange(count, device=self.device)
-        loss, _ = self.training_step.forward(*self.batches.at(chosen, self.epoch, self.batch))
-        loss.backward()  # type: ignore[no-untyped-call]
+        batch = self.batches.at(chosen, self.epoch, self.batch)
+        loss, _ = self.training_step.gradients(*batch)
         self.optimizer.zero_grad()
         return loss.item()
 
@@ -204,38 +198,11 @@ class Trainer:
             return False
         return self.processes.any(self.should_stop())
 
-    def _answers(self) -> Tensor:
-        """Return log-probabilities (N, classes) for the evaluation images, each computed once."""
-        self.processes.agree(self.final_model)
-        count = len(self.evaluation)
-        return self.processes.gather(
-            answer(
-                self.final_model,
-                self.evaluation.images[self.processes.share(count).images],
-                self.device,
-                self.settings.precision,
-                should_stop=self.should_stop if self.processes.size == 1 else lambda: False,
-            ),
-            count,
-        )
-
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, step, self.steps_per_epoch)
 
-    def _check(self, totals: Totals) -> None:
-        if totals.failed_step < 0:
-            return
-        step = int(totals.failed_step)
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        finite = math.isfinite(totals.failed_loss)
-        what = "the gradient is not finite" if finite else f"the loss is {totals.failed_loss}"
-        raise RunError(
-            f"{what} at epoch {epoch}, step {batch}, learning rate {self._learning_rate(step):g}: "
-            "nothing was saved over the last good checkpoint; try a lower --lr"
-        )
-
     def _report(self, totals: Totals) -> None:
-        self._check(totals)
+        refuse_divergence(totals, self.settings, self.steps_per_epoch)
         if totals.samples == 0:  # nothing has arrived from the device yet
             return
         event = StepEnded(
@@ -251,7 +218,14 @@ class Trainer:
 
     def _evaluate_epoch(self) -> EpochRow:
         totals = self.training_step.totals.read()
-        result = judge(self._answers(), self.evaluation.labels)
+        result = evaluate_together(
+            self.processes,
+            self.final_model,
+            self.evaluation,
+            self.device,
+            self.settings.precision,
+            self.should_stop,
+        )
         return EpochRow(
             epoch=self.epoch,
             step=self.step,

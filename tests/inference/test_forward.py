@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from cifar_cnn.data.dataset import normalise
+from cifar_cnn.errors import RunError
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.models import build_model
 
@@ -44,3 +45,15 @@ def test_bf16_is_close_to_fp32_and_still_answers_in_fp32(model, images):
     expected = predict_log_probabilities(model, images, CPU, "fp32")
     torch.testing.assert_close(output, expected, atol=0.05, rtol=0.05)
     assert not torch.equal(output, expected)
+
+
+class Greedy(torch.nn.Module):
+    def forward(self, images):
+        return images.new_empty(1 << 60)
+
+
+def test_no_memory_is_one_line_and_leaves_the_mode():
+    model = Greedy().train()
+    with pytest.raises(RunError, match="out of memory on cpu in evaluation: try"):
+        predict_log_probabilities(model, torch.zeros(2, 3, 4, 4, dtype=torch.uint8), CPU, "fp32")
+    assert model.training

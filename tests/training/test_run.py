@@ -129,6 +129,20 @@ def test_a_dry_run_writes_nothing(small_settings, tmp_path, monkeypatch):
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_without_memory_is_one_line(small_settings, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def __init__(self): super().__init__(3072, 3)\n"
+        "    def forward(self, x):\n"
+        "        torch.empty(self.training << 60)\n"
+        "        return super().forward(x.flatten(1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"out of memory on cpu with a batch of .* --batch-size"):
+        dry_run(small_settings(model="net.py:Net"))
+
+
 def test_an_existing_directory_is_refused_and_untouched(small_settings, tmp_path):
     run = train(small_settings(), tmp_path / "run").run
     before = {path: path.read_bytes() for path in run.iterdir()}

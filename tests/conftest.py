@@ -81,14 +81,6 @@ def cli(tmp_path):
     return run
 
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def write_image_folder(root: Path, train: int = 12, test: int = 4, size: int = 32) -> Path:
     random = np.random.RandomState(0)
     for split, count in (("train", train), ("test", test)):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import normalise
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.device import autocast, is_out_of_memory
+from cifar_cnn.models.folding import folded
 from cifar_cnn.models.output import log_probabilities
 
 BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
@@ -41,11 +42,12 @@ def predict_log_probabilities(
     model.eval()
     chunks = []
     try:
-        for batch in torch.split(images, BATCH_SIZE[device.type]):
-            if should_stop():
-                raise EvaluationStopped
-            with autocast(device, precision):
-                chunks.append(_answers(model, batch.to(device), tta=tta).cpu())
+        with folded(model):
+            for batch in torch.split(images, BATCH_SIZE[device.type]):
+                if should_stop():
+                    raise EvaluationStopped
+                with autocast(device, precision):
+                    chunks.append(_answers(model, batch.to(device), tta=tta).cpu())
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory on {device} in evaluation: try --device cpu") from error

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.models.blocks import DepthwiseSeparableConv, normalised
+from cifar_cnn.models.blocks import Chain, DepthwiseSeparableConv, normalised
+from cifar_cnn.models.pooling import AdaptiveAvgPool2d
 
 
 class Baseline(nn.Module):
@@ -19,20 +20,18 @@ class Baseline(nn.Module):
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.02) -> None:
         super().__init__()
-        self.convblock1 = nn.Sequential(
+        self.convblock1 = Chain(
             *normalised(nn.Conv2d(3, 24, 3, padding=1, bias=False), 24, dropout)
         )
-        self.convblock2 = nn.Sequential(
-            *normalised(DepthwiseSeparableConv(24, 48, stride=2), 48, dropout)
-        )
-        self.convblock3 = nn.Sequential(
+        self.convblock2 = Chain(*normalised(DepthwiseSeparableConv(24, 48, stride=2), 48, dropout))
+        self.convblock3 = Chain(
             *normalised(nn.Conv2d(48, 64, 3, padding=2, dilation=2), 64, dropout),
             *normalised(nn.Conv2d(64, 96, 3, stride=2, padding=1), 96, dropout),
         )
-        self.convblock4 = nn.Sequential(
+        self.convblock4 = Chain(
             *normalised(nn.Conv2d(96, 128, 3, stride=2, padding=1), 128, dropout)
         )
-        self.gap = nn.AdaptiveAvgPool2d(1)
+        self.gap = AdaptiveAvgPool2d(1)
         self.convblock5 = nn.Sequential(nn.Conv2d(128, num_classes, 1))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,8 +2,16 @@
 
 from torch import Tensor, nn
 
+from cifar_cnn.models.batch_norm import BatchNorm2d
 from cifar_cnn.models.depthwise import depthwise_conv2d
 from cifar_cnn.models.dropout import Dropout
+
+
+class Chain(nn.Sequential):
+    """`torch.nn.Sequential` whose modules are used in this order only, never one by itself.
+
+    So evaluation may take a convolution and the normalisation behind it as one.
+    """
 
 
 class DepthwiseSeparableConv(nn.Module):
@@ -28,4 +36,4 @@ class DepthwiseSeparableConv(nn.Module):
 
 def normalised(convolution: nn.Module, channels: int, dropout: float) -> list[nn.Module]:
     """Return `convolution` followed by batch normalisation, ReLU and dropout."""
-    return [convolution, nn.BatchNorm2d(channels), nn.ReLU(), Dropout(dropout)]
+    return [convolution, BatchNorm2d(channels), nn.ReLU(), Dropout(dropout)]

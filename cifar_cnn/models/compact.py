@@ -28,8 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.models.blocks import DepthwiseSeparableConv
+from cifar_cnn.models.batch_norm import BatchNorm2d
+from cifar_cnn.models.blocks import Chain, DepthwiseSeparableConv
 from cifar_cnn.models.dropout import Dropout
+from cifar_cnn.models.pooling import AdaptiveAvgPool2d
 
 
 class MultiScaleConv(nn.Module):
@@ -74,7 +76,7 @@ class GatedBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.filter = MultiScaleConv(channels)
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm = BatchNorm2d(channels)
         self.expand = nn.Conv2d(channels, 2 * channels, 1)
         self.project = nn.Conv2d(channels, channels, 1)
         self.skip = nn.Parameter(torch.ones(channels))  # one dimension: it does not decay
@@ -94,13 +96,13 @@ class Compact(nn.Module):
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.0) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32))
+        self.stem = Chain(nn.Conv2d(3, 32, 3, padding=1, bias=False), BatchNorm2d(32))
         self.fine = GatedBlock(32)
         self.halve = _halved(32, 84)
         self.middle = nn.Sequential(*(GatedBlock(84) for _ in range(6)))
         self.halve_again = _halved(84, 112)
         self.coarse = GatedBlock(112)
-        self.gap = nn.AdaptiveAvgPool2d(1)
+        self.gap = AdaptiveAvgPool2d(1)
         self.dropout = Dropout(dropout)
         self.classify = nn.Linear(112, num_classes)
 
@@ -112,7 +114,7 @@ class Compact(nn.Module):
         return logits
 
 
-def _halved(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        DepthwiseSeparableConv(in_channels, out_channels, stride=2), nn.BatchNorm2d(out_channels)
+def _halved(in_channels: int, out_channels: int) -> Chain:
+    return Chain(
+        DepthwiseSeparableConv(in_channels, out_channels, stride=2), BatchNorm2d(out_channels)
     )

@@ -43,7 +43,7 @@ class TrainingBatches:
         settings = self.settings
         source = generator(settings.seed, Purpose.AUGMENTATION, epoch, step)
         draws = draw(settings, len(chosen), source).of(share).to(self.device)
-        images = apply(self.images[chosen[share]], draws, settings.cutout_size)
+        images = apply(self.images.index_select(0, chosen[share]), draws, settings.cutout_size)
         return images.contiguous(memory_format=torch.channels_last)
 
     def at(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.mixup import Mix
-from cifar_cnn.data.randomness import Purpose, derive_seed
+from cifar_cnn.data.randomness import Purpose, derive_seed, seed_network
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.forward import EvaluationStopped
 from cifar_cnn.settings import Settings
@@ -142,7 +142,7 @@ class Trainer:
         share = self.processes.share(len(chosen))
         batch = self.batches.at(chosen, self.epoch, self.batch, share.images)
         seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
-        torch.manual_seed((seed + self.processes.rank) % 2**64)
+        seed_network(self.device, (seed + self.processes.rank) % 2**64)
         self.training_step.prepare(self.step, self._learning_rate(self.step), share)
         update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
         full = len(chosen) == self.settings.batch_size

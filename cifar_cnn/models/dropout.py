@@ -38,7 +38,7 @@ def dropped_positions(count: int, p: float) -> Tensor:
         parts.append(torch.empty(batch, dtype=torch.int64).geometric_(p).cumsum(0) + last)
         last = int(parts[-1][-1])
     positions = torch.cat(parts)
-    return positions[positions < count]
+    return positions[: torch.searchsorted(positions, count)]
 
 
 class _Drop(torch.autograd.Function):

@@ -24,6 +24,7 @@ def main():
     parser.add_argument("--recipe", default="best")
     parser.add_argument("--limit-train", type=int, default=50_000)
     parser.add_argument("--val-size", type=int, default=0, help="evaluate these, not the test set")
+    parser.add_argument("--batch-size", type=int, help="in place of the recipe's")
     parser.add_argument("--lr", type=float, help="in place of the recipe's")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)

@@ -44,7 +44,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.training
             and maps.device.type == "cpu"
             and self.num_features % _LINE != 0
-            and maps[0, 0].numel() % _pixels_at_once(self.num_features) == 0
+            and maps.shape[-2:].numel() % _pixels_at_once(self.num_features) == 0
             and maps.is_contiguous(memory_format=torch.channels_last)
         )
 

@@ -87,8 +87,9 @@ class GatedBlock(nn.Module):
         self.filter = MultiScaleConv(channels)
         self.norm = BatchNorm2d(channels)
         self.expand = nn.Conv2d(channels, 2 * channels, 1)
-        self.project = Chain(nn.Conv2d(channels, channels, 1, bias=False), BatchNorm2d(channels))
-        nn.init.constant_(self.project[1].weight, 0.5)
+        half = BatchNorm2d(channels)
+        nn.init.constant_(half.weight, 0.5)
+        self.project = Chain(nn.Conv2d(channels, channels, 1, bias=False), half)
         self.skip = nn.Parameter(torch.ones(channels))  # one dimension: it does not decay
 
     def forward(self, maps: Tensor) -> Tensor:

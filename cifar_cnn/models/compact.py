@@ -11,8 +11,8 @@ What is in it, and why:
   resolution it takes four times the time, at a quarter it does a quarter of the work.
 - Batch normalisation and SiLU, where that one has layer normalisation and tanh-exp: one kernel
   each.
-- What a block adds is normalised, to half at first: without that, runs at learning rate 0.2 fell
-  apart.
+- What a block adds is normalised, to half at first: without that, one of two runs of `best` at
+  learning rate 0.2 fell apart.
 
 What choices brought, 6 epochs of `tuned` on 5,000 images of CIFAR-10 (JPEG re-encoding), accuracy
 on 1,000 other training images, one seed each, so differences below 3 points say little:

@@ -34,18 +34,30 @@ def build_model(
     Raises:
         ModelError: the name is unknown, or what it names cannot be imported or built.
     """
+    check_spec(spec)
     if spec in BUILT_IN:
         with torch.device(device):
             return BUILT_IN[spec](num_classes=num_classes, dropout=dropout)
-    if ":" not in spec:
+    factory = _load_attribute(spec)
+    with torch.device(device):
+        return _construct(spec, factory)
+
+
+def check_spec(spec: str) -> None:
+    """Refuse what names no network at first sight, before anything is loaded for it.
+
+    Raises:
+        ModelError: it is no built-in name, nor of the form of the others, or its file is missing.
+    """
+    source, colon, _ = spec.rpartition(":")
+    if not colon and spec not in BUILT_IN:
         known = ", ".join(BUILT_IN)
         raise ModelError(
             f"unknown model {spec!r}{did_you_mean(spec, BUILT_IN)}: "
             f"give one of {known}, or module:attr, or path.py:attr"
         )
-    factory = _load_attribute(spec)
-    with torch.device(device):
-        return _construct(spec, factory)
+    if source.endswith(".py") and not Path(source).is_file():
+        raise ModelError(f"model file {source} does not exist")
 
 
 def is_built_in(spec: str) -> bool:
@@ -57,8 +69,6 @@ def _load_attribute(spec: str) -> object:
     source, _, attribute = spec.rpartition(":")
     try:
         module = _import_path(source) if source.endswith(".py") else _import_module(source)
-    except ModelError:
-        raise
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise ModelError(
             f"model {spec!r}: importing {source} failed: {type(error).__name__}: {one_line(error)}"
@@ -80,8 +90,6 @@ def _import_module(name: str) -> ModuleType:
 
 def _import_path(path: str) -> ModuleType:
     file = Path(path).resolve()
-    if not file.is_file():
-        raise ModelError(f"model file {path} does not exist")
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))  # the file may import its neighbours
     name = f"cifar_cnn_user_{file.stem}"  # prefixed: the file may be called random.py

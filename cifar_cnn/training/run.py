@@ -19,7 +19,7 @@ from cifar_cnn.inference.device import (
     resolve_precision,
 )
 from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_model
+from cifar_cnn.models.registry import build_model, check_spec
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
@@ -55,6 +55,7 @@ class Run:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         check_augmentation(settings)
+        check_spec(settings.model)
         keep_freed_memory()
         self.listeners = listeners
         self.history: list[EpochRow] = []
@@ -102,6 +103,7 @@ class Run:
         model_file = None
         if finished:
             model_file = directory.save(MODEL, self.best or self._checkpoint())
+            del self.trainer.batches  # the memory of their images, for those who are told next
         else:
             self._save_last(directory)
         self._tell(RunEnded(directory.path, finished))

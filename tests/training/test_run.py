@@ -2,6 +2,7 @@ import csv
 import functools
 import sys
 import tomllib
+import weakref
 
 import pytest
 import torch
@@ -120,6 +121,32 @@ def test_events_tell_the_whole_story(small_settings, tmp_path):
     assert isinstance(events[0], RunStarted)
     assert [type(e) for e in events[1:]] == ([StepEnded] * 5 + [EpochEnded]) * 2 + [RunEnded]
     assert events[-1].finished
+
+
+def test_the_images_are_given_back_before_the_end_is_told(small_settings, tmp_path, monkeypatch):
+    held, still = [], []
+
+    class Watched(trainer.TrainingBatches):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            held.append(weakref.ref(self.images))
+
+    def listen(event):
+        still.append((type(event), held[0]() is not None))
+
+    monkeypatch.setattr(trainer, "TrainingBatches", Watched)
+    train(small_settings(epochs=1), tmp_path / "run", listeners=[listen])
+    assert (EpochEnded, True) in still
+    assert still[-1] == (RunEnded, False)
+
+
+@pytest.mark.parametrize("model", ["nope", "nope.py:Net"])
+def test_a_network_that_is_not_there_is_refused_before_images_are_looked_for(
+    small_settings, tmp_path, model
+):
+    settings = small_settings(model=model, dataset="folder", data_dir=tmp_path / "none")
+    with pytest.raises(ModelError, match=r"unknown model 'nope'|nope\.py does not exist"):
+        dry_run(settings)
 
 
 def test_a_dry_run_writes_nothing(small_settings, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ class Draws:
         color: float32 (N, 3), factors of brightness, contrast and saturation, or None.
         rotation: float32 (N, 2, 3), from output to input coordinates as in `F.affine_grid`, or
             None.
-        warped: int64 (K), the images that `affine` is for, or None.
+        warped: int64 (K), the images that `affine` is for, ascending, or None.
         affine: float32 (K, 2, 3), as `rotation`, or None.
         cutout: int64 (N, 2), top and left of the square; -1 for images without one; or None.
     """
@@ -51,7 +51,8 @@ class Draws:
         fields = {name: value for name, value in vars(self).items() if value is not None}
         parts = {name: value[images] for name, value in fields.items()}
         if self.warped is not None and self.affine is not None:
-            inside = (self.warped >= first) & (self.warped < stop)
+            first_inside, end = torch.searchsorted(self.warped, torch.tensor([first, stop])).tolist()
+            inside = slice(first_inside, end)
             parts |= {"warped": self.warped[inside] - first, "affine": self.affine[inside]}
         return replace(self, **parts)
 

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_cnn.models.blocks import Chain, DepthwiseSeparableConv, normalised
+from cifar_cnn.models.convolution import Conv2d
 from cifar_cnn.models.pooling import AdaptiveAvgPool2d
 
 
@@ -26,10 +27,10 @@ class Baseline(nn.Module):
         self.convblock2 = Chain(*normalised(DepthwiseSeparableConv(24, 48, stride=2), 48, dropout))
         self.convblock3 = Chain(
             *normalised(nn.Conv2d(48, 64, 3, padding=2, dilation=2), 64, dropout),
-            *normalised(nn.Conv2d(64, 96, 3, stride=2, padding=1), 96, dropout),
+            *normalised(Conv2d(64, 96, 3, stride=2, padding=1), 96, dropout),
         )
         self.convblock4 = Chain(
-            *normalised(nn.Conv2d(96, 128, 3, stride=2, padding=1), 128, dropout)
+            *normalised(Conv2d(96, 128, 3, stride=2, padding=1), 128, dropout)
         )
         self.gap = AdaptiveAvgPool2d(1)
         self.convblock5 = nn.Sequential(nn.Conv2d(128, num_classes, 1))

@@ -1,5 +1,6 @@
 """Dropout that costs what it drops."""
 
+import math
 from typing import Any
 
 import torch
@@ -28,14 +29,17 @@ class Dropout(nn.Dropout):
 def dropped_positions(count: int, p: float) -> Tensor:
     """Draw which of `count` elements are dropped: int64 positions, ascending.
 
-    Successes of independent trials lie geometric distances apart (a Bernoulli process). The draws
-    come from torch's global generator.
+    Successes of independent trials lie geometric distances apart (a Bernoulli process); 1 plus the
+    whole part of log(1 - u) / log(1 - p) is one, for u uniform in [0, 1) (Devroye, "Non-Uniform
+    Random Variate Generation", 1986, section X.2). The draws come from torch's global generator.
     """
     expected = count * p
     batch = int(expected + 6 * expected**0.5 + 10)  # enough at once, but for one time in 10^9
     last, parts = -1, []
     while last < count:
-        parts.append(torch.empty(batch, dtype=torch.int64).geometric_(p).cumsum(0) + last)
+        uniform = torch.rand(batch, dtype=torch.float64)
+        distances = uniform.neg_().log1p_().div_(math.log1p(-p)).floor_().long().add_(1)
+        parts.append(distances.cumsum(0).add_(last))
         last = int(parts[-1][-1])
     positions = torch.cat(parts)
     return positions[: torch.searchsorted(positions, count)]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cifar_cnn.data.augment import apply, draw
+from cifar_cnn.data.augment import Draws, apply, draw
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
 from cifar_cnn.data.randomness import Purpose, generator
@@ -29,6 +29,7 @@ class TrainingBatches:
         self.device = device
         self.images = train.images.to(device)
         self.labels = train.labels.to(device)
+        self._drawn: tuple[int, Draws] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,10 +41,11 @@ class TrainingBatches:
 
     def augmented(self, chosen: Tensor, epoch: int, step: int, share: slice = WHOLE) -> Tensor:
         """Return the images of these indices as the step's input, float32 (N, 3, H, W)."""
-        settings = self.settings
-        source = generator(settings.seed, Purpose.AUGMENTATION, epoch, step)
-        draws = draw(settings, len(chosen), source).of(share).to(self.device)
-        images = apply(self.images.index_select(0, chosen[share]), draws, settings.cutout_size)
+        done = step * self.settings.batch_size
+        first, stop, _ = share.indices(len(chosen))
+        draws = self._draws(epoch).of(slice(done + first, done + stop)).to(self.device)
+        images = self.images.index_select(0, chosen[share])
+        images = apply(images, draws, self.settings.cutout_size)
         return images.contiguous(memory_format=torch.channels_last)
 
     def at(
@@ -65,3 +67,10 @@ class TrainingBatches:
         partners = torch.arange(len(images), 2 * len(images), device=self.device)
         labels = torch.cat([labels[share], labels[mix.partner[share]]])
         return images, labels, Mix(partners, mix.share[share])
+
+    def _draws(self, epoch: int) -> Draws:
+        """Return the draws for all images of the epoch, in its order: made once, used by steps."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            source = generator(self.settings.seed, Purpose.AUGMENTATION, epoch)
+            self._drawn = epoch, draw(self.settings, len(self), source)
+        return self._drawn[1]

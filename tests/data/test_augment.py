@@ -39,6 +39,18 @@ amounts = {
 
 
 @given(
+    st.integers(1, 9), st.integers(0, 9), st.integers(0, 9), st.fixed_dictionaries(amounts)
+)
+@settings(deadline=None)
+def test_some_of_the_images_come_out_as_among_all(count, first, more, overrides):
+    images = random_images(count)
+    out, draws = augment(images, **overrides)
+    some = slice(first, first + more)
+    if len(images[some]):
+        assert torch.equal(apply(images[some], draws.of(some), 4), out[some])
+
+
+@given(
     st.integers(1, 9),
     st.tuples(st.integers(8, 40), st.integers(8, 40)),
     st.tuples(st.integers(0, 2**40), st.integers(0, 999), st.integers(0, 999)),

@@ -19,10 +19,12 @@ def outcome(conv, images, weights, *, bf16):
     "options",
     [{"padding": 1}, {"padding": 1, "stride": 2}, {"padding": (2, 0), "dilation": (2, 1)}],
 )
-def test_bf16_gradients_are_the_fp32_ones_rounded(options):
+@pytest.mark.parametrize("channels", [6, 8, 24])
+def test_bf16_gradients_are_the_fp32_ones_rounded(channels, options):
     torch.manual_seed(0)
-    conv = nn.Conv2d(6, 6, 3, groups=6, **options).to(memory_format=torch.channels_last)
-    images = torch.randn(5, 6, 12, 11).bfloat16().float()
+    conv = nn.Conv2d(channels, channels, 3, groups=channels, **options)
+    conv = conv.to(memory_format=torch.channels_last)
+    images = torch.randn(5, channels, 12, 11).bfloat16().float()
     with torch.no_grad():
         for parameter in conv.parameters():
             parameter.copy_(parameter.bfloat16())

@@ -65,12 +65,12 @@ class DoublePrecision(Baseline):
         return super().forward(images.double())
 
 
-def plain_batch(images, draws):
-    """Flip, normalise, warp and cut out image by image."""
+def plain_batch(images, draws, first):
+    """Flip, normalise, warp and cut out image by image; the first one has the draws of `first`."""
     mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
     std = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
     batch = []
-    for index, pixels in enumerate(images):
+    for index, pixels in enumerate(images, first):
         image = pixels.flip(-1) if draws.flip[index] else pixels
         image = torch.addcmul(-mean / std, image.float(), 1 / (255 * std))[None]
         if index in draws.warped:
@@ -91,11 +91,11 @@ def plain_training(initial, split, settings):
     model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
     order = torch.randperm(len(split), generator=generator(SEED, Purpose.ORDER, 0))
+    draws = draw(settings, len(split), generator(SEED, Purpose.AUGMENTATION, 0))
     losses = []
     for step in range(STEPS):
         chosen = order[step * BATCH : (step + 1) * BATCH]
-        draws = draw(settings, BATCH, generator(SEED, Purpose.AUGMENTATION, 0, step))
-        images = plain_batch(split.images[chosen], draws)
+        images = plain_batch(split.images[chosen], draws, step * BATCH)
         torch.manual_seed(derive_seed(SEED, Purpose.NETWORK, 0, step))
         loss = F.nll_loss(model(images), split.labels[chosen])
         optimizer.zero_grad()

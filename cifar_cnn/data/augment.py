@@ -51,7 +51,9 @@ class Draws:
         fields = {name: value for name, value in vars(self).items() if value is not None}
         parts = {name: value[images] for name, value in fields.items()}
         if self.warped is not None and self.affine is not None:
-            first_inside, end = torch.searchsorted(self.warped, torch.tensor([first, stop])).tolist()
+            first_inside, end = torch.searchsorted(
+                self.warped, torch.tensor([first, stop])
+            ).tolist()
             inside = slice(first_inside, end)
             parts |= {"warped": self.warped[inside] - first, "affine": self.affine[inside]}
         return replace(self, **parts)

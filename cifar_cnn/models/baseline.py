@@ -29,9 +29,7 @@ class Baseline(nn.Module):
             *normalised(nn.Conv2d(48, 64, 3, padding=2, dilation=2), 64, dropout),
             *normalised(Conv2d(64, 96, 3, stride=2, padding=1), 96, dropout),
         )
-        self.convblock4 = Chain(
-            *normalised(Conv2d(96, 128, 3, stride=2, padding=1), 128, dropout)
-        )
+        self.convblock4 = Chain(*normalised(Conv2d(96, 128, 3, stride=2, padding=1), 128, dropout))
         self.gap = AdaptiveAvgPool2d(1)
         self.convblock5 = nn.Sequential(nn.Conv2d(128, num_classes, 1))
 

@@ -41,9 +41,7 @@ class _ProductGradient(torch.autograd.Function):
         return F.conv2d(images, weight, bias, *options)
 
     @staticmethod
-    def backward(
-        ctx: Any, *gradients: Tensor
-    ) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         (gradient,) = gradients
         images, weight = ctx.saved_tensors
         of_images = None

@@ -38,9 +38,7 @@ amounts = {
 }
 
 
-@given(
-    st.integers(1, 9), st.integers(0, 9), st.integers(0, 9), st.fixed_dictionaries(amounts)
-)
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9), st.fixed_dictionaries(amounts))
 @settings(deadline=None)
 def test_some_of_the_images_come_out_as_among_all(count, first, more, overrides):
     images = random_images(count)

@@ -30,7 +30,7 @@ class Draws:
         color: float32 (N, 3), factors of brightness, contrast and saturation, or None.
         rotation: float32 (N, 2, 3), from output to input coordinates as in `F.affine_grid`, or
             None.
-        warped: int64 (K), the images that `affine` is for, ascending, or None.
+        warped: int64 (K), the images that `affine` is for, ascending, on the CPU; or None.
         affine: float32 (K, 2, 3), as `rotation`, or None.
         cutout: int64 (N, 2), top and left of the square; -1 for images without one; or None.
     """
@@ -59,8 +59,8 @@ class Draws:
         return replace(self, **parts)
 
     def to(self, device: torch.device) -> "Draws":
-        """Return the draws on another device."""
-        fields = {name: value for name, value in vars(self).items() if value is not None}
+        """Return the draws on another device; indices stay, so that none has to be waited for."""
+        fields = {k: v for k, v in vars(self).items() if v is not None and k != "warped"}
         return replace(self, **{name: value.to(device) for name, value in fields.items()})
 
 
@@ -140,7 +140,7 @@ def apply(images: Tensor, draws: Draws, cutout_size: int) -> Tensor:
 
     Args:
         images: uint8 (N, 3, H, W).
-        draws: of the same N images, on the same device.
+        draws: of the same N images, moved to their device.
         cutout_size: side of the cut-out square in pixels.
 
     Returns:

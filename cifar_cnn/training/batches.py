@@ -43,7 +43,7 @@ class TrainingBatches:
         """Return the images of these indices as the step's input, float32 (N, 3, H, W)."""
         done = step * self.settings.batch_size
         first, stop, _ = share.indices(len(chosen))
-        draws = self._draws(epoch).of(slice(done + first, done + stop)).to(self.device)
+        draws = self._draws(epoch).of(slice(done + first, done + stop))
         images = self.images.index_select(0, chosen[share])
         images = apply(images, draws, self.settings.cutout_size)
         return images.contiguous(memory_format=torch.channels_last)
@@ -69,8 +69,8 @@ class TrainingBatches:
         return images, labels, Mix(partners, mix.share[share])
 
     def _draws(self, epoch: int) -> Draws:
-        """Return the draws for all images of the epoch, in its order: made once, used by steps."""
+        """Return the draws for all images of the epoch, in its order, on the device."""
         if self._drawn is None or self._drawn[0] != epoch:
             source = generator(self.settings.seed, Purpose.AUGMENTATION, epoch)
-            self._drawn = epoch, draw(self.settings, len(self), source)
+            self._drawn = epoch, draw(self.settings, len(self), source).to(self.device)
         return self._drawn[1]

@@ -193,3 +193,12 @@ def test_an_affine_moves_pixels_where_the_formula_says(height, width):
     pixels = theta[:, :2] * torch.tensor([[1, (width - 1) / (height - 1)]], dtype=torch.float64)
     pixels[1] *= (height - 1) / (width - 1)
     assert math.isclose(float(pixels[0, 0]), float(theta[1, 1]), rel_tol=1e-6)
+
+
+def test_what_is_drawn_goes_to_the_device_and_indices_stay():
+    _, draws = augment(random_images(8), affine=1, cutout=1)
+    moved = vars(draws.to(torch.device("meta")))
+    devices = {name: value.device.type for name, value in moved.items() if value is not None}
+    assert devices.pop("warped") == "cpu"
+    assert set(devices) == {"flip", "affine", "cutout"}
+    assert set(devices.values()) == {"meta"}

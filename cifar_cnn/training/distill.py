@@ -62,8 +62,8 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
     T² keeps the size of the gradients independent of T.
 
     Args:
-        student: logits or log-probabilities, float32 (N, classes).
-        teacher: the same of the teacher, for the same images.
+        student: logits or log-probabilities, float32 or float64 (N, classes).
+        teacher: the same of the teacher, for the same images, in the same type.
         temperature: what they are divided by, before they are normalised again.
     """
     divergence = F.kl_div(

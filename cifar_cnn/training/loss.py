@@ -12,7 +12,7 @@ def classification_loss(
     """Return the mean negative log-likelihood in nats, with label smoothing.
 
     Args:
-        log_probabilities: float32 (N, classes).
+        log_probabilities: float32 or float64 (N, classes).
         labels: int64 (N); with `mix`, those of partners from elsewhere follow.
         smoothing: share of the target spread evenly over all classes (Szegedy et al., "Rethinking
             the Inception Architecture", 2016, section 7).
@@ -24,7 +24,7 @@ def classification_loss(
     else:
         own = F.nll_loss(log_probabilities, labels[: len(log_probabilities)], reduction="none")
         others = F.nll_loss(log_probabilities, labels[mix.partner], reduction="none")
-        loss = own.lerp(others, mix.share).mean()
+        loss = own.lerp(others, mix.share.to(own.dtype)).mean()
     if smoothing == 0:
         return loss
     return (1 - smoothing) * loss - smoothing * log_probabilities.mean()

@@ -116,7 +116,7 @@ class TrainingStep:
             loss = classification_loss(output, labels, settings.label_smoothing, mix)
             if self.teacher is not None:
                 with torch.no_grad():
-                    lesson = log_probabilities(self.teacher, images)
+                    lesson = log_probabilities(self.teacher, images).to(output.dtype)
                 distance = distillation_loss(output, lesson, settings.distill_temperature)
                 loss = torch.lerp(loss, distance, settings.distill_alpha)
         return loss, (output.argmax(dim=1) == labels[: len(output)]).sum()

@@ -29,6 +29,12 @@ class Net(nn.Module):
     def forward(self, images):
         return self.layer(self.convolution(images.double()).relu().flatten(1))
 
+def teacher():
+    net = Net()
+    torch.manual_seed(4)
+    nn.init.normal_(net.layer.weight)
+    return net
+
 class Slow(Net):
     def forward(self, images):
         time.sleep(0.05)
@@ -121,6 +127,16 @@ class TestTorchrun:
             assert_close(tmp_path / "runs" / f"of{processes}", tmp_path / "runs" / "one")
             assert done.stderr.count("epoch 3:") == 1
             assert read_checkpoint(tmp_path / "runs" / f"of{processes}" / "model.pt")
+
+    def test_an_average_and_a_teacher_are_shared_too(self, train, tmp_path):
+        flags = ["--ema", 0.9, "--mixup", 0.2, "--teacher", "net.py:teacher"]
+        assert train(0, name="plain").returncode == 0
+        for processes in (0, 2):
+            done = train(processes, *flags, name=f"of{processes}")
+            assert done.returncode == 0, done.stderr
+        assert_close(tmp_path / "runs" / "of2", tmp_path / "runs" / "of0")
+        with pytest.raises(AssertionError):
+            assert_close(tmp_path / "runs" / "plain", tmp_path / "runs" / "of0")
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the process")
     def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_with_another_number(

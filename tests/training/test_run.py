@@ -297,3 +297,24 @@ def test_a_teacher_sees_what_the_network_is_trained_on_and_nothing_else(
     assert all(torch.equal(one, other) for one, other in zip(lessons, seen["Net"], strict=True))
     taught, plain = (weights(tmp_path / name / "model.pt") for name in ("taught", "plain"))
     assert not equal(taught, plain)
+
+
+@pytest.mark.parametrize(("pupil", "teacher"), [("Double", "Single"), ("Single", "Double")])
+def test_pupil_and_teacher_may_compute_in_different_types(small_settings, tmp_path, pupil, teacher):
+    file = tmp_path / "types.py"
+    file.write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Single(nn.Module):\n"
+        "    type = torch.float32\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(3072, 3, dtype=self.type)\n"
+        "    def forward(self, images):\n"
+        "        return self.layer(images.to(self.type).flatten(1))\n"
+        "class Double(Single):\n"
+        "    type = torch.float64\n"
+    )
+    spec = {"model": f"{file}:{pupil}", "teacher": f"{file}:{teacher}", "mixup": 0.5}
+    result = train(small_settings(**spec), tmp_path / "run")
+    assert result.steps == 10

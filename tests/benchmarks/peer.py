@@ -155,6 +155,8 @@ def main():
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.epochs <= arguments.warmup_epochs:
+        parser.error("--epochs has to be more than --warmup-epochs")
     keep_freed_memory()
     settings = resolve_settings(
         {

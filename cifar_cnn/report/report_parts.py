@@ -1,0 +1,139 @@
+"""What a report of a run is made of, as far as it is to be had: pictures, figures, notes."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from cifar_cnn.analysis.budget import read_budget
+from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
+from cifar_cnn.analysis.summary import Summary, summarize
+from cifar_cnn.data.load import load_train
+from cifar_cnn.errors import UserError
+from cifar_cnn.inference.examine import Examination, examine
+from cifar_cnn.models.registry import is_built_in
+from cifar_cnn.report.curves import (
+    Curve,
+    draw_comparison,
+    draw_curves,
+    evaluation_curve,
+    reference_curve,
+)
+from cifar_cnn.report.evaluation_pictures import draw_classes, draw_confusion, draw_reliability
+from cifar_cnn.report.field_picture import draw_receptive_field
+from cifar_cnn.report.image_pictures import draw_batch, draw_filters, draw_mistakes, first_filters
+from cifar_cnn.training.batches import TrainingBatches
+from cifar_cnn.training.record import RunRecord
+from cifar_cnn.training.run_files import CURVES, LAST, MODEL
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report: its file in the run directory, its PNG, and what it shows."""
+
+    file: str
+    content: bytes
+    shows: str
+
+    @property
+    def data(self) -> str:
+        """The PNG as it stands in the page."""
+        return f"data:image/png;base64,{base64.b64encode(self.content).decode()}"
+
+
+class ReportParts:
+    """The parts of a report as far as they are to be had."""
+
+    def __init__(self, record: RunRecord, overrides: dict[str, Any]) -> None:
+        self.record = record
+        self.overrides = overrides
+        self.pictures: dict[str, Picture] = {}
+        self.notes: list[str] = []
+        self.summary: Summary | None = None
+        self.field: ReceptiveField | None = None
+        self.examination: Examination | None = None
+
+    def curves(self, others: Sequence[RunRecord], *, reference: bool) -> None:
+        """Draw the learning curves, and those of the others beside them."""
+        if not self.record.rows:
+            self.notes.append("no epoch has ended yet")
+            return
+        self._add("curves", CURVES, draw_curves(self.record.rows), "loss and accuracy by epoch")
+        curves: dict[str, Curve] = {}
+        for each in (self.record, *others):
+            if each.rows:
+                curves[_label(each, curves)] = evaluation_curve(each.rows)
+            else:
+                self.notes.append(f"{each.directory} has no finished epoch to compare")
+        if reference:
+            curves["reference log"] = reference_curve()
+        if len(curves) > 1:
+            shows = f"evaluation by epoch of {', '.join(curves)}"
+            self._add("comparison", "comparison.png", draw_comparison(curves), shows)
+
+    def trained(self) -> None:
+        """Look at the trained network, and at what it was shown."""
+        file = next((n for n in (MODEL, LAST) if (self.record.directory / n).exists()), None)
+        if file is None:
+            self.notes.append("there is no checkpoint yet")
+            return
+        found = self._try(lambda: examine(self.record.directory / file, self.overrides))
+        if found is None:
+            return
+        self.examination = found
+        measured, classes = found.evaluation, found.trained.checkpoint.classes
+        drawn = draw_confusion(measured, classes)
+        self._add("confusion", "confusion.png", drawn, "true class (row) by predicted (column)")
+        drawn = draw_classes(measured, classes)
+        self._add("classes", "classes.png", drawn, "accuracy of each class")
+        drawn = draw_reliability(found.calibration, measured.calibration_error)
+        self._add("reliability", "reliability.png", drawn, "accuracy by confidence")
+        if found.mistakes:
+            shows = "wrong answers with their true and predicted class, the surest first"
+            self._add("mistakes", "mistakes.png", draw_mistakes(found.mistakes), shows)
+        filters = first_filters(found.trained.model)
+        if filters is not None:
+            shows = "weights of the first convolution as colours"
+            self._add("filters", "filters.png", draw_filters(filters), shows)
+        batch = self._try(lambda: self._first_batch(found))
+        if batch is not None:
+            self._add("batch", "batch.png", batch, "images of the first training step, augmented")
+
+    def network(self) -> None:
+        """Analyse the network: summary, budget, receptive field. Comes after `trained`."""
+        spec = self.overrides.get("model", self.record.settings.model)
+        if "model" not in self.overrides and not is_built_in(spec):
+            return  # its code may not run unasked; `trained` says so
+        model = self.examination.trained.model.cpu() if self.examination else spec
+        size = self.record.settings.input_size
+        self.summary = self._try(lambda: summarize(model, size, budget=read_budget({})))
+        self.field = self._try(lambda: receptive_field(model, size))
+        if self.field is not None:
+            shows = "receptive field after each layer with a window, in pixels"
+            self._add("field", "receptive-field.png", draw_receptive_field(self.field), shows)
+
+    def _first_batch(self, found: Examination) -> bytes:
+        settings = found.trained.settings
+        batches = TrainingBatches(settings, load_train(settings)[0], torch.device("cpu"))
+        images, _, _ = batches.at(batches.order(0)[: settings.batch_size], epoch=0, step=0)
+        return draw_batch(images)
+
+    def _try(self, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except UserError as error:
+            if str(error) not in self.notes:
+                self.notes.append(str(error))
+            return None
+
+    def _add(self, key: str, file: str, content: bytes, shows: str) -> None:
+        self.pictures[key] = Picture(file, content, shows)
+
+
+def _label(run: RunRecord, taken: Mapping[str, Curve]) -> str:
+    """Return the run's name, or its path where another run has that name."""
+    return str(run.directory) if run.name in taken else run.name

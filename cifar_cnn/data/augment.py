@@ -51,10 +51,8 @@ class Draws:
         fields = {name: value for name, value in vars(self).items() if value is not None}
         parts = {name: value[images] for name, value in fields.items()}
         if self.warped is not None and self.affine is not None:
-            first_inside, end = torch.searchsorted(
-                self.warped, torch.tensor([first, stop])
-            ).tolist()
-            inside = slice(first_inside, end)
+            bounds = torch.searchsorted(self.warped, torch.tensor([first, stop]))
+            inside = slice(*bounds.tolist())
             parts |= {"warped": self.warped[inside] - first, "affine": self.affine[inside]}
         return replace(self, **parts)
 

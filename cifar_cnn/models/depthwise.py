@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_BLOCK = 8
+"""Channels that oneDNN's bfloat16 kernels take at once."""
+
 
 def depthwise_conv2d(conv: nn.Conv2d, images: Tensor) -> Tensor:
     """Return `conv(images)` for a convolution of each channel by itself.
@@ -25,10 +28,6 @@ def depthwise_conv2d(conv: nn.Conv2d, images: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):
         filtered: Tensor = _DenseGradient.apply(images.bfloat16(), weight, bias, options)
     return filtered
-
-
-_BLOCK = 8
-"""Channels that oneDNN's bfloat16 kernels take at once."""
 
 
 class _DenseGradient(torch.autograd.Function):

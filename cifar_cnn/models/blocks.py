@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from cifar_cnn.models.batch_norm import BatchNorm2d
-from cifar_cnn.models.depthwise import depthwise_conv2d
+from cifar_cnn.models.convolution import Conv2d
 from cifar_cnn.models.dropout import Dropout
 
 
@@ -23,14 +23,14 @@ class DepthwiseSeparableConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(
+        self.depthwise = Conv2d(
             in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels
         )
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the filtered maps."""
-        out: Tensor = self.pointwise(depthwise_conv2d(self.depthwise, images))
+        out: Tensor = self.pointwise(self.depthwise(images))
         return out
 
 

@@ -15,10 +15,19 @@ def outcome(conv, images, weights, *, bf16):
     return [output, images.grad, *(parameter.grad for parameter in conv.parameters())]
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(
-    "options",
-    [
+DEPTHWISE = [
+    {"in_channels": channels, "out_channels": channels, "groups": channels, **window}
+    for channels in (6, 8, 24)
+    for window in (
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 3, "padding": 1, "stride": 2},
+        {"kernel_size": 3, "padding": (2, 0), "dilation": (2, 1)},
+        {"kernel_size": 3, "bias": False},
+    )
+]
+STRIDED = [
+    {"in_channels": 6, "out_channels": 9, **window}
+    for window in (
         {"kernel_size": 3, "stride": 2, "padding": 1},
         {"kernel_size": 3, "stride": 2, "padding": 1, "bias": False},
         {"kernel_size": (2, 5), "stride": (3, 1), "padding": (0, 2)},
@@ -26,12 +35,18 @@ def outcome(conv, images, weights, *, bf16):
         {"kernel_size": 1, "stride": 2},
         {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 3},
         {"kernel_size": 3, "stride": 2, "padding": 1, "padding_mode": "reflect"},
-    ],
-)
+    )
+]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("options", [*DEPTHWISE, *STRIDED])
 def test_bf16_gradients_are_the_fp32_ones_rounded(options, layout):
     torch.manual_seed(0)
-    conv = Conv2d(6, 9, **options).to(memory_format=layout)
-    images = torch.randn(5, 6, 12, 11).bfloat16().float().contiguous(memory_format=layout)
+    conv = Conv2d(**options).to(memory_format=layout)
+    images = (
+        torch.randn(5, conv.in_channels, 12, 11).bfloat16().float().contiguous(memory_format=layout)
+    )
     with torch.no_grad():
         for parameter in conv.parameters():
             parameter.copy_(parameter.bfloat16())
@@ -44,12 +59,14 @@ def test_bf16_gradients_are_the_fp32_ones_rounded(options, layout):
         assert float(difference) < 2**-8, float(difference)
 
 
-def test_images_that_need_no_gradient_cost_none():
-    conv = Conv2d(4, 4, 3, stride=2)
+@pytest.mark.parametrize(("groups", "stride"), [(1, 2), (4, 1)])
+def test_without_a_gradient_of_the_images_those_of_the_weights_are_there(groups, stride):
+    conv = Conv2d(4, 4, 3, stride, groups=groups)
     with torch.autocast("cpu", torch.bfloat16):
-        conv(torch.randn(2, 4, 8, 8)).sum().backward()
+        output = conv(torch.randn(2, 4, 8, 8))
+    output.sum().backward()
     assert float(conv.weight.grad.abs().min()) > 0
-    assert conv.bias.grad.tolist() == [2 * 3 * 3] * 4
+    assert conv.bias.grad.tolist() == [output[:, 0].numel()] * 4
 
 
 def test_evaluation_and_fp32_are_torchs_own():

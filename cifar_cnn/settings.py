@@ -70,6 +70,12 @@ class Settings(BaseModel):
 
     epochs: int = Field(20, ge=1, le=1_000_000, description="passes over the training images")
     batch_size: int = Field(128, ge=1, le=1_000_000, description="images in a step")
+    ghost_batch_size: int = Field(
+        0,
+        ge=0,
+        description="most images normalized by statistics of their own, each such part of a batch "
+        "by a thread of its own; 0: the whole batch (built-in networks on a CPU)",
+    )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="rule of the steps")
     lr: float = Field(0.2, gt=0, description="learning rate (onecycle, cosine: its peak)")
     momentum: Fraction = Field(0.9, description="momentum of SGD")
@@ -127,6 +133,9 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="arithmetic of the network; auto: bf16 where the processor has it"
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="threads of one process on a CPU; 0: all cores"
     )
     deterministic: bool = Field(
         False, description="bit-identical runs on CUDA too, where that is slower"

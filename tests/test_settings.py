@@ -17,6 +17,7 @@ VALID = {
     "val_size": st.integers(0, 10**6),
     "epochs": st.integers(1, 10**4),
     "batch_size": st.integers(1, 10**5),
+    "ghost_batch_size": st.integers(0, 4096),
     "optimizer": st.sampled_from(["sgd", "adamw"]),
     "lr": st.floats(1e-8, 100),
     "momentum": st.floats(0.01, 0.999),
@@ -44,6 +45,7 @@ VALID = {
     "mixup": st.floats(0, 0.5),
     "seed": st.integers(0, 2**63 - 1),
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+    "threads": st.integers(0, 1024),
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:3", "mps"]),
 }
 
@@ -57,6 +59,7 @@ INVALID = {
     "val_size": -1,
     "epochs": 0,
     "batch_size": 2.5,
+    "ghost_batch_size": -1,
     "optimizer": "adam",
     "lr": 0.0,
     "momentum": 1.0,
@@ -84,6 +87,7 @@ INVALID = {
     "mixup": 0.6,
     "seed": -1,
     "precision": "fp16",
+    "threads": -1,
     "device": "gpu",
 }
 

@@ -35,14 +35,23 @@ PANELS = {
     "Network": ("recipe", "model", "input_size", "dropout"),
     "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size"),
     "Optimisation": (
-        *("epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay"),
+        *(
+            "epochs",
+            "batch_size",
+            "ghost_batch_size",
+            "optimizer",
+            "lr",
+            "momentum",
+            "nesterov",
+            "weight_decay",
+        ),
         *("label_smoothing", "scheduler", "step_size", "gamma", "warmup_epochs", "lr_floor", "ema"),
     ),
     "Distillation": ("teacher", "distill_alpha", "distill_temperature"),
     "Augmentation": (
         *("flip", "shift", "affine", "rotation", "color_jitter", "cutout", "cutout_size", "mixup"),
     ),
-    "Arithmetic": ("seed", "precision", "deterministic", "device"),
+    "Arithmetic": ("seed", "precision", "threads", "deterministic", "device"),
 }
 COMPLETIONS = {"model": complete_model, "recipe": complete_recipe}
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}

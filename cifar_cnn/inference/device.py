@@ -44,8 +44,12 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context in which a network runs in bf16 where that is safe; none for fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """Return the context in which a network runs in bf16 where that is safe; none for fp32.
+
+    Without the cache of converted weights, which all threads would share and each one empty.
+    """
+    enabled = precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 def configure_cuda(*, deterministic: bool) -> None:

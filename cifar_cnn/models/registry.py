@@ -65,6 +65,11 @@ def is_built_in(spec: str) -> bool:
     return spec in BUILT_IN
 
 
+def is_own(model: nn.Module) -> bool:
+    """Say whether `model` is one of the tool's own networks, which keep nothing between layers."""
+    return isinstance(model, (Baseline, Compact))
+
+
 def _load_attribute(spec: str) -> object:
     source, _, attribute = spec.rpartition(":")
     try:

@@ -75,6 +75,7 @@ class ConsoleProgress:
             self.step = event
         elif isinstance(event, EpochEnded):
             self._show_row(event.history[-1])
+            self._show_notes(event.notes)
         elif isinstance(event, RunEnded):
             self.close()
 
@@ -86,8 +87,7 @@ class ConsoleProgress:
 
     def _start(self, event: RunStarted) -> None:
         settings = event.settings
-        for note in event.notes:
-            self.console.print(f"note: {note}", soft_wrap=True, markup=False)
+        self._show_notes(event.notes)
         self.console.print(
             f"{settings.model}, {settings.recipe} on {settings.dataset}, {settings.epochs} epochs "
             f"of {event.steps_per_epoch} steps, {event.device} {settings.precision} "
@@ -112,6 +112,10 @@ class ConsoleProgress:
             self.live.start()
         for row in event.history:
             self._show_row(row)
+
+    def _show_notes(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            self.console.print(f"note: {note}", soft_wrap=True, markup=False)
 
     def _show_row(self, row: EpochRow) -> None:
         if self.best is None or row.eval_accuracy > self.best.eval_accuracy:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from cifar_cnn.data.mixup import Mix
-from cifar_cnn.models import is_built_in
 from cifar_cnn.settings import Settings
-from cifar_cnn.training.distill import is_code
+from cifar_cnn.training.distill import runs_own_code
 from cifar_cnn.training.distributed import Processes
 from cifar_cnn.training.step import TrainingStep
 
@@ -17,8 +16,7 @@ WARM_UP_STEPS = 3
 
 def can_capture(settings: Settings, processes: Processes) -> bool:
     """Say whether a step can be captured: of one process, and without the user's own code."""
-    own_code = not is_built_in(settings.model) or is_code(settings.teacher or "")
-    return processes.size == 1 and not own_code
+    return processes.size == 1 and not runs_own_code(settings)
 
 
 class GraphedUpdate:

@@ -12,6 +12,7 @@ from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model, is_built_in
+from cifar_cnn.settings import Settings
 
 
 def load_teacher(teacher: str, classes: tuple[str, ...], input_size: tuple[int, int]) -> nn.Module:
@@ -35,6 +36,11 @@ def load_teacher(teacher: str, classes: tuple[str, ...], input_size: tuple[int, 
 def is_code(teacher: str) -> bool:
     """Say whether a teacher is named as `module:attr` or `path.py:attr`, and not as a file."""
     return ":" in teacher and not teacher.endswith(".pt")  # C:\model.pt is a file
+
+
+def runs_own_code(settings: Settings) -> bool:
+    """Say whether a training step runs code of the user's, of which nothing is known."""
+    return not is_built_in(settings.model) or is_code(settings.teacher or "")
 
 
 def _from_file(path: Path, classes: tuple[str, ...]) -> nn.Module:

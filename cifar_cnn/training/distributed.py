@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.training.launch import is_launched, local_rank
@@ -86,6 +87,14 @@ class Processes:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def average(self, parameters: list[nn.Parameter], share: Share) -> None:
+        """Turn gradients of this process's share into those of the whole batch, in place."""
+        if self.size == 1:
+            return
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        everything = self.sum(parameters_to_vector(gradients) * (share.weight / self.size))
+        vector_to_parameters(everything, gradients)
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
         """Return (count, …) on the CPU from each process's rows, which are those of its share."""

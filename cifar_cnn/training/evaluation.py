@@ -18,6 +18,7 @@ def evaluate_together(
     data: Split,
     device: torch.device,
     precision: str,
+    threads: int,
     should_stop: Callable[[], bool],
 ) -> Evaluation:
     """Evaluate a network on a split, each image in one process; all get the same result.
@@ -34,6 +35,7 @@ def evaluate_together(
         data.images[processes.share(count).images],
         device,
         precision,
+        threads=threads,
         should_stop=should_stop if processes.size == 1 else lambda: False,
     )
     return judge(processes.gather(answers, count), data.labels)

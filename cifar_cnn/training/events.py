@@ -39,6 +39,7 @@ class EpochEnded:
 
     directory: Path
     history: tuple[EpochRow, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.run_directory import is_finished, refuse_existing
 from cifar_cnn.training.run_files import LAST, PREVIOUS
 
-MAY_CHANGE = ("epochs", "device", "data_dir", "recipe")
+MAY_CHANGE = ("epochs", "device", "threads", "data_dir", "recipe")
 """Settings that a resumed run may change: how long, where, and names that decide nothing."""
 
 

@@ -18,6 +18,7 @@ from cifar_cnn.inference.device import (
     resolve_device,
     resolve_precision,
 )
+from cifar_cnn.inference.threads import resolve_threads
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model, check_spec
 from cifar_cnn.settings import Settings
@@ -37,7 +38,7 @@ class Run:
     """One run of a network through its epochs, and what is saved of it when.
 
     Args:
-        settings: of the run; precision `auto` is resolved here.
+        settings: of the run; precision `auto` and 0 threads are resolved here.
         processes: that do the run together, this one among them.
         listeners: told of every event.
         should_stop: asked after each step; when it says so, the run saves and ends early.
@@ -64,7 +65,7 @@ class Run:
         self.device = own_device(resolve_device(settings.device))
         if self.device.type == "cuda":
             configure_cuda(deterministic=settings.deterministic)
-        self.settings = self._resolve_precision(settings)
+        self.settings = self._resolve_arithmetic(settings)
         with processes.in_turn():
             train, evaluation, eval_split = self._load_images()
         self.classes, self.train_images = train.classes, len(train)
@@ -98,7 +99,7 @@ class Run:
                 directory.save(BEST, self.best)
             self._save_last(directory)
             directory.write_history(self.history)
-            self._tell(EpochEnded(directory.path, tuple(self.history)))
+            self._tell(EpochEnded(directory.path, tuple(self.history), self._new_notes()))
         finished = len(self.history) == self.settings.epochs
         model_file = None
         if finished:
@@ -144,11 +145,12 @@ class Run:
                 )
             )
 
-    def _resolve_precision(self, settings: Settings) -> Settings:
+    def _resolve_arithmetic(self, settings: Settings) -> Settings:
         if settings.precision == "bf16" and not has_fast_bf16(self.device):
             self.notes.append(f"this {self.device.type} has no bf16 arithmetic: it will be slow")
         precision = resolve_precision(settings.precision, self.device)
-        return settings.model_copy(update={"precision": precision})
+        threads = resolve_threads(settings.threads)
+        return settings.model_copy(update={"precision": precision, "threads": threads})
 
     def _load_teacher(self) -> nn.Module | None:
         if self.settings.teacher is None:
@@ -209,6 +211,12 @@ class Run:
             state_dict=dict(self.trainer.final_model.state_dict()),
             training=training,
         )
+
+    def _new_notes(self) -> tuple[str, ...]:
+        """Return what the user has not been told yet."""
+        new = [note for note in self.trainer.cores.notes if note not in self.notes]
+        self.notes += new
+        return tuple(new)
 
     def _tell(self, event: Event) -> None:
         for listener in self.listeners:

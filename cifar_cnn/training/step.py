@@ -1,5 +1,8 @@
 """One step of training: forward, backward, update."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -71,7 +74,16 @@ class TrainingStep:
         Raises:
             RunError: the network fails on the batch, or there is no memory for it.
         """
-        loss, correct = self._over_all(*self.gradients(images, labels, mix))
+        self.apply(*self.gradients(images, labels, mix))
+
+    def apply(self, loss: Tensor, correct: Tensor) -> None:
+        """Take the step that the gradients at the parameters say.
+
+        Args:
+            loss: mean of this process's share of the batch.
+            correct: images of the share that are right.
+        """
+        loss, correct = self._over_all(loss, correct)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         failed = ~torch.isfinite(loss.detach() + norm)
@@ -87,26 +99,34 @@ class TrainingStep:
         Raises:
             RunError: as `update` does.
         """
-        try:
+        with self.explaining_memory(len(images)):
             loss, correct = self.forward(images, labels, mix)
             self.optimizer.zero_grad()
             if self.processes.size > 1:
                 loss = loss * self.share.weight
             loss.backward()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise RunError(self._no_memory(len(images))) from error
-            raise
         return loss, correct
 
     def forward(
-        self, images: Tensor, labels: Tensor, mix: Mix | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        mix: Mix | None = None,
+        *,
+        network: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the mean loss and how many images are right, both without a dimension."""
+        """Return the mean loss and how many images are right, both without a dimension.
+
+        Args:
+            images: as in `update`.
+            labels: as in `update`.
+            mix: as in `update`.
+            network: another one than the step's own.
+        """
         settings = self.settings
         with autocast(self.device, settings.precision):
             try:
-                output = log_probabilities(self.network, images)
+                output = log_probabilities(network or self.network, images)
             except Exception as error:  # a user's network may raise anything
                 if is_out_of_memory(error):
                     raise
@@ -129,9 +149,20 @@ class TrainingStep:
         both = self.processes.sum(torch.stack([loss.detach().double(), counted.double()]))
         return both[0] / self.processes.size, both[1]
 
-    def _no_memory(self, count: int) -> str:
-        smaller = max(self.settings.batch_size // 2, 1)
-        return (
-            f"out of memory on {self.device} with a batch of {count} images: "
-            f"try --batch-size {smaller}"
-        )
+    @contextmanager
+    def explaining_memory(self, count: int) -> Iterator[None]:
+        """Turn torch's error about memory into one that says what to do.
+
+        Raises:
+            RunError: there is no memory for a batch of `count` images.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = max(self.settings.batch_size // 2, 1)
+            raise RunError(
+                f"out of memory on {self.device} with a batch of {count} images: "
+                f"try --batch-size {smaller}"
+            ) from error

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +15,12 @@ from cifar_cnn.data.mixup import Mix
 from cifar_cnn.data.randomness import Purpose, derive_seed, seed_network
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.forward import EvaluationStopped
+from cifar_cnn.inference.threads import resolve_threads, torch_threads
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
+from cifar_cnn.training.cores import CoreTime
 from cifar_cnn.training.cuda_graph import GraphedUpdate, can_capture
+from cifar_cnn.training.distill import runs_own_code
 from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.divergence import refuse_divergence
 from cifar_cnn.training.ema import WeightAverage
@@ -24,6 +28,7 @@ from cifar_cnn.training.evaluation import evaluate_together
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.optimizer import load_optimizer, make_optimizer
+from cifar_cnn.training.parts import Parts
 from cifar_cnn.training.schedule import learning_rate
 from cifar_cnn.training.step import TrainingStep
 from cifar_cnn.training.totals import Totals
@@ -67,6 +72,7 @@ class Trainer:
     ) -> None:
         self.settings = settings
         self.device = device
+        self.threads = resolve_threads(settings.threads)
         self.processes = processes
         model = processes.prepare(model, device)
         self.model = model.to(device).to(memory_format=torch.channels_last)
@@ -78,12 +84,16 @@ class Trainer:
         )
         self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
         self.graphed: GraphedUpdate | None = None
+        self.parts: Parts | None = None
+        if settings.ghost_batch_size and device.type == "cpu" and not runs_own_code(settings):
+            self.parts = Parts(self.training_step, self.threads)
         self.evaluation = evaluation
         self.eval_split = eval_split
         self.listeners = listeners
         self.should_stop = should_stop
         self.batches = TrainingBatches(settings, train, device)
         self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
+        self.cores = CoreTime(self.threads)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
         self.epoch = 0
         self.batch = 0
@@ -123,6 +133,7 @@ class Trainer:
         """
         size = self.settings.batch_size
         started = time.perf_counter() - self.seconds
+        self.cores.start()
         order = self.batches.order(self.epoch)
         self.model.train()
         while self.batch < self.steps_per_epoch:
@@ -136,25 +147,35 @@ class Trainer:
                 break
         refuse_divergence(self.training_step.totals.read(), self.settings, self.steps_per_epoch)
         self.seconds = time.perf_counter() - started
+        if self.device.type == "cpu":
+            self.cores.stop(self.epoch)
 
     def train_on(self, chosen: Tensor) -> None:
         """Do the step that is next with the training images of these indices."""
         share = self.processes.share(len(chosen))
-        batch = self.batches.at(chosen, self.epoch, self.batch, share.images)
         seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
-        seed_network(self.device, (seed + self.processes.rank) % 2**64)
         self.training_step.prepare(self.step, self._learning_rate(self.step), share)
-        update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
-        full = len(chosen) == self.settings.batch_size
-        if self.device.type == "cuda" and full and can_capture(self.settings, self.processes):
-            self.graphed = self.graphed or GraphedUpdate(self.training_step, *batch)
-            update = self.graphed
         try:
-            update(*batch)
+            with torch_threads(1 if self.parts else self.threads):
+                if self.parts:
+                    make = partial(self.batches.at, chosen, self.epoch, self.batch)
+                    self.parts.update(make, seed)
+                else:
+                    seed_network(self.device, (seed + self.processes.rank) % 2**64)
+                    batch = self.batches.at(chosen, self.epoch, self.batch, share.images)
+                    self._update_whole(*batch)
         except RunError as error:
             raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
         if self.average:
             self.average.update(self.model, self.step)
+
+    def _update_whole(self, images: Tensor, labels: Tensor, mix: Mix | None) -> None:
+        update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
+        full = len(images) == self.settings.batch_size
+        if self.device.type == "cuda" and full and can_capture(self.settings, self.processes):
+            self.graphed = self.graphed or GraphedUpdate(self.training_step, images, labels, mix)
+            update = self.graphed
+        update(images, labels, mix)
 
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""
@@ -224,6 +245,7 @@ class Trainer:
             self.evaluation,
             self.device,
             self.settings.precision,
+            self.threads,
             self.should_stop,
         )
         return EpochRow(

@@ -21,6 +21,7 @@ VARIANTS = {
     "tuned in bf16": {"recipe": "tuned", "precision": "bf16"},
     "best": {"recipe": "best"},
     "best in bf16": {"recipe": "best", "precision": "bf16"},
+    "tuned in parts": {"recipe": "tuned", "ghost_batch_size": 3, "dropout": 0.1},
     "tuned with validation": {"recipe": "tuned", "val_size": 4},
 }
 """Each has 4 or 5 steps in each of its 3 epochs."""

@@ -1,0 +1,35 @@
+"""How much of the processor a run gets: less than it asks for where other programs want it too."""
+
+import time
+
+ENOUGH = 0.8
+"""Share of its threads' time below which a run is told; alone it gets nine tenths and more."""
+SHORTEST = 10.0
+"""Seconds of an epoch below which the share says little."""
+
+
+class CoreTime:
+    """Compares this process's processor time with what its threads could have had.
+
+    Args:
+        threads: that compute at once.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.notes: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        """Measure from now on."""
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def stop(self, epoch: int) -> None:
+        """Add a line to the notes, once, where the time since `start` was less than enough."""
+        seconds = time.perf_counter() - self._wall
+        share = (time.process_time() - self._processor) / (seconds * self.threads)
+        if seconds > SHORTEST and share < ENOUGH and not self.notes:
+            self.notes.append(
+                f"in epoch {epoch} this run had {share:.0%} of the time of its {self.threads} "
+                "threads: other programs use the cores, and training is slower for it"
+            )

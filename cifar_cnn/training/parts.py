@@ -1,0 +1,114 @@
+"""A batch computed in parts, by threads that meet once a step."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from cifar_cnn.data.mixup import Mix
+from cifar_cnn.inference.threads import Workers
+from cifar_cnn.models.dropout import Dropout
+from cifar_cnn.training.step import TrainingStep
+
+Batch = tuple[Tensor, Tensor, Mix | None]
+
+
+@dataclass(frozen=True)
+class _Replica:
+    """The network with buffers, and random numbers, of its own; the parameters are the same."""
+
+    model: nn.Module
+    buffers: list[Tensor]
+    generator: torch.Generator
+
+
+class Parts:
+    """Computes the gradients of each batch in parts of at most `ghost_batch_size` images.
+
+    Each thread takes the next part that nobody has, so one whose core is shared with another
+    program does fewer. What is added up is added up in the order of the parts: neither the number
+    of threads nor their pace changes a bit, as long as there are no more threads than parts.
+
+    Normalisation takes its statistics over a part (Hoffer, Hubara and Soudry, "Train longer,
+    generalize better", 2017, section 4, "ghost batch normalization"); the running ones are the
+    means of the parts'.
+
+    Args:
+        step: whose network and settings these are.
+        threads: that compute.
+    """
+
+    def __init__(self, step: TrainingStep, threads: int) -> None:
+        self.step = step
+        self.parameters = [p for p in step.model.parameters() if p.requires_grad]
+        largest = step.processes.share(step.settings.batch_size).images
+        self.count = len(self.cut(largest))
+        self.replicas = [_replica(step.model) for _ in range(self.count)]
+        self.workers = Workers(threads, self.count)
+
+    def cut(self, images: slice) -> list[slice]:
+        """Return the parts of a share of a batch: as equal as they can be."""
+        size = self.step.settings.ghost_batch_size
+        count = images.stop - images.start
+        parts = -(-count // size)
+        bounds = [images.start + count * each // parts for each in range(parts + 1)]
+        return [slice(*ends) for ends in pairwise(bounds)]
+
+    def update(self, batch_of: Callable[[slice], Batch], seed: int) -> None:
+        """Learn from the share of a batch that `step.prepare` was given.
+
+        Args:
+            batch_of: returns the step's input for a part, as `TrainingBatches.at` does.
+            seed: 64 bits, of what the network draws.
+
+        Raises:
+            RunError: there is no memory for the batch.
+        """
+        share = self.step.share
+        cut = self.cut(share.images)
+        first = self.step.processes.rank * self.count
+
+        def compute(number: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+            replica = self.replicas[number]
+            replica.generator.manual_seed((seed + first + number) % 2**64)
+            for own, common in zip(replica.buffers, self.step.model.buffers(), strict=True):
+                own.copy_(common)
+            batch = batch_of(cut[number])
+            weight = len(batch[0]) / (share.images.stop - share.images.start)
+            loss, correct = self.step.forward(*batch, network=replica.model)
+            loss = loss * weight
+            return loss.detach(), correct, torch.autograd.grad(loss, self.parameters)
+
+        with self.step.explaining_memory(cut[0].stop - cut[0].start):
+            results = self.workers.map(compute, range(len(cut)))
+        losses, corrects, gradients = zip(*results, strict=True)
+        for parameter, each in zip(self.parameters, zip(*gradients, strict=True), strict=True):
+            parameter.grad = _sum(each)
+        self.step.processes.average(self.parameters, share)
+        self._keep_statistics(self.replicas[: len(cut)])
+        self.step.apply(_sum(losses), _sum(corrects))
+
+    @torch.no_grad()
+    def _keep_statistics(self, replicas: list[_Replica]) -> None:
+        all_of_them = zip(*(each.buffers for each in replicas), strict=True)
+        for common, own in zip(self.step.model.buffers(), all_of_them, strict=True):
+            common.copy_(_sum(own) / len(own) if common.is_floating_point() else own[0])
+
+
+def _replica(model: nn.Module) -> _Replica:
+    twin = copy.deepcopy(model, {id(each): each for each in model.parameters()}).train()
+    generator = torch.Generator()
+    for module in twin.modules():
+        if isinstance(module, Dropout):
+            module.generator = generator
+    return _Replica(twin, list(twin.buffers()), generator)
+
+
+def _sum(tensors: tuple[Tensor, ...]) -> Tensor:
+    first, *others = tensors
+    for each in others:
+        first = first + each
+    return first

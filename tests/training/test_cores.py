@@ -1,0 +1,38 @@
+import time
+
+from cifar_cnn.training import cores
+from cifar_cnn.training.cores import CoreTime
+
+
+def work(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_a_run_that_gets_too_little_of_its_threads_time_is_told_once(monkeypatch):
+    monkeypatch.setattr(cores, "SHORTEST", 0.1)
+    measured = CoreTime(threads=1)
+    time.sleep(0.2)
+    work(0.1)
+    measured.stop(3)
+    measured.stop(4)
+    (note,) = measured.notes
+    assert note.startswith("in epoch 3 this run had ")
+    assert "of the time of its 1 threads: other programs use the cores" in note
+
+
+def test_nothing_is_said_of_a_run_that_has_its_cores(monkeypatch):
+    monkeypatch.setattr(cores, "SHORTEST", 0.0)
+    monkeypatch.setattr(cores, "ENOUGH", 0.05)
+    measured = CoreTime(threads=1)
+    work(0.2)
+    measured.stop(0)
+    assert measured.notes == []
+
+
+def test_an_epoch_too_short_to_tell_says_nothing():
+    measured = CoreTime(threads=2)
+    time.sleep(0.2)
+    measured.stop(0)
+    assert measured.notes == []

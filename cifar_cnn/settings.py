@@ -76,7 +76,7 @@ class Settings(BaseModel):
         description="most images normalized by statistics of their own, each such part of a batch "
         "by a thread of its own; 0: the whole batch (built-in networks on a CPU)",
     )
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="rule of the steps")
+    optimizer: Literal["sgd", "adamw", "muon"] = Field("sgd", description="rule of the steps")
     lr: float = Field(0.2, gt=0, description="learning rate (onecycle, cosine: its peak)")
     momentum: Fraction = Field(0.9, description="momentum of SGD")
     nesterov: bool = Field(True, description="Nesterov's form of SGD's momentum")

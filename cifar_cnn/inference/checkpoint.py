@@ -22,7 +22,7 @@ from cifar_cnn.inference.archive import (
     save_archive,
 )
 from cifar_cnn.inference.files import write_atomically
-from cifar_cnn.models.registry import is_built_in
+from cifar_cnn.models.registry import is_built_in, is_own
 from cifar_cnn.settings import Settings, validate
 
 FORMAT: Final = "cifar-cnn/1"
@@ -52,6 +52,10 @@ class Checkpoint(BaseModel):
     metrics: dict[str, int | float | str]
     state_dict: dict[str, Tensor]
     training: dict[str, Any] | None = None
+
+
+OF_FORMER_COMPACT = "middle.0.skip"
+"""A weight that only the gated network had which bore the name of `compact` until 0.1.0."""
 
 
 def pack(checkpoint: Checkpoint) -> bytes:
@@ -115,15 +119,15 @@ def require_model_again(checkpoint: Checkpoint, source: Path, given: Mapping[str
 def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any]) -> Settings:
     """Return a checkpoint's settings for its use, with `overrides` in their place.
 
-    The device and the limit of the run's own evaluation are not taken over, and another data set
-    than the run's does not lie in the run's `data_dir`.
+    Device, threads and the limit of the run's own evaluation are not taken over, and another data
+    set than the run's does not lie in the run's `data_dir`.
 
     Raises:
         CheckpointError: its network is the user's own code, which `overrides` do not name again.
         SettingsError: an override is invalid.
     """
     require_model_again(checkpoint, source, overrides)
-    own = checkpoint.settings.model_dump(exclude={"device", "limit_eval"})
+    own = checkpoint.settings.model_dump(exclude={"device", "threads", "limit_eval"})
     if overrides.get("dataset", own["dataset"]) != own["dataset"]:
         del own["data_dir"]
     return validate({**own, **overrides})
@@ -135,6 +139,11 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
     Raises:
         CheckpointError: names or shapes differ; the message names the first that does.
     """
+    if OF_FORMER_COMPACT in state_dict and is_own(model):
+        raise CheckpointError(
+            f"{source} holds the network that was `compact` until version 0.1.0, which is gone: "
+            "train the present one with --model compact --recipe best"
+        )
     own = model.state_dict()
     for name in [*own, *state_dict]:
         if name not in state_dict or name not in own:

@@ -7,15 +7,17 @@ from torch import Tensor, nn
 
 from cifar_cnn.errors import ModelError
 from cifar_cnn.settings import Settings
+from cifar_cnn.training.muon import Muon
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """Return the optimizer of the settings, fused; weight decay on weights only.
 
-    sgd: with momentum, Nesterov's if asked. adamw: Loshchilov and Hutter, "Decoupled Weight Decay
-    Regularization" (2019), with torch's betas. Parameters of fewer than two dimensions are biases
-    and normalisations: they do not decay. On CUDA the learning rate is a tensor, so that a captured
-    step can read it.
+    sgd: with momentum, Nesterov's if asked. muon: orthogonal steps for convolutions that mix
+    channels, SGD with Nesterov momentum for the rest (`training/muon.py`). adamw: Loshchilov and
+    Hutter, "Decoupled Weight Decay Regularization" (2019), with torch's betas. Parameters of fewer
+    than two dimensions are biases and normalisations: they do not decay. On CUDA the learning rate
+    is a tensor, so that a captured step can read it.
 
     Raises:
         ModelError: there is nothing to optimize.
@@ -33,6 +35,8 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     device = parameters[0].device
     on_cuda = device.type == "cuda"
     lr = torch.tensor(settings.lr, device=device) if on_cuda else settings.lr
+    if settings.optimizer == "muon":
+        return _make_muon(parameters, lr, settings)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, capturable=on_cuda, fused=True)
     return torch.optim.SGD(
@@ -42,6 +46,18 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
         nesterov=settings.nesterov,
         fused=True,
     )
+
+
+def _make_muon(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Muon:
+    mixing = [p for p in parameters if p.ndim == 4 and p.shape[1] > 1]
+    weights = [p for p in parameters if p.ndim > 1 and not (p.ndim == 4 and p.shape[1] > 1)]
+    others = [p for p in parameters if p.ndim <= 1]
+    groups = [
+        {"params": mixing, "weight_decay": settings.weight_decay, "orthogonal": True},
+        {"params": weights, "weight_decay": settings.weight_decay, "orthogonal": False},
+        {"params": others, "weight_decay": 0.0, "orthogonal": False},
+    ]
+    return Muon([group for group in groups if group["params"]], lr, settings.momentum)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:

@@ -180,8 +180,9 @@ def given_settings(
         SettingsError: the recipe is unknown, or the config file unreadable.
     """
     given = {**(_read_config(config) if config else {}), **(overrides or {})}
-    recipe = read_recipe(str(given["recipe"])) if "recipe" in given else {}
-    return {**recipe, **given}
+    if "recipe" not in given:
+        return given
+    return {**read_recipe(str(given["recipe"]), given.get("epochs")), **given}
 
 
 def validate(values: Mapping[str, Any]) -> Settings:
@@ -196,8 +197,10 @@ def validate(values: Mapping[str, Any]) -> Settings:
         raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
 
 
-def read_recipe(name: str) -> dict[str, Any]:
-    """Return the settings that the recipe sets.
+def read_recipe(name: str, epochs: object = None) -> dict[str, Any]:
+    """Return the settings that the recipe sets for a run of so many epochs, or of its default.
+
+    What a recipe has under `from_epochs.N` applies to runs of N epochs and more.
 
     Raises:
         SettingsError: there is no such recipe.
@@ -205,7 +208,13 @@ def read_recipe(name: str) -> dict[str, Any]:
     if name not in RECIPES:
         hint = did_you_mean(name, RECIPES)
         raise SettingsError(f"unknown recipe {name!r}{hint}: choose from {', '.join(RECIPES)}")
-    return tomllib.loads((RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    recipe = tomllib.loads((RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    default = recipe.get("epochs", Settings.model_fields["epochs"].default)
+    length = epochs if isinstance(epochs, int) else default
+    for least, changes in recipe.pop("from_epochs", {}).items():
+        if length >= int(least):
+            recipe.update(changes)
+    return recipe
 
 
 def _read_config(path: Path) -> dict[str, Any]:

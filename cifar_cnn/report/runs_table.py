@@ -12,7 +12,7 @@ from cifar_cnn.settings import read_recipe
 from cifar_cnn.training.record import RunRecord
 
 SORTABLE = ("name", "model", "recipe", "epochs", "parameters", "eval_accuracy", "seconds", "state")
-SAID_ELSEWHERE = ("recipe", "model", "dataset", "epochs")
+SAID_ELSEWHERE = ("recipe", "model", "dataset", "epochs", "threads")
 MIDDLE = 90
 """Columns below which the table leaves network and recipe out."""
 
@@ -109,7 +109,7 @@ def _facts(run: RunRecord) -> dict[str, str]:
 
 def _changed(run: RunRecord) -> list[str]:
     """Return the settings that are not the recipe's own or the default."""
-    recipe = read_recipe(run.settings.recipe)
+    recipe = read_recipe(run.settings.recipe, run.settings.epochs)
     facts = []
     for name, field in type(run.settings).model_fields.items():
         value = getattr(run.settings, name)

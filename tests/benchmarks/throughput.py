@@ -2,8 +2,9 @@
 
 Prints JSON. Each side runs in a process of its own, as a user would start it (memory settings of
 one do not reach the other), in turn, several rounds; the figures are medians over the rounds, the
-ratios medians of each round's own. `bare` is the step alone: the same batch, already in memory,
-forward, backward and optimizer.
+ratios medians of each round's own. `tuned` and `reference` are recipes of `baseline`, `compact` is
+that network under `best`. `bare` is the step alone: the same batch, already in memory, forward,
+backward and optimizer.
 
     python tests/benchmarks/throughput.py FOLDER [--rounds 3] [--limit-train 50000]
 """
@@ -23,28 +24,32 @@ import torch
 from cifar_cnn import resolve_settings
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.inference.evaluate import evaluate_split
+from cifar_cnn.inference.threads import torch_threads
 from cifar_cnn.training.run import Run
 
 warnings.filterwarnings("ignore")  # albumentations' own
 
-SIDES = ("stock", "tuned", "reference")
+OURS = {
+    "tuned": {"recipe": "tuned"},
+    "reference": {"recipe": "reference"},
+    "compact": {"model": "compact", "recipe": "best"},
+}
+SIDES = ("stock", *OURS)
 RATIOS = (
-    ("tuned", "stock"),
-    ("reference", "stock"),
-    ("tuned", "tuned_bare"),
-    ("reference", "reference_bare"),
-    ("tuned_evaluation", "stock_evaluation"),
-    ("reference_evaluation", "stock_evaluation"),
+    *((side, "stock") for side in OURS),
+    ("compact", "tuned"),
+    *((side, f"{side}_bare") for side in OURS),
+    *((f"{side}_evaluation", "stock_evaluation") for side in OURS),
 )
 
 
-def measure_ours(recipe, folder, limit):
+def measure_ours(side, folder, limit):
     """Return images per second of an epoch, of bare steps and of an evaluation."""
-    settings = {"recipe": recipe, "dataset": "folder", "data_dir": folder, "limit_train": limit}
+    settings = OURS[side] | {"dataset": "folder", "data_dir": folder, "limit_train": limit}
     trainer = Run(resolve_settings(settings)).trainer
     test, precision = trainer.evaluation, trainer.settings.precision
     trainer.batches.augmented(torch.arange(8), 0, 0)  # first use of everything
-    rates = {recipe: timed(trainer.train_epoch, len(trainer.batches))}
+    rates = {side: timed(trainer.train_epoch, len(trainer.batches))}
     trainer.epoch, trainer.batch = trainer.epoch + 1, 0
     size = trainer.settings.batch_size
     steps = max(len(trainer.batches) // size // 2, 1)
@@ -53,13 +58,14 @@ def measure_ours(recipe, folder, limit):
 
     def bare_steps():
         for _ in range(steps):
-            loss, _ = trainer.training_step.forward(images, labels)
-            trainer.optimizer.zero_grad()
-            loss.backward()
-            trainer.optimizer.step()
+            if trainer.parts:
+                trainer.parts.update(lambda part: (images[part], labels[part], None), 0)
+            else:
+                trainer.training_step.update(images, labels)
 
-    rates[f"{recipe}_bare"] = timed(bare_steps, steps * size)
-    rates[f"{recipe}_evaluation"] = timed(
+    with torch_threads(1 if trainer.parts else trainer.threads):
+        rates[f"{side}_bare"] = timed(bare_steps, steps * size)
+    rates[f"{side}_evaluation"] = timed(
         lambda: evaluate_split(trainer.model, test, trainer.device, precision), len(test)
     )
     return rates

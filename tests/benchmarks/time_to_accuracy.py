@@ -3,7 +3,7 @@
 Prints JSON. The usual program's epoch (training and evaluation) is measured once, in a process of
 its own (see stock.py), and counted 100 times. The images are decoded beforehand.
 
-    python tests/benchmarks/time_to_accuracy.py FOLDER [--epochs 20] [--seeds 1]
+    python tests/benchmarks/time_to_accuracy.py FOLDER [--model compact] [--epochs 8] [--seeds 1]
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 THROUGHPUT = Path(__file__).with_name("throughput.py")
+RECIPE_OF = {"compact": "best", "baseline": "tuned"}
 TRAINING_IMAGES, TEST_IMAGES = 50_000, 10_000
 
 
@@ -25,10 +26,11 @@ def stock_epoch(folder):
     return TRAINING_IMAGES / rates["stock"] + TEST_IMAGES / rates["stock_evaluation"]
 
 
-def run(folder, epochs, seed, scratch):
+def run(folder, model, epochs, seed, scratch):
     """Return wall-clock seconds and final test accuracy of one run."""
     command = [sys.executable, "-m", "cifar_cnn", "train", "--dataset", "folder", "--json"]
-    command += ["--data-dir", folder, "--epochs", str(epochs), "--seed", str(seed)]
+    command += ["--data-dir", folder, "--model", model, "--recipe", RECIPE_OF[model]]
+    command += ["--epochs", str(epochs), "--seed", str(seed)]
     command += ["--output-dir", scratch, "--name", str(seed)]
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, check=True)
@@ -39,17 +41,19 @@ def run(folder, epochs, seed, scratch):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--model", choices=RECIPE_OF, default="compact")
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     usual = 100 * stock_epoch(arguments.folder)
     with tempfile.TemporaryDirectory() as scratch:
         runs = [
-            run(arguments.folder, arguments.epochs, seed, scratch)
+            run(arguments.folder, arguments.model, arguments.epochs, seed, scratch)
             for seed in range(arguments.seeds)
         ]
     seconds = sum(each["seconds"] for each in runs) / len(runs)
     report = {
+        "model": arguments.model,
         "epochs": arguments.epochs,
         "runs": runs,
         "mean_accuracy": sum(each["accuracy"] for each in runs) / len(runs),

@@ -49,7 +49,17 @@ PANELS = {
     ),
     "Distillation": ("teacher", "distill_alpha", "distill_temperature"),
     "Augmentation": (
-        *("flip", "shift", "affine", "rotation", "color_jitter", "cutout", "cutout_size", "mixup"),
+        *(
+            "flip",
+            "alternate_flip",
+            "shift",
+            "affine",
+            "rotation",
+            "color_jitter",
+            "cutout",
+            "cutout_size",
+            "mixup",
+        ),
     ),
     "Arithmetic": ("seed", "precision", "threads", "deterministic", "device"),
 }

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cifar_cnn import (
     Budget,
@@ -8,13 +9,22 @@ from cifar_cnn import (
     receptive_field,
     resolve_settings,
     summarize,
+    train,
     verify,
 )
-from cifar_cnn.inference.checkpoint import Checkpoint, write_checkpoint
-from cifar_cnn.models.compact import MultiScaleConv
+from cifar_cnn.errors import CheckpointError
+from cifar_cnn.inference.checkpoint import (
+    OF_FORMER_COMPACT,
+    Checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from cifar_cnn.inference.trained import load_trained
+from cifar_cnn.models.compact import Whitening
+from cifar_cnn.models.folding import folded
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model():
     torch.manual_seed(0)
     return build_model("compact")
@@ -22,13 +32,13 @@ def model():
 
 def test_the_brief_is_met_with_all_of_its_budget_used():
     summary = summarize("compact", budget=Budget())
-    assert summary.parameters == 195_116
+    assert summary.parameters == 196_736
     assert summary.budget.passed
     assert len(summary.budget.requirements) == 5
 
 
 def test_its_receptive_field_is_proved_by_the_gradient():
-    assert receptive_field("compact").final == (139, 139)
+    assert receptive_field("compact").final == (83, 83)
     assert verify("compact").agreed
 
 
@@ -39,26 +49,49 @@ def test_logits_for_images_of_any_size(model, size):
     assert build_model("compact", 7)(images).shape == (2, 7)
 
 
-def test_the_gradient_reaches_every_parameter(model):
+def test_the_gradient_reaches_every_parameter_that_learns(model):
     model.train()
-    loss = torch.nn.functional.cross_entropy(model(torch.randn(8, 3, 32, 32)), torch.arange(8))
-    loss.backward()
+    F.cross_entropy(model(torch.randn(8, 3, 32, 32)), torch.arange(8)).backward()
     for name, parameter in model.named_parameters():
+        if name == "whiten.weight":
+            assert parameter.grad is None
+            continue
         size = parameter.grad.abs().max()
         assert torch.isfinite(size), name
         assert size > 0, name
-    model.zero_grad()
 
 
-def test_each_quarter_of_the_channels_is_filtered_at_its_own_scale():
-    filters = MultiScaleConv(8)
-    for parameter in filters.parameters():
-        torch.nn.init.ones_(parameter)
-    images = torch.zeros(1, 8, 15, 15)
-    images[:, :, 7, 7] = 1
-    places = [channel.nonzero() - 7 for channel in filters(images)[0]]
-    assert [int(each.abs().max()) for each in places] == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert [len(each) for each in places] == [1, 1, 9, 9, 25, 25, 9, 9]
+def test_whitened_patches_are_uncorrelated_with_variance_1():
+    torch.manual_seed(0)
+    images = F.avg_pool2d(torch.randn(300, 3, 18, 18), 3, stride=1)  # neighbours are alike
+    whiten = Whitening()
+    whiten.fit(images)
+    answers = whiten(images).movedim(1, -1).flatten(0, -2)
+    assert torch.equal(answers[:, :12], -answers[:, 12:])
+    covariance = answers[:, :12].T @ answers[:, :12] / len(answers)
+    torch.testing.assert_close(covariance, torch.eye(12), atol=0.1, rtol=0)
+
+
+def test_a_run_whitens_by_its_training_images_and_keeps_the_filters(small_settings, tmp_path):
+    settings = small_settings(model="compact", recipe="best", epochs=1)
+    run = train(settings, tmp_path / "run", report=False).run
+    kept = read_checkpoint(run / "model.pt").state_dict["whiten.weight"]
+    assert torch.equal(kept[:12], -kept[12:])
+    again = train(settings, tmp_path / "again", report=False).run
+    assert torch.equal(read_checkpoint(again / "model.pt").state_dict["whiten.weight"], kept)
+
+
+def test_folded_for_evaluation_it_gives_the_same_answers(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    images = torch.randn(4, 3, 32, 32)
+    plain = model.eval()(images)
+    with folded(model):
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        torch.testing.assert_close(model(images), plain, atol=1e-4, rtol=1e-4)
+    assert len(norms) == 3  # those behind a pooling
 
 
 def test_bf16_on_the_cpu_gives_nearly_the_same_answers(model):
@@ -68,18 +101,30 @@ def test_bf16_on_the_cpu_gives_nearly_the_same_answers(model):
         torch.testing.assert_close(model(images).float(), exact, atol=0.05, rtol=0.05)
 
 
-def test_it_can_be_exported(model, tmp_path):
+def stored(tmp_path, state_dict):
     checkpoint = Checkpoint(
         model="compact",
         classes=tuple("abcdefghij"),
         settings=resolve_settings({"model": "compact", "precision": "fp32"}),
         metrics={},
-        state_dict=dict(model.state_dict()),
+        state_dict=state_dict,
     )
     write_checkpoint(tmp_path / "compact.pt", checkpoint)
-    assert export(tmp_path / "compact.pt", "onnx").max_difference < 1e-4
+    return tmp_path / "compact.pt"
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export", "safetensors"])
+def test_it_can_be_exported(model, tmp_path, form):
+    result = export(stored(tmp_path, dict(model.state_dict())), form)
+    assert result.file.exists()
+    assert form == "safetensors" or result.max_difference < 1e-4
+
+
+def test_the_network_that_was_called_compact_before_is_refused_with_the_reason(tmp_path):
+    file = stored(tmp_path, {OF_FORMER_COMPACT: torch.ones(84)})
+    with pytest.raises(CheckpointError, match=r"`compact` until version 0\.1\.0, which is gone"):
+        load_trained(file)
 
 
 def test_dropout_is_before_the_classifier():
-    model = build_model("compact", dropout=0.25)
-    assert model.dropout.p == 0.25
+    assert build_model("compact", dropout=0.25).dropout.p == 0.25

@@ -15,6 +15,7 @@ The network alone, under any recipe of the package:
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -105,8 +106,8 @@ def mixed(images, labels, most):
     return (1 - weight) * images + weight * images[partners], labels[partners], share
 
 
-def train(model, data, arguments):
-    """Train in place and return the mean of the weights, and images per second of the steps."""
+def train(model, data, evaluation, arguments):
+    """Train in place; return the mean of the weights, images per second of the steps, the curve."""
     size, epochs = arguments.batch_size, arguments.epochs
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr)
     steps = len(data) // size
@@ -119,8 +120,9 @@ def train(model, data, arguments):
         final_div_factor=0.4,
     )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
-    seconds = 0.0
+    seconds, minutes, curve = 0.0, 0.0, []
     for epoch in range(epochs):
+        began = time.perf_counter()
         order = torch.randperm(len(data))
         losses = []
         for chosen in order[: steps * size].split(size):
@@ -139,8 +141,12 @@ def train(model, data, arguments):
             average.update_parameters(model)
             losses.append(loss.item())
             seconds += time.perf_counter() - started
-        print(f"epoch {epoch}: train loss {sum(losses) / steps:.4f}", flush=True)
-    return average, epochs * steps * size / seconds
+        print(f"epoch {epoch}: train loss {sum(losses) / steps:.4f}", flush=True, file=sys.stderr)
+        minutes += (time.perf_counter() - began) / 60
+        if arguments.curve:
+            result = evaluate_split(average, evaluation, torch.device("cpu"), "fp32")
+            curve.append({"minutes": minutes, "accuracy": result.accuracy})
+    return average, epochs * steps * size / seconds, curve
 
 
 def main():
@@ -154,6 +160,7 @@ def main():
     parser.add_argument("--warmup-epochs", type=float, default=2)
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--curve", action="store_true", help="evaluate after each epoch too")
     arguments = parser.parse_args()
     if arguments.epochs <= arguments.warmup_epochs:
         parser.error("--epochs has to be more than --warmup-epochs")
@@ -169,14 +176,15 @@ def main():
     data, evaluation = load_train(settings)
     torch.manual_seed(arguments.seed)
     model = Peer().to(memory_format=torch.channels_last)
-    average, speed = train(model, data, arguments)
     evaluation = evaluation or load_test(settings)
+    average, speed, curve = train(model, data, evaluation, arguments)
     device = torch.device("cpu")
     report = {
         **{name: value for name, value in vars(arguments).items() if name != "folder"},
         "images_per_second": speed,
         "accuracy": evaluate_split(average, evaluation, device, "fp32").accuracy,
         "accuracy_of_last_weights": evaluate_split(model, evaluation, device, "fp32").accuracy,
+        "curve": curve,
     }
     print(json.dumps(report))
 

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.training.launch import is_launched, local_rank
@@ -88,13 +87,15 @@ class Processes:
             dist.all_reduce(values)
         return values
 
-    def average(self, parameters: list[nn.Parameter], share: Share) -> None:
-        """Turn gradients of this process's share into those of the whole batch, in place."""
+    def average(self, tensors: list[Tensor], share: Share) -> None:
+        """Turn means over this process's share into those over the whole batch, in place."""
         if self.size == 1:
             return
-        gradients = [each.grad for each in parameters if each.grad is not None]
-        everything = self.sum(parameters_to_vector(gradients) * (share.weight / self.size))
-        vector_to_parameters(everything, gradients)
+        flat = torch.cat([each.reshape(-1) for each in tensors])
+        flat = self.sum(flat * (share.weight / self.size))
+        means = torch.split(flat, [each.numel() for each in tensors])
+        for tensor, mean in zip(tensors, means, strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
         """Return (count, …) on the CPU from each process's rows, which are those of its share."""

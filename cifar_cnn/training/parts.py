@@ -87,8 +87,10 @@ class Parts:
         losses, corrects, gradients = zip(*results, strict=True)
         for parameter, each in zip(self.parameters, zip(*gradients, strict=True), strict=True):
             parameter.grad = _sum(each)
-        self.step.processes.average(self.parameters, share)
         self._keep_statistics(self.replicas[: len(cut)])
+        means = [p.grad for p in self.parameters if p.grad is not None]
+        means += [each for each in self.step.model.buffers() if each.is_floating_point()]
+        self.step.processes.average(means, share)
         self.step.apply(_sum(losses), _sum(corrects))
 
     @torch.no_grad()

@@ -128,6 +128,21 @@ class TestTorchrun:
             assert done.stderr.count("epoch 3:") == 1
             assert read_checkpoint(tmp_path / "runs" / f"of{processes}" / "model.pt")
 
+    @pytest.mark.parametrize("model", ["baseline", "compact"])
+    def test_parts_of_a_batch_are_the_same_in_one_process_or_two(self, train, tmp_path, model):
+        """Four steps of two parts of 4 images, statistics of normalisation included."""
+        flags = ["--model", model, "--recipe", "best", "--batch-size", 8, "--ghost-batch-size", 4]
+        flags += ["--limit-train", 32, "--epochs", 1, "--precision", "fp32", "--lr", 0.01]
+        for processes in (0, 2):
+            done = train(processes, *flags, name=f"of{processes}")
+            assert done.returncode == 0, done.stderr
+        one, two = (
+            read_checkpoint(tmp_path / "runs" / f"of{processes}" / "model.pt").state_dict
+            for processes in (0, 2)
+        )
+        for name, value in one.items():
+            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
     def test_an_average_and_a_teacher_are_shared_too(self, train, tmp_path):
         flags = ["--ema", 0.9, "--mixup", 0.2, "--teacher", "net.py:teacher"]
         assert train(0, name="plain").returncode == 0

@@ -3,15 +3,18 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifar_cnn.data.augment import Draws, apply, draw
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import Split, normalise
 from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
 from cifar_cnn.data.randomness import Purpose, generator
+from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.settings import Settings
 
 WHOLE = slice(None)
+SHOWN = 5000
+"""Training images that a network may see before its first step."""
 
 
 class TrainingBatches:
@@ -89,3 +92,21 @@ class TrainingBatches:
         source = generator(self.settings.seed, Purpose.FLIP, 0)
         first = torch.rand(len(self), generator=source) < self.settings.flip
         return first[self.order(epoch).cpu()] ^ (epoch % 2 == 1)
+
+
+def show_images(model: nn.Module, train: Split) -> None:
+    """Show training images to a network that asks for them, before its first step.
+
+    One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalised
+    float32 (N, 3, H, W). What it makes of them belongs into its state dict.
+
+    Raises:
+        ModelError: the method fails.
+    """
+    see = getattr(model, "see_images", None)
+    if see is None:
+        return
+    try:
+        see(normalise(train.limited(SHOWN).images))
+    except Exception as error:  # a user's network may raise anything
+        raise ModelError(f"the network cannot see_images: {one_line(error)}") from error

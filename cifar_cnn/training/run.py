@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from cifar_cnn.data.augment import check_augmentation
-from cifar_cnn.data.dataset import Split, normalise
+from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.errors import CheckpointError, ModelError, RunError, one_line
+from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.checkpoint import Checkpoint, load_weights
 from cifar_cnn.inference.device import (
@@ -22,6 +22,7 @@ from cifar_cnn.inference.threads import resolve_threads
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model, check_spec
 from cifar_cnn.settings import Settings
+from cifar_cnn.training.batches import show_images
 from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
@@ -32,9 +33,6 @@ from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.trainer import Trainer
-
-SHOWN = 5000
-"""Training images that a network may see before its first step."""
 
 
 class Run:
@@ -225,24 +223,6 @@ class Run:
     def _tell(self, event: Event) -> None:
         for listener in self.listeners:
             listener(event)
-
-
-def show_images(model: nn.Module, train: Split) -> None:
-    """Show training images to a network that asks for them, before its first step.
-
-    One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalised
-    float32 (N, 3, H, W). What it makes of them belongs into its state dict.
-
-    Raises:
-        ModelError: the method fails.
-    """
-    see = getattr(model, "see_images", None)
-    if see is None:
-        return
-    try:
-        see(normalise(train.limited(SHOWN).images))
-    except Exception as error:  # a user's network may raise anything
-        raise ModelError(f"the network cannot see_images: {one_line(error)}") from error
 
 
 def _copy(checkpoint: Checkpoint) -> Checkpoint:

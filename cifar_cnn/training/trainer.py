@@ -4,23 +4,19 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.mixup import Mix
-from cifar_cnn.data.randomness import Purpose, derive_seed, seed_network
+from cifar_cnn.data.randomness import Purpose, derive_seed
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.forward import EvaluationStopped
-from cifar_cnn.inference.threads import resolve_threads, torch_threads
+from cifar_cnn.inference.threads import resolve_threads
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.cores import CoreTime
-from cifar_cnn.training.cuda_graph import GraphedUpdate, can_capture
-from cifar_cnn.training.distill import runs_own_code
 from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.divergence import refuse_divergence
 from cifar_cnn.training.ema import WeightAverage
@@ -28,10 +24,10 @@ from cifar_cnn.training.evaluation import evaluate_together
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.optimizer import load_optimizer, make_optimizer
-from cifar_cnn.training.parts import Parts
 from cifar_cnn.training.schedule import learning_rate
 from cifar_cnn.training.step import TrainingStep
 from cifar_cnn.training.totals import Totals
+from cifar_cnn.training.update import Update
 
 STEPS_BETWEEN_READINGS = {"cuda": 50}
 """Steps after which the running totals are read, 1 elsewhere: reading makes a device wait."""
@@ -83,15 +79,12 @@ class Trainer:
             settings, self.model, self.optimizer, device, teacher, processes
         )
         self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
-        self.graphed: GraphedUpdate | None = None
-        self.parts: Parts | None = None
-        if settings.ghost_batch_size and device.type == "cpu" and not runs_own_code(settings):
-            self.parts = Parts(self.training_step, self.threads)
         self.evaluation = evaluation
         self.eval_split = eval_split
         self.listeners = listeners
         self.should_stop = should_stop
         self.batches = TrainingBatches(settings, train, device)
+        self.update = Update(self.training_step, self.batches, self.threads)
         self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
         self.cores = CoreTime(self.threads)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
@@ -156,26 +149,11 @@ class Trainer:
         seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
         self.training_step.prepare(self.step, self._learning_rate(self.step), share)
         try:
-            with torch_threads(1 if self.parts else self.threads):
-                if self.parts:
-                    make = partial(self.batches.at, chosen, self.epoch, self.batch)
-                    self.parts.update(make, seed)
-                else:
-                    seed_network(self.device, (seed + self.processes.rank) % 2**64)
-                    batch = self.batches.at(chosen, self.epoch, self.batch, share.images)
-                    self._update_whole(*batch)
+            self.update(chosen, self.epoch, self.batch, share, seed)
         except RunError as error:
             raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
         if self.average:
             self.average.update(self.model, self.step)
-
-    def _update_whole(self, images: Tensor, labels: Tensor, mix: Mix | None) -> None:
-        update: Callable[[Tensor, Tensor, Mix | None], None] = self.training_step.update
-        full = len(images) == self.settings.batch_size
-        if self.device.type == "cuda" and full and can_capture(self.settings, self.processes):
-            self.graphed = self.graphed or GraphedUpdate(self.training_step, images, labels, mix)
-            update = self.graphed
-        update(images, labels, mix)
 
     def try_step(self) -> float:
         """Run one batch forward and backward, without an optimizer step; return its loss."""

@@ -66,7 +66,7 @@ def main():
     chosen = torch.arange(size, device=device)
     trainer.train_on(chosen)  # the first use captures, where there is something to capture
     images, labels, _ = trainer.batches.at(chosen, 0, 0)
-    update = trainer.graphed or trainer.training_step.update
+    update = trainer.update.graphed or trainer.training_step.update
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     bandwidth = 2 * COPIED / seconds(lambda: target.copy_(source), device, 20)

@@ -58,12 +58,12 @@ def measure_ours(side, folder, limit):
 
     def bare_steps():
         for _ in range(steps):
-            if trainer.parts:
-                trainer.parts.update(lambda part: (images[part], labels[part], None), 0)
+            if trainer.update.parts:
+                trainer.update.parts.update(lambda part: (images[part], labels[part], None), 0)
             else:
                 trainer.training_step.update(images, labels)
 
-    with torch_threads(1 if trainer.parts else trainer.threads):
+    with torch_threads(trainer.update.threads):
         rates[f"{side}_bare"] = timed(bare_steps, steps * size)
     rates[f"{side}_evaluation"] = timed(
         lambda: evaluate_split(trainer.model, test, trainer.device, precision), len(test)

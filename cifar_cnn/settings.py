@@ -111,9 +111,6 @@ class Settings(BaseModel):
     )
 
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
-    alternate_flip: bool = Field(
-        False, description="flip each image in every other epoch, from a random start"
-    )
     shift: int = Field(2, ge=0, description="largest random shift in pixels, reflected border")
     affine: Probability = Field(
         0.0, description="probability of a random shift ±10 %, scale ±10 % and rotation ±15°"

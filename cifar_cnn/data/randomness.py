@@ -13,7 +13,6 @@ class Purpose(IntEnum):
     AUGMENTATION = 2
     NETWORK = 3
     MIXUP = 4
-    FLIP = 5
 
 
 def derive_seed(seed: int, purpose: Purpose, epoch: int = 0, step: int = 0) -> int:

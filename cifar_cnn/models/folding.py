@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cifar_cnn.models.blocks import Chain, DepthwiseSeparableConv
+from cifar_cnn.models.mirror import MirrorConv2d
 
 
 @contextmanager
@@ -29,6 +30,8 @@ def folded(model: nn.Module) -> Iterator[None]:
                 separable = isinstance(first, DepthwiseSeparableConv)
                 parent, place = (first, "pointwise") if separable else (chain, name)
                 convolution = getattr(parent, place)
+                if isinstance(convolution, MirrorConv2d):
+                    convolution = convolution.plain()
                 if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     replace(parent, place, fuse_conv_bn_eval(convolution, norm))
                     replace(chain, next_name, nn.Identity())

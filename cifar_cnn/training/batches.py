@@ -1,7 +1,5 @@
 """The batches of a run: which images, augmented and mixed how, as functions of the seed alone."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -77,21 +75,8 @@ class TrainingBatches:
         """Return the draws for all images of the epoch, in its order, on the device."""
         if self._drawn is None or self._drawn[0] != epoch:
             source = generator(self.settings.seed, Purpose.AUGMENTATION, epoch)
-            draws = draw(self.settings, len(self), source)
-            if self.settings.alternate_flip:
-                draws = replace(draws, flip=self._alternating(epoch))
-            self._drawn = epoch, draws.to(self.device)
+            self._drawn = epoch, draw(self.settings, len(self), source).to(self.device)
         return self._drawn[1]
-
-    def _alternating(self, epoch: int) -> Tensor:
-        """Return bool (N), in the epoch's order: who is flipped; the others are in the next epoch.
-
-        Source: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv 2404.00498, 2024),
-        "alternating flip".
-        """
-        source = generator(self.settings.seed, Purpose.FLIP, 0)
-        first = torch.rand(len(self), generator=source) < self.settings.flip
-        return first[self.order(epoch).cpu()] ^ (epoch % 2 == 1)
 
 
 def show_images(model: nn.Module, train: Split) -> None:

@@ -20,8 +20,8 @@ class Muon(torch.optim.Optimizer):
     """SGD with Nesterov momentum; in groups with `orthogonal`, each step is made orthogonal first.
 
     There a weight (O, I, ...) is taken as the matrix (O, I·...), its step has all singular values
-    near 1, times the root of O over I·... where that is more than 1, and weight decay is decoupled
-    from the gradient. `found_inf`, where set and not 0, leaves the weights as they are, as it does
+    near 1, times the root of O over I·... where that is more than 1. Weight decay is decoupled from
+    the gradient. `found_inf`, where set and not 0, leaves the weights as they are, as it does
     in torch's fused optimizers.
 
     Args:
@@ -49,9 +49,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         if self.found_inf is not None:
             gradient = torch.where(self.found_inf > 0, 0.0, gradient)
-        decay, momentum, state = group["weight_decay"], group["momentum"], self.state[parameter]
-        if not group["orthogonal"]:
-            gradient = gradient.add(parameter, alpha=decay)
+        momentum, state = group["momentum"], self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         average = state["momentum_buffer"].mul_(momentum).add_(gradient)
@@ -60,7 +58,7 @@ class Muon(torch.optim.Optimizer):
             matrix = change.flatten(1)
             scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
             change = scale * orthogonal(matrix).view_as(change)
-            parameter.mul_(1 - lr * decay)
+        parameter.mul_(1 - lr * group["weight_decay"])
         parameter.sub_(lr * change)
 
 

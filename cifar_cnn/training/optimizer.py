@@ -14,10 +14,10 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     """Return the optimizer of the settings, fused; weight decay on weights only.
 
     sgd: with momentum, Nesterov's if asked. muon: orthogonal steps for convolutions that mix
-    channels, SGD with Nesterov momentum for the rest (`training/muon.py`). adamw: Loshchilov and
-    Hutter, "Decoupled Weight Decay Regularization" (2019), with torch's betas. Parameters of fewer
-    than two dimensions are biases and normalisations: they do not decay. On CUDA the learning rate
-    is a tensor, so that a captured step can read it.
+    channels, which alone decay; for the rest SGD with Nesterov momentum (`training/muon.py`).
+    adamw: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), with torch's
+    betas. Parameters of fewer than two dimensions are biases and normalisations: they do not decay.
+    On CUDA the learning rate is a tensor, so that a captured step can read it.
 
     Raises:
         ModelError: there is nothing to optimize.
@@ -50,11 +50,9 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
 
 def _make_muon(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Muon:
     mixing = [p for p in parameters if p.ndim == 4 and p.shape[1] > 1]
-    weights = [p for p in parameters if p.ndim > 1 and not (p.ndim == 4 and p.shape[1] > 1)]
-    others = [p for p in parameters if p.ndim <= 1]
+    others = [p for p in parameters if not (p.ndim == 4 and p.shape[1] > 1)]
     groups = [
         {"params": mixing, "weight_decay": settings.weight_decay, "orthogonal": True},
-        {"params": weights, "weight_decay": settings.weight_decay, "orthogonal": False},
         {"params": others, "weight_decay": 0.0, "orthogonal": False},
     ]
     return Muon([group for group in groups if group["params"]], lr, settings.momentum)

@@ -23,9 +23,9 @@ def make(orthogonal_steps, momentum=0.5, weight_decay=0.0):
 
 
 def test_what_is_not_orthogonal_steps_as_torch_s_nesterov_sgd_does():
-    weight, muon = make(orthogonal_steps=False, weight_decay=0.01)
+    weight, muon = make(orthogonal_steps=False)
     plain = torch.nn.Parameter(weight.detach().clone())
-    sgd = torch.optim.SGD([plain], lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.01)
+    sgd = torch.optim.SGD([plain], lr=0.1, momentum=0.5, nesterov=True)
     for step in range(3):
         weight.grad = torch.full_like(weight, 1.0 + step)
         plain.grad = weight.grad.clone()
@@ -45,8 +45,9 @@ def test_an_orthogonal_step_has_the_size_of_the_learning_rate_whatever_the_gradi
     assert 0.1 * 2**0.5 * 0.6 < sizes[0] < 0.1 * 2**0.5 * 1.3
 
 
-def test_orthogonal_weights_decay_apart_from_the_gradient():
-    weight, muon = make(orthogonal_steps=True, weight_decay=0.5)
+@pytest.mark.parametrize("orthogonal_steps", [True, False])
+def test_weights_decay_apart_from_the_gradient(orthogonal_steps):
+    weight, muon = make(orthogonal_steps, weight_decay=0.5)
     weight.grad = torch.zeros_like(weight)
     muon.step()
     torch.testing.assert_close(weight.detach(), torch.full((2, 2, 1, 1), 1 - 0.1 * 0.5))

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from cifar_cnn.models.mirror import MirrorConv2d, halves
+
+
+def mirrored(maps):
+    """What maps become when the image is mirrored: each in the other half, and mirrored."""
+    return maps[:, halves(maps.shape[1])].flip(-1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "groups", "out"),
+    [(3, 1, 1, 6), (3, 2, 1, 6), (1, 1, 1, 10), (3, 1, 8, 8), (5, 1, 8, 8)],
+)
+def test_a_mirrored_map_gives_the_mirrored_answer(kernel, dilation, groups, out):
+    torch.manual_seed(0)
+    convolution = MirrorConv2d(8, out, kernel, dilation, groups)
+    maps = torch.randn(2, 8, 7, 9)
+    answer = convolution(maps)
+    assert answer.shape == (2, out, 7, 9)
+    torch.testing.assert_close(convolution(mirrored(maps)), mirrored(answer))
+
+
+def test_it_has_half_the_parameters_of_a_plain_one():
+    parameters = dict(MirrorConv2d(8, 6, 3).named_parameters())
+    assert {name: tuple(p.shape) for name, p in parameters.items()} == {"weight": (3, 8, 3, 3)}
+
+
+def test_channels_that_become_themselves_or_another_are_named():
+    torch.manual_seed(0)
+    convolution = MirrorConv2d(3, 4, 3, swaps=(0, 2, 1))
+    maps = torch.randn(1, 3, 5, 5)
+    other = maps[:, [0, 2, 1]].flip(-1)
+    torch.testing.assert_close(convolution(other), mirrored(convolution(maps)))
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_the_plain_one_computes_the_same(groups):
+    convolution = MirrorConv2d(8, 8, 3, 1, groups)
+    plain = convolution.plain()
+    assert type(plain) is torch.nn.Conv2d
+    maps = torch.randn(2, 8, 5, 5)
+    torch.testing.assert_close(plain(maps), convolution(maps))
+
+
+def test_the_gradient_is_that_of_both_halves_in_bf16_training_too():
+    torch.manual_seed(0)
+    convolution = MirrorConv2d(8, 8, 3, groups=8)
+    maps = torch.randn(4, 8, 6, 6)
+    exact = torch.autograd.grad(convolution(maps).square().mean(), convolution.weight)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = convolution(maps).float().square().mean()
+    quick = torch.autograd.grad(loss, convolution.weight)[0]
+    torch.testing.assert_close(quick, exact, rtol=0.05, atol=2e-3)

@@ -70,4 +70,4 @@ class MirrorConv2d(Conv2d):
             device="meta",
         )
         plain.weight = nn.Parameter(self.both().detach(), requires_grad=False)
-        return plain
+        return plain.train(self.training)

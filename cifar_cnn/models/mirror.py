@@ -14,11 +14,6 @@ from torch import Tensor, nn
 from cifar_cnn.models.convolution import Conv2d
 
 
-def halves(channels: int) -> list[int]:
-    """Return for each channel the one it becomes in the mirrored image: that of the other half."""
-    return [*range(channels // 2, channels), *range(channels // 2)]
-
-
 class MirrorConv2d(Conv2d):
     """A convolution of which half the filters are parameters and half are those, mirrored.
 
@@ -49,13 +44,16 @@ class MirrorConv2d(Conv2d):
             *(in_channels, out_channels, kernel_size, 1, padding, dilation, groups), bias=False
         )
         self.weight = nn.Parameter(self.weight.detach()[: out_channels // 2].clone())
-        self.swaps = list(swaps) or halves(in_channels)
+        self.swaps = list(swaps)
 
     def both(self) -> Tensor:
         """Return all filters (out_channels, in_channels / groups, k, k): these and the mirrored."""
-        own = self.weight
-        mirrored = own.flip(-1) if self.groups > 1 else own[:, self.swaps].flip(-1)
-        return torch.cat([own, mirrored]).contiguous(memory_format=torch.channels_last)
+        own = swapped = self.weight
+        if self.swaps:
+            swapped = own[:, self.swaps]
+        elif self.groups == 1:
+            swapped = own.roll(self.in_channels // 2, dims=1)
+        return torch.cat([own, swapped.flip(-1)]).contiguous(memory_format=torch.channels_last)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
         """Return the filtered maps."""

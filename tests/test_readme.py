@@ -53,10 +53,11 @@ def test_every_command_and_flag_the_readme_names_exists():
         assert flag in settings | {"--resume", "--config", "--name", "--help"}, flag
 
 
-def test_every_test_and_benchmark_that_the_readme_names_is_there():
-    named = set(re.findall(r"tests/[a-z0-9_/]+\.py", README))
-    assert len(named) > 15
+def test_every_test_and_benchmark_that_readme_and_measurements_name_is_there():
     root = Path(__file__).parent.parent
+    measurements = (root / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"tests/[a-z0-9_/]+\.py", README + measurements))
+    assert len(named) > 15
     assert [name for name in named if not (root / name).is_file()] == []
 
 

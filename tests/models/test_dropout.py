@@ -21,7 +21,9 @@ def test_positions_are_drawn_like_independent_coins(p):
 
 def test_a_draw_that_was_too_short_goes_on(monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(torch, "rand", lambda count, dtype: torch.zeros(count, dtype=dtype))
+    monkeypatch.setattr(
+        torch, "rand", lambda count, dtype, generator: torch.zeros(count, dtype=dtype)
+    )
     assert dropped_positions(100, 0.02).tolist() == list(range(100))
 
 

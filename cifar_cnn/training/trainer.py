@@ -86,7 +86,7 @@ class Trainer:
         self.batches = TrainingBatches(settings, train, device)
         self.update = Update(self.training_step, self.batches, self.threads)
         self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
-        self.cores = CoreTime(self.threads)
+        self.cores = CoreTime(self.update.busy_threads)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
         self.epoch = 0
         self.batch = 0

@@ -29,9 +29,11 @@ class Update:
         self.threads = threads
         self.graphed: GraphedUpdate | None = None
         self.parts: Parts | None = None
+        self.busy_threads = 1  # that compute all the time
         settings, on_cpu = step.settings, step.device.type == "cpu"
         if settings.ghost_batch_size and on_cpu and not runs_own_code(settings):
             self.parts = Parts(step, threads)
+            self.busy_threads = min(threads, self.parts.count)
             self.threads = 1  # outside of the parts
 
     def __call__(self, chosen: Tensor, epoch: int, batch: int, share: Share, seed: int) -> None:

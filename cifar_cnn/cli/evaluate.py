@@ -19,6 +19,7 @@ OWN = "the checkpoint's own"
     "limit_eval",
     "input_size",
     "precision",
+    "threads",
     "device",
     model=f"{OWN}; baseline for a bare state dict",
     dataset=OWN,

@@ -14,7 +14,7 @@ from cifar_cnn.cli.output import print_json
 STDIN = "-"
 
 
-@settings_options("model", "precision", "device", model=OWN, precision=OWN)
+@settings_options("model", "precision", "threads", "device", model=OWN, precision=OWN)
 def predict(
     images: Annotated[
         list[str],

@@ -103,21 +103,29 @@ def evaluate(
     check_output(model, settings.input_size, len(data.classes))
     data = data.limited(settings.limit_eval)
     precision = resolve_precision(settings.precision, device)
-    result = evaluate_split(model, data, device, precision, tta=tta)
+    result = evaluate_split(model, data, device, precision, tta=tta, threads=settings.threads)
     return CheckpointEvaluation(
         str(file), settings.model, settings.dataset, split, tta, data.classes, result, data.notes
     )
 
 
 def evaluate_split(
-    model: nn.Module, data: Split, device: torch.device, precision: str, *, tta: bool = False
+    model: nn.Module,
+    data: Split,
+    device: torch.device,
+    precision: str,
+    *,
+    tta: bool = False,
+    threads: int = 0,
 ) -> Evaluation:
     """Evaluate a network on a split.
 
     Raises:
         RunError: the answers are not finite, or there is no memory for them.
     """
-    answers = predict_log_probabilities(model, data.images, device, precision, tta=tta)
+    answers = predict_log_probabilities(
+        model, data.images, device, precision, tta=tta, threads=threads
+    )
     return judge(answers, data.labels)
 
 

@@ -88,7 +88,9 @@ def predict(
     for start in range(0, len(sources), IMAGES_AT_ONCE):
         batch = sources[start : start + IMAGES_AT_ONCE]
         pixels, resized = read_images(batch, settings.input_size)
-        output = predict_log_probabilities(model, torch.from_numpy(pixels), device, precision)
+        output = predict_log_probabilities(
+            model, torch.from_numpy(pixels), device, precision, threads=settings.threads
+        )
         values, indices = output.exp().topk(min(top, len(classes)))
         rows = zip(batch, resized, indices.tolist(), values.tolist(), strict=True)
         predictions += [

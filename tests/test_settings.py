@@ -183,3 +183,23 @@ def test_a_config_file_that_is_not_there_is_refused(tmp_path):
 )
 def test_an_input_size_is_one_side_or_height_and_width(given, size):
     assert resolve_settings({"input_size": given, "shift": 0}).input_size == size
+
+
+@pytest.mark.parametrize(("epochs", "cutout"), [(5, 0), (29, 0), (30, 1), (200, 1)])
+def test_best_cuts_out_squares_in_runs_of_30_epochs_and_more(epochs, cutout, tmp_path):
+    assert resolve_settings({"recipe": "best", "epochs": epochs}).cutout == cutout
+    config = tmp_path / "config.toml"
+    config.write_text(f'recipe = "best"\nepochs = {epochs}\n')
+    assert resolve_settings(config=config).cutout == cutout
+    assert resolve_settings({"cutout": 0.5}, config=config).cutout == 0.5
+
+
+def test_best_without_a_length_is_that_of_the_default_length():
+    assert resolve_settings({"recipe": "best"}) == resolve_settings(
+        {"recipe": "best", "epochs": Settings.model_fields["epochs"].default}
+    )
+
+
+def test_a_length_that_is_none_is_refused_as_such():
+    with pytest.raises(SettingsError, match="setting epochs = 'many' is invalid"):
+        resolve_settings({"recipe": "best", "epochs": "many"})

@@ -30,6 +30,6 @@ class CoreTime:
         share = (time.process_time() - self._processor) / (seconds * self.threads)
         if seconds > SHORTEST and share < ENOUGH and not self.notes:
             self.notes.append(
-                f"in epoch {epoch} this run had {share:.0%} of the time of its {self.threads} "
-                "threads: other programs use the cores, and training is slower for it"
+                f"in epoch {epoch} this run had {share:.0%} of the processor time it could use: "
+                "other programs use the cores, and training is slower for it"
             )

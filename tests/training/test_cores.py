@@ -19,7 +19,7 @@ def test_a_run_that_gets_too_little_of_its_threads_time_is_told_once(monkeypatch
     measured.stop(4)
     (note,) = measured.notes
     assert note.startswith("in epoch 3 this run had ")
-    assert "of the time of its 1 threads: other programs use the cores" in note
+    assert "% of the processor time it could use: other programs use the cores" in note
 
 
 def test_nothing_is_said_of_a_run_that_has_its_cores(monkeypatch):

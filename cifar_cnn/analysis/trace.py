@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cifar_cnn.analysis.graph import Graph
 from cifar_cnn.analysis.recorder import ANALYSIS, TORCH, Recorder
@@ -123,11 +124,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Keep attention from its fused path, whose steps cannot be seen or counted."""
+    """Keep attention from its fused paths, whose steps cannot be seen or counted."""
     was_enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(was_enabled)
 

@@ -106,7 +106,7 @@ class Run:
         model_file = None
         if finished:
             model_file = directory.save(MODEL, self.best or self._checkpoint())
-            del self.trainer.batches  # the memory of their images, for those who are told next
+            del self.trainer.batches, self.trainer.update  # the images: memory for who is told next
         else:
             self._save_last(directory)
         self._tell(RunEnded(directory.path, finished))

@@ -21,6 +21,8 @@ VARIANTS = {
     "tuned in bf16": {"recipe": "tuned", "precision": "bf16"},
     "best": {"recipe": "best"},
     "best in bf16": {"recipe": "best", "precision": "bf16"},
+    "compact": {"model": "compact", "recipe": "best", "ghost_batch_size": 3},
+    "averaged": {"recipe": "best", "ema": 0.9, "mixup": 0.3, "scheduler": "cosine"},
     "tuned in parts": {"recipe": "tuned", "ghost_batch_size": 3, "dropout": 0.1},
     "tuned with validation": {"recipe": "tuned", "val_size": 4},
 }

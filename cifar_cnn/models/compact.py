@@ -44,11 +44,14 @@ class Whitening(nn.Conv2d):
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
         """Take the filters from the patches of normalised images (N, 3, H, W), float32."""
-        patches = F.unfold(images, 2).transpose(1, 2).reshape(-1, 6, 2).double()
         filters = []
         for sign in (1, -1):  # of the right column beside the left one
-            columns = (patches[..., 0] + sign * patches[..., 1]) / 2**0.5
-            variances, directions = torch.linalg.eigh(columns.T @ columns / len(columns))
+            moments = torch.zeros(6, 6, dtype=torch.float64)
+            for some in torch.split(images, 100):  # all patches at once would take a gigabyte
+                patches = F.unfold(some, 2).transpose(1, 2).reshape(-1, 6, 2).double()
+                columns = (patches[..., 0] + sign * patches[..., 1]) / 2**0.5
+                moments += columns.T @ columns / len(columns) * (len(some) / len(images))
+            variances, directions = torch.linalg.eigh(moments)
             scaled = (directions / (2 * variances + 2 * SMALLEST_VARIANCE).sqrt()).T
             found = torch.stack([scaled, sign * scaled], dim=-1).view(6, 3, 2, 2)
             filters += [found, -found]

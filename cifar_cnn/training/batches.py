@@ -11,7 +11,7 @@ from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.settings import Settings
 
 WHOLE = slice(None)
-SHOWN = 5000
+SHOWN = 1000
 """Training images that a network may see before its first step."""
 
 

@@ -91,7 +91,7 @@ class Parts:
         means = [p.grad for p in self.parameters if p.grad is not None]
         means += [each for each in self.step.model.buffers() if each.is_floating_point()]
         self.step.processes.average(means, share)
-        self.step.apply(_sum(losses), _sum(corrects))
+        self.step.apply(_sum(losses) * share.weight, _sum(corrects))
 
     @torch.no_grad()
     def _keep_statistics(self, replicas: list[_Replica]) -> None:

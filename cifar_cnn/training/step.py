@@ -80,7 +80,7 @@ class TrainingStep:
         """Take the step that the gradients at the parameters say.
 
         Args:
-            loss: mean of this process's share of the batch.
+            loss: mean of this process's share of the batch, times the share's weight.
             correct: images of the share that are right.
         """
         loss, correct = self._over_all(loss, correct)

@@ -17,7 +17,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from throughput import measure_stock, timed
+from throughput import in_own_process, measure_stock, timed
 
 from cifar_cnn import resolve_settings
 from cifar_cnn.training.run import Run
@@ -55,12 +55,6 @@ def busy(programs):
             each.wait()
 
 
-def in_own_process(side, arguments):
-    command = [sys.executable, __file__, str(arguments.folder), "--side", side]
-    command += ["--limit-train", str(arguments.limit_train)]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -77,9 +71,9 @@ def main():
     for side in arguments.sides:
         quiet, beside = [], []
         for _ in range(arguments.rounds):
-            quiet.append(in_own_process(side, arguments))
+            quiet.append(in_own_process(side, arguments, __file__))
             with busy(arguments.busy):
-                beside.append(in_own_process(side, arguments))
+                beside.append(in_own_process(side, arguments, __file__))
         ratios = [one / other for one, other in zip(beside, quiet, strict=True)]
         report[side] = {
             "quiet": statistics.median(quiet),

@@ -92,8 +92,9 @@ def timed(work, images):
     return images / (time.perf_counter() - started)
 
 
-def in_own_process(side, arguments):
-    command = [sys.executable, __file__, str(arguments.folder), "--side", side]
+def in_own_process(side, arguments, script=__file__):
+    """Return what the script prints of this side, measured in a process of its own."""
+    command = [sys.executable, script, str(arguments.folder), "--side", side]
     command += ["--limit-train", str(arguments.limit_train)]
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 

@@ -143,6 +143,21 @@ class TestTorchrun:
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
+    def test_the_loss_of_parts_is_that_of_the_batch_where_shares_differ(self, train, tmp_path):
+        """One step of 7 images, parts of 3 and 4 in one process or one in each of two."""
+        flags = ["--model", "baseline", "--recipe", "tuned", "--batch-size", 7, "--epochs", 1]
+        flags += ["--limit-train", 7, "--ghost-batch-size", 4, "--precision", "fp32"]
+        for processes in (0, 2):
+            done = train(processes, *flags, name=f"of{processes}")
+            assert done.returncode == 0, done.stderr
+        losses = [
+            read_checkpoint(tmp_path / "runs" / name / "last.pt").training["history"][0][
+                "train_loss"
+            ]
+            for name in ("of0", "of2")
+        ]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
     def test_an_average_and_a_teacher_are_shared_too(self, train, tmp_path):
         flags = ["--ema", 0.9, "--mixup", 0.2, "--teacher", "net.py:teacher"]
         assert train(0, name="plain").returncode == 0

@@ -153,6 +153,10 @@ def join(device: torch.device) -> Iterator[Processes]:
     if not is_launched():
         yield ALONE
         return
+    # Optimizers import this. Imported after the next line, it would keep the process group, whose
+    # threads can then abort a process that is about to end well (pytorch/pytorch#190489).
+    import torch._dynamo  # noqa: F401
+
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())

@@ -1,75 +1,141 @@
+"""The pages that people read: what they show is run, in the order in which it stands."""
+
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+import onnx
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from cifar_cnn.cli.main import ALIASES, app
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("", "cifar_cnn/analysis", "cifar_cnn/inference", "cifar_cnn/training")
+PAGES = [ROOT / folder / "README.md" for folder in FOLDERS]
+"""In the order in which a reader who starts with the first meets them."""
+MEASUREMENTS = ROOT / "tests" / "benchmarks" / "README.md"
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+NETWORKS = "nn.Module"
+FEWER = {"synthetic": ["--limit-train", "100", "--limit-eval", "100"], "folder": []}
+"""What makes a page's training short enough for a test."""
 
 
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def command_lines(text):
+    """Return each command of a block with the output shown below it."""
+    blocks = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
+    return [(first, rest.splitlines()) for first, _, rest in (b.partition("\n") for b in blocks)]
 
 
-def test_the_library_example_runs_as_it_stands(tmp_path):
-    (example,) = [
-        block for block in BLOCKS if "import cifar_cnn" in block or "cifar_cnn import" in block
-    ]
+def invoke(words):
+    done = CliRunner().invoke(app, words, prog_name="cifar-cnn")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def run_shown(line, shown):
+    """Run a command that a page shows; hold what it says of networks against the page."""
+    name, *words = shlex.split(line)
+    assert name == "cifar-cnn"
+    if words[0] == "train":
+        words += ["--no-report", *FEWER[words[words.index("--dataset") + 1]]]
+    done = invoke(words)
+    expected = 1 if "budget broken" in "".join(shown) else 0
+    assert done.exit_code == expected, f"{line}: {done.stderr}"
+    if words[0] in {"summary", "receptive-field"}:
+        printed = [each.rstrip() for each in (done.stdout + done.stderr).splitlines()]
+        assert [each for each in shown if each not in {"…", "", *printed}] == [], line
+
+
+def test_every_example_runs_in_the_order_in_which_it_stands(
+    tmp_path, monkeypatch, make_image_folder
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    make_image_folder(tmp_path / "images")
+    Image.new("RGB", (40, 50), "red").save("photo.png")
+    start = next(each for each in TEXT.split("&& ") if each.startswith("cifar-cnn train"))
+    run_shown(start.splitlines()[0], [])
+    ran = 0
+    for language, block in FENCE.findall(TEXT):
+        if language == "console":
+            for line, shown in command_lines(block):
+                run_shown(line, shown)
+                ran += 1
+        elif language == "python" and NETWORKS in block:
+            with Path("my_net.py").open("a") as file:
+                file.write(block)
+        elif language == "python":
+            words = [sys.executable, "-W", "error", "-c", block]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            ran += 1
+    assert ran >= 18
+    onnx.checker.check_model("runs/quick/model.onnx")
+
+
+def test_the_library_example_does_what_it_says(tmp_path):
+    (example,) = [b for _, b in FENCE.findall(TEXT) if "cifar_cnn import" in b]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.returncode == 0, done.stderr
     assert "parameters: 197922\nreceptive field: (49, 49)\n" in done.stdout
-    assert (tmp_path / "runs" / "example" / "model.pt").exists()
+    accuracies = re.findall(r"(?:trained|mirror images): (0\.\d+)", done.stdout)
+    assert len(accuracies) == 2
+    assert all(float(each) > 0.2 for each in accuracies), "ten classes: chance is 0.1"
 
 
-def test_the_networks_of_the_proof_have_the_fields_it_says(tmp_path):
-    from cifar_cnn import receptive_field, verify
-
-    source = "\n".join(block for block in BLOCKS if "nn.Module" in block)
-    (tmp_path / "my_net.py").write_text(source)
-    net = receptive_field(f"{tmp_path / 'my_net.py'}:Net").as_dict()
-    assert net["features"]["receptive_field"] == [33, 33]
-    assert net["final"]["receptive_field"] == [61, 61]
-    assert verify(f"{tmp_path / 'my_net.py'}:Net").agreed
-    even = receptive_field(f"{tmp_path / 'my_net.py'}:Even").as_dict()
-    assert even["aligned"] is False
-    assert f"warning: {even['warnings'][0]}\n" in README
+def test_training_commands_in_the_text_are_valid():
+    spans = re.findall(r"`((?:torchrun [^`]*-m )?cifar[-_]cnn train [^`]*)`", TEXT)
+    spans += re.findall(r"^ *(?:torchrun .*|    )-m (cifar_cnn train [^#\n]*)", TEXT, re.MULTILINE)
+    assert len(spans) >= 8
+    for span in spans:
+        words = shlex.split(span.replace(" E`", " 5`"))
+        words = ["5" if word == "E" else word for word in words[words.index("train") :]]
+        if "--resume" not in words:
+            done = invoke([*words, "--print-config"])
+            assert done.exit_code == 0, f"{span}: {done.stderr}"
 
 
-def test_every_command_and_flag_the_readme_names_exists():
-    from cifar_cnn.cli.main import ALIASES, app
-    from cifar_cnn.settings import Settings
+def options(command):
+    """Return the flags of a command and of those below it."""
+    below = [options(each) for each in getattr(command, "commands", {}).values()]
+    return {flag for each in command.params for flag in each.opts + each.secondary_opts}.union(
+        *below
+    )
 
-    groups = {group.name for group in app.registered_groups}
-    commands = {command.name for command in app.registered_commands} | groups | set(ALIASES)
-    named = set(re.findall(r"cifar-cnn ([a-z][a-z-]*)", README))
-    assert named <= commands
+
+def test_every_command_and_flag_that_is_named_exists():
+    root = typer.main.get_command(app)
+    named = set(re.findall(r"cifar-cnn ([a-z][a-z-]*)", TEXT))
     assert {"train", "eval", "summary", "receptive-field"} <= named
-    settings = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
-    for flag in set(re.findall(r"cifar-cnn train .*?(--[a-z-]+)", README)):
-        assert flag in settings | {"--resume", "--config", "--name", "--help"}, flag
+    assert named - {"budget"} <= set(root.commands) | set(ALIASES)
+    lines = re.sub(r"torchrun .*\\\n|torchrun ", "", TEXT).splitlines()
+    ours = "\n".join(each for each in lines if not re.search(r"python tests/|id: |--nproc", each))
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
+    assert len(flags) > 40
+    assert flags - {"--help"} <= options(root)
 
 
-def test_every_test_and_benchmark_that_readme_and_measurements_name_is_there():
-    root = Path(__file__).parent.parent
-    measurements = (root / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"tests/[a-z0-9_/]+\.py", README + measurements))
+def test_every_test_and_benchmark_that_is_named_is_there():
+    named = set(re.findall(r"tests/[a-z0-9_/]+\.py", TEXT + MEASUREMENTS.read_text("utf-8")))
     assert len(named) > 15
-    assert [name for name in named if not (root / name).is_file()] == []
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-def test_the_flags_are_those_of_help():
-    import runpy
+@pytest.mark.parametrize("page", [*PAGES, MEASUREMENTS], ids=lambda page: page.parent.name)
+def test_links_lead_to_files_and_pictures_are_small(page):
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+        file = page.parent / target
+        assert file.is_file(), target
+        assert file.suffix != ".png" or file.stat().st_size < 300_000
 
-    flags = runpy.run_path(str(Path(__file__).parent / "readme" / "flags.py"))
-    assert flags["replaced"](README) == README, "run: python tests/readme/flags.py"
 
-
-def test_the_pictures_are_there_and_small():
-    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
-    assert len(pictures) >= 2
-    for picture in pictures:
-        assert (Path(__file__).parent.parent / picture).stat().st_size < 300_000
+def test_the_front_page_is_short():
+    assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 220

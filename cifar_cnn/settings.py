@@ -40,7 +40,9 @@ class Settings(BaseModel):
     """Everything that decides what a run computes.
 
     Each field is also a flag of `cifar-cnn train` (`batch_size`: `--batch-size`) and a key of the
-    config file. Raises pydantic's ValidationError; `resolve_settings` turns it into one line.
+    config file. What is left out is neutral: each recipe says how it differs, and
+    `resolve_settings` starts from one. Raises pydantic's ValidationError, which that turns into one
+    line.
     """
 
     model_config = ConfigDict(
@@ -76,17 +78,17 @@ class Settings(BaseModel):
         description="most images normalized by statistics of their own, each such part of a batch "
         "by a thread of its own; 0: the whole batch (built-in networks on a CPU)",
     )
-    optimizer: Literal["sgd", "adamw", "muon"] = Field("sgd", description="rule of the steps")
-    lr: float = Field(0.2, gt=0, description="learning rate (onecycle, cosine: its peak)")
+    optimizer: Literal["sgd", "adamw", "muon"] = Field("sgd", description="optimizer")
+    lr: float = Field(0.01, gt=0, description="learning rate (onecycle, cosine: its peak)")
     momentum: Fraction = Field(0.9, description="momentum of SGD")
-    nesterov: bool = Field(True, description="Nesterov's form of SGD's momentum")
+    nesterov: bool = Field(False, description="Nesterov's form of SGD's momentum")
     weight_decay: float = Field(
-        5e-4, ge=0, description="weight decay, on weights only (not biases, not normalisations)"
+        0.0, ge=0, description="weight decay, on weights only (not biases, not normalizations)"
     )
-    label_smoothing: Fraction = Field(0.1, description="label smoothing")
+    label_smoothing: Fraction = Field(0.0, description="label smoothing")
     dropout: Fraction = Field(0.0, description="dropout probability (built-in networks)")
     scheduler: Literal["constant", "step", "onecycle", "cosine"] = Field(
-        "onecycle", description="how the learning rate moves"
+        "constant", description="how the learning rate moves"
     )
     step_size: int = Field(6, ge=1, description="step scheduler: epochs between two drops")
     gamma: float = Field(0.1, gt=0, le=1, description="step scheduler: factor of each drop")
@@ -110,8 +112,8 @@ class Settings(BaseModel):
         4.0, gt=0, description="what logits are divided by where teacher and network are compared"
     )
 
-    flip: Probability = Field(0.5, description="probability of a horizontal flip")
-    shift: int = Field(2, ge=0, description="largest random shift in pixels, reflected border")
+    flip: Probability = Field(0.0, description="probability of a horizontal flip")
+    shift: int = Field(0, ge=0, description="largest random shift in pixels, reflected border")
     affine: Probability = Field(
         0.0, description="probability of a random shift ±10 %, scale ±10 % and rotation ±15°"
     )
@@ -160,15 +162,14 @@ class Settings(BaseModel):
 def resolve_settings(
     overrides: Mapping[str, Any] | None = None, config: Path | None = None
 ) -> Settings:
-    """Merge the defaults, a recipe, a config file and overrides, each beating the one before.
+    """Merge neutral defaults, a recipe, a config file and overrides, each beating the one before.
 
     The recipe is the one named in `overrides`, else in the config file, else `tuned`.
 
     Raises:
         SettingsError: a name is unknown, a value invalid, or the config file unreadable.
     """
-    given = given_settings(overrides, config)
-    return validate({**read_recipe(DEFAULT_RECIPE), **given})
+    return complete(given_settings(overrides, config))
 
 
 def given_settings(
@@ -183,6 +184,17 @@ def given_settings(
     if "recipe" not in given:
         return given
     return {**read_recipe(str(given["recipe"]), given.get("epochs")), **given}
+
+
+def complete(given: Mapping[str, Any]) -> Settings:
+    """Build Settings from what `given_settings` returned; the recipe is `tuned` if none is named.
+
+    Raises:
+        SettingsError: naming every unknown or invalid setting.
+    """
+    if "recipe" in given:
+        return validate(given)
+    return validate({**read_recipe(DEFAULT_RECIPE, given.get("epochs")), **given})
 
 
 def validate(values: Mapping[str, Any]) -> Settings:

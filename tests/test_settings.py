@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_cnn.errors import SettingsError
-from cifar_cnn.settings import RECIPES, Settings, resolve_settings, validate
+from cifar_cnn.settings import RECIPE_FOLDER, RECIPES, Settings, resolve_settings, validate
 
 VALID = {
     "recipe": st.sampled_from(RECIPES),
@@ -203,3 +203,12 @@ def test_best_without_a_length_is_that_of_the_default_length():
 def test_a_length_that_is_none_is_refused_as_such():
     with pytest.raises(SettingsError, match="setting epochs = 'many' is invalid"):
         resolve_settings({"recipe": "best", "epochs": "many"})
+
+
+def test_a_setting_of_the_default_recipe_does_not_leak_into_another(tmp_path, monkeypatch):
+    for name in RECIPES:
+        text = (RECIPE_FOLDER / f"{name}.toml").read_text()
+        (tmp_path / f"{name}.toml").write_text(("mixup = 0.25\n" if name == "tuned" else "") + text)
+    monkeypatch.setattr("cifar_cnn.settings.RECIPE_FOLDER", tmp_path)
+    assert resolve_settings({}).mixup == 0.25
+    assert [resolve_settings({"recipe": name}).mixup for name in ("reference", "best")] == [0, 0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from cifar_cnn.analysis.field import Axis, Family, Field, hull, image_field, merge
+from cifar_cnn.analysis.field import Family, Field, hull, image_field
 from cifar_cnn.analysis.field_layout import reduce
 from cifar_cnn.analysis.graph import Graph, Operation, Value
 from cifar_cnn.analysis.names import WEIGHTED
@@ -153,10 +153,3 @@ def _is_gate(inputs: list[Field]) -> bool:
     """A tensor without a map meets one that has a map."""
     walks = [any(f.dim is not None for axis in field.axes for f in axis) for field in inputs]
     return any(walks) and not all(walks)
-
-
-def over_channels(field: Field, dims: Collection[int]) -> tuple[Axis, Axis]:
-    """Return the hull over all dimensions but `dims`."""
-    others = [d for d in range(len(field.shape)) if d not in dims]
-    merged = reduce(field, others)
-    return merge(merged.axes[0]), merge(merged.axes[1])

@@ -110,9 +110,10 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
 
 def _draw(found: Any, path: Path) -> None:
     from cifar_cnn.errors import UserError
+    from cifar_cnn.inference.files import write_atomically
     from cifar_cnn.report.effective_picture import draw_effective
 
     try:
-        draw_effective(found, path)
+        write_atomically(path, draw_effective(found))
     except OSError as error:
         raise UserError(f"plot {path} cannot be written: {error.strerror}") from error

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.settings import Settings
+from cifar_cnn.settings import DEFAULT_RECIPE, Settings, read_recipe
 
 
 def settings(
@@ -15,10 +15,10 @@ def settings(
 ) -> None:
     """Every setting, its value in each recipe, and what it means."""
     if schema:
-        print_json(
-            {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-            | Settings.model_json_schema()
-        )
+        document = Settings.model_json_schema()
+        for name, value in read_recipe(DEFAULT_RECIPE).items():
+            document["properties"][name]["default"] = value
+        print_json({"$schema": "https://json-schema.org/draft/2020-12/schema"} | document)
         return
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.settings_table import show_settings

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
 from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint, require_model_again
-from cifar_cnn.settings import DEFAULT_RECIPE, Settings, read_recipe, validate
+from cifar_cnn.settings import Settings, complete, validate
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.run_directory import is_finished, refuse_existing
 from cifar_cnn.training.run_files import LAST, PREVIOUS
@@ -82,7 +82,7 @@ def plan_run(
     elif resume is not None:
         path = resume / LAST if resume.is_dir() else resume
         return _resumed(given, path, _read(path), directory)
-    settings = validate({**read_recipe(DEFAULT_RECIPE), **given})
+    settings = complete(given)
     directory = directory or output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"
     replace = exist_ok or resume == "auto"
     if not replace:

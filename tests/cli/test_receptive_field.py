@@ -175,7 +175,7 @@ def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, small_set
         (["--plot", "x.png"], 2, "add --effective"),
         (["--effective", "--plot", "missing/x.png"], 1, "plot missing/x.png cannot be written"),
         (["--effective", "--checkpoint", "none.pt"], 1, "none.pt cannot be read"),
-        (["--effective", "--dataset", "folder"], 1, "data"),
+        (["--effective", "--dataset", "folder"], 1, "folder data does not exist"),
     ],
 )
 def test_effective_mistakes_are_one_line(quick_cli, flags, status, said):

@@ -90,7 +90,7 @@ def test_about_half_the_images_are_flipped_each_by_itself():
 def test_a_shift_moves_every_image_by_its_own_pixels_and_reflects_the_border():
     images = random_images(50, 9, 12)
     out, draws = augment(images, shift=3)
-    assert {tuple(s) for s in draws.shift.tolist()} > {(0, 0)} or len(set(draws.shift)) > 10
+    assert len({tuple(each) for each in draws.shift.tolist()}) > 25  # of 49
     padded = torch.nn.functional.pad(images.float(), (3, 3, 3, 3), mode="reflect").byte()
     for image, moved, (down, right) in zip(padded, out, draws.shift.tolist(), strict=True):
         window = image[:, 3 - down : 12 - down, 3 - right : 15 - right]

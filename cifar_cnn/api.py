@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cifar_cnn.inference.checkpoint import Checkpoint
-from cifar_cnn.inference.device import resolve_device
 from cifar_cnn.report.curves import CurvesPicture
 from cifar_cnn.report.environment import EnvironmentFile
 from cifar_cnn.report.run_report import ReportFiles
 from cifar_cnn.report.tensorboard import TensorBoardEvents
+from cifar_cnn.runtime import global_state_kept, resolve_device
 from cifar_cnn.settings import Settings
+from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.training.distributed import join, own_device
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.result import RunResult
@@ -17,6 +17,7 @@ from cifar_cnn.training.run import Run
 from cifar_cnn.training.run_directory import RunDirectory, refuse_existing
 
 
+@global_state_kept()
 def train(
     settings: Settings,
     directory: Path | str,
@@ -64,6 +65,7 @@ def train(
         return result
 
 
+@global_state_kept()
 def dry_run(settings: Settings) -> float:
     """Build everything, run one batch forward and backward, write nothing; return its loss.
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cifar_cnn.inference.checkpoint import Checkpoint, write_checkpoint
 from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
+from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def untrained_file(tmp_path):
         metrics={},
         state_dict=dict(build_model("baseline", num_classes=3).state_dict()),
     )
-    write_checkpoint(tmp_path / "untrained.pt", checkpoint)
+    (tmp_path / "untrained.pt").write_bytes(pack(checkpoint))
     return tmp_path / "untrained.pt"
 
 

@@ -23,6 +23,7 @@ from cifar_cnn.cli import (
     summarize,
     train,
 )
+from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.errors import UserError
 from cifar_cnn.training.launch import is_launched, rank
 
@@ -124,6 +125,7 @@ def root(
 
 def main() -> None:
     """Run the program; the console script and `python -m cifar_cnn` start here."""
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a bar or a tick must not end the program
             stream.reconfigure(encoding="utf-8" if os.name == "nt" else None, errors="replace")

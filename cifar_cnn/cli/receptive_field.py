@@ -63,16 +63,16 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     from cifar_cnn.analysis.budget import read_budget
     from cifar_cnn.analysis.receptive_field import receptive_field as field_of
     from cifar_cnn.analysis.verify import verify as prove
-    from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint, settings_of
+    from cifar_cnn.inference.trained import open_stored
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console
     from cifar_cnn.settings import resolve_settings
 
     if not effective and (checkpoint is not None or plot is not None):
         raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
-    stored = read_checkpoint(checkpoint) if checkpoint else None
-    if checkpoint is not None and isinstance(stored, Checkpoint):
-        settings = settings_of(stored, checkpoint, overrides)
+    stored = open_stored(checkpoint, overrides) if checkpoint else None
+    if stored and stored.checkpoint:
+        settings = stored.settings
     else:
         settings = resolve_settings({"dataset": "synthetic"} | overrides)
     vouched = assume_pointwise or ()
@@ -93,7 +93,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         passed = passed and proof.agreed
     if effective:
         found = accumulate(
-            settings, checkpoint, samples=samples, target=target.value, assume_pointwise=vouched
+            settings, stored, samples=samples, target=target.value, assume_pointwise=vouched
         )
         weights = (
             f"weights of {checkpoint}" if checkpoint else f"fresh weights, seed {settings.seed}"
@@ -110,8 +110,8 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
 
 def _draw(found: Any, path: Path) -> None:
     from cifar_cnn.errors import UserError
-    from cifar_cnn.inference.files import write_atomically
     from cifar_cnn.report.effective_picture import draw_effective
+    from cifar_cnn.storage.files import write_atomically
 
     try:
         write_atomically(path, draw_effective(found))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,16 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
 _SUBSET_SEED = 10  # fixed: a subset depends on nothing but its size
+
+
+class Normalization(NamedTuple):
+    """Mean and deviation of R, G and B in 0–1; the reference's unless said."""
+
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+
+
+REFERENCE = Normalization()
 
 
 @dataclass(frozen=True)
@@ -62,11 +73,11 @@ class Split:
         return Split(self.images[indices], self.labels[indices], self.classes, self.notes)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Turn uint8 (N, 3, H, W) into float32 with the reference's mean 0 and deviation 1 a channel.
+def normalise(images: Tensor, normalization: Normalization = REFERENCE) -> Tensor:
+    """Turn uint8 (N, 3, H, W) into float32 with mean 0 and deviation 1 a channel.
 
-    (x / 255 - MEAN) / STD, written as one multiplication and one addition.
+    (x / 255 - mean) / std, written as one multiplication and one addition.
     """
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    mean = torch.tensor(normalization.mean, device=images.device).view(3, 1, 1)
+    std = torch.tensor(normalization.std, device=images.device).view(3, 1, 1)
     return torch.addcmul(-mean / std, images.float(), 1 / (255 * std))

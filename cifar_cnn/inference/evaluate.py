@@ -11,15 +11,12 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.errors import CheckpointError, RunError, SettingsError, did_you_mean
-from cifar_cnn.inference.allocator import keep_freed_memory
-from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
-from cifar_cnn.inference.device import resolve_device, resolve_precision
+from cifar_cnn.errors import RunError, SettingsError, did_you_mean
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.metrics import Evaluation, measure
-from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_model
-from cifar_cnn.settings import Settings, read_recipe, validate
+from cifar_cnn.inference.trained import open_stored
+from cifar_cnn.runtime import global_state_kept
+from cifar_cnn.settings import Settings
 
 SPLITS = ("train", "val", "test")
 
@@ -60,6 +57,7 @@ class CheckpointEvaluation:
         }
 
 
+@global_state_kept()
 def evaluate(
     file: Path | str,
     *,
@@ -80,30 +78,12 @@ def evaluate(
         DataError: the images are missing or unusable.
         RequestError: a setting is invalid, or the split does not exist.
     """
-    keep_freed_memory()
-    path = Path(file)
-    overrides = dict(overrides or {})
-    stored = read_checkpoint(path)
-    checkpoint = stored if isinstance(stored, Checkpoint) else None
-    state_dict = checkpoint.state_dict if checkpoint else stored
-    assert isinstance(state_dict, dict)
-    if checkpoint:
-        settings = settings_of(checkpoint, path, overrides)
-    else:
-        settings = validate({**read_recipe("reference"), **overrides})
-    device = resolve_device(settings.device)
+    stored = open_stored(file, overrides)
+    settings = stored.settings
     data = _load_split(settings, split)
-    if checkpoint and checkpoint.classes != data.classes:
-        raise CheckpointError(
-            f"{path} was trained on the classes {_names(checkpoint.classes)}; "
-            f"the data set has {_names(data.classes)}"
-        )
-    model = build_model(settings.model, num_classes=len(data.classes)).to(device)
-    load_weights(model, state_dict, path)
-    check_output(model, settings.input_size, len(data.classes))
+    trained = stored.build(data.classes)
     data = data.limited(settings.limit_eval)
-    precision = resolve_precision(settings.precision, device)
-    result = evaluate_split(model, data, device, precision, tta=tta, threads=settings.threads)
+    result = judge(trained.log_probabilities(data.images, tta=tta), data.labels)
     return CheckpointEvaluation(
         str(file), settings.model, settings.dataset, split, tta, data.classes, result, data.notes
     )
@@ -156,8 +136,3 @@ def _load_split(settings: Settings, split: str) -> Split:
     if val is None:
         raise SettingsError("there is no validation split: the run was trained without --val-size")
     return val
-
-
-def _names(classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:3])
-    return shown if len(classes) <= 3 else f"{shown} … ({len(classes)})"

@@ -11,13 +11,9 @@ from torch import Tensor
 
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test
-from cifar_cnn.errors import CheckpointError
-from cifar_cnn.inference.allocator import keep_freed_memory
-from cifar_cnn.inference.device import resolve_device, resolve_precision
 from cifar_cnn.inference.evaluate import judge
-from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate
-from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+from cifar_cnn.inference.trained import TrainedNetwork, open_stored
 
 MISTAKES = 24
 
@@ -51,14 +47,12 @@ def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Exa
         RequestError: a setting is invalid.
         RunError: the answers are not finite, or there is no memory for them.
     """
-    keep_freed_memory()
-    trained = load_trained(file, overrides)
-    data = load_test(trained.settings).limited(trained.checkpoint.settings.limit_eval)
-    if data.classes != trained.checkpoint.classes:
-        raise CheckpointError(f"{file} was trained on other classes than those of the test images")
-    device = resolve_device(trained.settings.device)
-    precision = resolve_precision(trained.settings.precision, device)
-    output = predict_log_probabilities(trained.model.to(device), data.images, device, precision)
+    stored = open_stored(file, overrides)
+    data = load_test(stored.settings)
+    trained = stored.build(data.classes)
+    if stored.checkpoint:
+        data = data.limited(stored.checkpoint.settings.limit_eval)
+    output = trained.log_probabilities(data.images)
     return Examination(
         trained,
         judge(output, data.labels),

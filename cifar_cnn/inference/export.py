@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import Split, normalise
 from cifar_cnn.data.resize import resize
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import ExportError, SettingsError, did_you_mean
 from cifar_cnn.inference import formats
-from cifar_cnn.inference.files import write_atomically
 from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
 from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+from cifar_cnn.runtime import global_state_kept
+from cifar_cnn.storage.files import write_atomically
 
 OPSETS = range(18, 24)
 """Versions of ONNX's operators that torch's exporter writes without conversion."""
@@ -54,6 +55,7 @@ class Exported:
         return vars(self) | {"file": str(self.file)}
 
 
+@global_state_kept()
 def export(
     file: Path | str,
     format: str,  # noqa: A002 - the flag's name
@@ -107,7 +109,7 @@ def export(
         format=format,
         size=len(content),
         inputs=f"{formats.INPUT} ({shape}), {takes}",
-        outputs=f"{outputs} (batch, {len(trained.checkpoint.classes)}), float32",
+        outputs=f"{outputs} (batch, {len(trained.classes)}), float32",
         max_difference=difference,
         milliseconds=milliseconds,
     )
@@ -137,12 +139,11 @@ def _make(
     outputs: str,
     opset: int,
 ) -> tuple[bytes, Runner]:
-    checkpoint = trained.checkpoint
     about = {
         "model": trained.settings.model,
-        "classes": json.dumps(checkpoint.classes),
-        "mean": json.dumps(checkpoint.mean),
-        "std": json.dumps(checkpoint.std),
+        "classes": json.dumps(trained.classes),
+        "mean": json.dumps(trained.normalization.mean),
+        "std": json.dumps(trained.normalization.std),
         "input_size": json.dumps(trained.settings.input_size),
     }
     if name == "onnx":
@@ -160,11 +161,7 @@ def _example_images(trained: TrainedNetwork, *, with_preprocessing: bool) -> Ten
     drawn = draw_synthetic("test")
     first = Split(drawn.images[:CHECKED], drawn.labels[:CHECKED], drawn.classes)
     images = resize(first, trained.settings.input_size).images
-    if with_preprocessing:
-        return images
-    mean = torch.tensor(trained.checkpoint.mean).view(3, 1, 1)
-    std = torch.tensor(trained.checkpoint.std).view(3, 1, 1)
-    return (images.float() / 255 - mean) / std
+    return images if with_preprocessing else normalise(images, trained.normalization)
 
 
 def _output_name(model: nn.Module, *, with_preprocessing: bool) -> str:

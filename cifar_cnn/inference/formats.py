@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from cifar_cnn.data.dataset import normalise
 from cifar_cnn.errors import ExportError, one_line
 from cifar_cnn.inference.trained import TrainedNetwork
 from cifar_cnn.models.output import log_probabilities
@@ -26,19 +27,14 @@ Runner = Callable[[Tensor], Tensor]
 class WithPreprocessing(nn.Module):
     """A network from uint8 RGB images (N, 3, H, W) to float32 probabilities (N, classes)."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, trained: TrainedNetwork) -> None:
         super().__init__()
         self.model = trained.model
-        self.register_buffer("mean", torch.tensor(trained.checkpoint.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(trained.checkpoint.std).view(3, 1, 1))
+        self.normalization = trained.normalization
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise, run the network, turn its output into probabilities."""
-        normalised = (images.float() / 255 - self.mean) / self.std
-        return log_probabilities(self.model, normalised).exp()
+        return log_probabilities(self.model, normalise(images, self.normalization)).exp()
 
 
 def to_onnx(
@@ -114,10 +110,9 @@ def to_safetensors(trained: TrainedNetwork, about: Mapping[str, str]) -> bytes:
     """Return the weights alone, with `about` in the file's metadata."""
     from safetensors.torch import save
 
-    state_dict = trained.checkpoint.state_dict
     tensors = {
         name: value.clone(memory_format=torch.contiguous_format)
-        for name, value in state_dict.items()
+        for name, value in trained.model.state_dict().items()
     }
     content: bytes = save(tensors, metadata=dict(about))
     return content
@@ -127,7 +122,7 @@ def run_safetensors(trained: TrainedNetwork, content: bytes) -> Runner:
     """Return a network that is built anew and given the file's weights."""
     from safetensors.torch import load
 
-    model = build_model(trained.settings.model, num_classes=len(trained.checkpoint.classes))
+    model = build_model(trained.settings.model, num_classes=len(trained.classes))
     model.load_state_dict(load(content))
     return model.eval()
 

@@ -5,13 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import normalise
+from cifar_cnn.data.dataset import REFERENCE, Normalization, normalise
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.device import autocast, is_out_of_memory
-from cifar_cnn.inference.threads import Workers, resolve_threads
 from cifar_cnn.models.folding import folded
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.models.registry import is_own
+from cifar_cnn.runtime import Workers, autocast, is_out_of_memory, resolve_threads
 
 BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
 """On the CPU few enough for the maps to stay in its cache."""
@@ -28,6 +27,7 @@ def predict_log_probabilities(
     device: torch.device,
     precision: str,
     *,
+    normalization: Normalization = REFERENCE,
     tta: bool = False,
     threads: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
@@ -53,7 +53,8 @@ def predict_log_probabilities(
         if should_stop():
             raise EvaluationStopped
         with autocast(device, precision):
-            return _answers(model, batch.to(device), tta=tta).cpu()
+            inputs = normalise(batch.to(device), normalization)
+            return _answers(model, inputs, tta=tta).cpu()
 
     try:
         with folded(model), Workers(resolve_threads(threads), at_once) as workers:
@@ -67,7 +68,7 @@ def predict_log_probabilities(
 
 
 def _answers(model: nn.Module, images: Tensor, *, tta: bool) -> Tensor:
-    inputs = normalise(images).contiguous(memory_format=torch.channels_last)
+    inputs = images.contiguous(memory_format=torch.channels_last)
     output = log_probabilities(model, inputs)
     if tta:
         mirrored = log_probabilities(model, inputs.flip(-1))

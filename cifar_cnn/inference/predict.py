@@ -11,10 +11,8 @@ import torch
 
 from cifar_cnn.data.images import Source, read_images
 from cifar_cnn.errors import DataError
-from cifar_cnn.inference.allocator import keep_freed_memory
-from cifar_cnn.inference.device import resolve_device, resolve_precision
-from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.trained import load_trained
+from cifar_cnn.runtime import global_state_kept
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 """Endings of the files that are taken from a folder; a file named by itself may have any."""
@@ -56,6 +54,7 @@ class Predictions:
         return {"predictions": [image.as_dict() for image in self.images]}
 
 
+@global_state_kept()
 def predict(
     images: Iterable[Path | str | BinaryIO],
     checkpoint: Path | str,
@@ -77,20 +76,14 @@ def predict(
         DataError: an image is missing or unreadable; the message names it.
         RequestError: a setting is invalid.
     """
-    keep_freed_memory()
     sources = find_images(images)
     trained = load_trained(checkpoint, overrides)
-    settings, classes = trained.settings, trained.checkpoint.classes
-    device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
-    model = trained.model.to(device)
+    settings, classes = trained.settings, trained.classes
     predictions: list[Prediction] = []
     for start in range(0, len(sources), IMAGES_AT_ONCE):
         batch = sources[start : start + IMAGES_AT_ONCE]
         pixels, resized = read_images(batch, settings.input_size)
-        output = predict_log_probabilities(
-            model, torch.from_numpy(pixels), device, precision, threads=settings.threads
-        )
+        output = trained.log_probabilities(torch.from_numpy(pixels))
         values, indices = output.exp().topk(min(top, len(classes)))
         rows = zip(batch, resized, indices.tolist(), values.tolist(), strict=True)
         predictions += [

@@ -1,48 +1,147 @@
-"""A checkpoint as a network ready for use."""
+"""From a file to a network that is ready for use; everything that uses one comes through here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from cifar_cnn.data.dataset import REFERENCE, Normalization
 from cifar_cnn.errors import CheckpointError
-from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
+from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model
-from cifar_cnn.settings import Settings
+from cifar_cnn.runtime import resolve_device, resolve_precision
+from cifar_cnn.settings import Settings, read_recipe, validate
+from cifar_cnn.storage.checkpoint import (
+    Checkpoint,
+    load_weights,
+    read_checkpoint,
+    settings_of,
+)
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with its weights, in evaluation mode on the CPU, and what it was trained for."""
-
-    model: nn.Module
-    checkpoint: Checkpoint
-    settings: Settings
-
-
-def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -> TrainedNetwork:
-    """Build the network that a checkpoint names, with its weights.
+    """A network with its weights, in evaluation mode on its device, and what it was trained for.
 
     Args:
-        file: `model.pt`, `best.pt` or `last.pt`.
+        model: on `device`.
+        classes: names in index order.
+        normalization: of the images that it takes.
+        settings: for its use.
+        device: where it runs.
+        precision: fp32 or bf16.
+        checkpoint: that it comes from; None for a bare state dict.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    normalization: Normalization
+    settings: Settings
+    device: torch.device
+    precision: str
+    checkpoint: Checkpoint | None
+
+    def log_probabilities(self, images: Tensor, *, tta: bool = False) -> Tensor:
+        """Return float32 (N, classes) on the CPU for uint8 images (N, 3, H, W).
+
+        Raises:
+            RunError: there is no memory for a batch.
+        """
+        return predict_log_probabilities(
+            self.model,
+            images,
+            self.device,
+            self.precision,
+            normalization=self.normalization,
+            tta=tta,
+            threads=self.settings.threads,
+        )
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """What a file holds, before the network is built.
+
+    Args:
+        path: of the file.
+        settings: for the network's use.
+        state_dict: its weights.
+        checkpoint: the file's whole content; None for a bare state dict.
+    """
+
+    path: Path
+    settings: Settings
+    state_dict: Mapping[str, Tensor]
+    checkpoint: Checkpoint | None
+
+    def build(self, classes: tuple[str, ...]) -> TrainedNetwork:
+        """Build the network for the classes of the data that it is used on.
+
+        Raises:
+            CheckpointError: it was trained on others, or the weights are not its own.
+            RequestError: it cannot be built, or its device is not there.
+        """
+        stored = self.checkpoint
+        if stored and stored.classes != classes:
+            raise CheckpointError(
+                f"{self.path} was trained on the classes {_names(stored.classes)}; "
+                f"the data set has {_names(classes)}"
+            )
+        device = resolve_device(self.settings.device)
+        model = build_model(self.settings.model, num_classes=len(classes))
+        load_weights(model, self.state_dict, self.path)
+        check_output(model, self.settings.input_size, len(classes))
+        return TrainedNetwork(
+            model.eval().to(device),
+            classes,
+            stored.normalization if stored else REFERENCE,
+            self.settings,
+            device,
+            resolve_precision(self.settings.precision, device),
+            stored,
+        )
+
+
+def open_stored(file: Path | str, overrides: Mapping[str, Any] | None = None) -> StoredNetwork:
+    """Read a checkpoint or a bare state dict, which has the settings of `reference`.
+
+    Args:
+        file: `model.pt`, `best.pt`, `last.pt`, or a state dict saved by another program.
         overrides: settings in place of the checkpoint's: model, input_size, device …
 
     Raises:
-        CheckpointError: the file is unusable, or does not say classes and normalisation.
-        RequestError: a setting is invalid, or the network cannot be built.
+        CheckpointError: the file is unusable.
+        RequestError: a setting is invalid.
     """
     path = Path(file)
-    checkpoint = read_checkpoint(path)
-    if not isinstance(checkpoint, Checkpoint):
+    content = read_checkpoint(path)
+    if isinstance(content, Checkpoint):
+        settings = settings_of(content, path, overrides or {})
+        return StoredNetwork(path, settings, content.state_dict, content)
+    settings = validate({**read_recipe("reference"), **(overrides or {})})
+    return StoredNetwork(path, settings, content, None)
+
+
+def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -> TrainedNetwork:
+    """Build the network of a checkpoint for the classes that it was trained on.
+
+    Raises:
+        CheckpointError: the file is unusable, or a bare state dict.
+        RequestError: a setting is invalid, or the network cannot be built.
+    """
+    stored = open_stored(file, overrides)
+    if stored.checkpoint is None:
         raise CheckpointError(
-            f"{path} is a bare state dict, without classes and normalisation: "
+            f"{stored.path} is a bare state dict, without classes and normalisation: "
             "give a model.pt that cifar-cnn train has written"
         )
-    settings = settings_of(checkpoint, path, overrides or {})
-    model = build_model(settings.model, num_classes=len(checkpoint.classes))
-    load_weights(model, checkpoint.state_dict, path)
-    check_output(model, settings.input_size, len(checkpoint.classes))
-    return TrainedNetwork(model.eval(), checkpoint, settings)
+    return stored.build(stored.checkpoint.classes)
+
+
+def _names(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:3])
+    return shown if len(classes) <= 3 else f"{shown} … ({len(classes)})"

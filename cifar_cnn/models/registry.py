@@ -1,5 +1,6 @@
 """How a name becomes a network."""
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -97,6 +98,12 @@ def _import_path(path: str) -> ModuleType:
     file = Path(path).resolve()
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))  # the file may import its neighbours
+    return _run_file(file, file.stat().st_mtime_ns)
+
+
+@functools.cache
+def _run_file(file: Path, changed_at: int) -> ModuleType:
+    """Import a file once for each time it was changed, however often its network is asked for."""
     name = f"cifar_cnn_user_{file.stem}"  # prefixed: the file may be called random.py
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None

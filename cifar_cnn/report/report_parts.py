@@ -85,7 +85,7 @@ class ReportParts:
         if found is None:
             return
         self.examination = found
-        measured, classes = found.evaluation, found.trained.checkpoint.classes
+        measured, classes = found.evaluation, found.trained.classes
         drawn = draw_confusion(measured, classes)
         self._add("confusion", "confusion.png", drawn, "true class (row) by predicted (column)")
         drawn = draw_classes(measured, classes)

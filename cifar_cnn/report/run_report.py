@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader
 
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, layer_cells
 from cifar_cnn.report.report_parts import ReportParts
+from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.record import RunRecord, read_run
 from cifar_cnn.training.run_directory import write_file
@@ -47,6 +48,7 @@ class ReportFiles:
             _write(record, ReportParts(record, {"model": self.model}), (), reference=False)
 
 
+@global_state_kept()
 def write_report(
     run: Path | str,
     *,

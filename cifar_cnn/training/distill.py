@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_cnn.errors import CheckpointError
-from cifar_cnn.inference.checkpoint import Checkpoint, load_weights, read_checkpoint
+from cifar_cnn.inference.trained import StoredNetwork
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model, is_built_in
 from cifar_cnn.settings import Settings
+from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, settings_of
 
 
 def load_teacher(teacher: str, classes: tuple[str, ...], input_size: tuple[int, int]) -> nn.Module:
@@ -57,9 +58,8 @@ def _from_file(path: Path, classes: tuple[str, ...]) -> nn.Module:
         )
     if checkpoint.classes != classes:
         raise CheckpointError(f"teacher {path} was trained on other classes than the data set has")
-    model = build_model(checkpoint.model, len(classes))
-    load_weights(model, checkpoint.state_dict, path)
-    return model
+    settings = settings_of(checkpoint, path, {"device": "cpu"})
+    return StoredNetwork(path, settings, checkpoint.state_dict, checkpoint).build(classes).model
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

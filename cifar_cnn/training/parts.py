@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
-from cifar_cnn.inference.threads import Workers
 from cifar_cnn.models.dropout import Dropout
+from cifar_cnn.runtime import Workers
 from cifar_cnn.training.step import TrainingStep
 
 Batch = tuple[Tensor, Tensor, Mix | None]

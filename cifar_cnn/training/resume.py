@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
-from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.settings import Settings, complete, validate
+from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.run_directory import is_finished, refuse_existing
 from cifar_cnn.training.run_files import LAST, PREVIOUS

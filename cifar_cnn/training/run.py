@@ -10,18 +10,17 @@ from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
-from cifar_cnn.inference.allocator import keep_freed_memory
-from cifar_cnn.inference.checkpoint import Checkpoint, load_weights
-from cifar_cnn.inference.device import (
+from cifar_cnn.models.output import check_output
+from cifar_cnn.models.registry import build_model, check_spec
+from cifar_cnn.runtime import (
     configure_cuda,
     has_fast_bf16,
     resolve_device,
     resolve_precision,
+    resolve_threads,
 )
-from cifar_cnn.inference.threads import resolve_threads
-from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_model, check_spec
 from cifar_cnn.settings import Settings
+from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
 from cifar_cnn.training.batches import show_images
 from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
@@ -58,7 +57,6 @@ class Run:
     ) -> None:
         check_augmentation(settings)
         check_spec(settings.model)
-        keep_freed_memory()
         self.listeners = listeners
         self.history: list[EpochRow] = []
         self.best: Checkpoint | None = None

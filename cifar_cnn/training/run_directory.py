@@ -9,10 +9,10 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.archive import is_whole
-from cifar_cnn.inference.checkpoint import Checkpoint, pack
-from cifar_cnn.inference.files import remove_leftovers, write_atomically
 from cifar_cnn.settings import Settings
+from cifar_cnn.storage.archive import is_whole
+from cifar_cnn.storage.checkpoint import Checkpoint, pack
+from cifar_cnn.storage.files import remove_leftovers, write_atomically
 from cifar_cnn.training.history import EpochRow, to_csv, to_log
 from cifar_cnn.training.run_files import FILES, LAST, LOCK, LOG, METRICS, MODEL, PREVIOUS, SETTINGS
 

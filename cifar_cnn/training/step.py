@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
 from cifar_cnn.errors import RunError, one_line
-from cifar_cnn.inference.device import autocast, is_out_of_memory
 from cifar_cnn.models.output import log_probabilities
+from cifar_cnn.runtime import autocast, is_out_of_memory
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distill import distillation_loss
 from cifar_cnn.training.distributed import ALONE, Processes, Share

@@ -13,7 +13,7 @@ from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.randomness import Purpose, derive_seed
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.forward import EvaluationStopped
-from cifar_cnn.inference.threads import resolve_threads
+from cifar_cnn.runtime import resolve_threads
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.cores import CoreTime

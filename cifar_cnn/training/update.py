@@ -5,7 +5,7 @@ from functools import partial
 from torch import Tensor
 
 from cifar_cnn.data.randomness import seed_network
-from cifar_cnn.inference.threads import torch_threads
+from cifar_cnn.runtime import torch_threads
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.cuda_graph import GraphedUpdate, can_capture
 from cifar_cnn.training.distill import runs_own_code

@@ -13,11 +13,13 @@ import sys
 from pathlib import Path
 
 from cifar_cnn import resolve_settings
+from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.inference.evaluate import evaluate_split
 from cifar_cnn.training.run import Run
 
 
 def main():
+    keep_freed_memory()  # as the program does
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="compact")

@@ -20,6 +20,7 @@ from pathlib import Path
 from throughput import in_own_process, measure_stock, timed
 
 from cifar_cnn import resolve_settings
+from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.training.run import Run
 
 SIDES = {
@@ -56,6 +57,7 @@ def busy(programs):
 
 
 def main():
+    keep_freed_memory()  # as the program does
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--busy", type=int, default=1, help="programs that keep a core busy")

@@ -32,8 +32,8 @@ from PIL import Image
 
 from cifar_cnn.data.images import FORMATS, MAX_PIXELS, read_image
 from cifar_cnn.errors import CheckpointError, DataError
-from cifar_cnn.inference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cifar_cnn.settings import resolve_settings
+from cifar_cnn.storage.checkpoint import Checkpoint, pack, read_checkpoint
 
 EXAMPLES = 200  # between two looks at the clock
 HEADROOM = 64 << 20
@@ -176,7 +176,7 @@ def checkpoints(folder):
         state_dict={"weight": torch.arange(6.0)},
         training={"epoch": 1, "history": []},
     )
-    write_checkpoint(folder / "whole.pt", whole)
+    (folder / "whole.pt").write_bytes(pack(whole))
     torch.save({"weight": torch.arange(6.0)}, folder / "bare.pt")
     content = (folder / "whole.pt").read_bytes()
     return [content, content[:-64] + b"0" * 64, content[:-81], (folder / "bare.pt").read_bytes()]

@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 
 from cifar_cnn.cli.main import app
-from cifar_cnn.inference.checkpoint import read_checkpoint
+from cifar_cnn.storage.checkpoint import read_checkpoint
 
 PRELOADED = ["cifar_cnn.api", "cifar_cnn.cli.main", "cifar_cnn.training.resume"]
 ENDLESS = 100_000

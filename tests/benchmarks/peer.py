@@ -26,9 +26,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
 from cifar_cnn import resolve_settings
+from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.data.dataset import MEAN, STD
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.inference.allocator import keep_freed_memory
 from cifar_cnn.inference.evaluate import evaluate_split
 
 

@@ -45,7 +45,7 @@ def main() -> None:
 def prepare(folder: Path) -> tuple[Path, Path]:
     from cifar_cnn import build_model, resolve_settings
     from cifar_cnn.data.synthetic import CLASSES, draw_synthetic
-    from cifar_cnn.inference.checkpoint import Checkpoint, write_checkpoint
+    from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
     images = folder / "images"
     images.mkdir()
@@ -58,7 +58,7 @@ def prepare(folder: Path) -> tuple[Path, Path]:
         metrics={},
         state_dict=dict(build_model("baseline").state_dict()),
     )
-    write_checkpoint(folder / "model.pt", checkpoint)
+    (folder / "model.pt").write_bytes(pack(checkpoint))
     return folder / "model.pt", images
 
 

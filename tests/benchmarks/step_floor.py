@@ -16,6 +16,7 @@ import time
 import torch
 
 from cifar_cnn import resolve_settings
+from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.training.run import Run
 
 COPIED = 256 << 20  # bytes
@@ -56,6 +57,7 @@ def finish(device):
 
 
 def main():
+    keep_freed_memory()  # as the program does
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--recipe", default="tuned")

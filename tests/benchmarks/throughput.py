@@ -22,9 +22,10 @@ from pathlib import Path
 import torch
 
 from cifar_cnn import resolve_settings
+from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.inference.evaluate import evaluate_split
-from cifar_cnn.inference.threads import torch_threads
+from cifar_cnn.runtime import torch_threads
 from cifar_cnn.training.run import Run
 
 warnings.filterwarnings("ignore")  # albumentations' own
@@ -100,6 +101,7 @@ def in_own_process(side, arguments, script=__file__):
 
 
 def main():
+    keep_freed_memory()  # as the program does
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)

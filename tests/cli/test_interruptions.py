@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_cnn.inference.checkpoint import read_checkpoint
+from cifar_cnn.storage.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals between processes")
 

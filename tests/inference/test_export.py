@@ -141,9 +141,9 @@ def test_a_bare_state_dict_is_refused(tmp_path):
 
 
 def test_a_network_that_cannot_be_captured_is_refused_in_one_line(tmp_path, monkeypatch):
-    from cifar_cnn.inference.checkpoint import Checkpoint, write_checkpoint
     from cifar_cnn.models import build_model
     from cifar_cnn.settings import resolve_settings
+    from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(
@@ -162,7 +162,7 @@ def test_a_network_that_cannot_be_captured_is_refused_in_one_line(tmp_path, monk
         metrics={},
         state_dict=dict(build_model("net.py:Net").state_dict()),
     )
-    write_checkpoint(tmp_path / "model.pt", checkpoint)
+    (tmp_path / "model.pt").write_bytes(pack(checkpoint))
     for name in ("onnx", "torch-export"):
         with pytest.raises(ExportError, match="cannot be exported: ") as caught:
             export("model.pt", name, overrides={"model": "net.py:Net"})

@@ -9,9 +9,9 @@ from PIL import Image
 from cifar_cnn import build_model, predict
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError, DataError
-from cifar_cnn.inference.checkpoint import read_checkpoint
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.trained import load_trained
+from cifar_cnn.storage.checkpoint import read_checkpoint
 
 
 def test_it_says_what_evaluation_would_say_of_the_same_images(

@@ -13,15 +13,15 @@ from cifar_cnn import (
     verify,
 )
 from cifar_cnn.errors import CheckpointError
-from cifar_cnn.inference.checkpoint import (
-    OF_FORMER_COMPACT,
-    Checkpoint,
-    read_checkpoint,
-    write_checkpoint,
-)
 from cifar_cnn.inference.trained import load_trained
 from cifar_cnn.models.compact import Whitening
 from cifar_cnn.models.folding import folded
+from cifar_cnn.storage.checkpoint import (
+    OF_FORMER_COMPACT,
+    Checkpoint,
+    pack,
+    read_checkpoint,
+)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def stored(tmp_path, state_dict):
         metrics={},
         state_dict=state_dict,
     )
-    write_checkpoint(tmp_path / "compact.pt", checkpoint)
+    (tmp_path / "compact.pt").write_bytes(pack(checkpoint))
     return tmp_path / "compact.pt"
 
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -56,6 +57,18 @@ def test_modules_in_the_current_folder_are_found_from_the_console_script_too(use
     code = "import sys; sys.path.pop(0)\nfrom cifar_cnn.models import build_model\n"
     code += "build_model('my_nets:Net')"
     subprocess.run([sys.executable, "-c", code], cwd=user_file.parent, check=True)
+
+
+def test_a_file_is_imported_once_and_again_when_it_has_changed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    source = "print('imported')\nfrom torch import nn\nclass Net(nn.Flatten): size = {}\n"
+    file = tmp_path / "counting.py"
+    for size in (1, 2):
+        file.write_text(source.format(size))
+        os.utime(file, (size, size))
+        assert build_model("counting.py:Net").size == size
+        assert build_model(f"{file}:Net").size == size
+        assert capsys.readouterr().out == "imported\n"
 
 
 def test_a_file_named_like_a_standard_module_does_not_replace_it(tmp_path, monkeypatch):

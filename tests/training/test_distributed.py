@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_cnn.inference.checkpoint import read_checkpoint
+from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.distributed import ALONE, Processes
 
 NET = """

@@ -11,7 +11,7 @@ import torch
 import cifar_cnn
 from cifar_cnn import plan_run
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.checkpoint import read_checkpoint
+from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.events import EpochEnded
 
 train = functools.partial(cifar_cnn.train, report=False)

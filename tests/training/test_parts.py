@@ -9,10 +9,10 @@ import torch.nn.functional as F
 
 import cifar_cnn
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.checkpoint import read_checkpoint
-from cifar_cnn.inference.threads import Workers, torch_threads
 from cifar_cnn.models import build_model
+from cifar_cnn.runtime import Workers, torch_threads
 from cifar_cnn.settings import resolve_settings
+from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.parts import Parts

@@ -9,7 +9,7 @@ import torch
 import cifar_cnn
 from cifar_cnn import plan_run
 from cifar_cnn.errors import CheckpointError, RequestError, RunError, SettingsError
-from cifar_cnn.inference.checkpoint import read_checkpoint, write_checkpoint
+from cifar_cnn.storage.checkpoint import pack, read_checkpoint
 from cifar_cnn.training.events import RunStarted, StepEnded
 
 train = functools.partial(cifar_cnn.train, report=False)
@@ -261,7 +261,7 @@ def test_a_training_state_of_wrong_types_is_one_line(small_settings, tmp_path, c
     train(small_settings(), tmp_path / "run", **stop_after(7))
     checkpoint = read_checkpoint(tmp_path / "run" / "last.pt")
     wrong = checkpoint.model_copy(update={"training": checkpoint.training | change})
-    write_checkpoint(tmp_path / "run" / "last.pt", wrong)
+    (tmp_path / "run" / "last.pt").write_bytes(pack(wrong))
     with pytest.raises(CheckpointError) as caught:
         resume(tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -10,8 +10,8 @@ import torch
 import cifar_cnn
 from cifar_cnn import dry_run, evaluate, plan_run
 from cifar_cnn.errors import ModelError, RunError, SettingsError
-from cifar_cnn.inference.checkpoint import read_checkpoint
 from cifar_cnn.settings import validate
+from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training import trainer
 from cifar_cnn.training.events import EpochEnded, RunEnded, RunStarted, StepEnded
 

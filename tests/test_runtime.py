@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cifar_cnn.errors import RequestError
-from cifar_cnn.inference.device import (
+from cifar_cnn.runtime import (
     configure_cuda,
     has_fast_bf16,
     resolve_device,

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from cifar_cnn.errors import CheckpointError
-from cifar_cnn.inference.archive import save_archive
-from cifar_cnn.inference.checkpoint import read_checkpoint
 from cifar_cnn.settings import resolve_settings
+from cifar_cnn.storage.archive import save_archive
+from cifar_cnn.storage.checkpoint import read_checkpoint
 
 MEGABYTE = 1 << 20
 SETTINGS = resolve_settings().model_dump(mode="json")
@@ -226,7 +226,7 @@ def test_no_file_of_an_enemy_takes_more_memory_than_a_few_times_its_size(tmp_pat
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from cifar_cnn.errors import CheckpointError\n"
-        "from cifar_cnn.inference.checkpoint import read_checkpoint\n"
+        "from cifar_cnn.storage.checkpoint import read_checkpoint\n"
         "folder = Path(sys.argv[1])\n"
         "read_checkpoint(folder / 'harmless.pt')\n"
         "constant = 160 << 20\n"

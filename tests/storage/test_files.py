@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cifar_cnn.inference.files import remove_leftovers, write_atomically
+from cifar_cnn.storage.files import remove_leftovers, write_atomically
 
 POINTS = ("open", "write", "flush", "fsync", "close", "replace", "open_folder", "fsync_folder")
 
@@ -56,7 +56,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from cifar_cnn.inference.files import write_atomically\n"
+        "from cifar_cnn.storage.files import write_atomically\n"
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_atomically(Path(sys.argv[1]), b'new')\n"
     )

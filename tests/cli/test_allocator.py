@@ -6,7 +6,7 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from cifar_cnn.inference.allocator import keep_freed_memory
+from cifar_cnn.cli.allocator import keep_freed_memory
 keep_freed_memory()
 def work():
     for _ in range(20):

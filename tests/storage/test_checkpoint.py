@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from cifar_cnn.errors import CheckpointError
-from cifar_cnn.inference.checkpoint import (
-    Checkpoint,
-    load_weights,
-    read_checkpoint,
-    write_checkpoint,
-)
 from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
+from cifar_cnn.storage.checkpoint import (
+    Checkpoint,
+    load_weights,
+    pack,
+    read_checkpoint,
+)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def checkpoint():
 
 @pytest.fixture
 def file(tmp_path, checkpoint):
-    write_checkpoint(tmp_path / "last.pt", checkpoint)
+    (tmp_path / "last.pt").write_bytes(pack(checkpoint))
     return tmp_path / "last.pt"
 
 
@@ -77,7 +77,7 @@ def test_a_checkpoint_without_its_digest_is_damaged(file):
 
 
 def test_a_write_leaves_no_temporary_and_replaces_the_old_file(file, checkpoint):
-    write_checkpoint(file, checkpoint.model_copy(update={"model": "other"}))
+    file.write_bytes(pack(checkpoint.model_copy(update={"model": "other"})))
     assert read_checkpoint(file).model == "other"
     assert [path.name for path in file.parent.iterdir()] == ["last.pt"]
 
@@ -131,7 +131,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line_and_nothing_runs(tmp_path,
 def test_wrong_types_inside_are_refused(tmp_path, checkpoint):
     for wrong in ({"classes": 3}, {"state_dict": {"weight": "no"}}, {"surplus": 1}, {"mean": (1,)}):
         bad = checkpoint.model_copy(update=wrong)
-        write_checkpoint(tmp_path / "bad.pt", bad)
+        (tmp_path / "bad.pt").write_bytes(pack(bad))
         with pytest.raises(CheckpointError, match="cannot read"):
             read_checkpoint(tmp_path / "bad.pt")
 

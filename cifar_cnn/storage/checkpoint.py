@@ -12,18 +12,17 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import MEAN, STD
+from cifar_cnn.data.dataset import MEAN, STD, Normalization
 from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError
-from cifar_cnn.inference.archive import (
+from cifar_cnn.models.registry import is_built_in, is_own
+from cifar_cnn.settings import Settings, validate
+from cifar_cnn.storage.archive import (
     UnreadableArchiveError,
     has_seal,
     is_whole,
     load_archive,
     save_archive,
 )
-from cifar_cnn.inference.files import write_atomically
-from cifar_cnn.models.registry import is_built_in, is_own
-from cifar_cnn.settings import Settings, validate
 
 FORMAT: Final = "cifar-cnn/1"
 
@@ -53,6 +52,11 @@ class Checkpoint(BaseModel):
     state_dict: dict[str, Tensor]
     training: dict[str, Any] | None = None
 
+    @property
+    def normalization(self) -> Normalization:
+        """Mean and deviation of the images that the network takes."""
+        return Normalization(self.mean, self.std)
+
 
 OF_FORMER_COMPACT = "middle.0.skip"
 """A weight that only the gated network had which bore the name of `compact` until 0.1.0."""
@@ -62,15 +66,6 @@ def pack(checkpoint: Checkpoint) -> bytes:
     """Return the content of the checkpoint's file."""
     payload = dict(checkpoint) | {"settings": checkpoint.settings.model_dump(mode="json")}
     return save_archive(payload)
-
-
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint to `path`, whole or not at all.
-
-    Raises:
-        OSError: it could not be written; what was at `path` is unharmed.
-    """
-    write_atomically(path, pack(checkpoint))
 
 
 def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:

@@ -1,0 +1,140 @@
+"""Where a network runs, in which arithmetic, and with which threads."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Self, TypeVar
+
+import torch
+
+from cifar_cnn.errors import RequestError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        RequestError: this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RequestError(f"device {name} is not on this machine: use --device auto")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise RequestError("device mps is not on this machine: use --device auto")
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Say whether the processor has bfloat16 arithmetic, from its capability flags alone."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        flags = torch.cpu.get_capabilities()
+        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("bf16"))
+    return False
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Return fp32 or bf16; `auto` is bf16 where the processor has it."""
+    if name == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    return name
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context in which a network runs in bf16 where that is safe; none for fp32.
+
+    Without the cache of converted weights, which all threads would share and each one empty.
+    """
+    enabled = precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
+def configure_cuda(*, deterministic: bool) -> None:
+    """Have CUDA choose the quickest kernels, or else those that always give the same bits.
+
+    Source: PyTorch's notes on reproducibility.
+    """
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+
+
+@contextmanager
+def global_state_kept() -> Iterator[None]:
+    """Leave torch's random numbers and its choice of kernels as they were before.
+
+    Also a decorator: what a function of the library draws or chooses is its own affair.
+    """
+    benchmark = torch.backends.cudnn.benchmark
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = benchmark
+            torch.use_deterministic_algorithms(deterministic)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether torch raised this because the device, or the machine, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def resolve_threads(number: int) -> int:
+    """Return how many threads `number` asks for: 0 is as many as torch has, all cores unless told.
+
+    `OMP_NUM_THREADS` tells it, and torchrun sets that to 1.
+    """
+    return number or torch.get_num_threads()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Have the calling thread share torch's operations out among `count` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Workers:
+    """Threads that take items from a queue, each with its own share of torch's threads.
+
+    Torch has its threads meet at the end of every operation, hundreds of times in a training step;
+    where another program takes one of the cores, the others wait for it each time. These meet once.
+
+    Used as a context, they end with it.
+
+    Args:
+        threads: in all.
+        most: items at once; threads beyond it help inside the operations.
+    """
+
+    def __init__(self, threads: int, most: int) -> None:
+        count = min(threads, most)
+        with torch_threads(torch.get_num_threads()):  # what one thread sets, others start with
+            self._pool = ThreadPoolExecutor(
+                count, initializer=torch.set_num_threads, initargs=(threads // count,)
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return the results in the order of the items; raises what the first failed one raised."""
+        return list(self._pool.map(work, items))

@@ -1,0 +1,76 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cifar_cnn import evaluate, predict, resolve_settings, train
+from cifar_cnn.data.dataset import Normalization, normalise
+from cifar_cnn.data.load import load_test
+from cifar_cnn.errors import CheckpointError
+from cifar_cnn.inference.trained import load_trained, open_stored
+from cifar_cnn.models import build_model
+from cifar_cnn.storage.checkpoint import Checkpoint, pack
+
+OTHER = Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+
+
+@pytest.fixture
+def other_normalization(tmp_path, image_folder):
+    """A checkpoint whose images have another mean and deviation than the reference's."""
+    torch.manual_seed(0)
+    settings = {"dataset": "folder", "data_dir": image_folder, "precision": "fp32"}
+    checkpoint = Checkpoint(
+        model="baseline",
+        classes=("blue", "green", "red"),
+        mean=OTHER.mean,
+        std=OTHER.std,
+        settings=resolve_settings(settings),
+        metrics={},
+        state_dict=dict(build_model("baseline", num_classes=3).state_dict()),
+    )
+    (tmp_path / "other.pt").write_bytes(pack(checkpoint))
+    return tmp_path / "other.pt"
+
+
+def test_evaluation_and_prediction_normalise_as_the_checkpoint_says(
+    other_normalization, image_folder
+):
+    trained = load_trained(other_normalization)
+    data = load_test(trained.settings)
+    with torch.inference_mode():
+        expected = trained.model(normalise(data.images, OTHER))
+        otherwise = trained.model(normalise(data.images))
+    loss = evaluate(other_normalization).evaluation.loss
+    assert loss == pytest.approx(F.nll_loss(expected, data.labels).item(), rel=1e-5)
+    assert loss != pytest.approx(F.nll_loss(otherwise, data.labels).item(), rel=1e-4)
+    first = sorted((image_folder / "test" / "blue").iterdir())[0]
+    ((_, probability), *_) = predict([first], other_normalization).images[0].top
+    assert probability == pytest.approx(expected[0].exp().max().item(), rel=1e-4)
+
+
+def test_a_network_is_not_built_for_other_classes_than_its_own(untrained_file):
+    stored = open_stored(untrained_file)
+    with pytest.raises(CheckpointError, match="trained on the classes blue, green, red; the data"):
+        stored.build(("cat", "dog", "frog"))
+
+
+def global_state():
+    return (
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002 - the global one is what is meant
+        torch.get_num_threads(),
+        torch.backends.cudnn.benchmark,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+    )
+
+
+def test_the_library_leaves_random_numbers_and_torchs_switches_alone(tmp_path, small_settings):
+    before, drawn = global_state(), random.getstate()
+    result = train(small_settings(epochs=1), tmp_path / "run", report=False)
+    evaluate(result.model_file)
+    assert global_state() == before
+    assert random.getstate() == drawn

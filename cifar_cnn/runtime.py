@@ -73,11 +73,14 @@ def configure_cuda(*, deterministic: bool) -> None:
 def global_state_kept() -> Iterator[None]:
     """Leave torch's random numbers and its choice of kernels as they were before.
 
-    Also a decorator: what a function of the library draws or chooses is its own affair.
+    Also a decorator: what a function of the library draws or chooses is its own affair. Of GPUs the
+    present one is looked after, if it is in use: asking the others would take memory on each.
     """
     benchmark = torch.backends.cudnn.benchmark
     deterministic = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = [torch.cuda.current_device()] if in_use else []
+    with torch.random.fork_rng(gpus):
         try:
             yield
         finally:

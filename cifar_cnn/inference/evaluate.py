@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import RunError, SettingsError, did_you_mean
-from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.metrics import Evaluation, measure
 from cifar_cnn.inference.trained import open_stored
 from cifar_cnn.runtime import global_state_kept
@@ -87,26 +85,6 @@ def evaluate(
     return CheckpointEvaluation(
         str(file), settings.model, settings.dataset, split, tta, data.classes, result, data.notes
     )
-
-
-def evaluate_split(
-    model: nn.Module,
-    data: Split,
-    device: torch.device,
-    precision: str,
-    *,
-    tta: bool = False,
-    threads: int = 0,
-) -> Evaluation:
-    """Evaluate a network on a split.
-
-    Raises:
-        RunError: the answers are not finite, or there is no memory for them.
-    """
-    answers = predict_log_probabilities(
-        model, data.images, device, precision, tta=tta, threads=threads
-    )
-    return judge(answers, data.labels)
 
 
 def judge(answers: Tensor, labels: Tensor) -> Evaluation:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from cifar_cnn import resolve_settings
 from cifar_cnn.cli.allocator import keep_freed_memory
-from cifar_cnn.inference.evaluate import evaluate_split
+from cifar_cnn.inference.evaluate import judge
+from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.training.run import Run
 
 
@@ -42,9 +43,9 @@ def main():
         print(f"epoch {epoch} done", file=sys.stderr, flush=True)
 
     def accuracy(model, *, tta=False):
-        precision = trainer.settings.precision
-        result = evaluate_split(model, trainer.evaluation, trainer.device, precision, tta=tta)
-        return result.accuracy
+        images, precision = trainer.evaluation.images, trainer.settings.precision
+        answers = predict_log_probabilities(model, images, trainer.device, precision, tta=tta)
+        return judge(answers, trainer.evaluation.labels).accuracy
 
     report = {
         **{name: value for name, value in given.items() if name != "folder"},

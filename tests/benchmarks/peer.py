@@ -29,7 +29,8 @@ from cifar_cnn import resolve_settings
 from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.data.dataset import MEAN, STD
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.inference.evaluate import evaluate_split
+from cifar_cnn.inference.evaluate import judge
+from cifar_cnn.inference.forward import predict_log_probabilities
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -144,9 +145,13 @@ def train(model, data, evaluation, arguments):
         print(f"epoch {epoch}: train loss {sum(losses) / steps:.4f}", flush=True, file=sys.stderr)
         minutes += (time.perf_counter() - began) / 60
         if arguments.curve:
-            result = evaluate_split(average, evaluation, torch.device("cpu"), "fp32")
-            curve.append({"minutes": minutes, "accuracy": result.accuracy})
+            curve.append({"minutes": minutes, "accuracy": accuracy(average, evaluation)})
     return average, epochs * steps * size / seconds, curve
+
+
+def accuracy(model, evaluation):
+    answers = predict_log_probabilities(model, evaluation.images, torch.device("cpu"), "fp32")
+    return judge(answers, evaluation.labels).accuracy
 
 
 def main():
@@ -178,12 +183,11 @@ def main():
     model = Peer().to(memory_format=torch.channels_last)
     evaluation = evaluation or load_test(settings)
     average, speed, curve = train(model, data, evaluation, arguments)
-    device = torch.device("cpu")
     report = {
         **{name: value for name, value in vars(arguments).items() if name != "folder"},
         "images_per_second": speed,
-        "accuracy": evaluate_split(average, evaluation, device, "fp32").accuracy,
-        "accuracy_of_last_weights": evaluate_split(model, evaluation, device, "fp32").accuracy,
+        "accuracy": accuracy(average, evaluation),
+        "accuracy_of_last_weights": accuracy(model, evaluation),
         "curve": curve,
     }
     print(json.dumps(report))

@@ -24,7 +24,7 @@ import torch
 from cifar_cnn import resolve_settings
 from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.inference.evaluate import evaluate_split
+from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.runtime import torch_threads
 from cifar_cnn.training.run import Run
 
@@ -67,7 +67,8 @@ def measure_ours(side, folder, limit):
     with torch_threads(trainer.update.threads):
         rates[f"{side}_bare"] = timed(bare_steps, steps * size)
     rates[f"{side}_evaluation"] = timed(
-        lambda: evaluate_split(trainer.model, test, trainer.device, precision), len(test)
+        lambda: predict_log_probabilities(trainer.model, test.images, trainer.device, precision),
+        len(test),
     )
     return rates
 

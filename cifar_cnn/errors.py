@@ -27,7 +27,7 @@ class SettingsError(RequestError):
 
 
 class ModelError(RequestError):
-    """A network that cannot be found, built or analysed."""
+    """A network that cannot be found, built or analyzed."""
 
 
 class DataError(UserError):

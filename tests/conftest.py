@@ -21,13 +21,13 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def make_image_folder():
-    """Write three classes of flat colours with noise, 12 training and 4 test images each."""
+    """Write three classes of flat colors with noise, 12 training and 4 test images each."""
     return write_image_folder
 
 
 @pytest.fixture
 def image_folder(tmp_path, make_image_folder):
-    """Three classes of flat colours with noise, 12 training and 4 test images each, as PNG."""
+    """Three classes of flat colors with noise, 12 training and 4 test images each, as PNG."""
     return make_image_folder(tmp_path / "images")
 
 

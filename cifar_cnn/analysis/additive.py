@@ -1,7 +1,7 @@
 """The same network with every operation made additive, to see what its units really read.
 
 Weights are positive and equal (a convolution is a mean over its channels and taps, so that nothing
-underflows), biases are left out, activations and normalisations pass through, maxima, products and
+underflows), biases are left out, activations and normalizations pass through, maxima, products and
 attention become means. Then a gradient cannot vanish or cancel: it is positive exactly where a path
 leads. Weights themselves are never read, only their shapes, so that they need no memory.
 """

@@ -145,17 +145,17 @@ def gated_halves(x: Tensor, dim: int = -1) -> Tensor:
     return first + second
 
 
-def normalisation(x: Tensor, *_: object, **__: object) -> Tensor:
+def normalization(x: Tensor, *_: object, **__: object) -> Tensor:
     """Let the map through."""
     return x.clone()
 
 
 REPLACEMENTS: dict[str, Replacement] = {
-    "batch_norm": normalisation,
-    "instance_norm": normalisation,
-    "layer_norm": normalisation,
-    "group_norm": normalisation,
-    "rms_norm": normalisation,
+    "batch_norm": normalization,
+    "instance_norm": normalization,
+    "layer_norm": normalization,
+    "group_norm": normalization,
+    "rms_norm": normalization,
     "conv1d": convolution,
     "conv2d": convolution,
     "conv_transpose1d": transposed_convolution,

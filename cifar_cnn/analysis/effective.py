@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cifar_cnn.analysis.layers import Layer, describe, spatial_dim
 from cifar_cnn.analysis.propagate import RULES, Propagated, propagate
-from cifar_cnn.analysis.receptive_field import analyse
+from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.recorder import Recorder
 from cifar_cnn.analysis.trace import evaluating, trace
 from cifar_cnn.errors import ModelError
@@ -99,7 +99,7 @@ def effective_receptive_field(
 
     Args:
         model: a network with its weights.
-        images: normalised float32 (N, 3, H, W).
+        images: normalized float32 (N, 3, H, W).
         target: the central unit of the last map, or each image's largest logit.
         assume_pointwise: as for `receptive_field`.
 
@@ -110,7 +110,7 @@ def effective_receptive_field(
     known = {*RULES, *assume_pointwise}
     graph = trace(model, size, known)
     propagated = propagate(graph, assume_pointwise)
-    features = analyse("", graph, propagated, 0).features
+    features = analyze("", graph, propagated, 0).features
     if target == "features" and features is None:
         raise ModelError("the network has no map before it flattens: ask for --target logits")
     last = next(

@@ -96,7 +96,7 @@ def _reshape_family(family: Family, old: tuple[int, ...], new: tuple[int, ...]) 
     dim = None if family.dim is None else _kept_dim(family.dim, old, new)
     if dim is None:
         flat = family.listed(old)
-        return recognise(
+        return recognize(
             compress(Family(_reshaped(flat.low, old, new), _reshaped(flat.high, old, new))), new
         )
     assert family.dim is not None
@@ -126,7 +126,7 @@ def _reshaped(array: IntArray, old: tuple[int, ...], new: tuple[int, ...]) -> In
     return np.broadcast_to(array, old).reshape(new)
 
 
-def recognise(family: Family, shape: Sequence[int]) -> Family:
+def recognize(family: Family, shape: Sequence[int]) -> Family:
     """Return listed intervals that walk evenly along one dimension as a family with that `dim`."""
     varying = [d for d, size in enumerate(family.low.shape) if size > 1]
     for dim in varying:

@@ -30,7 +30,7 @@ class Walk:
 
     @property
     def start(self) -> Fraction:
-        """Centre of the first unit's field; the first pixel's centre is 0."""
+        """Center of the first unit's field; the first pixel's center is 0."""
         return Fraction(int(self.low[0] + self.high[0]), 2)
 
     @property

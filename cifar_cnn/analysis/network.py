@@ -1,4 +1,4 @@
-"""The network to analyse, from a name or a module, without weights where that can be."""
+"""The network to analyze, from a name or a module, without weights where that can be."""
 
 import warnings
 

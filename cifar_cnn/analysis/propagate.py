@@ -118,14 +118,14 @@ Line = tuple[Fraction, tuple[int, ...]]
 
 
 def _misalignments(operation: Operation, inputs: list[Field]) -> list[str]:
-    """Describe where the operation's inputs differ in jump or in centre."""
+    """Describe where the operation's inputs differ in jump or in center."""
     found: dict[str, list[str]] = {}
     for axis, axis_name in enumerate(AXIS_NAMES):
-        of_inputs = (_centre_line(field, axis) for field in inputs)
+        of_inputs = (_center_line(field, axis) for field in inputs)
         lines = {line for line in of_inputs if line is not None}
         if len(lines) > 1:
             shown = sorted(
-                f"jump {slope}, first centre {Fraction(doubled[0], 2)}" for slope, doubled in lines
+                f"jump {slope}, first center {Fraction(doubled[0], 2)}" for slope, doubled in lines
             )
             found.setdefault(" and ".join(shown), []).append(axis_name)
     return [
@@ -134,8 +134,8 @@ def _misalignments(operation: Operation, inputs: list[Field]) -> list[str]:
     ]
 
 
-def _centre_line(field: Field, axis: int) -> Line | None:
-    """Return jump and doubled centres over one period; None where the channels have no one line."""
+def _center_line(field: Field, axis: int) -> Line | None:
+    """Return jump and doubled centers over one period; None where the channels have no one line."""
     walking = tuple(f for f in field.axes[axis] if f.dim is not None and f.shift)
     lines = {line for family in walking for line in _lines(family)}
     return lines.pop() if len(lines) == 1 else None

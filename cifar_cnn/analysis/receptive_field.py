@@ -2,10 +2,10 @@
 
 The convention is that of A. Araujo, W. Norris, J. Sim, "Computing Receptive Fields of Convolutional
 Neural Networks", Distill (2019): each layer has, along each axis, a size r, a jump j (effective
-stride), a start (centre of the first unit's field, the top-left pixel's centre being 0) and an
+stride), a start (center of the first unit's field, the top-left pixel's center being 0) and an
 effective padding P (how far the first unit's field reaches beyond the left or top edge), so that
 unit i sees the pixels from start + i·j - (r - 1) / 2 to start + i·j + (r - 1) / 2. Several paths
-give the hull of their fields, and are aligned if they agree on jump and centre. Fields are not
+give the hull of their fields, and are aligned if they agree on jump and center. Fields are not
 clipped to the image.
 """
 
@@ -100,10 +100,10 @@ def receptive_field(
     """
     name, module = network(model)
     graph = trace(module, input_size, {*RULES, *assume_pointwise})
-    return analyse(name, graph, propagate(graph, assume_pointwise), minimum)
+    return analyze(name, graph, propagate(graph, assume_pointwise), minimum)
 
 
-def analyse(name: str, graph: Graph, propagated: Propagated, minimum: int) -> ReceptiveField:
+def analyze(name: str, graph: Graph, propagated: Propagated, minimum: int) -> ReceptiveField:
     """Return the answer for a graph whose fields are known."""
     assert graph.output is not None
     size = graph.image.shape[2], graph.image.shape[3]
@@ -114,7 +114,7 @@ def analyse(name: str, graph: Graph, propagated: Propagated, minimum: int) -> Re
     steps = (s for s in reversed(propagated.steps) if graph.output in s.operation.outputs)
     last = next(steps, None)
     if last is None:
-        raise ModelError("the network returns its input as it is: there is no layer to analyse")
+        raise ModelError("the network returns its input as it is: there is no layer to analyze")
     walks = describe(last).walks
     covers = all(
         (walk.low <= 0).all() and (walk.high >= side - 1).all()
@@ -154,7 +154,7 @@ def _warnings(propagated: Propagated, features: Layer | None) -> list[str]:
         )
     if propagated.spanning:
         lines.append(
-            f"{', '.join(propagated.spanning)} normalises by statistics over the whole map; "
+            f"{', '.join(propagated.spanning)} normalizes by statistics over the whole map; "
             "as is usual, that does not count"
         )
     uneven = features is not None and not all(walk.is_uniform for walk in features.walks)

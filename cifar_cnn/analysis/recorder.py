@@ -112,7 +112,7 @@ class Recorder(TorchFunctionMode):
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"the network returns {_describe(output)}, not one tensor: wrap it in a module "
-                "that returns the tensor to analyse"
+                "that returns the tensor to analyze"
             )
         value = self._value_of(output)
         assert isinstance(value, Value)

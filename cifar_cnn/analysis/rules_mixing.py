@@ -21,14 +21,14 @@ def same(_: Shapes, field: Field, *__: object, **___: object) -> Outcome:
 
 
 def spatial_norm(out: Shapes, field: Field, *_: object, **__: object) -> Outcome:
-    """Normalise by statistics over space too; by convention its field passes through."""
+    """Normalize by statistics over space too; by convention its field passes through."""
     return Outcome((hull(out[0], [field]),), spans=True)
 
 
 def layer_norm(
     out: Shapes, field: Field, normalized_shape: int | Sequence[int], *_: object, **__: object
 ) -> Outcome:
-    """Normalise over the last dimensions; by convention its field passes through."""
+    """Normalize over the last dimensions; by convention its field passes through."""
     spans = isinstance(normalized_shape, Sequence) and len(normalized_shape) > 1
     return Outcome((hull(out[0], [field]),), spans=spans)
 

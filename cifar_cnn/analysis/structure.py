@@ -18,7 +18,7 @@ MIXING = {"linear", "matmul", "bmm", "mm", "addmm", "baddbmm", "einsum", *REDUCT
 ELEMENT_BY_ELEMENT = {
     name for name in MIXING_RULES if name not in MIXING and "attention" not in name
 }
-"""Normalisations, activations and what leaves the numbers as they are."""
+"""Normalizations, activations and what leaves the numbers as they are."""
 
 
 def depthwise_separable(graph: Graph, propagated: Propagated) -> list[str]:

@@ -19,7 +19,7 @@ from torchinfo.layer_info import LayerInfo
 from cifar_cnn.analysis.budget import Budget, Measured, Verdict, judge
 from cifar_cnn.analysis.network import Model, network
 from cifar_cnn.analysis.propagate import RULES, propagate
-from cifar_cnn.analysis.receptive_field import analyse
+from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.structure import DETECTORS
 from cifar_cnn.analysis.trace import fake_image, trace
 
@@ -99,7 +99,7 @@ def summarize(
     budget: Budget | None = None,
     assume_pointwise: Collection[str] = (),
 ) -> Summary:
-    """Summarise a network and hold it against a budget.
+    """Summarize a network and hold it against a budget.
 
     Rows are all modules but containers and the network itself, in the order in which their
     forwards end; the network itself is a row where it holds parameters or computes outside of its
@@ -128,7 +128,7 @@ def summarize(
             largest_layer=_most(rows, lambda row: row.parameters),
             mult_adds=sum(row.mult_adds for row in rows),
             busiest_layer=_most(rows, lambda row: row.mult_adds),
-            receptive_field=analyse(name, graph, propagated, budget.min_rf),
+            receptive_field=analyze(name, graph, propagated, budget.min_rf),
             structures={key: find(graph, propagated) for key, find in DETECTORS.items()},
         )
         verdict = judge(budget, measured)

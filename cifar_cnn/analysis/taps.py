@@ -42,9 +42,9 @@ def adaptive(size_in: int, size_out: int) -> Taps:
 
 
 def nearest(scale: Fraction, *, exact: bool) -> Taps:
-    """Return the taps of nearest-neighbour resampling, `scale` input units to an output unit."""
-    centre = Fraction(1, 2) if exact else Fraction(0)
-    reads = ((math.floor((o + centre) * scale),) for o in range(scale.denominator))
+    """Return the taps of nearest-neighbor resampling, `scale` input units to an output unit."""
+    center = Fraction(1, 2) if exact else Fraction(0)
+    reads = ((math.floor((o + center) * scale),) for o in range(scale.denominator))
     return Taps(scale.numerator, tuple(reads))
 
 
@@ -75,9 +75,9 @@ def antialiased(scale: Fraction, radius: int) -> Taps:
     support = radius * max(scale, Fraction(1))
 
     def reads(output: int) -> tuple[int, ...]:
-        centre = scale * (output + Fraction(1, 2))
-        near, far = math.floor(centre - support), math.ceil(centre + support)
-        return tuple(u for u in range(near, far + 1) if abs(u + Fraction(1, 2) - centre) < support)
+        center = scale * (output + Fraction(1, 2))
+        near, far = math.floor(center - support), math.ceil(center + support)
+        return tuple(u for u in range(near, far + 1) if abs(u + Fraction(1, 2) - center) < support)
 
     return Taps(scale.numerator, tuple(reads(o) for o in range(scale.denominator)))
 

@@ -104,7 +104,7 @@ def _check_one_input(model: nn.Module) -> None:
     if len(required) > 1:
         raise ModelError(
             f"{type(model).__name__}.forward takes {len(required)} inputs "
-            f"({', '.join(required)}): only networks of one image tensor can be analysed"
+            f"({', '.join(required)}): only networks of one image tensor can be analyzed"
         )
 
 

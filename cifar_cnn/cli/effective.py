@@ -25,7 +25,7 @@ def accumulate(
     import torch
 
     from cifar_cnn.analysis.effective import effective_receptive_field
-    from cifar_cnn.data.dataset import REFERENCE, normalise
+    from cifar_cnn.data.dataset import REFERENCE, normalize
     from cifar_cnn.data.load import load_test
     from cifar_cnn.models import build_model
 
@@ -39,7 +39,7 @@ def accumulate(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             model = build_model(settings.model, num_classes=len(data.classes))
-    images = normalise(data.images, normalization)
+    images = normalize(data.images, normalization)
     return effective_receptive_field(
         model, images, target=target, assume_pointwise=assume_pointwise
     )

@@ -24,7 +24,7 @@ def export(
         bool,
         typer.Option(
             "--with-preprocessing",
-            help="Take uint8 RGB images and give probabilities: normalisation and softmax inside.",
+            help="Take uint8 RGB images and give probabilities: normalization and softmax inside.",
         ),
     ] = False,
     opset: Annotated[

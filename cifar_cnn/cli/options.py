@@ -34,7 +34,7 @@ AssumePointwise = Annotated[
 PANELS = {
     "Network": ("recipe", "model", "input_size", "dropout"),
     "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size"),
-    "Optimisation": (
+    "Optimization": (
         *("epochs", "batch_size", "ghost_batch_size", "optimizer", "lr", "momentum", "nesterov"),
         *("weight_decay", "label_smoothing", "scheduler", "step_size", "gamma", "warmup_epochs"),
         *("lr_floor", "ema"),

@@ -38,7 +38,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     ] = False,
     effective: Annotated[
         bool,
-        typer.Option("--effective", help="Show which pixels really move the last map's centre."),
+        typer.Option("--effective", help="Show which pixels really move the last map's center."),
     ] = False,
     checkpoint: Annotated[
         Path | None,

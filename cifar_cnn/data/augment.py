@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_cnn.data.color import draw_color, recolor
-from cifar_cnn.data.dataset import normalise
+from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
@@ -44,7 +44,7 @@ class Draws:
     cutout: Tensor | None
 
     def of(self, images: slice) -> "Draws":
-        """Return the draws of some of the images, a run of neighbours."""
+        """Return the draws of some of the images, a run of neighbors."""
         first, stop, _ = images.indices(len(self.flip))
         if stop - first == len(self.flip):
             return self
@@ -88,7 +88,7 @@ def draw(settings: Settings, count: int, generator: torch.Generator) -> Draws:
         color = draw_color(settings.color_jitter, count, generator)
     if settings.rotation:
         angle = math.radians(settings.rotation) * (2 * torch.rand(count, generator=generator) - 1)
-        rotation = _about_centre(angle, torch.ones(count), torch.zeros(2, count), settings)
+        rotation = _about_center(angle, torch.ones(count), torch.zeros(2, count), settings)
     if settings.affine:
         applied = torch.rand(count, generator=generator) < settings.affine
         warped = applied.nonzero().squeeze(1)
@@ -106,13 +106,13 @@ def _draw_affine(count: int, settings: Settings, generator: torch.Generator) -> 
     shift_x, shift_y, scale, angle = 2 * torch.rand(4, count, generator=generator) - 1
     shift = AFFINE_SHIFT * torch.stack([shift_x, shift_y])
     angle = math.radians(AFFINE_DEGREES) * angle
-    return _about_centre(angle, 1 + AFFINE_SCALE * scale, shift, settings)
+    return _about_center(angle, 1 + AFFINE_SCALE * scale, shift, settings)
 
 
-def _about_centre(angle: Tensor, scale: Tensor, shift: Tensor, settings: Settings) -> Tensor:
-    """Return float32 (N, 2, 3): the inverse of a rotation, scaling and shift about the centre.
+def _about_center(angle: Tensor, scale: Tensor, shift: Tensor, settings: Settings) -> Tensor:
+    """Return float32 (N, 2, 3): the inverse of a rotation, scaling and shift about the center.
 
-    Coordinates are those of `F.affine_grid(align_corners=True)`: -1 and 1 are the centres of the
+    Coordinates are those of `F.affine_grid(align_corners=True)`: -1 and 1 are the centers of the
     outermost pixels.
 
     Args:
@@ -142,9 +142,9 @@ def apply(images: Tensor, draws: Draws, cutout_size: int) -> Tensor:
         cutout_size: side of the cut-out square in pixels.
 
     Returns:
-        Normalised float32 (N, 3, H, W). A cut-out is 0: the mean colour.
+        Normalized float32 (N, 3, H, W). A cut-out is 0: the mean color.
     """
-    out = normalise(_flip_and_shift(images, draws.flip, draws.shift))
+    out = normalize(_flip_and_shift(images, draws.flip, draws.shift))
     if draws.color is not None:
         out = recolor(out, draws.color)
     if draws.rotation is not None:

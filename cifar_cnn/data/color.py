@@ -1,6 +1,6 @@
-"""Random brightness, contrast and saturation of images that are already normalised.
+"""Random brightness, contrast and saturation of images that are already normalized.
 
-All three are linear in the colours of a pixel, so one 3×3 matrix and one colour for each image do
+All three are linear in the colors of a pixel, so one 3×3 matrix and one color for each image do
 them together. Formulas: torchvision's `adjust_brightness`, `adjust_contrast` and
 `adjust_saturation` in this order; but nothing is clipped to the range of bytes in between.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 from cifar_cnn.data.dataset import MEAN, STD
 
 LUMA = (0.2989, 0.587, 0.114)
-"""Weights of R, G and B in the grey value (ITU-R BT.601), as torchvision rounds them."""
+"""Weights of R, G and B in the gray value (ITU-R BT.601), as torchvision rounds them."""
 
 
 def draw_color(strength: float, count: int, generator: torch.Generator) -> Tensor:
@@ -20,22 +20,22 @@ def draw_color(strength: float, count: int, generator: torch.Generator) -> Tenso
 
 
 def recolor(images: Tensor, factors: Tensor) -> Tensor:
-    """Return the images with their colours changed.
+    """Return the images with their colors changed.
 
     Args:
-        images: float32 (N, 3, H, W), normalised as `normalise` does.
+        images: float32 (N, 3, H, W), normalized as `normalize` does.
         factors: float32 (N, 3), of brightness, contrast and saturation; 1 changes nothing.
     """
     mean = torch.tensor(MEAN, device=images.device)
     std = torch.tensor(STD, device=images.device)
     luma = torch.tensor(LUMA, device=images.device)
     brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
-    identity, grey = torch.eye(3, device=images.device), luma.expand(3, 3)
-    saturate = saturation * identity + (1 - saturation) * grey
+    identity, gray = torch.eye(3, device=images.device), luma.expand(3, 3)
+    saturate = saturation * identity + (1 - saturation) * gray
     matrix = brightness * contrast * saturate
     average = brightness * (images.mean((2, 3)) * std + mean)[:, :, None]
-    offset = saturate @ ((1 - contrast) * (grey @ average))
-    # from and to normalised colours: x -> ((matrix (x std + mean) + offset) - mean) / std
+    offset = saturate @ ((1 - contrast) * (gray @ average))
+    # from and to normalized colors: x -> ((matrix (x std + mean) + offset) - mean) / std
     matrix_there = matrix * std / std[:, None]
     offset_there = (matrix @ mean[:, None] + offset - mean[:, None]) / std[:, None]
     return torch.baddbmm(offset_there, matrix_there, images.flatten(2)).view_as(images)

@@ -26,7 +26,7 @@ REFERENCE = Normalization()
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images.
+    """Labeled images.
 
     Args:
         images: uint8 (N, 3, H, W), RGB, 0–255.
@@ -73,7 +73,7 @@ class Split:
         return Split(self.images[indices], self.labels[indices], self.classes, self.notes)
 
 
-def normalise(images: Tensor, normalization: Normalization = REFERENCE) -> Tensor:
+def normalize(images: Tensor, normalization: Normalization = REFERENCE) -> Tensor:
     """Turn uint8 (N, 3, H, W) into float32 with mean 0 and deviation 1 a channel.
 
     (x / 255 - mean) / std, written as one multiplication and one addition.

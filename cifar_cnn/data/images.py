@@ -74,6 +74,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     if image.mode.startswith("I;16"):  # convert() would clip all above 255 to white
-        grey = np.asarray(image) >> 8
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        gray = np.asarray(image) >> 8
+        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

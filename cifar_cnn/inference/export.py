@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import Split, normalise
+from cifar_cnn.data.dataset import Split, normalize
 from cifar_cnn.data.resize import resize
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import ExportError, SettingsError, did_you_mean
@@ -103,7 +103,7 @@ def export(
     except OSError as error:
         raise ExportError(f"{target} cannot be written: {error.strerror}") from error
     shape = ", ".join(map(str, ("batch", *images.shape[1:])))
-    takes = "uint8 RGB 0–255" if with_preprocessing else "normalised float32"
+    takes = "uint8 RGB 0–255" if with_preprocessing else "normalized float32"
     return Exported(
         file=target,
         format=format,
@@ -161,7 +161,7 @@ def _example_images(trained: TrainedNetwork, *, with_preprocessing: bool) -> Ten
     drawn = draw_synthetic("test")
     first = Split(drawn.images[:CHECKED], drawn.labels[:CHECKED], drawn.classes)
     images = resize(first, trained.settings.input_size).images
-    return images if with_preprocessing else normalise(images, trained.normalization)
+    return images if with_preprocessing else normalize(images, trained.normalization)
 
 
 def _output_name(model: nn.Module, *, with_preprocessing: bool) -> str:

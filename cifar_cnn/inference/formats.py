@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from cifar_cnn.data.dataset import normalise
+from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import ExportError, one_line
 from cifar_cnn.inference.trained import TrainedNetwork
 from cifar_cnn.models.output import log_probabilities
@@ -33,8 +33,8 @@ class WithPreprocessing(nn.Module):
         self.normalization = trained.normalization
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise, run the network, turn its output into probabilities."""
-        return log_probabilities(self.model, normalise(images, self.normalization)).exp()
+        """Normalize, run the network, turn its output into probabilities."""
+        return log_probabilities(self.model, normalize(images, self.normalization)).exp()
 
 
 def to_onnx(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import REFERENCE, Normalization, normalise
+from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
 from cifar_cnn.errors import RunError
 from cifar_cnn.models.folding import folded
 from cifar_cnn.models.output import log_probabilities
@@ -53,7 +53,7 @@ def predict_log_probabilities(
         if should_stop():
             raise EvaluationStopped
         with autocast(device, precision):
-            inputs = normalise(batch.to(device), normalization)
+            inputs = normalize(batch.to(device), normalization)
             return _answers(model, inputs, tta=tta).cpu()
 
     try:

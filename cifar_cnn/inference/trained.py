@@ -136,7 +136,7 @@ def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -
     stored = open_stored(file, overrides)
     if stored.checkpoint is None:
         raise CheckpointError(
-            f"{stored.path} is a bare state dict, without classes and normalisation: "
+            f"{stored.path} is a bare state dict, without classes and normalization: "
             "give a model.pt that cifar-cnn train has written"
         )
     return stored.build(stored.checkpoint.classes)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.models.blocks import Chain, DepthwiseSeparableConv, normalised
+from cifar_cnn.models.blocks import Chain, DepthwiseSeparableConv, normalized
 from cifar_cnn.models.convolution import Conv2d
 from cifar_cnn.models.pooling import AdaptiveAvgPool2d
 
@@ -11,7 +11,7 @@ from cifar_cnn.models.pooling import AdaptiveAvgPool2d
 class Baseline(nn.Module):
     """The reference program's network, with its layer and state-dict names.
 
-    Input (N, 3, H, W) normalised float images, H and W from 1 (32 in the reference); output
+    Input (N, 3, H, W) normalized float images, H and W from 1 (32 in the reference); output
     (N, num_classes) log-probabilities. Receptive field / jump after each convolution: 3/1, 5/2,
     5/2 (pointwise), 13/2 (dilated), 17/4, 25/8; after global pooling of a 32×32 image 25 + 3·8 =
     49 pixels.
@@ -22,14 +22,14 @@ class Baseline(nn.Module):
     def __init__(self, num_classes: int = 10, dropout: float = 0.02) -> None:
         super().__init__()
         self.convblock1 = Chain(
-            *normalised(nn.Conv2d(3, 24, 3, padding=1, bias=False), 24, dropout)
+            *normalized(nn.Conv2d(3, 24, 3, padding=1, bias=False), 24, dropout)
         )
-        self.convblock2 = Chain(*normalised(DepthwiseSeparableConv(24, 48, stride=2), 48, dropout))
+        self.convblock2 = Chain(*normalized(DepthwiseSeparableConv(24, 48, stride=2), 48, dropout))
         self.convblock3 = Chain(
-            *normalised(nn.Conv2d(48, 64, 3, padding=2, dilation=2), 64, dropout),
-            *normalised(Conv2d(64, 96, 3, stride=2, padding=1), 96, dropout),
+            *normalized(nn.Conv2d(48, 64, 3, padding=2, dilation=2), 64, dropout),
+            *normalized(Conv2d(64, 96, 3, stride=2, padding=1), 96, dropout),
         )
-        self.convblock4 = Chain(*normalised(Conv2d(96, 128, 3, stride=2, padding=1), 128, dropout))
+        self.convblock4 = Chain(*normalized(Conv2d(96, 128, 3, stride=2, padding=1), 128, dropout))
         self.gap = AdaptiveAvgPool2d(1)
         self.convblock5 = nn.Sequential(nn.Conv2d(128, num_classes, 1))
 

@@ -1,4 +1,4 @@
-"""Batch normalisation, made quick for few channels on the CPU."""
+"""Batch normalization, made quick for few channels on the CPU."""
 
 import math
 from typing import Any
@@ -18,12 +18,12 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     Maps (N, C, H, W), floating point. For channels-last maps torch's own keeps one row of C sums
     for each thread; where C is not a multiple of 16, rows of two threads share a line of the
-    cache, and its backward pass is slower on two threads than on one. Here several neighbouring
+    cache, and its backward pass is slower on two threads than on one. Here several neighboring
     pixels are taken as one with so many times the channels, and their sums added up afterwards.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
-        """Return the normalised maps; in training, running statistics follow."""
+        """Return the normalized maps; in training, running statistics follow."""
         if not self._is_narrow(input):
             return super().forward(input)
         assert self.num_batches_tracked is not None
@@ -36,8 +36,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        normalised: Tensor = output
-        return normalised
+        normalized: Tensor = output
+        return normalized
 
     def _is_narrow(self, maps: Tensor) -> bool:
         return (

@@ -10,7 +10,7 @@ from cifar_cnn.models.dropout import Dropout
 class Chain(nn.Sequential):
     """`torch.nn.Sequential` whose modules are used in this order only, never one by itself.
 
-    So evaluation may take a convolution and the normalisation behind it as one.
+    So evaluation may take a convolution and the normalization behind it as one.
     """
 
 
@@ -34,6 +34,6 @@ class DepthwiseSeparableConv(nn.Module):
         return out
 
 
-def normalised(convolution: nn.Module, channels: int, dropout: float) -> list[nn.Module]:
-    """Return `convolution` followed by batch normalisation, ReLU and dropout."""
+def normalized(convolution: nn.Module, channels: int, dropout: float) -> list[nn.Module]:
+    """Return `convolution` followed by batch normalization, ReLU and dropout."""
     return [convolution, BatchNorm2d(channels), nn.ReLU(), Dropout(dropout)]

@@ -4,7 +4,7 @@ Shaped like airbench (Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
 2024), cut down to 200,000 parameters: fixed whitening filters in front, then stages that convolve,
 pool, and refine what is left. What is different:
 
-- An image and its mirror image give the same answer, but for normalisation: half the filters of
+- An image and its mirror image give the same answer, but for normalization: half the filters of
   each convolution are the other half, mirrored. So as many maps take half the parameters, and
   there is nothing to learn twice.
 - The whitening filters are made from the training images and do not learn, so that nothing has to
@@ -43,7 +43,7 @@ class Whitening(nn.Conv2d):
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
-        """Take the filters from the patches of normalised images (N, 3, H, W), float32."""
+        """Take the filters from the patches of normalized images (N, 3, H, W), float32."""
         filters = []
         for sign in (1, -1):  # of the right column beside the left one
             moments = torch.zeros(6, 6, dtype=torch.float64)
@@ -87,7 +87,7 @@ class Stage(nn.Module):
 class Compact(nn.Module):
     """Whitening, three stages, global average pooling and a linear classifier.
 
-    Input (N, 3, H, W) normalised float images, H and W from 16; output (N, num_classes) logits.
+    Input (N, 3, H, W) normalized float images, H and W from 16; output (N, num_classes) logits.
     """
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.0) -> None:
@@ -106,7 +106,7 @@ class Compact(nn.Module):
         self.classify = nn.Linear(96, num_classes, bias=False)
 
     def see_images(self, images: Tensor) -> None:
-        """Whiten by these training images: normalised float32 (N, 3, H, W)."""
+        """Whiten by these training images: normalized float32 (N, 3, H, W)."""
         self.whiten.fit(images)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it, for evaluation."""
+"""Batch normalization folded into the convolution before it, for evaluation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from cifar_cnn.models.mirror import MirrorConv2d
 
 @contextmanager
 def folded(model: nn.Module) -> Iterator[None]:
-    """Fold the normalisations in the chains of `model`, in evaluation mode, while this is open.
+    """Fold the normalizations in the chains of `model`, in evaluation mode, while this is open.
 
     y = g·(w*x + b - μ)/√(σ² + ε) + h is one convolution, of weight w·g/√(σ² + ε). Source: Jacob et
     al., "Quantization and Training of Neural Networks" (2018), section 3.2.

@@ -8,7 +8,7 @@ from cifar_cnn.errors import ModelError, one_line
 
 
 def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
-    """Return float32 log-probabilities (N, classes) for normalised images (N, 3, H, W).
+    """Return float32 log-probabilities (N, classes) for normalized images (N, 3, H, W).
 
     A network with a true `outputs_log_probabilities` gives them itself; any other gives logits.
     Those of a network that computes in float64 stay float64.

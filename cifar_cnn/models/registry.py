@@ -97,7 +97,7 @@ def _import_module(name: str) -> ModuleType:
 def _import_path(path: str) -> ModuleType:
     file = Path(path).resolve()
     if str(file.parent) not in sys.path:
-        sys.path.insert(0, str(file.parent))  # the file may import its neighbours
+        sys.path.insert(0, str(file.parent))  # the file may import its neighbors
     return _run_file(file, file.stat().st_mtime_ns)
 
 

@@ -15,8 +15,8 @@ from cifar_cnn.training.history import LOG_NAMES, EpochRow, MetricsRow
 from cifar_cnn.training.run_directory import write_file
 from cifar_cnn.training.run_files import CURVES
 
-TRAIN_COLOUR, EVAL_COLOUR = BLUE, ORANGE
-RUN_COLOURS = (ORANGE, BLUE, GREEN, PINK, SKY)
+TRAIN_COLOR, EVAL_COLOR = BLUE, ORANGE
+RUN_COLORS = (ORANGE, BLUE, GREEN, PINK, SKY)
 DASHES = ("-", "--", ":")
 
 Rows = Sequence[EpochRow | MetricsRow]
@@ -73,12 +73,12 @@ def draw_curves(history: Rows) -> bytes:
         name = LOG_NAMES[history[-1].eval_split].lower()
         for axes, quantity in zip(_panels(figure), ("loss", "accuracy"), strict=True):
             epochs = [row.epoch for row in history]
-            for prefix, label, colour in (
-                ("train", "training (augmented images)", TRAIN_COLOUR),
-                ("eval", name, EVAL_COLOUR),
+            for prefix, label, color in (
+                ("train", "training (augmented images)", TRAIN_COLOR),
+                ("eval", name, EVAL_COLOR),
             ):
                 values = [getattr(row, f"{prefix}_{quantity}") for row in history]
-                _line(axes, epochs, values, color=colour, label=label)
+                _line(axes, epochs, values, color=color, label=label)
             axes.legend(frameon=False)
         last = history[-1]
         said = f"{name} {last.eval_accuracy:.2%} after epoch {last.epoch}"
@@ -95,8 +95,8 @@ def draw_comparison(curves: Mapping[str, Curve]) -> bytes:
         for index, (name, curve) in enumerate(curves.items()):
             style = {
                 "label": f"{shortened(name, 40)}: {curve.accuracy[-1]:.2%}",
-                "color": RUN_COLOURS[index % len(RUN_COLOURS)],
-                "linestyle": DASHES[index // len(RUN_COLOURS) % len(DASHES)],
+                "color": RUN_COLORS[index % len(RUN_COLORS)],
+                "linestyle": DASHES[index // len(RUN_COLORS) % len(DASHES)],
             }
             for axes, values in zip(panels, (curve.loss, curve.accuracy), strict=True):
                 _line(axes, curve.epochs, values, **style)

@@ -36,12 +36,12 @@ def draw_effective(result: EffectiveField) -> bytes:
         axes.set_ylabel("pixel")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=9)
 
-    return picture(6.4, 5.4, draw, colours=None)
+    return picture(6.4, 5.4, draw, colors=None)
 
 
-def _frame(axes: Axes, frame: tuple[int, int, int, int], colour: str, label: str) -> None:
+def _frame(axes: Axes, frame: tuple[int, int, int, int], color: str, label: str) -> None:
     top, left, height, width = frame
     corner = (left - 0.5, top - 0.5)
     axes.add_patch(
-        Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=2, label=label)
+        Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=2, label=label)
     )

@@ -32,8 +32,8 @@ def draw_confusion(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
             axes.set_yticks(range(len(names)), names)
         if len(classes) <= MOST_NUMBERED:
             for (row, column), count in np.ndenumerate(counts):
-                colour = "white" if shares[row, column] > 0.5 else "black" if count else "0.75"
-                axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
+                color = "white" if shares[row, column] > 0.5 else "black" if count else "0.75"
+                axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         axes.spines[:].set_visible(False)
@@ -71,7 +71,7 @@ def draw_reliability(calibration: Calibration, error: float) -> bytes:
     confidence = calibration.confidence.numpy()[filled] / samples[filled]
     accuracy = hits[filled] / samples[filled]
     width = 1 / CALIBRATION_BINS
-    centres = (np.arange(CALIBRATION_BINS) + 0.5) * width
+    centers = (np.arange(CALIBRATION_BINS) + 0.5) * width
 
     def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -83,7 +83,7 @@ def draw_reliability(calibration: Calibration, error: float) -> bytes:
         upper.set_title(f"expected calibration error {error:.4f}", loc="right")
         upper.legend(frameon=False, loc="upper left")
         upper.grid(alpha=0.25)
-        lower.bar(centres, samples, width=0.9 * width, color=BLUE)
+        lower.bar(centers, samples, width=0.9 * width, color=BLUE)
         lower.set_ylabel("images")
         lower.set_xlabel("confidence (probability of the predicted class)")
         lower.set_xlim(0, 1)

@@ -1,4 +1,4 @@
-"""The style that all pictures share: light, colour-blind-safe, no ornament."""
+"""The style that all pictures share: light, color-blind-safe, no ornament."""
 
 import io
 import warnings
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 BLUE, ORANGE, GREEN, SKY, PINK = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7"
-"""Of Okabe and Ito's palette, safe for the colour-blind."""
+"""Of Okabe and Ito's palette, safe for the color-blind."""
 
 _DPI = 110
 _STYLE: dict[Any, Any] = {
@@ -24,11 +24,11 @@ _STYLE: dict[Any, Any] = {
 
 
 def picture(
-    width: float, height: float, draw: Callable[[Figure], None], *, colours: int | None = 128
+    width: float, height: float, draw: Callable[[Figure], None], *, colors: int | None = 128
 ) -> bytes:
     """Return a PNG of `width` by `height` inches that `draw` fills.
 
-    With `colours` it has no more than so many, which makes it a third of the size.
+    With `colors` it has no more than so many, which makes it a third of the size.
     """
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names beyond the font's letters
@@ -36,11 +36,11 @@ def picture(
         draw(figure)
         content = io.BytesIO()
         figure.savefig(content, format="png")
-    if colours is None:
+    if colors is None:
         return content.getvalue()
     reduced = io.BytesIO()
     with Image.open(content) as image:
-        image.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(reduced, "png")
+        image.convert("RGB").quantize(colors, dither=Image.Dither.NONE).save(reduced, "png")
     return reduced.getvalue()
 
 

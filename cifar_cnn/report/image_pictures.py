@@ -38,17 +38,17 @@ def draw_mistakes(mistakes: Sequence[Mistake]) -> bytes:
             axes.text(left, top - 0.21 * height, shortened(mistake.true, 18), fontsize=8)
             axes.text(left, top - 0.07 * height, said, fontsize=8)
 
-    return picture(9, 9 * mosaic.shape[0] / mosaic.shape[1], draw, colours=None)
+    return picture(9, 9 * mosaic.shape[0] / mosaic.shape[1], draw, colors=None)
 
 
 def draw_batch(images: Tensor) -> bytes:
-    """Return a PNG of a batch as the network gets it: normalised float32 (N, 3, H, W)."""
+    """Return a PNG of a batch as the network gets it: normalized float32 (N, 3, H, W)."""
     shown = images[:MOST_SHOWN].cpu().numpy().transpose(0, 2, 3, 1)
     return _draw_mosaic((shown * STD + MEAN).clip(0, 1), (2, 2), 6.4)
 
 
 def draw_filters(weights: NDArray[np.float32]) -> bytes:
-    """Return a PNG of filters (N, 3, kh, kw) as colours: grey is 0, the largest weight full."""
+    """Return a PNG of filters (N, 3, kh, kw) as colors: gray is 0, the largest weight full."""
     largest = np.abs(weights).max() or 1.0
     return _draw_mosaic((0.5 + weights / (2 * largest)).transpose(0, 2, 3, 1), (1, 1), 4.8)
 
@@ -70,7 +70,7 @@ def _draw_mosaic(images: Pixels, gap: tuple[int, int], inches: float) -> bytes:
         axes.set_axis_off()
         axes.imshow(mosaic, interpolation="nearest")
 
-    return picture(inches, inches * mosaic.shape[0] / mosaic.shape[1], draw, colours=None)
+    return picture(inches, inches * mosaic.shape[0] / mosaic.shape[1], draw, colors=None)
 
 
 def _mosaic(images: Pixels, columns: int, gap: tuple[int, int]) -> Pixels:

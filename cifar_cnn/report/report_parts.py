@@ -97,14 +97,14 @@ class ReportParts:
             self._add("mistakes", "mistakes.png", draw_mistakes(found.mistakes), shows)
         filters = first_filters(found.trained.model)
         if filters is not None:
-            shows = "weights of the first convolution as colours"
+            shows = "weights of the first convolution as colors"
             self._add("filters", "filters.png", draw_filters(filters), shows)
         batch = self._try(lambda: self._first_batch(found))
         if batch is not None:
             self._add("batch", "batch.png", batch, "images of the first training step, augmented")
 
     def network(self) -> None:
-        """Analyse the network: summary, budget, receptive field. Comes after `trained`."""
+        """Analyze the network: summary, budget, receptive field. Comes after `trained`."""
         spec = self.overrides.get("model", self.record.settings.model)
         if "model" not in self.overrides and not is_built_in(spec):
             return  # its code may not run unasked; `trained` says so

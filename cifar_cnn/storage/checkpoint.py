@@ -33,7 +33,7 @@ class Checkpoint(BaseModel):
     Args:
         model: the spec it was built from.
         classes: names in index order.
-        mean, std: of the normalisation, for R, G and B in 0–1.
+        mean, std: of the normalization, for R, G and B in 0–1.
         settings: of the run.
         metrics: of the epoch it was taken after, named as in metrics.csv.
         state_dict: parameters and buffers.

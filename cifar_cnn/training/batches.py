@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.augment import Draws, apply, draw
-from cifar_cnn.data.dataset import Split, normalise
+from cifar_cnn.data.dataset import Split, normalize
 from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
 from cifar_cnn.data.randomness import Purpose, generator
 from cifar_cnn.errors import ModelError, one_line
@@ -82,7 +82,7 @@ class TrainingBatches:
 def show_images(model: nn.Module, train: Split) -> None:
     """Show training images to a network that asks for them, before its first step.
 
-    One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalised
+    One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalized
     float32 (N, 3, H, W). What it makes of them belongs into its state dict.
 
     Raises:
@@ -92,6 +92,6 @@ def show_images(model: nn.Module, train: Split) -> None:
     if see is None:
         return
     try:
-        see(normalise(train.limited(SHOWN).images))
+        see(normalize(train.limited(SHOWN).images))
     except Exception as error:  # a user's network may raise anything
         raise ModelError(f"the network cannot see_images: {one_line(error)}") from error

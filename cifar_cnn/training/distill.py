@@ -70,7 +70,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
     Args:
         student: logits or log-probabilities, float32 or float64 (N, classes).
         teacher: the same of the teacher, for the same images, in the same type.
-        temperature: what they are divided by, before they are normalised again.
+        temperature: what they are divided by, before they are normalized again.
     """
     divergence = F.kl_div(
         F.log_softmax(student / temperature, dim=1),

@@ -55,7 +55,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, count: int) -> Share:
-        """Return this process's part of a batch of `count` images: a run of neighbours."""
+        """Return this process's part of a batch of `count` images: a run of neighbors."""
         start, stop = (count * each // self.size for each in (self.rank, self.rank + 1))
         weight = (stop - start) * self.size / count
         return Share(slice(start, stop) if stop > start else slice(0, 1), weight, count)

@@ -1,4 +1,4 @@
-"""A moving average of a network's weights, which generalises better than the weights it averages.
+"""A moving average of a network's weights, which generalizes better than the weights it averages.
 
 Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging" (1992); in the
 exponential form of Szegedy et al., "Rethinking the Inception Architecture" (2016), section 8.

@@ -16,7 +16,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     sgd: with momentum, Nesterov's if asked. muon: orthogonal steps for convolutions that mix
     channels, which alone decay; for the rest SGD with Nesterov momentum (`training/muon.py`).
     adamw: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), with torch's
-    betas. Parameters of fewer than two dimensions are biases and normalisations: they do not decay.
+    betas. Parameters of fewer than two dimensions are biases and normalizations: they do not decay.
     On CUDA the learning rate is a tensor, so that a captured step can read it.
 
     Raises:

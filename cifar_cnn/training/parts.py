@@ -32,7 +32,7 @@ class Parts:
     program does fewer. What is added up is added up in the order of the parts: neither the number
     of threads nor their pace changes a bit, as long as there are no more threads than parts.
 
-    Normalisation takes its statistics over a part (Hoffer, Hubara and Soudry, "Train longer,
+    Normalization takes its statistics over a part (Hoffer, Hubara and Soudry, "Train longer,
     generalize better", 2017, section 4, "ghost batch normalization"); the running ones are the
     means of the parts'.
 

@@ -66,7 +66,7 @@ def test_reshaping_moves_elements_as_numpy_does():
     assert (seen(moved)[0] == low.reshape(1, 3, 24).transpose(0, 2, 1)).all()
     back = reshape(permute(moved, (0, 2, 1)), SHAPE)
     assert (seen(back)[0] == low).all()
-    assert back.axes[0][0].dim == 2, "an even walk is recognised again"
+    assert back.axes[0][0].dim == 2, "an even walk is recognized again"
 
 
 def test_a_gate_widens_to_everything_it_saw():

@@ -192,7 +192,7 @@ def test_misaligned_paths_are_named_and_given_as_a_hull_and_by_unit():
     result = receptive_field(model)
     assert not result.aligned
     assert "misaligned at add" in result.warnings[0]
-    assert "jump 2, first centre 0 and jump 2, first centre 1/2" in result.warnings[0]
+    assert "jump 2, first center 0 and jump 2, first center 1/2" in result.warnings[0]
     assert features(model) == (3, 2, 1)
     assert {u: field["receptive_field"] for u, field in result.units.items()} == {
         "first": [3, 3], "middle": [3, 3], "last": [3, 3],
@@ -265,7 +265,7 @@ def test_after_global_pooling_there_is_no_map():
     assert [(row["output_size"], row["jump"]) for row in pooled] == [([1, 1], None)] * 2
 
 
-def test_normalisation_over_the_map_passes_through_and_is_mentioned():
+def test_normalization_over_the_map_passes_through_and_is_mentioned():
     result = receptive_field(nn.Sequential(conv(3), nn.GroupNorm(2, 4)))
     assert features(nn.Sequential(conv(3), nn.GroupNorm(2, 4))) == (3, 1, 0)
     assert "statistics over the whole map" in result.warnings[0]
@@ -347,7 +347,7 @@ def test_a_users_own_layer_is_one_row_if_it_does_one_thing():
         (Constant(), "does not depend on its input"),
     ],
 )
-def test_what_cannot_be_analysed_is_one_line_that_says_what_and_where(model, said):
+def test_what_cannot_be_analyzed_is_one_line_that_says_what_and_where(model, said):
     with pytest.raises(ModelError, match=said) as raised:
         receptive_field(model)
     assert "\n" not in str(raised.value)

@@ -167,7 +167,7 @@ def test_a_network_without_modules_has_no_rows():
     assert summary.budget.passed
 
 
-def test_a_network_that_begins_with_a_view_of_its_input_is_summarised():
+def test_a_network_that_begins_with_a_view_of_its_input_is_summarized():
     class Flat(nn.Module):
         def __init__(self):
             super().__init__()

@@ -125,7 +125,7 @@ def test_a_users_own_gradient_is_followed():
     assert receptive_field(Custom()).final == (3, 3)
 
 
-def test_activation_checkpointing_is_analysed_and_its_proof_refused_in_one_line():
+def test_activation_checkpointing_is_analyzed_and_its_proof_refused_in_one_line():
     from torch.utils.checkpoint import checkpoint
 
     class Checkpointed(nn.Module):

@@ -3,7 +3,7 @@
 Written from the description of xvel/cifar10-tiniest: 97,530 parameters; there 94.4 % on CIFAR-10 in
 200 epochs (mean of 5). Its recipe: AdamW with batches of 256, learning rate up to 0.02 along a
 cosine in 2 epochs and down to 0.002, mean of the weights with decay 0.999 as the final model; flip,
-crop by up to 4 pixels, rotation by up to 15°, sharpening, colour; mixup, one image's share growing
+crop by up to 4 pixels, rotation by up to 15°, sharpening, color; mixup, one image's share growing
 with the epochs from 0 to a half. Trains, evaluates the test images once at the end, prints JSON:
 
     python tests/benchmarks/peer.py FOLDER --epochs 200 --batch-size 256 --ema 0.999
@@ -34,7 +34,7 @@ from cifar_cnn.inference.forward import predict_log_probabilities
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation of each position over its channels, (N, C, H, W)."""
+    """Layer normalization of each position over its channels, (N, C, H, W)."""
 
     def forward(self, maps):
         return super().forward(maps.movedim(1, -1)).movedim(-1, 1)

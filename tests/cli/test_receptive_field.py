@@ -83,7 +83,7 @@ def test_exit_status_tells_whether_the_field_is_above_the_minimum(quick_cli, net
         ("net.py:None", "no 'None'"),
     ],
 )
-def test_what_cannot_be_analysed_is_one_line_and_exit_2(quick_cli, net, model, said):
+def test_what_cannot_be_analyzed_is_one_line_and_exit_2(quick_cli, net, model, said):
     done = quick_cli("receptive-field", "--model", model)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr

@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import rotate
 
 from cifar_cnn.data.augment import apply, check_augmentation, draw
-from cifar_cnn.data.dataset import normalise
+from cifar_cnn.data.dataset import normalize
 from cifar_cnn.data.randomness import Purpose, generator
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import resolve_settings
@@ -60,29 +60,29 @@ def test_shape_type_range_and_determinism(count, size, coordinates, overrides):
     out, _ = augment(images, *coordinates, **overrides)
     assert out.shape == images.shape
     assert out.dtype == torch.float32
-    lowest = normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
-    highest = normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))
+    lowest = normalize(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
+    highest = normalize(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))
     assert bool((out >= lowest - 1e-5).all())
     assert bool((out <= highest + 1e-5).all())
     again, _ = augment(images, *coordinates, **overrides)
     assert torch.equal(out, again)
 
 
-def test_nothing_asked_for_is_only_normalised():
+def test_nothing_asked_for_is_only_normalized():
     images = random_images(4)
-    assert torch.equal(augment(images)[0], normalise(images))
+    assert torch.equal(augment(images)[0], normalize(images))
 
 
 def test_a_flip_mirrors_left_to_right():
     images = random_images(4)
-    assert torch.equal(augment(images, flip=1)[0], normalise(images.flip(-1)))
+    assert torch.equal(augment(images, flip=1)[0], normalize(images.flip(-1)))
 
 
 def test_about_half_the_images_are_flipped_each_by_itself():
     images = random_images(1000, 8, 8)
     out, _ = augment(images, flip=0.5)
-    flipped = (out == normalise(images.flip(-1))).flatten(1).all(dim=1)
-    kept = (out == normalise(images)).flatten(1).all(dim=1)
+    flipped = (out == normalize(images.flip(-1))).flatten(1).all(dim=1)
+    kept = (out == normalize(images)).flatten(1).all(dim=1)
     assert bool((flipped ^ kept).all())
     assert 430 < int(flipped.sum()) < 570
 
@@ -94,7 +94,7 @@ def test_a_shift_moves_every_image_by_its_own_pixels_and_reflects_the_border():
     padded = torch.nn.functional.pad(images.float(), (3, 3, 3, 3), mode="reflect").byte()
     for image, moved, (down, right) in zip(padded, out, draws.shift.tolist(), strict=True):
         window = image[:, 3 - down : 12 - down, 3 - right : 15 - right]
-        assert torch.equal(moved, normalise(window[None])[0])
+        assert torch.equal(moved, normalize(window[None])[0])
 
 
 def test_a_shift_and_a_flip_are_a_flip_and_then_a_shift():
@@ -105,7 +105,7 @@ def test_a_shift_and_a_flip_are_a_flip_and_then_a_shift():
     assert torch.equal(both, mirrored)
 
 
-def test_a_cut_out_is_one_square_of_the_mean_colour_inside_the_image():
+def test_a_cut_out_is_one_square_of_the_mean_color_inside_the_image():
     images = random_images(300, 10, 14)
     out, _ = augment(images, cutout=0.5)
     holes = (out == 0).all(dim=1)
@@ -115,7 +115,7 @@ def test_a_cut_out_is_one_square_of_the_mean_colour_inside_the_image():
     for hole in holes[cut]:
         rows, columns = hole.nonzero().unbind(1)
         assert int(rows.max() - rows.min()) == int(columns.max() - columns.min()) == 3
-    assert torch.equal(out[~cut], normalise(images[~cut]))
+    assert torch.equal(out[~cut], normalize(images[~cut]))
 
 
 def test_an_affine_leaves_the_images_it_does_not_choose():
@@ -124,8 +124,8 @@ def test_an_affine_leaves_the_images_it_does_not_choose():
     assert 70 < len(draws.warped) < 130
     kept = torch.ones(200, dtype=torch.bool)
     kept[draws.warped] = False
-    assert torch.equal(out[kept], normalise(images[kept]))
-    assert not bool((out == normalise(images)).flatten(1).all(dim=1)[~kept].any())
+    assert torch.equal(out[kept], normalize(images[kept]))
+    assert not bool((out == normalize(images)).flatten(1).all(dim=1)[~kept].any())
 
 
 def test_affines_are_rotations_scalings_and_shifts_within_the_references_limits():
@@ -163,14 +163,14 @@ def test_a_rotation_turns_each_image_by_its_own_angle_within_the_limit():
     assert 29 < float(angle.max()) <= 30.001
     assert -30.001 <= float(angle.min()) < -29
     assert float(draws.rotation[:, :, 2].abs().max()) == 0
-    assert not bool((out == normalise(images)).flatten(1).all(dim=1).any())
+    assert not bool((out == normalize(images)).flatten(1).all(dim=1).any())
 
 
 def test_a_rotation_is_torchvisions_away_from_the_border():
     image = torch.nn.functional.avg_pool2d(random_images(1).float(), 3, 1, 1).byte()
     out, draws = augment(image, rotation=90)
     degrees = math.degrees(math.atan2(draws.rotation[0, 0, 1], draws.rotation[0, 0, 0]))
-    expected = rotate(normalise(image), -degrees, interpolation=InterpolationMode.BILINEAR)
+    expected = rotate(normalize(image), -degrees, interpolation=InterpolationMode.BILINEAR)
     middle = (..., slice(10, 22), slice(10, 22))
     torch.testing.assert_close(out[middle], expected[middle], atol=1e-4, rtol=0)
 

@@ -3,13 +3,13 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from cifar_cnn.data.color import draw_color, recolor
-from cifar_cnn.data.dataset import normalise
+from cifar_cnn.data.dataset import normalize
 
 NAMES = ("adjust_brightness", "adjust_contrast", "adjust_saturation")
 
 
 def soft_images(count):
-    """Images of middling colours, which no factor near 1 takes out of the range of bytes."""
+    """Images of middling colors, which no factor near 1 takes out of the range of bytes."""
     source = torch.Generator().manual_seed(0)
     return torch.randint(90, 150, (count, 3, 8, 8), dtype=torch.uint8, generator=source)
 
@@ -29,13 +29,13 @@ def test_each_image_is_changed_as_torchvision_would_by_its_own_factors(only):
         factors[:, [i for i in range(3) if i != only]] = 1
     expected = torch.stack([by_torchvision(*pair) for pair in zip(images, factors, strict=True)])
     torch.testing.assert_close(
-        recolor(normalise(images), factors), normalise(expected), atol=1e-3, rtol=1e-4
+        recolor(normalize(images), factors), normalize(expected), atol=1e-3, rtol=1e-4
     )
     assert len({tuple(row) for row in factors.tolist()}) == 6
 
 
 def test_factors_of_one_change_nothing():
-    images = normalise(soft_images(3))
+    images = normalize(soft_images(3))
     torch.testing.assert_close(recolor(images, torch.ones(3, 3)), images)
 
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_cnn.data.dataset import MEAN, STD, Split, normalise
+from cifar_cnn.data.dataset import MEAN, STD, Split, normalize
 
 
 def make_split(labels, classes=3):
@@ -53,8 +53,8 @@ def test_a_cut_takes_every_image_exactly_once():
 
 
 @pytest.mark.parametrize("value", [0, 100, 255])
-def test_normalisation_is_that_of_the_reference(value):
-    out = normalise(torch.full((1, 3, 1, 1), value, dtype=torch.uint8)).flatten()
+def test_normalization_is_that_of_the_reference(value):
+    out = normalize(torch.full((1, 3, 1, 1), value, dtype=torch.uint8)).flatten()
     expected = (value / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(out, expected)
     assert out.dtype == torch.float32

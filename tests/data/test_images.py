@@ -112,11 +112,11 @@ def test_every_truncation_and_every_flipped_byte_is_an_image_or_one_line(tmp_pat
         assert outcome.isprintable()
 
 
-def test_sixteen_bits_of_grey_keep_their_shades(tmp_path):
-    grey = (np.arange(1024).reshape(32, 32) * 64).astype(np.uint16)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    pixels, resized = read_image(tmp_path / "grey.png", (32, 32))
-    assert (pixels == (grey >> 8)).all()
+def test_sixteen_bits_of_gray_keep_their_shades(tmp_path):
+    gray = (np.arange(1024).reshape(32, 32) * 64).astype(np.uint16)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    pixels, resized = read_image(tmp_path / "gray.png", (32, 32))
+    assert (pixels == (gray >> 8)).all()
     assert not resized
 
 

@@ -71,7 +71,7 @@ def test_the_file_answers_as_the_network_does_at_any_batch_size(untrained_file, 
             torch.testing.assert_close(run(images), trained.model(images), atol=1e-4, rtol=0)
 
 
-def test_safetensors_says_classes_and_normalisation(untrained_file):
+def test_safetensors_says_classes_and_normalization(untrained_file):
     from safetensors import safe_open
 
     with safe_open(export(untrained_file, "safetensors").file, "pt") as file:
@@ -136,7 +136,7 @@ def test_an_export_that_answers_otherwise_is_not_written(untrained_file, tmp_pat
 
 def test_a_bare_state_dict_is_refused(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "bare.pt")
-    with pytest.raises(CheckpointError, match="without classes and normalisation"):
+    with pytest.raises(CheckpointError, match="without classes and normalization"):
         export(tmp_path / "bare.pt", "safetensors")
 
 

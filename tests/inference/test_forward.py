@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cifar_cnn.data.dataset import normalise
+from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.models import build_model
@@ -22,7 +22,7 @@ def images():
 
 def test_answers_are_those_of_the_network_in_evaluation_mode(model, images):
     output = predict_log_probabilities(model.train(), images, CPU, "fp32")
-    torch.testing.assert_close(output, model.eval()(normalise(images)))
+    torch.testing.assert_close(output, model.eval()(normalize(images)))
 
 
 def test_the_network_keeps_its_mode_and_its_statistics(model, images):

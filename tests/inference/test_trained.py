@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from cifar_cnn import evaluate, predict, resolve_settings, train
-from cifar_cnn.data.dataset import Normalization, normalise
+from cifar_cnn.data.dataset import Normalization, normalize
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.trained import load_trained, open_stored
@@ -34,14 +34,14 @@ def other_normalization(tmp_path, image_folder):
     return tmp_path / "other.pt"
 
 
-def test_evaluation_and_prediction_normalise_as_the_checkpoint_says(
+def test_evaluation_and_prediction_normalize_as_the_checkpoint_says(
     other_normalization, image_folder
 ):
     trained = load_trained(other_normalization)
     data = load_test(trained.settings)
     with torch.inference_mode():
-        expected = trained.model(normalise(data.images, OTHER))
-        otherwise = trained.model(normalise(data.images))
+        expected = trained.model(normalize(data.images, OTHER))
+        otherwise = trained.model(normalize(data.images))
     loss = evaluate(other_normalization).evaluation.loss
     assert loss == pytest.approx(F.nll_loss(expected, data.labels).item(), rel=1e-5)
     assert loss != pytest.approx(F.nll_loss(otherwise, data.labels).item(), rel=1e-4)

@@ -53,7 +53,7 @@ def test_everywhere_else_it_is_torchs_own(channels):
     assert torch.equal(ours.eval()(last), torchs.eval()(last))
 
 
-def test_one_number_a_channel_cannot_be_normalised():
+def test_one_number_a_channel_cannot_be_normalized():
     with pytest.raises(ValueError, match="more than 1 value"):
         BatchNorm2d(24)(torch.zeros(1, 24, 1, 1))
 

@@ -63,7 +63,7 @@ def test_the_gradient_reaches_every_parameter_that_learns(model):
 
 def test_whitened_patches_are_uncorrelated_with_variance_1():
     torch.manual_seed(0)
-    images = F.avg_pool2d(torch.randn(300, 3, 18, 18), 3, stride=1)  # neighbours are alike
+    images = F.avg_pool2d(torch.randn(300, 3, 18, 18), 3, stride=1)  # neighbors are alike
     whiten = Whitening()
     whiten.fit(images)
     images = torch.cat([images, images.flip(-1)])

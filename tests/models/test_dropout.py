@@ -15,8 +15,8 @@ def test_positions_are_drawn_like_independent_coins(p):
     assert float((dropped.mean(dim=0) - p).abs().max()) < 5 * spread
     totals = dropped.sum(dim=1)
     assert float(totals.var()) == pytest.approx(count * p * (1 - p), rel=0.1)
-    neighbours = (dropped[:, 1:] * dropped[:, :-1]).mean()
-    assert float(neighbours) == pytest.approx(p * p, abs=5 * p / (rounds * count) ** 0.5)
+    neighbors = (dropped[:, 1:] * dropped[:, :-1]).mean()
+    assert float(neighbors) == pytest.approx(p * p, abs=5 * p / (rounds * count) ** 0.5)
 
 
 def test_a_draw_that_was_too_short_goes_on(monkeypatch):

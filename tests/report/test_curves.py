@@ -3,7 +3,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from cifar_cnn.report.curves import EVAL_COLOUR, TRAIN_COLOUR, draw_curves
+from cifar_cnn.report.curves import EVAL_COLOR, TRAIN_COLOR, draw_curves
 from cifar_cnn.training.history import EpochRow
 
 
@@ -28,8 +28,8 @@ def rows(count):
     ]
 
 
-def has_colour(picture, colour):
-    target = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+def has_color(picture, color):
+    target = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
     return (np.abs(picture.astype(int) - target).sum(axis=2) < 24).sum() > 50
 
 
@@ -39,5 +39,5 @@ def test_both_lines_are_drawn_in_both_panels():
         width = picture.shape[1]
         assert width >= 900
         for panel in (picture[:, : width // 2], picture[:, width // 2 :]):
-            assert has_colour(panel, TRAIN_COLOUR)
-            assert has_colour(panel, EVAL_COLOUR)
+            assert has_color(panel, TRAIN_COLOR)
+            assert has_color(panel, EVAL_COLOR)

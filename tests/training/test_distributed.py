@@ -141,7 +141,7 @@ class TestTorchrun:
 
     @pytest.mark.parametrize("model", ["baseline", "compact"])
     def test_parts_of_a_batch_are_the_same_in_one_process_or_two(self, train, tmp_path, model):
-        """Four steps of two parts of 4 images, statistics of normalisation included."""
+        """Four steps of two parts of 4 images, statistics of normalization included."""
         flags = ["--model", model, "--recipe", "best", "--batch-size", 8, "--ghost-batch-size", 4]
         flags += ["--limit-train", 32, "--epochs", 1, "--precision", "fp32", "--lr", 0.01]
         for processes in (0, 2):

@@ -1,7 +1,7 @@
 """The reference training, written out as a plain PyTorch loop, against the library's.
 
 Same process, same draws, channels-last memory, so that a refactor cannot change the mathematics
-unnoticed. In float64 and equal to 1e-9: the library adds up the sums of batch normalisation in
+unnoticed. In float64 and equal to 1e-9: the library adds up the sums of batch normalization in
 another order than torch, and 20 steps make ten thousand times as much of a difference in the last
 bit. Dropout's draws are positions along the memory; SGD is torch's fused kernel in both.
 """
@@ -66,7 +66,7 @@ class DoublePrecision(Baseline):
 
 
 def plain_batch(images, draws, first):
-    """Flip, normalise, warp and cut out image by image; the first one has the draws of `first`."""
+    """Flip, normalize, warp and cut out image by image; the first one has the draws of `first`."""
     mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
     std = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
     batch = []

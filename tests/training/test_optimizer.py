@@ -17,10 +17,10 @@ def test_only_weights_decay():
         for p in group["params"]
     }
     assert set(decay) == set(names.values())
-    normalisations = ("convblock1.1", "convblock2.1", "convblock3.1", "convblock3.5")
-    normalisations += ("convblock4.1",)
+    normalizations = ("convblock1.1", "convblock2.1", "convblock3.1", "convblock3.5")
+    normalizations += ("convblock4.1",)
     for name, value in decay.items():
-        is_weight = name.endswith("weight") and not name.startswith(normalisations)
+        is_weight = name.endswith("weight") and not name.startswith(normalizations)
         assert value == (0.25 if is_weight else 0.0), name
 
 

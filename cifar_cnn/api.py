@@ -12,7 +12,7 @@ from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.training.distributed import join, own_device
 from cifar_cnn.training.events import Listener
-from cifar_cnn.training.result import RunResult
+from cifar_cnn.training.history import RunResult
 from cifar_cnn.training.run import Run
 from cifar_cnn.training.run_directory import RunDirectory, refuse_existing
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cifar_cnn.training.events import Event
-    from cifar_cnn.training.result import RunResult
+    from cifar_cnn.training.history import RunResult
     from cifar_cnn.training.resume import Plan
 
 AUTO: Final = "auto"
@@ -131,7 +131,7 @@ def _train(
     """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
     from cifar_cnn.report.progress import ConsoleProgress
-    from cifar_cnn.training.result import RunResult
+    from cifar_cnn.training.history import RunResult
     from cifar_cnn.training.run_files import LAST, MODEL, REPORT
 
     def say(line: str) -> None:

@@ -15,7 +15,7 @@ def load_cifar10(root: Path, name: str) -> Split:
     of it is read.
 
     Raises:
-        DataError: the archive is neither there nor to be had.
+        DataError: the archive is neither there nor can be downloaded.
     """
     from torchvision.datasets import CIFAR10  # a second of import that other sources do not need
 

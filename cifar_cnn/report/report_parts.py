@@ -1,4 +1,4 @@
-"""What a report of a run is made of, as far as it is to be had: pictures, figures, notes."""
+"""What a report of a run is made of, as far as it is available: pictures, figures, notes."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ class Picture:
 
 
 class ReportParts:
-    """The parts of a report as far as they are to be had."""
+    """The parts of a report that are available."""
 
     def __init__(self, record: RunRecord, overrides: dict[str, Any]) -> None:
         self.record = record

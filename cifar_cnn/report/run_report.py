@@ -58,7 +58,7 @@ def write_report(
 ) -> RunReport:
     """Write a run's pictures and its report.html into its directory.
 
-    What cannot be had (no checkpoint yet, images gone, a network that the analysis cannot follow)
+    What is missing (no checkpoint yet, images gone, a network that the analysis cannot follow)
     is left out, and said.
 
     Args:

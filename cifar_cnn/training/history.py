@@ -1,28 +1,42 @@
-"""What is known of each epoch of a run, as a table and as the reference's log."""
+"""What a run came to: each epoch, as a table and as the reference's log, and the whole."""
 
 import csv
 import io
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "eval_split",
-    "eval_loss",
-    "eval_accuracy",
-    "seconds",
-    "images_per_second",
-)
 LOG_NAMES = {"test": "Test", "val": "Validation"}
 
 
-class EpochRow(BaseModel):
+class _Epoch(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    eval_split: str
+    eval_loss: float
+
+
+class MetricsRow(_Epoch):
+    """A row of metrics.csv; see `EpochRow` for what its numbers mean."""
+
+    eval_accuracy: float
+    seconds: float
+    images_per_second: float
+
+
+COLUMNS = tuple(MetricsRow.model_fields)
+"""Of metrics.csv."""
+
+
+class EpochRow(_Epoch):
     """One epoch. Losses in nats and accuracies as fractions; `seconds` of training only.
 
     Args:
@@ -36,15 +50,8 @@ class EpochRow(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epoch: int
-    step: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
     last_loss: float
     batches: int
-    eval_split: str
-    eval_loss: float
     eval_correct: int
     eval_samples: int
     seconds: float
@@ -60,23 +67,6 @@ class EpochRow(BaseModel):
         return {name: getattr(self, name) for name in COLUMNS}
 
 
-class MetricsRow(BaseModel):
-    """A row read back from metrics.csv; see `EpochRow` for what its numbers mean."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    epoch: int
-    step: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    eval_split: str
-    eval_loss: float
-    eval_accuracy: float
-    seconds: float
-    images_per_second: float
-
-
 Row = TypeVar("Row", EpochRow, MetricsRow)
 
 
@@ -85,6 +75,41 @@ def best_row(rows: Sequence[Row]) -> Row:
     if rows[-1].eval_split == "test":
         return rows[-1]
     return max(rows, key=lambda row: (row.eval_accuracy, -row.eval_loss))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to; without a `model_file` it was stopped early."""
+
+    run: Path
+    model_file: Path | None
+    history: tuple[EpochRow, ...]
+    steps: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the document of `train --json`; the times are of the training of whole epochs.
+
+        `model_file` is null where the run was stopped, `eval` where no epoch was finished.
+        """
+        seconds = sum(row.seconds for row in self.history)
+        images = sum(row.seconds * row.images_per_second for row in self.history)
+        evaluation = None
+        if self.history:
+            best = best_row(self.history)
+            evaluation = {
+                "split": best.eval_split,
+                "accuracy": best.eval_accuracy,
+                "loss": best.eval_loss,
+            }
+        return {
+            "run": str(self.run),
+            "model_file": str(self.model_file) if self.model_file else None,
+            "epochs": len(self.history),
+            "steps": self.steps,
+            "eval": evaluation,
+            "seconds": seconds,
+            "images_per_second": images / seconds if seconds else 0.0,
+        }
 
 
 def to_csv(rows: Sequence[EpochRow]) -> str:

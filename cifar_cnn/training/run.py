@@ -25,8 +25,7 @@ from cifar_cnn.training.batches import show_images
 from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
-from cifar_cnn.training.history import EpochRow, best_row
-from cifar_cnn.training.result import RunResult
+from cifar_cnn.training.history import EpochRow, RunResult, best_row
 from cifar_cnn.training.resume import read_history
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import BEST, MODEL
@@ -44,7 +43,7 @@ class Run:
         should_stop: asked after each step; when it says so, the run saves and ends early.
 
     Raises:
-        DataError, ModelError, RequestError: images or network are not to be had.
+        DataError, ModelError, RequestError: images or network are not available.
     """
 
     def __init__(

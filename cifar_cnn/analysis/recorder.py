@@ -22,6 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from cifar_cnn.analysis.graph import Graph, Operation, Value, convert, leaves
 from cifar_cnn.analysis.names import operation_name
 from cifar_cnn.errors import ModelError
+from cifar_cnn.models.layers import type_name
 
 SHAPE_ONLY = {
     *("new_empty", "new_full", "new_ones", "new_zeros", "new_tensor"),
@@ -130,7 +131,7 @@ class Recorder(TorchFunctionMode):
         operations = self.graph.operations
         is_leaf = id(module) in self._names and not any(module.children())
         if len(operations) == self._begun.pop() + 1 and is_leaf:  # a layer of the user's own
-            name, kind = self._names[id(module)], type(module).__name__
+            name, kind = self._names[id(module)], type_name(module)
             operations[-1] = replace(operations[-1], name=name or kind, type=kind)
 
     def _value_of(self, leaf: object) -> object:
@@ -178,7 +179,7 @@ class Recorder(TorchFunctionMode):
         module = self._stack[-1] if self._stack else None
         name = self.module_name()
         if module is not None and _is_layer(module) and id(module) in self._names:
-            return name or type(module).__name__, type(module).__name__
+            return name or type_name(module), type_name(module)
         self._calls += 1
         self._counts[name, op] += 1
         nth = f"{op}_{self._counts[name, op] - 1}" if self._counts[name, op] > 1 else op

@@ -22,6 +22,7 @@ from cifar_cnn.analysis.propagate import RULES, propagate
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.structure import DETECTORS
 from cifar_cnn.analysis.trace import fake_image, trace
+from cifar_cnn.models.layers import type_name
 
 MEBIBYTE = 1 << 20
 FLOAT32_BYTES = 4
@@ -165,8 +166,8 @@ def _rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]:
         if is_row or parameters or own_flops:
             rows.append(
                 SummaryRow(
-                    name=names.get(module) or info.class_name,
-                    type=info.class_name,
+                    name=names.get(module) or type_name(module),
+                    type=type_name(module),
                     output_size=tuple(info.output_size[1:]),
                     parameters=parameters,
                     mult_adds=own_flops // 2,

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_cnn.models.blocks import Chain, DepthwiseSeparableConv, normalized
-from cifar_cnn.models.convolution import Conv2d
-from cifar_cnn.models.pooling import AdaptiveAvgPool2d
+from cifar_cnn.models.layers.convolution import QuickConv2d
+from cifar_cnn.models.layers.pooling import QuickAdaptiveAvgPool2d
 
 
 class Baseline(nn.Module):
@@ -27,10 +27,12 @@ class Baseline(nn.Module):
         self.convblock2 = Chain(*normalized(DepthwiseSeparableConv(24, 48, stride=2), 48, dropout))
         self.convblock3 = Chain(
             *normalized(nn.Conv2d(48, 64, 3, padding=2, dilation=2), 64, dropout),
-            *normalized(Conv2d(64, 96, 3, stride=2, padding=1), 96, dropout),
+            *normalized(QuickConv2d(64, 96, 3, stride=2, padding=1), 96, dropout),
         )
-        self.convblock4 = Chain(*normalized(Conv2d(96, 128, 3, stride=2, padding=1), 128, dropout))
-        self.gap = AdaptiveAvgPool2d(1)
+        self.convblock4 = Chain(
+            *normalized(QuickConv2d(96, 128, 3, stride=2, padding=1), 128, dropout)
+        )
+        self.gap = QuickAdaptiveAvgPool2d(1)
         self.convblock5 = nn.Sequential(nn.Conv2d(128, num_classes, 1))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from cifar_cnn.models.batch_norm import BatchNorm2d
-from cifar_cnn.models.convolution import Conv2d
-from cifar_cnn.models.dropout import Dropout
+from cifar_cnn.models.layers.batch_norm import QuickBatchNorm2d
+from cifar_cnn.models.layers.convolution import QuickConv2d
+from cifar_cnn.models.layers.dropout import QuickDropout
 
 
 class Chain(nn.Sequential):
@@ -23,7 +23,7 @@ class DepthwiseSeparableConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.depthwise = Conv2d(
+        self.depthwise = QuickConv2d(
             in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels
         )
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
@@ -36,4 +36,4 @@ class DepthwiseSeparableConv(nn.Module):
 
 def normalized(convolution: nn.Module, channels: int, dropout: float) -> list[nn.Module]:
     """Return `convolution` followed by batch normalization, ReLU and dropout."""
-    return [convolution, BatchNorm2d(channels), nn.ReLU(), Dropout(dropout)]
+    return [convolution, QuickBatchNorm2d(channels), nn.ReLU(), QuickDropout(dropout)]

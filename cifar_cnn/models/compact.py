@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.models.batch_norm import BatchNorm2d
 from cifar_cnn.models.blocks import Chain
-from cifar_cnn.models.dropout import Dropout
+from cifar_cnn.models.layers.batch_norm import QuickBatchNorm2d
+from cifar_cnn.models.layers.dropout import QuickDropout
+from cifar_cnn.models.layers.pooling import QuickAdaptiveAvgPool2d
 from cifar_cnn.models.mirror import MirrorConv2d
-from cifar_cnn.models.pooling import AdaptiveAvgPool2d
 
 SMALLEST_VARIANCE = 5e-4
 """Added to each variance of patches, so that directions without any are not blown up."""
@@ -74,8 +74,10 @@ class Stage(nn.Module):
 
     def __init__(self, enter: list[nn.Module], channels: int, *refine: list[nn.Module]) -> None:
         super().__init__()
-        self.enter = Chain(*enter, nn.MaxPool2d(3, 2), BatchNorm2d(channels), nn.SiLU())
-        layers = [layer for each in refine for layer in (*each, BatchNorm2d(channels), nn.SiLU())]
+        self.enter = Chain(*enter, nn.MaxPool2d(3, 2), QuickBatchNorm2d(channels), nn.SiLU())
+        layers = [
+            layer for each in refine for layer in (*each, QuickBatchNorm2d(channels), nn.SiLU())
+        ]
         self.refine = Chain(*layers[:-1])  # the last SiLU is behind the sum
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -101,8 +103,8 @@ class Compact(nn.Module):
             ),
             Stage(separable(96, 192), 192, separable(192, 192)),
         )
-        self.gap = AdaptiveAvgPool2d(1)
-        self.dropout = Dropout(dropout)
+        self.gap = QuickAdaptiveAvgPool2d(1)
+        self.dropout = QuickDropout(dropout)
         self.classify = nn.Linear(96, num_classes, bias=False)
 
     def see_images(self, images: Tensor) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.models.convolution import Conv2d
+from cifar_cnn.models.layers.convolution import QuickConv2d
 
 
-class MirrorConv2d(Conv2d):
+class MirrorConv2d(QuickConv2d):
     """A convolution of which half the filters are parameters and half are those, mirrored.
 
     Maps (N, in_channels, H, W) to (N, out_channels, H', W'), stride 1, the size kept, without bias.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
-from cifar_cnn.models.dropout import Dropout
+from cifar_cnn.models.layers.dropout import QuickDropout
 from cifar_cnn.runtime import Workers
 from cifar_cnn.training.step import TrainingStep
 
@@ -104,7 +104,7 @@ def _replica(model: nn.Module) -> _Replica:
     twin = copy.deepcopy(model, {id(each): each for each in model.parameters()}).train()
     generator = torch.Generator()
     for module in twin.modules():
-        if isinstance(module, Dropout):
+        if isinstance(module, QuickDropout):
             module.generator = generator
     return _Replica(twin, list(twin.buffers()), generator)
 

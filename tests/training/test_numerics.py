@@ -15,7 +15,7 @@ from cifar_cnn.data.augment import draw
 from cifar_cnn.data.randomness import Purpose, derive_seed, generator
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.models.baseline import Baseline
-from cifar_cnn.models.dropout import dropped_positions
+from cifar_cnn.models.layers.dropout import dropped_positions
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.trainer import Trainer
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+class QuickAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     """`torch.nn.AdaptiveAvgPool2d`, in training on the CPU quick for one output pixel.
 
     Maps (N, C, H, W), floating point. The gradient of torch's own is a broadcast one whose layout

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cifar_cnn.models.dropout import Dropout, dropped_positions
+from cifar_cnn.models.layers.dropout import QuickDropout, dropped_positions
 
 
 @pytest.mark.parametrize("p", [0.02, 0.3, 0.9])
@@ -31,7 +31,7 @@ def test_a_draw_that_was_too_short_goes_on(monkeypatch):
 def test_values_and_gradients_are_scaled_or_zero_together(layout):
     torch.manual_seed(0)
     values = torch.rand(8, 6, 10, 12).add(1).to(memory_format=layout).requires_grad_()
-    output = Dropout(0.25)(values)
+    output = QuickDropout(0.25)(values)
     kept = output != 0
     assert 0.7 < float(kept.float().mean()) < 0.8
     torch.testing.assert_close(output[kept], values[kept] / 0.75)
@@ -41,7 +41,7 @@ def test_values_and_gradients_are_scaled_or_zero_together(layout):
 
 
 def test_it_draws_anew_each_time_and_the_same_for_a_seed():
-    layer, values = Dropout(0.5), torch.ones(100)
+    layer, values = QuickDropout(0.5), torch.ones(100)
     torch.manual_seed(3)
     first, second = layer(values), layer(values)
     torch.manual_seed(3)
@@ -51,6 +51,6 @@ def test_it_draws_anew_each_time_and_the_same_for_a_seed():
 
 def test_nothing_is_dropped_in_evaluation_or_at_zero():
     values = torch.ones(5)
-    assert torch.equal(Dropout(0.5).eval()(values), values)
-    assert torch.equal(Dropout(0.0)(values), values)
-    assert torch.equal(Dropout(1.0)(values), torch.zeros(5))
+    assert torch.equal(QuickDropout(0.5).eval()(values), values)
+    assert torch.equal(QuickDropout(0.0)(values), values)
+    assert torch.equal(QuickDropout(1.0)(values), torch.zeros(5))

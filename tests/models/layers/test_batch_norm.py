@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_cnn.models.batch_norm import BatchNorm2d
+from cifar_cnn.models.layers.batch_norm import QuickBatchNorm2d
 
 
 def trained(norm, maps, weights):
@@ -15,7 +15,7 @@ def trained(norm, maps, weights):
 
 def pair(channels, dtype):
     torch.manual_seed(0)
-    ours, torchs = BatchNorm2d(channels), nn.BatchNorm2d(channels)
+    ours, torchs = QuickBatchNorm2d(channels), nn.BatchNorm2d(channels)
     with torch.no_grad():
         ours.weight.uniform_(0.5, 2.0)
         ours.bias.normal_()
@@ -55,12 +55,12 @@ def test_everywhere_else_it_is_torchs_own(channels):
 
 def test_one_number_a_channel_cannot_be_normalized():
     with pytest.raises(ValueError, match="more than 1 value"):
-        BatchNorm2d(24)(torch.zeros(1, 24, 1, 1))
+        QuickBatchNorm2d(24)(torch.zeros(1, 24, 1, 1))
 
 
 def test_numbers_that_are_not_finite_stay_so():
     maps = torch.zeros(2, 24, 8, 8).contiguous(memory_format=torch.channels_last)
     maps[1, 5, 3, 3] = torch.nan
-    output = BatchNorm2d(24)(maps.requires_grad_())
+    output = QuickBatchNorm2d(24)(maps.requires_grad_())
     assert output[:, 5].isnan().all()
     assert output.isnan().sum() == output[:, 5].numel()

@@ -10,7 +10,7 @@ _BLOCK = 8
 """Channels that oneDNN's bfloat16 kernels take at once."""
 
 
-class Conv2d(nn.Conv2d):
+class QuickConv2d(nn.Conv2d):
     """`torch.nn.Conv2d`, in training on the CPU under bfloat16 autocast with gradients of its own.
 
     Images (N, C, H, W), output (N, C', H', W').

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Dropout(nn.Dropout):
+class QuickDropout(nn.Dropout):
     """`torch.nn.Dropout`, drawing on the CPU only where the dropped elements are.
 
     Input and output (N, …), floating point. Each element is zeroed with probability p by itself and

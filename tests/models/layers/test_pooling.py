@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_cnn.models.pooling import AdaptiveAvgPool2d
+from cifar_cnn.models.layers.pooling import QuickAdaptiveAvgPool2d
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
@@ -12,7 +12,7 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 def test_averages_and_gradients_are_torchs(layout, size):
     maps = torch.randn(3, 6, 5, 4, dtype=torch.float64).contiguous(memory_format=layout)
     ours, torchs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
-    got, expected = AdaptiveAvgPool2d(size)(ours), nn.AdaptiveAvgPool2d(size)(torchs)
+    got, expected = QuickAdaptiveAvgPool2d(size)(ours), nn.AdaptiveAvgPool2d(size)(torchs)
     torch.testing.assert_close(got, expected)
     weights = torch.randn_like(expected)
     got.backward(weights)
@@ -25,5 +25,5 @@ def test_the_gradient_has_the_layout_of_the_maps():
     seen = []
     layer = maps * 1
     layer.register_hook(seen.append)
-    AdaptiveAvgPool2d(1)(layer).sum().backward()
+    QuickAdaptiveAvgPool2d(1)(layer).sum().backward()
     assert seen[0].stride() == maps.stride()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_cnn.models.convolution import Conv2d
+from cifar_cnn.models.layers.convolution import QuickConv2d
 
 
 def outcome(conv, images, weights, *, bf16):
@@ -43,7 +43,7 @@ STRIDED = [
 @pytest.mark.parametrize("options", [*DEPTHWISE, *STRIDED])
 def test_bf16_gradients_are_the_fp32_ones_rounded(options, layout):
     torch.manual_seed(0)
-    conv = Conv2d(**options).to(memory_format=layout)
+    conv = QuickConv2d(**options).to(memory_format=layout)
     images = (
         torch.randn(5, conv.in_channels, 12, 11).bfloat16().float().contiguous(memory_format=layout)
     )
@@ -61,7 +61,7 @@ def test_bf16_gradients_are_the_fp32_ones_rounded(options, layout):
 
 @pytest.mark.parametrize(("groups", "stride"), [(1, 2), (4, 1)])
 def test_without_a_gradient_of_the_images_those_of_the_weights_are_there(groups, stride):
-    conv = Conv2d(4, 4, 3, stride, groups=groups)
+    conv = QuickConv2d(4, 4, 3, stride, groups=groups)
     with torch.autocast("cpu", torch.bfloat16):
         output = conv(torch.randn(2, 4, 8, 8))
     output.sum().backward()
@@ -71,7 +71,7 @@ def test_without_a_gradient_of_the_images_those_of_the_weights_are_there(groups,
 
 def test_evaluation_and_fp32_are_torchs_own():
     torch.manual_seed(0)
-    conv, images = Conv2d(4, 8, 3, stride=2), torch.randn(2, 4, 9, 9)
+    conv, images = QuickConv2d(4, 8, 3, stride=2), torch.randn(2, 4, 9, 9)
     own = nn.Conv2d(4, 8, 3, stride=2)
     own.load_state_dict(conv.state_dict())
     assert torch.equal(conv(images), own(images))

@@ -13,7 +13,7 @@ _LINE = 16
 """Sums of four bytes in a line of the cache."""
 
 
-class BatchNorm2d(nn.BatchNorm2d):
+class QuickBatchNorm2d(nn.BatchNorm2d):
     """`torch.nn.BatchNorm2d`, in training on the CPU quick for any number of channels.
 
     Maps (N, C, H, W), floating point. For channels-last maps torch's own keeps one row of C sums

@@ -60,9 +60,10 @@ def draw(curves, path):
     axes = figure.add_subplot()
     for name, curve in curves.items():
         minutes, accuracy = ([point[key] for point in curve] for key in ("minutes", "accuracy"))
-        last = f"{name}: {accuracy[-1]:.1%} after {len(curve)} epochs"
-        axes.plot(minutes, [100 * each for each in accuracy], label=last)
-    axes.set(xlabel="minutes of training on this machine", ylabel="test accuracy, %", ylim=(60, 95))
+        epochs = "epoch" if len(curve) == 1 else "epochs"
+        last = f"{name}: {accuracy[-1]:.1%} after {len(curve)} {epochs}"
+        axes.plot(minutes, [100 * each for each in accuracy], marker="o", markersize=4, label=last)
+    axes.set(xlabel="minutes of training on this machine", ylabel="test accuracy, %", ylim=(0, 95))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)

@@ -3,7 +3,6 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,11 +10,9 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line
+from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, read_recipe
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DEFAULT_RECIPE = "tuned"
-RECIPE_FOLDER = files("cifar_cnn") / "recipes"
-RECIPES = tuple(sorted(f.name[:-5] for f in RECIPE_FOLDER.iterdir() if f.name.endswith(".toml")))
 
 
 def parse_size(value: object) -> object:
@@ -70,7 +67,9 @@ class Settings(BaseModel):
         0, ge=0, description="cut N validation images from the training images; they choose best.pt"
     )
 
-    epochs: int = Field(20, ge=1, le=1_000_000, description="passes over the training images")
+    epochs: int = Field(
+        DEFAULT_EPOCHS, ge=1, le=1_000_000, description="passes over the training images"
+    )
     batch_size: int = Field(128, ge=1, le=1_000_000, description="images in a step")
     ghost_batch_size: int = Field(
         0,
@@ -207,26 +206,6 @@ def validate(values: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
-
-
-def read_recipe(name: str, epochs: object = None) -> dict[str, Any]:
-    """Return the settings that the recipe sets for a run of so many epochs, or of its default.
-
-    What a recipe has under `from_epochs.N` applies to runs of N epochs and more.
-
-    Raises:
-        SettingsError: there is no such recipe.
-    """
-    if name not in RECIPES:
-        hint = did_you_mean(name, RECIPES)
-        raise SettingsError(f"unknown recipe {name!r}{hint}: choose from {', '.join(RECIPES)}")
-    recipe = tomllib.loads((RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-    default = recipe.get("epochs", Settings.model_fields["epochs"].default)
-    length = epochs if isinstance(epochs, int) else default
-    for least, changes in recipe.pop("from_epochs", {}).items():
-        if length >= int(least):
-            recipe.update(changes)
-    return recipe
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_cnn.errors import SettingsError
-from cifar_cnn.settings import RECIPE_FOLDER, RECIPES, Settings, resolve_settings, validate
+from cifar_cnn.recipes import RECIPE_FOLDER, RECIPES
+from cifar_cnn.settings import Settings, resolve_settings, validate
 
 VALID = {
     "recipe": st.sampled_from(RECIPES),
@@ -209,6 +210,6 @@ def test_a_setting_of_the_default_recipe_does_not_leak_into_another(tmp_path, mo
     for name in RECIPES:
         text = (RECIPE_FOLDER / f"{name}.toml").read_text()
         (tmp_path / f"{name}.toml").write_text(("mixup = 0.25\n" if name == "tuned" else "") + text)
-    monkeypatch.setattr("cifar_cnn.settings.RECIPE_FOLDER", tmp_path)
+    monkeypatch.setattr("cifar_cnn.recipes.RECIPE_FOLDER", tmp_path)
     assert resolve_settings({}).mixup == 0.25
     assert [resolve_settings({"recipe": name}).mixup for name in ("reference", "best")] == [0, 0]

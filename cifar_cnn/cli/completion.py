@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cifar_cnn.settings import RECIPES
+from cifar_cnn.recipes import RECIPES
 from cifar_cnn.training.run_files import SETTINGS
 
 RUNS = Path("runs")

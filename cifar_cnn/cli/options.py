@@ -9,7 +9,8 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cifar_cnn.cli.completion import complete_model, complete_recipe
-from cifar_cnn.settings import DEFAULT_RECIPE, Settings, read_recipe
+from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
+from cifar_cnn.settings import Settings
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, the rest on stderr.")

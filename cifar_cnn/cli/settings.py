@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.settings import DEFAULT_RECIPE, Settings, read_recipe
+from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
+from cifar_cnn.settings import Settings
 
 
 def settings(

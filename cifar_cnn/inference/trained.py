@@ -13,8 +13,9 @@ from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model
+from cifar_cnn.recipes import read_recipe
 from cifar_cnn.runtime import resolve_device, resolve_precision
-from cifar_cnn.settings import Settings, read_recipe, validate
+from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.checkpoint import (
     Checkpoint,
     load_weights,

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cifar_cnn.errors import SettingsError, did_you_mean
+from cifar_cnn.recipes import read_recipe
 from cifar_cnn.report.console import NARROW
-from cifar_cnn.settings import read_recipe
 from cifar_cnn.training.record import RunRecord
 
 SORTABLE = ("name", "model", "recipe", "epochs", "parameters", "eval_accuracy", "seconds", "state")

@@ -4,8 +4,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cifar_cnn.recipes import RECIPES, read_recipe
 from cifar_cnn.report.console import NARROW
-from cifar_cnn.settings import RECIPES, Settings, read_recipe
+from cifar_cnn.settings import Settings
 
 
 def show_settings(console: Console) -> None:

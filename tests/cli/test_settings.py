@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from cifar_cnn.settings import RECIPES, Settings, resolve_settings
+from cifar_cnn.recipes import RECIPES
+from cifar_cnn.settings import Settings, resolve_settings
 
 
 def test_the_schema_accepts_what_print_config_prints_and_refuses_typos(quick_cli):

@@ -32,7 +32,7 @@ _POINTWISE = {
         prelu relu relu6 rrelu selu sigmoid silu softplus softshrink softsign tanh tanhshrink
         threshold
     """,
-    "regularisers and normalization, in evaluation mode": """
+    "regularizers and normalization, in evaluation mode": """
         alpha_dropout batch_norm dropout dropout1d dropout2d dropout3d feature_alpha_dropout
         feature_dropout local_response_norm
     """,

@@ -32,9 +32,8 @@ def accumulate(
     data = load_test(settings).limited(samples)
     normalization = REFERENCE
     if stored:
-        known = stored.checkpoint.classes if stored.checkpoint else data.classes
-        trained = stored.build(known)
-        model, normalization = trained.model.cpu(), trained.normalization
+        trained = stored.build(None if stored.checkpoint else data.classes)
+        model, normalization = trained.model, trained.normalization
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)

@@ -70,7 +70,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
 
     if not effective and (checkpoint is not None or plot is not None):
         raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
-    stored = open_stored(checkpoint, overrides) if checkpoint else None
+    stored = open_stored(checkpoint, overrides | {"device": "cpu"}) if checkpoint else None
     if stored and stored.checkpoint:
         settings = stored.settings
     else:

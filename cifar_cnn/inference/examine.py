@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.load import load_test
+from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate
 from cifar_cnn.inference.trained import TrainedNetwork, open_stored
@@ -48,10 +49,11 @@ def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Exa
         RunError: the answers are not finite, or there is no memory for them.
     """
     stored = open_stored(file, overrides)
-    data = load_test(stored.settings)
-    trained = stored.build(data.classes)
-    if stored.checkpoint:
-        data = data.limited(stored.checkpoint.settings.limit_eval)
+    trained = stored.build()
+    assert stored.checkpoint is not None
+    data = load_test(stored.settings).limited(stored.checkpoint.settings.limit_eval)
+    if data.classes != trained.classes:
+        raise CheckpointError(f"{file} was trained on other classes than those of the test images")
     output = trained.log_probabilities(data.images)
     return Examination(
         trained,

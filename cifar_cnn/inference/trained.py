@@ -35,7 +35,6 @@ class TrainedNetwork:
         settings: for its use.
         device: where it runs.
         precision: fp32 or bf16.
-        checkpoint: that it comes from; None for a bare state dict.
     """
 
     model: nn.Module
@@ -44,7 +43,6 @@ class TrainedNetwork:
     settings: Settings
     device: torch.device
     precision: str
-    checkpoint: Checkpoint | None
 
     def log_probabilities(self, images: Tensor, *, tta: bool = False) -> Tensor:
         """Return float32 (N, classes) on the CPU for uint8 images (N, 3, H, W).
@@ -70,40 +68,48 @@ class StoredNetwork:
     Args:
         path: of the file.
         settings: for the network's use.
+        device: where it will run.
         state_dict: its weights.
         checkpoint: the file's whole content; None for a bare state dict.
     """
 
     path: Path
     settings: Settings
+    device: torch.device
     state_dict: Mapping[str, Tensor]
     checkpoint: Checkpoint | None
 
-    def build(self, classes: tuple[str, ...]) -> TrainedNetwork:
-        """Build the network for the classes of the data that it is used on.
+    def build(self, classes: tuple[str, ...] | None = None) -> TrainedNetwork:
+        """Build the network for the classes of the data that it is used on, or for its own.
 
         Raises:
-            CheckpointError: it was trained on others, or the weights are not its own.
-            RequestError: it cannot be built, or its device is not there.
+            CheckpointError: it was trained on others, the weights are not the network's, or a bare
+                state dict is to say which its classes are.
+            RequestError: it cannot be built.
         """
         stored = self.checkpoint
+        if classes is None:
+            if stored is None:
+                raise CheckpointError(
+                    f"{self.path} is a bare state dict, without classes and normalization: "
+                    "give a model.pt that cifar-cnn train has written"
+                )
+            classes = stored.classes
         if stored and stored.classes != classes:
             raise CheckpointError(
                 f"{self.path} was trained on the classes {_names(stored.classes)}; "
                 f"the data set has {_names(classes)}"
             )
-        device = resolve_device(self.settings.device)
         model = build_model(self.settings.model, num_classes=len(classes))
         load_weights(model, self.state_dict, self.path)
         check_output(model, self.settings.input_size, len(classes))
         return TrainedNetwork(
-            model.eval().to(device),
+            model.eval().to(self.device),
             classes,
             stored.normalization if stored else REFERENCE,
             self.settings,
-            device,
-            resolve_precision(self.settings.precision, device),
-            stored,
+            self.device,
+            resolve_precision(self.settings.precision, self.device),
         )
 
 
@@ -116,15 +122,17 @@ def open_stored(file: Path | str, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         CheckpointError: the file is unusable.
-        RequestError: a setting is invalid.
+        RequestError: a setting is invalid, or the device is not there.
     """
     path = Path(file)
     content = read_checkpoint(path)
     if isinstance(content, Checkpoint):
+        checkpoint, weights = content, content.state_dict
         settings = settings_of(content, path, overrides or {})
-        return StoredNetwork(path, settings, content.state_dict, content)
-    settings = validate({**read_recipe("reference"), **(overrides or {})})
-    return StoredNetwork(path, settings, content, None)
+    else:
+        checkpoint, weights = None, content
+        settings = validate({**read_recipe("reference"), **(overrides or {})})
+    return StoredNetwork(path, settings, resolve_device(settings.device), weights, checkpoint)
 
 
 def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -> TrainedNetwork:
@@ -134,13 +142,7 @@ def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -
         CheckpointError: the file is unusable, or a bare state dict.
         RequestError: a setting is invalid, or the network cannot be built.
     """
-    stored = open_stored(file, overrides)
-    if stored.checkpoint is None:
-        raise CheckpointError(
-            f"{stored.path} is a bare state dict, without classes and normalization: "
-            "give a model.pt that cifar-cnn train has written"
-        )
-    return stored.build(stored.checkpoint.classes)
+    return open_stored(file, overrides).build()
 
 
 def _names(classes: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network"
 
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -58,8 +59,9 @@ def _from_file(path: Path, classes: tuple[str, ...]) -> nn.Module:
         )
     if checkpoint.classes != classes:
         raise CheckpointError(f"teacher {path} was trained on other classes than the data set has")
-    settings = settings_of(checkpoint, path, {"device": "cpu"})
-    return StoredNetwork(path, settings, checkpoint.state_dict, checkpoint).build(classes).model
+    settings = settings_of(checkpoint, path, {})
+    cpu, weights = torch.device("cpu"), checkpoint.state_dict
+    return StoredNetwork(path, settings, cpu, weights, checkpoint).build(classes).model
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from cifar_cnn import evaluate, predict, resolve_settings, train
 from cifar_cnn.data.dataset import Normalization, normalize
 from cifar_cnn.data.load import load_test
-from cifar_cnn.errors import CheckpointError
+from cifar_cnn.errors import CheckpointError, RequestError
+from cifar_cnn.inference.examine import examine
 from cifar_cnn.inference.trained import load_trained, open_stored
 from cifar_cnn.models import build_model
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
@@ -74,3 +75,15 @@ def test_the_library_leaves_random_numbers_and_torchs_switches_alone(tmp_path, s
     evaluate(result.model_file)
     assert global_state() == before
     assert random.getstate() == drawn
+
+
+def test_a_report_is_not_made_of_a_bare_state_dict(tmp_path):
+    torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
+    with pytest.raises(CheckpointError, match="is a bare state dict"):
+        examine(tmp_path / "bare.pt")
+
+
+def test_a_device_that_is_not_there_is_refused_before_images_are_read(untrained_file):
+    overrides = {"device": "cuda:99", "data_dir": "nowhere"}
+    with pytest.raises(RequestError, match="device cuda:99 is not on this machine"):
+        evaluate(untrained_file, overrides=overrides)

@@ -132,7 +132,7 @@ def _train(
     from cifar_cnn import api
     from cifar_cnn.report.progress import ConsoleProgress
     from cifar_cnn.training.history import RunResult
-    from cifar_cnn.training.run_files import LAST, MODEL, REPORT
+    from cifar_cnn.training.run_directory import LAST, MODEL, REPORT
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)

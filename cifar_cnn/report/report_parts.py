@@ -26,7 +26,7 @@ from cifar_cnn.report.field_picture import draw_receptive_field
 from cifar_cnn.report.image_pictures import draw_batch, draw_filters, draw_mistakes, first_filters
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.record import RunRecord
-from cifar_cnn.training.run_files import CURVES, LAST, MODEL
+from cifar_cnn.training.run_directory import CURVES, LAST, MODEL
 
 T = TypeVar("T")
 

@@ -10,8 +10,7 @@ from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
 from cifar_cnn.settings import Settings, complete, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.run_directory import is_finished, refuse_existing
-from cifar_cnn.training.run_files import LAST, PREVIOUS
+from cifar_cnn.training.run_directory import LAST, PREVIOUS, is_finished, refuse_existing
 
 MAY_CHANGE = ("epochs", "device", "threads", "data_dir", "recipe")
 """Settings that a resumed run may change: how long, where, and names that decide nothing."""

@@ -1,20 +1,44 @@
-"""The folder of a run: what is in it, and who may write it when."""
+"""The folder of a run: what is in it, and who may write it when. Names alone need no torch."""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.settings import Settings
-from cifar_cnn.storage.archive import is_whole
-from cifar_cnn.storage.checkpoint import Checkpoint, pack
 from cifar_cnn.storage.files import remove_leftovers, write_atomically
 from cifar_cnn.training.history import EpochRow, to_csv, to_log
-from cifar_cnn.training.run_files import FILES, LAST, LOCK, LOG, METRICS, MODEL, PREVIOUS, SETTINGS
+
+if TYPE_CHECKING:
+    from cifar_cnn.storage.checkpoint import Checkpoint
+
+SETTINGS = "settings.toml"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.csv"
+LOG = "training.log"
+CURVES = "curves.png"
+LAST = "last.pt"
+PREVIOUS = "previous.pt"
+BEST = "best.pt"
+MODEL = "model.pt"
+REPORT = "report.html"
+LOCK = ".lock"
+PICTURES = (
+    CURVES,
+    "comparison.png",
+    "confusion.png",
+    "classes.png",
+    "reliability.png",
+    "mistakes.png",
+    "batch.png",
+    "filters.png",
+    "receptive-field.png",
+)
+FILES = (SETTINGS, ENVIRONMENT, METRICS, LOG, LAST, PREVIOUS, BEST, MODEL, REPORT, *PICTURES)
 
 RETRY_AFTER = 1.0
 """Seconds between a failed write and the second try."""
@@ -103,19 +127,24 @@ class RunDirectory:
         """Write settings.toml, which `--config` accepts."""
         self._write(SETTINGS, settings.to_toml().encode())
 
-    def save_last(self, checkpoint: Checkpoint) -> None:
+    def save_last(self, checkpoint: "Checkpoint") -> None:
         """Write last.pt; the one before it becomes previous.pt. At no instant is last.pt absent.
 
         A damaged last.pt does not take the place of a good previous.pt.
         """
+        from cifar_cnn.storage.archive import is_whole
+        from cifar_cnn.storage.checkpoint import pack
+
         content = pack(checkpoint)
         before = self._read_last()
         if is_whole(before):
             self._write(PREVIOUS, before)
         self._write(LAST, content)
 
-    def save(self, name: str, checkpoint: Checkpoint) -> Path:
+    def save(self, name: str, checkpoint: "Checkpoint") -> Path:
         """Write best.pt or model.pt, and return its path."""
+        from cifar_cnn.storage.checkpoint import pack
+
         self._write(name, pack(checkpoint))
         return self.path / name
 

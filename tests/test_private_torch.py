@@ -50,9 +50,9 @@ def test_the_backward_pass_of_a_convolution_takes_its_window_in_this_order(maps)
 
 def test_views_and_tensors_of_their_own_are_told_apart(maps):
     """analysis/recorder.py."""
-    assert maps.flatten(2)._is_view()
-    assert maps.permute(0, 2, 3, 1)._is_view()
-    assert not maps.clone()._is_view()
+    assert maps.flatten(2)._is_view()  # noqa: SLF001
+    assert maps.permute(0, 2, 3, 1)._is_view()  # noqa: SLF001
+    assert not maps.clone()._is_view()  # noqa: SLF001
 
 
 def test_running_out_of_memory_is_told_from_other_errors():

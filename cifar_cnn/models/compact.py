@@ -10,6 +10,9 @@ pool, and refine what is left. What is different:
 - The whitening filters are made from the training images and do not learn, so that nothing has to
   be computed backwards through the first and largest maps.
 - Poolings overlap: 31, 15, 7 and 3 pixels a side are the same from the left and from the right.
+
+It reaches 88.08 % of the test images after 10 epochs and 89.56 % after 30 (CIFAR-10, JPEG
+re-encoding, recipe `best`, n = 3).
 """
 
 import torch

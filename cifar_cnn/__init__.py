@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cifar_cnn.models import build_model
     from cifar_cnn.report.run_report import write_report
     from cifar_cnn.settings import Settings, resolve_settings
-    from cifar_cnn.training.resume import plan_run
+    from cifar_cnn.training.plan import plan_run
 
 _HOMES = {
     "Budget": "cifar_cnn.analysis.budget",
@@ -31,7 +31,7 @@ _HOMES = {
     "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
     "export": "cifar_cnn.inference.export",
-    "plan_run": "cifar_cnn.training.resume",
+    "plan_run": "cifar_cnn.training.plan",
     "predict": "cifar_cnn.inference.predict",
     "read_budget": "cifar_cnn.analysis.budget",
     "receptive_field": "cifar_cnn.analysis.receptive_field",

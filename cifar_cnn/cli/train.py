@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cifar_cnn.training.events import Event
     from cifar_cnn.training.history import RunResult
-    from cifar_cnn.training.resume import Plan
+    from cifar_cnn.training.plan import Plan
 
 AUTO: Final = "auto"
 
@@ -81,7 +81,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         with stop_signals(launched=is_launched()) as signals:
             from cifar_cnn import api
             from cifar_cnn.report.console import people_console
-            from cifar_cnn.training.resume import plan_run
+            from cifar_cnn.training.plan import plan_run
 
             console = people_console(json=json)
             console.quiet = not is_main_process()

@@ -26,7 +26,7 @@ from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
-from cifar_cnn.training.resume import read_history
+from cifar_cnn.training.plan import read_history
 from cifar_cnn.training.run_directory import BEST, MODEL, RunDirectory
 from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.trainer import Trainer

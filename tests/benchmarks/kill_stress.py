@@ -33,7 +33,7 @@ from PIL import Image
 from cifar_cnn.cli.main import app
 from cifar_cnn.storage.checkpoint import read_checkpoint
 
-PRELOADED = ["cifar_cnn.api", "cifar_cnn.cli.main", "cifar_cnn.training.resume"]
+PRELOADED = ["cifar_cnn.api", "cifar_cnn.cli.main", "cifar_cnn.training.plan"]
 ENDLESS = 100_000
 
 

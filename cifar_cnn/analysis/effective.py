@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cifar_cnn.analysis.layers import Layer, describe, spatial_dim
-from cifar_cnn.analysis.propagate import RULES, Propagated, propagate
+from cifar_cnn.analysis.operations import OPERATIONS
+from cifar_cnn.analysis.propagate import Propagated, propagate
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.recorder import Recorder
 from cifar_cnn.analysis.trace import evaluating, trace
@@ -107,7 +108,7 @@ def effective_receptive_field(
         ModelError: the network cannot be followed, or has no map.
     """
     size = images.shape[2], images.shape[3]
-    known = {*RULES, *assume_pointwise}
+    known = {*OPERATIONS, *assume_pointwise}
     graph = trace(model, size, known)
     propagated = propagate(graph, assume_pointwise)
     features = analyze("", graph, propagated, 0).features

@@ -26,6 +26,10 @@ class Family:
 
     The arrays have a tensor's number of dimensions, each of size 1 (the same for all) or full;
     along `dim` they hold one period.
+
+    The rows of a 3×3 convolution with stride 2 and padding 1 are low -1, high 1, shift 2: unit i
+    sees the pixels 2i - 1 to 2i + 1. Doubled by nearest upsampling, units 2i and 2i + 1 both see
+    them: low (-1, -1), high (1, 1), period 2, shift 2, and a slope of 1 pixel a unit.
     """
 
     low: IntArray
@@ -182,6 +186,11 @@ def _tap(family: Family, dim: int, taps: Taps, size_in: int, size_out: int) -> F
         return family
     phases = len(taps.offsets)
     if family.dim == dim:
+        # Output units repeat when both the taps' phases and the family's period have come round.
+        # A family of period 2 and shift 2 (a map doubled) under a window of stride 3: the window's
+        # second position begins in the middle of a period, its third at a start again; so turns =
+        # 2 / gcd(2, 3) = 2 positions make a period, and 2 · 3 units at 2 / 2 pixels each are its
+        # shift of 6 pixels.
         turns = family.period // math.gcd(family.period, taps.step)
         count, shift = phases * turns, family.shift * turns * taps.step // family.period
     else:

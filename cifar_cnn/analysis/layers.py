@@ -8,7 +8,7 @@ import numpy as np
 from cifar_cnn.analysis.field import FAR, Axis, Field, IntArray
 from cifar_cnn.analysis.field_layout import reduce
 from cifar_cnn.analysis.graph import Value
-from cifar_cnn.analysis.outcome import POINT, Window
+from cifar_cnn.analysis.operations.entry import POINT, Window
 from cifar_cnn.analysis.propagate import Propagated, Step
 
 MAP_RANKS = (3, 4)

@@ -8,15 +8,10 @@ from typing import Any
 from cifar_cnn.analysis.field import Family, Field, hull, image_field
 from cifar_cnn.analysis.field_layout import reduce
 from cifar_cnn.analysis.graph import Graph, Operation, Value
-from cifar_cnn.analysis.names import WEIGHTED
-from cifar_cnn.analysis.outcome import Outcome, Rule, UnsupportedError, Window
-from cifar_cnn.analysis.rules_mixing import MIXING_RULES, pointwise
-from cifar_cnn.analysis.rules_resampling import RESAMPLING_RULES
-from cifar_cnn.analysis.rules_shape import SHAPE_RULES
-from cifar_cnn.analysis.rules_window import WINDOW_RULES
+from cifar_cnn.analysis.operations import entry_of, kind_of
+from cifar_cnn.analysis.operations.entry import Kind, Outcome, UnsupportedError, Window
 from cifar_cnn.errors import ModelError, one_line
 
-RULES: dict[str, Rule] = {**MIXING_RULES, **SHAPE_RULES, **WINDOW_RULES, **RESAMPLING_RULES}
 AXIS_NAMES = ("vertically", "horizontally")
 
 
@@ -52,7 +47,7 @@ def propagate(graph: Graph, vouched: Collection[str] = ()) -> Propagated:
     for operation in graph.operations:
         outcome = _apply(operation, fields, vouched)
         fields.update(zip(operation.outputs, outcome.fields, strict=True))
-        rearranges = operation.op in SHAPE_RULES
+        rearranges = kind_of(operation.op, vouched) == Kind.SHAPE
         steps.append(Step(operation, outcome.fields[0], outcome.window, rearranges))
         inputs = [fields[value] for value in operation.inputs]
         if len(inputs) > 1:
@@ -71,12 +66,12 @@ def local_part(field: Field) -> Field:
 
 
 def _apply(operation: Operation, fields: dict[Value, Field], vouched: Collection[str]) -> Outcome:
-    rule = pointwise if operation.op in vouched else RULES[operation.op]
+    entry = entry_of(operation.op, vouched)
     shapes = [value.shape for value in operation.outputs]
     args = _with_fields(operation.args, fields)
     kwargs = _with_fields(operation.kwargs, fields)
     try:
-        outcome = rule(shapes, *args, **kwargs)
+        outcome = entry.rule(shapes, *args, **kwargs)
     except UnsupportedError as error:
         raise ModelError(
             f"operation {operation.op!r} {error} is not supported {operation.place}"
@@ -86,13 +81,11 @@ def _apply(operation: Operation, fields: dict[Value, Field], vouched: Collection
             f"operation {operation.op!r} is called in a form that no rule covers "
             f"{operation.place}: {one_line(error)}"
         ) from error
-    return _with_weights(outcome, operation, fields)
+    return _with_weights(outcome, operation, fields) if entry.weighted else outcome
 
 
 def _with_weights(outcome: Outcome, operation: Operation, fields: dict[Value, Field]) -> Outcome:
     """Weights that are made from the image bring all that they see to every unit."""
-    if operation.op not in WEIGHTED:
-        return outcome
     data = operation.args[0] if operation.args else operation.kwargs.get("input")
     weights = [fields[value] for value in operation.inputs if value is not data]
     if not weights:

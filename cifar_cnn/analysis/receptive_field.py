@@ -17,7 +17,8 @@ from typing import Any
 from cifar_cnn.analysis.graph import Graph, Value
 from cifar_cnn.analysis.layers import Layer, Walk, describe, layers_of
 from cifar_cnn.analysis.network import Model, network
-from cifar_cnn.analysis.propagate import RULES, Propagated, Step, local_part, propagate
+from cifar_cnn.analysis.operations import OPERATIONS
+from cifar_cnn.analysis.propagate import Propagated, Step, local_part, propagate
 from cifar_cnn.analysis.trace import trace
 from cifar_cnn.errors import ModelError
 
@@ -99,7 +100,7 @@ def receptive_field(
         ModelError: the network cannot be built, run or followed; the line says what and where.
     """
     name, module = network(model)
-    graph = trace(module, input_size, {*RULES, *assume_pointwise})
+    graph = trace(module, input_size, {*OPERATIONS, *assume_pointwise})
     return analyze(name, graph, propagate(graph, assume_pointwise), minimum)
 
 

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
 from cifar_cnn.analysis.graph import Graph, Operation, Value, convert, leaves
-from cifar_cnn.analysis.names import operation_name
+from cifar_cnn.analysis.operations import operation_name
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models.layers import type_name
 

@@ -7,18 +7,15 @@ from typing import Any
 from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.field_layout import reduce
 from cifar_cnn.analysis.graph import Graph, Operation, Value
-from cifar_cnn.analysis.names import REDUCTIONS
+from cifar_cnn.analysis.operations import kind_of
+from cifar_cnn.analysis.operations.entry import Kind
+from cifar_cnn.analysis.operations.window import convolution
 from cifar_cnn.analysis.propagate import Propagated, Step
 from cifar_cnn.analysis.receptive_field import used_values
-from cifar_cnn.analysis.rules_mixing import MIXING_RULES
-from cifar_cnn.analysis.rules_window import convolution
 
 AVERAGES = ("avg_pool2d", "adaptive_avg_pool2d", "mean")
-MIXING = {"linear", "matmul", "bmm", "mm", "addmm", "baddbmm", "einsum", *REDUCTIONS}
-ELEMENT_BY_ELEMENT = {
-    name for name in MIXING_RULES if name not in MIXING and "attention" not in name
-}
-"""Normalizations, activations and what leaves the numbers as they are."""
+BETWEEN = (Kind.ELEMENT_WISE, Kind.NORMALIZATION)
+"""What may stand between a depthwise and a pointwise convolution."""
 
 
 def depthwise_separable(graph: Graph, propagated: Propagated) -> list[str]:
@@ -103,7 +100,7 @@ def _pointwise_after(depthwise: Operation, later: list[Operation]) -> Operation 
         if arguments is not None:
             if arguments["groups"] == 1 and tuple(arguments["weight"].shape[2:]) == (1, 1):
                 return operation
-        elif operation.op in ELEMENT_BY_ELEMENT:
+        elif kind_of(operation.op) in BETWEEN:
             reached.update(operation.outputs)
     return None
 

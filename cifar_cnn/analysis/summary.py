@@ -18,7 +18,8 @@ from torchinfo.layer_info import LayerInfo
 
 from cifar_cnn.analysis.budget import Budget, Measured, Verdict, judge
 from cifar_cnn.analysis.network import Model, network
-from cifar_cnn.analysis.propagate import RULES, propagate
+from cifar_cnn.analysis.operations import OPERATIONS
+from cifar_cnn.analysis.propagate import propagate
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.structure import DETECTORS
 from cifar_cnn.analysis.trace import fake_image, trace
@@ -117,7 +118,7 @@ def summarize(
         ModelError: the network cannot be built, run or followed.
     """
     name, module = network(model)
-    known = None if budget is None else {*RULES, *assume_pointwise}
+    known = None if budget is None else {*OPERATIONS, *assume_pointwise}
     graph = trace(module, input_size, known)
     rows = _rows(module, input_size)
     parameters = sum(p.numel() for p in module.parameters())

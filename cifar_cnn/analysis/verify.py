@@ -17,8 +17,9 @@ from cifar_cnn.analysis.field import IntArray
 from cifar_cnn.analysis.graph import Graph
 from cifar_cnn.analysis.layers import Layer, Walk, describe, spatial_dim
 from cifar_cnn.analysis.network import Model, network
+from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.proof import Checked, Verification
-from cifar_cnn.analysis.propagate import AXIS_NAMES, RULES, Propagated, Step, propagate
+from cifar_cnn.analysis.propagate import AXIS_NAMES, Propagated, Step, propagate
 from cifar_cnn.analysis.recorder import Recorder
 from cifar_cnn.analysis.trace import evaluating, trace
 from cifar_cnn.errors import ModelError, one_line
@@ -42,7 +43,7 @@ def verify(
         ModelError: as for `receptive_field`.
     """
     _, module = network(model)
-    known = {*RULES, *assume_pointwise}
+    known = {*OPERATIONS, *assume_pointwise}
     original = propagate(trace(module, input_size, known), assume_pointwise)
     checked: list[Checked] = []
     strips = []

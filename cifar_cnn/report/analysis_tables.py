@@ -8,7 +8,7 @@ from rich.table import Table
 from cifar_cnn.analysis.budget import Verdict
 from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
-from cifar_cnn.analysis.outcome import POINT
+from cifar_cnn.analysis.operations.entry import POINT
 from cifar_cnn.analysis.proof import Verification
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary

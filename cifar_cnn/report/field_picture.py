@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from cifar_cnn.analysis.outcome import POINT
+from cifar_cnn.analysis.operations.entry import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField
 from cifar_cnn.report.figures import BLUE, ORANGE, picture, shortened
 

@@ -3,13 +3,13 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from cifar_cnn.analysis.propagate import RULES
+from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.trace import trace
 from cifar_cnn.errors import ModelError
 
 
 def names(model, size=(16, 16)):
-    return [operation.name for operation in trace(model, size, RULES).operations]
+    return [operation.name for operation in trace(model, size, OPERATIONS).operations]
 
 
 def test_layers_have_their_modules_names_and_functions_their_modules_and_their_own():
@@ -46,13 +46,13 @@ def test_the_line_named_is_the_networks_and_never_this_tools():
             return x.sort().values
 
     with pytest.raises(ModelError, match=r"\(test_trace\.py:\d+\)"):
-        trace(Sorting(), (8, 8), RULES)
+        trace(Sorting(), (8, 8), OPERATIONS)
     with pytest.raises(ModelError, match=r"'unfold' .* in 0 \(torch's own code\)"):
-        trace(nn.Sequential(nn.Unfold(2)), (8, 8), RULES)
+        trace(nn.Sequential(nn.Unfold(2)), (8, 8), OPERATIONS)
 
 
 def test_a_partial_trace_ends_where_the_network_does():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 9))
-    graph = trace(model, (8, 8), RULES, partial=True)
+    graph = trace(model, (8, 8), OPERATIONS, partial=True)
     assert [operation.name for operation in graph.operations] == ["0", "1"]
     assert graph.output is None

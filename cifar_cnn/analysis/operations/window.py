@@ -1,13 +1,20 @@
-"""What windows do to a field: convolutions, pooling, padding."""
+"""Operations that read windows: convolutions, pooling, padding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, Taps, apply_taps, hull
 from cifar_cnn.analysis.field_layout import reduce, reshape
-from cifar_cnn.analysis.outcome import Outcome, Rule, Shapes, Window
+from cifar_cnn.analysis.operations.entry import Entry, Kind, Outcome, Shapes, Window
 
+Func = Callable[..., Any]
 Size = int | Sequence[int]
+RANKS = (1, 2, 3)
 
 
 def convolution(
@@ -37,6 +44,23 @@ def convolution(
     return Outcome((_tapped(mixed, reads, out[0]),), _window(kernel, strides, pads, dilations))
 
 
+def averaged_convolution(
+    func: Func,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Average each group's channels, then each window; all channels of a group are alike."""
+    rank = weight.dim() - 2
+    ones = x.new_ones(groups, 1, *weight.shape[2:]) / weight[0, 0].numel()
+    out = func(_group_means(x, groups, rank), ones, None, stride, padding, dilation, groups)
+    return _repeat_channels(out, weight.shape[0] // groups, rank)
+
+
 def transposed_convolution(  # noqa: PLR0917 - torch's order
     out: Shapes,
     field: Field,
@@ -62,6 +86,25 @@ def transposed_convolution(  # noqa: PLR0917 - torch's order
     return Outcome((_tapped(mixed, reads, out[0]),), window)
 
 
+def spread_convolution(  # noqa: PLR0917 - torch's order
+    func: Func,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Average each group's channels, then spread them evenly over each window."""
+    rank = weight.dim() - 2
+    ones = x.new_ones(groups, 1, *weight.shape[2:]) / weight[0, 0].numel()
+    means = _group_means(x, groups, rank)
+    out = func(means, ones, None, stride, padding, output_padding, groups, dilation)
+    return _repeat_channels(out, weight.shape[1], rank)
+
+
 def max_pool(
     out: Shapes,
     field: Field,
@@ -74,6 +117,31 @@ def max_pool(
 ) -> Outcome:
     """Take the maximum of each window."""
     return _pool(out, field, kernel_size, stride, padding, dilation)
+
+
+def averaged_max_pool(
+    _: Func,
+    x: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,  # noqa: FBT001, FBT002
+    return_indices: bool = False,  # noqa: FBT001, FBT002
+) -> Any:
+    """Average each window of a maximum's."""
+    rank = x.dim() - 2
+    pool: Func = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+    like = pool(x.detach(), kernel_size, stride, padding, dilation, ceil_mode)
+    kernel = _sizes(kernel_size, rank)
+    strides = kernel if not stride else _sizes(stride, rank)
+    ones = x.new_ones(x.shape[1], 1, *kernel) / sum(kernel)
+    beyond = F.pad(x, [0, max(strides)] * rank)  # what ceil_mode reads beyond the map is nothing
+    out = convolve(beyond, ones, None, strides, padding, dilation, x.shape[1])
+    for dim, size in enumerate(like.shape[2:], start=2):
+        out = out.narrow(dim, 0, size)
+    return (out, torch.zeros_like(out, dtype=torch.long)) if return_indices else out
 
 
 def avg_pool(
@@ -111,6 +179,18 @@ def lp_pool(
     return _pool(out, field, kernel_size, stride, 0, 1)
 
 
+def averaged_lp_pool(
+    func: Func,
+    x: Tensor,
+    norm_type: float,
+    kernel_size: Size,
+    stride: Size | None = None,
+    ceil_mode: bool = False,  # noqa: FBT001, FBT002
+) -> Any:
+    """Average each window of a p-norm's."""
+    return averaged_max_pool(func, x, kernel_size, stride, 0, 1, ceil_mode)
+
+
 def adaptive_pool(out: Shapes, field: Field, *_: object, **__: object) -> Outcome:
     """Pool into as many bins as the output has; one bin is global pooling."""
     result = field
@@ -126,6 +206,18 @@ def adaptive_pool(out: Shapes, field: Field, *_: object, **__: object) -> Outcom
     return Outcome((result,) * len(out), window)
 
 
+def averaged_adaptive_pool(
+    _: Func,
+    x: Tensor,
+    output_size: Any,
+    return_indices: bool = False,  # noqa: FBT001, FBT002
+) -> Any:
+    """Average each bin."""
+    pools = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+    out = pools[x.dim() - 3](x, output_size)
+    return (out, torch.zeros_like(out, dtype=torch.long)) if return_indices else out
+
+
 def pad(out: Shapes, field: Field, pad: Sequence[int], *_: object, **__: object) -> Outcome:
     """Put positions around the map: whatever they hold, they count as outside of the image."""
     result = field
@@ -138,6 +230,13 @@ def pad(out: Shapes, field: Field, pad: Sequence[int], *_: object, **__: object)
             result = apply_taps(result, dim, taps.strided(-before, 1), out[0][dim])
     vertical, horizontal = sides[-2:] if rank > 1 else ((0, 0), sides[-1])
     return Outcome((result,), Window(padding=(vertical, horizontal)))
+
+
+def padded_with_nothing(
+    _: Func, x: Tensor, pad: Sequence[int], *__: object, **___: object
+) -> Tensor:
+    """Put nothing around the map."""
+    return F.pad(x, list(pad))
 
 
 def mix_channels(field: Field, rank: int, groups: int, channels: int) -> Field:
@@ -187,32 +286,43 @@ def _window(
     dilation: Sequence[int],
 ) -> Window:
     """Return the window as the table shows it; one along a single dimension is no map's."""
-    if len(kernel) != 2:
+    if len(kernel) == 1:
         return Window()
     return Window(
-        (kernel[0], kernel[1]),
-        (stride[0], stride[1]),
-        (padding[0], padding[1]),
-        (dilation[0], dilation[1]),
+        (kernel[-2], kernel[-1]),
+        (stride[-2], stride[-1]),
+        (padding[-2], padding[-1]),
+        (dilation[-2], dilation[-1]),
     )
 
 
-WINDOW_RULES: dict[str, Rule] = {
-    "conv1d": convolution,
-    "conv2d": convolution,
-    "conv_transpose1d": transposed_convolution,
-    "conv_transpose2d": transposed_convolution,
-    "max_pool1d": max_pool,
-    "max_pool2d": max_pool,
-    "max_pool2d_with_indices": max_pool,
-    "avg_pool1d": avg_pool,
-    "avg_pool2d": avg_pool,
-    "lp_pool1d": lp_pool,
-    "lp_pool2d": lp_pool,
-    "adaptive_avg_pool1d": adaptive_pool,
-    "adaptive_avg_pool2d": adaptive_pool,
-    "adaptive_max_pool1d": adaptive_pool,
-    "adaptive_max_pool2d": adaptive_pool,
-    "adaptive_max_pool2d_with_indices": adaptive_pool,
-    "pad": pad,
+def _group_means(x: Tensor, groups: int, rank: int) -> Tensor:
+    return x.reshape(*x.shape[: -rank - 1], groups, -1, *x.shape[-rank:]).mean(-rank - 1)
+
+
+def _repeat_channels(x: Tensor, times: int, rank: int) -> Tensor:
+    """Return each channel `times` times; a map of `rank` dimensions lies behind the channels."""
+    behind = x.dim() - rank
+    repeated = x.unsqueeze(behind).expand(*x.shape[:behind], times, *x.shape[behind:])
+    return repeated.flatten(behind - 1, behind)
+
+
+CONVOLUTION = Entry(Kind.WINDOW, convolution, averaged_convolution, weighted=True)
+TRANSPOSED = Entry(Kind.WINDOW, transposed_convolution, spread_convolution, weighted=True)
+MAX_POOL = Entry(Kind.WINDOW, max_pool, averaged_max_pool)
+AVG_POOL = Entry(Kind.WINDOW, avg_pool)
+LP_POOL = Entry(Kind.WINDOW, lp_pool, averaged_lp_pool)
+ADAPTIVE_AVG_POOL = Entry(Kind.WINDOW, adaptive_pool)
+ADAPTIVE_MAX_POOL = Entry(Kind.WINDOW, adaptive_pool, averaged_adaptive_pool)
+ENTRIES: dict[str, Entry] = {
+    **{f"conv{rank}d": CONVOLUTION for rank in RANKS},
+    **{f"conv_transpose{rank}d": TRANSPOSED for rank in RANKS},
+    **{f"max_pool{rank}d": MAX_POOL for rank in RANKS},
+    **{f"max_pool{rank}d_with_indices": MAX_POOL for rank in RANKS},
+    **{f"avg_pool{rank}d": AVG_POOL for rank in RANKS},
+    **{f"lp_pool{rank}d": LP_POOL for rank in RANKS},
+    **{f"adaptive_avg_pool{rank}d": ADAPTIVE_AVG_POOL for rank in RANKS},
+    **{f"adaptive_max_pool{rank}d": ADAPTIVE_MAX_POOL for rank in RANKS},
+    **{f"adaptive_max_pool{rank}d_with_indices": ADAPTIVE_MAX_POOL for rank in RANKS},
+    "pad": Entry(Kind.WINDOW, pad, padded_with_nothing),
 }

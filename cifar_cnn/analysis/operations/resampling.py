@@ -1,4 +1,4 @@
-"""What resampling does to a field: interpolation, pixel shuffle and its inverse."""
+"""Operations that resample a map: interpolation, pixel shuffle and its inverse."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -6,8 +6,15 @@ from fractions import Fraction
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, Taps, apply_taps
 from cifar_cnn.analysis.field_layout import concatenate, reshape
-from cifar_cnn.analysis.outcome import Outcome, Rule, Shapes, UnsupportedError, Window
-from cifar_cnn.analysis.rules_window import adaptive_pool, mix_channels
+from cifar_cnn.analysis.operations.entry import (
+    Entry,
+    Kind,
+    Outcome,
+    Shapes,
+    UnsupportedError,
+    Window,
+)
+from cifar_cnn.analysis.operations.window import adaptive_pool, mix_channels
 
 LINEAR = {"linear", "bilinear"}
 CUBIC = {"bicubic"}
@@ -76,9 +83,8 @@ def _resampling(mode: str, scale: Fraction, *, align_corners: bool, antialias: b
     raise UnsupportedError(f"mode {mode!r}" + (" with antialias" if antialias else ""))
 
 
-RESAMPLING_RULES: dict[str, Rule] = {
-    "interpolate": interpolate,
-    "upsample": interpolate,
-    "pixel_shuffle": pixel_shuffle,
-    "pixel_unshuffle": pixel_unshuffle,
+ENTRIES: dict[str, Entry] = {
+    **dict.fromkeys(("interpolate", "upsample"), Entry(Kind.RESAMPLING, interpolate)),
+    "pixel_shuffle": Entry(Kind.RESAMPLING, pixel_shuffle),
+    "pixel_unshuffle": Entry(Kind.RESAMPLING, pixel_unshuffle),
 }

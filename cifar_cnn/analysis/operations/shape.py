@@ -1,20 +1,30 @@
-"""What moving elements about does to a field: reshaping, slicing, joining."""
+"""Operations that move elements about: reshaping, slicing, joining."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, apply_taps, hull
 from cifar_cnn.analysis.field_layout import concatenate, permute, reshape, select
-from cifar_cnn.analysis.outcome import Outcome, Rule, Shapes, UnsupportedError
+from cifar_cnn.analysis.operations.entry import Entry, Kind, Outcome, Rule, Shapes, UnsupportedError
+
+RESHAPING = """
+    reshape flatten unflatten squeeze unsqueeze ravel view_as reshape_as atleast_3d
+"""
 
 
 def reshaping(out: Shapes, field: Field, *_: object, **__: object) -> Outcome:
     """Keep the elements in their order: view, reshape, flatten, squeeze and their like."""
     return Outcome((reshape(field, out[0]),))
+
+
+def relaid(_: Callable[..., Any], x: Tensor, *shape: Any) -> Tensor:
+    """Reshape: repeated channels are not laid out as the network's own are."""
+    return x.reshape(*shape)
 
 
 def permutation(_: Shapes, field: Field, *dims: Any, **named: Any) -> Outcome:
@@ -166,6 +176,12 @@ def gated_halves(out: Shapes, field: Field, dim: int = -1) -> Outcome:
     return Outcome((hull(out[0], halves),))
 
 
+def added_halves(_: Callable[..., Any], x: Tensor, dim: int = -1) -> Tensor:
+    """Add both halves."""
+    first, second = x.chunk(2, dim)
+    return first + second
+
+
 def narrow(field: Field, dim: int, start: int, length: int, step: int = 1) -> Field:
     """Return the field of `length` units of `dim` from `start`, every `step`-th."""
     if (start, step, length) == (0, 1, field.shape[dim]):
@@ -179,32 +195,13 @@ def _list(value: int | Sequence[int]) -> list[int]:
     return [value] if isinstance(value, int) else list(value)
 
 
-SHAPE_RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        (
-            "view",
-            "reshape",
-            "flatten",
-            "unflatten",
-            "squeeze",
-            "unsqueeze",
-            "ravel",
-            "view_as",
-            "reshape_as",
-            "atleast_3d",
-        ),
-        reshaping,
-    ),
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(RESHAPING.split(), reshaping),
     "permute": permutation,
-    "transpose": transposition,
-    "t": transposition,
-    "adjoint": transposition,
+    **dict.fromkeys(("transpose", "t", "adjoint"), transposition),
     "movedim": move_dim,
-    "expand": expansion,
-    "expand_as": expansion,
-    "broadcast_to": expansion,
-    "repeat": repetition,
-    "tile": repetition,
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expansion),
+    **dict.fromkeys(("repeat", "tile"), repetition),
     "repeat_interleave": repeat_interleave,
     **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), parts),
     "unbind": unbinding,
@@ -216,5 +213,9 @@ SHAPE_RULES: dict[str, Rule] = {
     "roll": roll,
     "flip": flip,
     "channel_shuffle": channel_shuffle,
-    "glu": gated_halves,
+}
+ENTRIES: dict[str, Entry] = {
+    **{op: Entry(Kind.SHAPE, rule) for op, rule in RULES.items()},
+    "view": Entry(Kind.SHAPE, reshaping, relaid),
+    "glu": Entry(Kind.SHAPE, gated_halves, added_halves),
 }

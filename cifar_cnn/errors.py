@@ -4,7 +4,8 @@ Every message is one line that says what is wrong and what to do about it.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 LONGEST = 300
 """Characters of a foreign message that are shown."""
@@ -56,3 +57,34 @@ def one_line(error: BaseException) -> str:
     """Return the message of any exception on a single line, shortened; its type's name if none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
+_EXPECTED = {
+    "bool_parsing": "yes or no (in TOML, true or false)",
+    "bool_type": "yes or no (in TOML, true or false)",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "int_type": "a whole number",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "path_type": "a path",
+    "string_type": "text",
+}
+"""What pydantic's types of errors ask for, in plain words."""
+
+
+def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
+    """Say in plain words what is wrong with a value: one of pydantic's errors, else `otherwise`."""
+    if error["type"] == "value_error":
+        return str(error["msg"]).removeprefix("Value error, ")
+    bounds = error.get("ctx", {}).items()
+    shown = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in bounds}
+    expected = _EXPECTED.get(error["type"])
+    return f"it has to be {expected.format(**shown)}" if expected else otherwise

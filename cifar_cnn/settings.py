@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from cifar_cnn.errors import SettingsError, did_you_mean, one_line
+from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, read_recipe
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -205,27 +205,43 @@ def validate(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
+        raise SettingsError(_explain(error)) from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError(f"config file {path} is not valid TOML: {one_line(error)}") from error
+    try:
+        if "recipe" in values:
+            read_recipe(str(values["recipe"]))
+        Settings.model_validate(values)
+    except SettingsError as error:
+        raise SettingsError(f"config file {path}: {error}") from error
+    except ValidationError as error:
+        if any(each["loc"] for each in error.errors()):  # what does not fit together may be mended
+            raise SettingsError(f"config file {path}: {_explain(error)}") from error
+    return values
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: ValidationError) -> str:
+    """Return one line for all that is wrong, each once."""
+    return "; ".join(dict.fromkeys(_explain_one(dict(each)) for each in error.errors()))
+
+
+def _explain_one(error: dict[str, Any]) -> str:
     if not error["loc"]:
-        return str(error["msg"]).removeprefix("Value error, ")
+        return plain_reason(error, "")
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}"
-    field, message = Settings.model_fields[name], str(error["msg"])
+    field = Settings.model_fields[name]
+    reason = plain_reason(error, str(field.description))
     if error["type"] == "literal_error":
-        message += did_you_mean(str(error["input"]), get_args(field.annotation))
+        reason += did_you_mean(str(error["input"]), get_args(field.annotation))
     if error["type"] == "string_pattern_mismatch":
-        message = f"{field.description}{did_you_mean(str(error['input']), DEVICES)}"
-    return f"setting {name} = {error['input']!r} is invalid: {message}"
+        reason += did_you_mean(str(error["input"]), DEVICES)
+    return f"setting {name} = {error['input']!r} is invalid: {reason}"

@@ -174,6 +174,63 @@ def test_a_config_file_that_is_not_toml_is_refused(tmp_path, content):
         resolve_settings({}, config)
 
 
+def test_a_config_file_with_a_byte_order_mark_is_read(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_bytes(b"\xef\xbb\xbflr = 0.5\n")
+    assert resolve_settings({}, config).lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("lr = -1", "setting lr = -1 is invalid: it has to be above 0"),
+        ("epochz = 3", "unknown setting 'epochz' (did you mean 'epochs'?)"),
+        ('recipe = "refrence"', "unknown recipe 'refrence' (did you mean 'reference'?)"),
+    ],
+)
+def test_a_mistake_in_a_config_file_names_the_file(tmp_path, content, said):
+    config = tmp_path / "run.toml"
+    config.write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        resolve_settings({}, config)
+    assert str(caught.value).startswith(f"config file {config}: {said}")
+
+
+def test_a_config_file_may_need_what_the_command_line_brings(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text("nesterov = true\nmomentum = 0\n")
+    assert resolve_settings({"momentum": 0.5}, config).momentum == 0.5
+    with pytest.raises(SettingsError, match="nesterov needs a momentum above 0"):
+        resolve_settings({}, config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("input_size", 0, "it has to be at least 1"),
+        ("input_size", "foo", "image height and width, N or HxW"),
+        ("input_size", [1, 2, 3], "image height and width, N or HxW"),
+        ("input_size", 4097, "it has to be at most 4096"),
+        ("lr", "fast", "it has to be a number"),
+        ("lr", float("nan"), "it has to be a finite number"),
+        ("epochs", 2.5, "it has to be a whole number"),
+        ("nesterov", "perhaps", "it has to be yes or no (in TOML, true or false)"),
+        ("model", 3, "it has to be text"),
+        ("data_dir", 3, "it has to be a path"),
+        ("seed", 2**63, "it has to be below 9223372036854775808"),
+        (
+            "dataset",
+            "fold",
+            "it has to be 'cifar10', 'folder' or 'synthetic' (did you mean 'folder'?)",
+        ),
+    ],
+)
+def test_what_a_value_has_to_be_is_said_once_in_plain_words(name, value, reason):
+    with pytest.raises(SettingsError) as caught:
+        resolve_settings({name: value})
+    assert str(caught.value) == f"setting {name} = {value!r} is invalid: {reason}"
+
+
 def test_a_config_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="cannot be read"):
         resolve_settings({}, tmp_path / "none.toml")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cifar_cnn.analysis.receptive_field import ReceptiveField
-from cifar_cnn.errors import SettingsError, did_you_mean, one_line
+from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 
 Structure = Literal["depthwise-separable", "dilated", "gap"]
 STRUCTURES: tuple[Structure, ...] = ("depthwise-separable", "dilated", "gap")
@@ -147,7 +147,7 @@ def _size(field: ReceptiveField) -> str:
 
 def _read_table(path: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -174,4 +174,5 @@ def _explain(error: dict[str, Any]) -> str:
         wrong = str(error["input"])
         hint = did_you_mean(wrong, STRUCTURES)
         return f"unknown structure {wrong!r} in require{hint}: one of {', '.join(STRUCTURES)}"
-    return f"budget item {name} = {error['input']!r} is invalid: {error['msg']}"
+    reason = plain_reason(error, f"it has to be one or more of {', '.join(STRUCTURES)}")
+    return f"budget item {name} = {error['input']!r} is invalid: {reason}"

@@ -88,3 +88,8 @@ def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
     shown = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in bounds}
     expected = _EXPECTED.get(error["type"])
     return f"it has to be {expected.format(**shown)}" if expected else otherwise
+
+
+def printable(text: str) -> str:
+    """Return the text on one line that does nothing to a terminal: it may quote a foreign file."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,5 +1,6 @@
 """What a run is: one frozen, validated object, and how recipe, file and command line make it."""
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -7,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, read_recipe
@@ -25,6 +34,14 @@ def parse_size(value: object) -> object:
     return value
 
 
+def _expand(folder: Path) -> Path:
+    """Put the user's home for ~; a name that is not UTF-8 could not be kept in settings."""
+    if os.fsencode(folder) != str(folder).encode(errors="ignore"):
+        raise ValueError("its name is not UTF-8: rename the folder, or give a link to it")
+    return Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's own fails where there is no home
+
+
+Folder = Annotated[Path, AfterValidator(_expand)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -56,15 +73,18 @@ class Settings(BaseModel):
         "cifar10",
         description="source of the images: cifar10 (downloaded), folder (yours), synthetic (drawn)",
     )
-    data_dir: Path = Field(Path("data"), description="folder of the images")
+    data_dir: Folder = Field(Path("data"), description="folder of the images")
     limit_train: int | None = Field(
-        None, ge=1, description="use a class-balanced subset of N training images"
+        None, ge=1, description="use N training images, as many of each class (a balanced subset)"
     )
     limit_eval: int | None = Field(
-        None, ge=1, description="evaluate on a class-balanced subset of N images"
+        None, ge=1, description="evaluate on N images, as many of each class (a balanced subset)"
     )
     val_size: int = Field(
-        0, ge=0, description="cut N validation images from the training images; they choose best.pt"
+        0,
+        ge=0,
+        description="cut N validation images from the training images, the same share of each "
+        "class; they choose best.pt",
     )
 
     epochs: int = Field(

@@ -1,4 +1,6 @@
+import os
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -270,3 +272,16 @@ def test_a_setting_of_the_default_recipe_does_not_leak_into_another(tmp_path, mo
     monkeypatch.setattr("cifar_cnn.recipes.RECIPE_FOLDER", tmp_path)
     assert resolve_settings({}).mixup == 0.25
     assert [resolve_settings({"recipe": name}).mixup for name in ("reference", "best")] == [0, 0]
+
+
+def test_a_data_folder_may_begin_with_the_users_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.toml").write_text('data_dir = "~/x"')
+    assert resolve_settings({}, tmp_path / "a.toml").data_dir == tmp_path / "x"
+    assert resolve_settings({"data_dir": "~/x"}).data_dir == tmp_path / "x"
+
+
+def test_a_data_folder_whose_name_is_not_utf8_is_refused_in_one_line():
+    with pytest.raises(SettingsError, match="not UTF-8: rename the folder") as caught:
+        resolve_settings({"data_dir": Path(os.fsdecode(b"b\xff"))})
+    assert "\n" not in str(caught.value)

@@ -24,7 +24,7 @@ from cifar_cnn.cli import (
     train,
 )
 from cifar_cnn.cli.allocator import keep_freed_memory
-from cifar_cnn.errors import UserError
+from cifar_cnn.errors import UserError, printable
 from cifar_cnn.training.launch import is_launched, rank
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
@@ -54,14 +54,14 @@ class Commands(TyperGroup):
         except UserError as error:
             if ctx.obj:
                 raise
-            sys.stderr.write(f"{_who()}: {_printable(str(error))}\n")
+            sys.stderr.write(f"{_who()}: {printable(str(error))}\n")
             raise typer.Exit(error.exit_status) from error
         except OSError as error:  # standard output is full or closed, a disk has failed
             if ctx.obj:
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # drop what is left
             if not isinstance(error, BrokenPipeError):
-                sys.stderr.write(f"{_who()}: {_printable(str(error))}\n")
+                sys.stderr.write(f"{_who()}: {printable(str(error))}\n")
             raise typer.Exit(UserError.exit_status) from error
         return result
 
@@ -69,11 +69,6 @@ class Commands(TyperGroup):
 def _who() -> str:
     """Return the program's name, with the process's number where there are several."""
     return f"cifar-cnn: process {rank()}" if is_launched() else "cifar-cnn"
-
-
-def _printable(text: str) -> str:
-    """Return the text on one line that does nothing to a terminal: it may quote a foreign file."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _suggest_option(error: typer.TyperException) -> None:

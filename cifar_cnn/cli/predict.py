@@ -1,20 +1,27 @@
 """`cifar-cnn predict`: what a trained network says of images."""
 
 import sys
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from cifar_cnn.cli.evaluate import OWN
 from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.errors import DataError, printable
+
+if TYPE_CHECKING:
+    from cifar_cnn.inference.predict import Unreadable
 
 STDIN = "-"
 
 
-@settings_options("model", "precision", "threads", "device", model=OWN, precision=OWN)
+@settings_options(
+    "model", "precision", "threads", "device", model=OWN, precision="fp32, as in exported files"
+)
 def predict(
     images: Annotated[
         list[str],
@@ -32,16 +39,53 @@ def predict(
 ) -> None:
     """Classes of images of any size, most probable first.
 
-    With --top 1 each image is one line.
+    With --top 1 each image is one line. What cannot be read is said at the end: exit status 1.
     """
-    from cifar_cnn.inference.predict import predict as predict_images
+    from cifar_cnn.inference.predict import (
+        Prediction,
+        Predictions,
+        Unreadable,
+        answers,
+        load_predictor,
+    )
     from cifar_cnn.report.console import people_console
-    from cifar_cnn.report.prediction_tables import show_predictions
+    from cifar_cnn.report.prediction_tables import PredictionLines
 
-    sources: list[str | BinaryIO] = [
-        BytesIO(sys.stdin.buffer.read()) if image == STDIN else image for image in images
-    ]
-    predictions = predict_images(sources, checkpoint, top=top, overrides=overrides)
-    show_predictions(people_console(json=json), predictions)
+    sources = [_standard_input() if image == STDIN else image for image in images]
+    trained = load_predictor(checkpoint, overrides)
+    lines = PredictionLines(people_console(json=json), trained.classes, trained.settings.input_size)
+    found: list[Prediction] = []
+    unreadable: list[Unreadable] = []
+    for answer in answers(trained, sources, top=top):
+        if isinstance(answer, Unreadable):
+            unreadable.append(answer)
+        else:
+            lines.show(answer)
+            found.append(answer)
+    predictions = Predictions(trained.settings.input_size, tuple(found), trained.precision)
+    for note in predictions.notes:
+        sys.stderr.write(f"note: {note}\n")
+    for each in unreadable:
+        sys.stderr.write(f"cifar-cnn: {printable(each.reason)}\n")
     if json:
-        print_json(predictions.as_dict())
+        print_json(predictions.as_dict() | _failure(unreadable))
+    if unreadable:
+        raise typer.Exit(DataError.exit_status)
+
+
+def _failure(unreadable: Sequence["Unreadable"]) -> dict[str, Any]:
+    """Return what the document says of images without an answer."""
+    if not unreadable:
+        return {}
+    return {
+        "error": f"not read: {len(unreadable)} of the images, the first because: "
+        f"{unreadable[0].reason}",
+        "exit_status": DataError.exit_status,
+        "unreadable": [vars(each) for each in unreadable],
+    }
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # what Python makes of a closed one
+        raise DataError("standard input is closed: nothing can be read from it")
+    return BytesIO(sys.stdin.buffer.read())

@@ -15,15 +15,18 @@ def load_cifar10(root: Path, name: str) -> Split:
     of it is read.
 
     Raises:
-        DataError: the archive is neither there nor can be downloaded.
+        DataError: the archive is missing or damaged, and cannot be downloaded.
     """
     from torchvision.datasets import CIFAR10  # a second of import that other sources do not need
 
+    parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
+    found = [str(part) for part in parts if part.exists()]
     try:
         archive = CIFAR10(root, train=name == "train", download=True)
     except (OSError, RuntimeError) as error:
+        state = f"is damaged or incomplete ({', '.join(found)})" if found else f"is not in {root}"
         raise DataError(
-            f"CIFAR-10 is not in {root} and cannot be downloaded ({one_line(error)}): put the "
+            f"CIFAR-10 {state} and cannot be downloaded ({one_line(error)}): put the whole "
             "archive into --data-dir, or use --dataset folder with images of your own, or "
             "--dataset synthetic, which needs neither files nor network"
         ) from error

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -44,33 +45,42 @@ class Split:
         return len(self.labels)
 
     @cached_property
-    def balanced_order(self) -> Tensor:
-        """All indices, int64 (N), such that every prefix is as class-balanced as the labels allow.
-
-        Shuffled within each class by a fixed seed, then taken from the classes in turn.
-        """
+    def _ranks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All indices (N), shuffled by a fixed seed; how many of its class stand before each."""
         shuffled = np.random.RandomState(_SUBSET_SEED).permutation(len(self))
         labels = self.labels.numpy()[shuffled]
         rank = np.empty(len(self), dtype=np.int64)
         for label in range(len(self.classes)):
             of_class = np.flatnonzero(labels == label)
             rank[of_class] = np.arange(len(of_class))
-        return torch.from_numpy(shuffled[np.lexsort((labels, rank))])
+        return shuffled, rank
 
     def limited(self, size: int | None) -> "Split":
-        """Return the class-balanced subset of `size` images; all of them for None or too many."""
+        """Return a subset of `size` images, as class-balanced as the labels allow.
+
+        A smaller one is a part of a larger one; all images for None or too many.
+        """
         if size is None or size >= len(self):
             return self
-        return self._take(self.balanced_order[:size])
+        shuffled, rank = self._ranks
+        order = shuffled[np.lexsort((self.labels.numpy()[shuffled], rank))]
+        return self._take(order[:size])
 
     def cut(self, size: int) -> tuple["Split", "Split"]:
-        """Return (the rest, a class-balanced part of `size` images)."""
-        order = self.balanced_order
-        return self._take(order[size:]), self._take(order[:size])
+        """Return (the rest, a part of `size` images), of each class the same share.
 
-    def _take(self, indices: Tensor) -> "Split":
-        indices = indices.sort().values
-        return Split(self.images[indices], self.labels[indices], self.classes, self.notes)
+        What is left over by rounding down goes to the classes that lost most by it.
+        """
+        shuffled, rank = self._ranks
+        exact = np.bincount(self.labels, minlength=len(self.classes)) * size
+        shares, lost = np.divmod(exact, len(self))
+        shares[np.argsort(-lost, kind="stable")[: size - shares.sum()]] += 1
+        in_part = rank < shares[self.labels.numpy()[shuffled]]
+        return self._take(shuffled[~in_part]), self._take(shuffled[in_part])
+
+    def _take(self, indices: NDArray[np.int64]) -> "Split":
+        chosen = torch.from_numpy(np.sort(indices))
+        return Split(self.images[chosen], self.labels[chosen], self.classes, self.notes)
 
 
 def normalize(images: Tensor, normalization: Normalization = REFERENCE) -> Tensor:

@@ -2,78 +2,145 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from cifar_cnn.data.listing import KINDS
+from cifar_cnn.data.memory import check_memory
 from cifar_cnn.errors import DataError, one_line
 
+DECODER = 2
+"""Version of what this module makes of a file; another one makes cached images void."""
 MAX_PIXELS = 64_000_000  # beyond any photograph that is meant to become 32×32
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # none of Pillow's that starts other programs
 
-_KNOWN = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation. Source: Exif 2.32, 4.6.4, tag 274."""
 
 Source = Path | BinaryIO
+Decoded = TypeVar("Decoded")
+
+
+class Changes(NamedTuple):
+    """What was done to an image so that a network can take it."""
+
+    resized: bool
+    on_white: bool
 
 
 def read_images(
     sources: Sequence[Source], size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], list[bool]]:
-    """Decode images to RGB uint8 (N, 3, H, W) of `size` (H, W), and say which were resized.
+) -> tuple[NDArray[np.uint8], list[Changes]]:
+    """Decode images to RGB uint8 (N, 3, H, W) of `size` (H, W), and say what that changed.
 
     Raises:
-        DataError: a file cannot be read as an image, or is unreasonably large.
+        DataError: a file cannot be read as an image, or is unreasonably large; or there is no
+            memory for all.
     """
+    check_memory(len(sources), size)
     images = np.empty((len(sources), 3, *size), dtype=np.uint8)
 
-    def decode(index: int) -> bool:
-        images[index], was_resized = read_image(sources[index], size)
-        return was_resized
+    def decode(index: int) -> Changes:
+        images[index], changes = read_image(sources[index], size)
+        return changes
 
+    return images, _in_threads(decode, len(sources))
+
+
+def try_images(
+    sources: Sequence[Source], size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], list[Changes | DataError]]:
+    """Decode images as `read_images` does; one that cannot be read has its error for an answer."""
+    images = np.zeros((len(sources), 3, *size), dtype=np.uint8)
+
+    def decode(index: int) -> Changes | DataError:
+        try:
+            images[index], changes = read_image(sources[index], size)
+        except DataError as error:
+            return error
+        return changes
+
+    return images, _in_threads(decode, len(sources))
+
+
+def _in_threads(decode: Callable[[int], Decoded], count: int) -> list[Decoded]:
     pool = ThreadPoolExecutor(os.cpu_count())  # the decoders release the interpreter lock
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return images, list(pool.map(decode, range(len(sources))))
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # broken EXIF
+            return list(pool.map(decode, range(count)))
     finally:
         pool.shutdown(cancel_futures=True)  # where one image fails or the user stops
 
 
-def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
-    """Decode an image to RGB uint8 (3, H, W) of `size` (H, W), and say whether it was resized.
+def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8], Changes]:
+    """Decode an image, upright, to RGB uint8 (3, H, W) of `size` (H, W); say what that changed.
+
+    What is transparent is laid on white. Of a moving picture it is the first.
 
     Raises:
         DataError: the file cannot be read as an image, or is unreasonably large.
     """
     height, width = size
     name = f"image {source}" if isinstance(source, Path) else "the image on standard input"
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise DataError(f"{name} cannot be read: not a file")  # a pipe would be waited for
     try:
         with Image.open(source, formats=FORMATS) as image:
-            rgb = _to_rgb(image)
+            rgb, on_white = _to_rgb(image)
+            rgb = _upright(rgb, image)
             resized = rgb.size != (width, height)
             if resized:
                 rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} has too many pixels") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{name} cannot be read: not a {_KNOWN} image") from error
+        raise DataError(f"{name} cannot be read: not a {KINDS} image") from error
     except Exception as error:  # decoders of foreign files raise anything
         reason = error.strerror if isinstance(error, OSError) else None
         raise DataError(f"{name} cannot be read: {reason or one_line(error)}") from error
-    return np.asarray(rgb).transpose(2, 0, 1), resized
+    return np.asarray(rgb).transpose(2, 0, 1), Changes(resized, on_white)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
     if image.width * image.height > MAX_PIXELS:  # known before any pixel is decoded
         raise Image.DecompressionBombError
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA").convert("RGB")
     if image.mode.startswith("I;16"):  # convert() would clip all above 255 to white
-        gray = np.asarray(image) >> 8
-        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+        image = _eight_bits(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False
+    colors = image.convert("RGBA")
+    if colors.getchannel("A").getextrema() == (255, 255):
+        return colors.convert("RGB"), False
+    white = Image.new("RGBA", colors.size, "white")
+    return Image.alpha_composite(white, colors).convert("RGB"), True
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return 16 bits of gray as gray with alpha; a PNG may name one shade that is transparent."""
+    gray = np.asarray(image)
+    alpha = np.where(gray == image.info.get("transparency", -1), 0, 255)
+    return Image.fromarray(np.dstack([gray >> 8, alpha]).astype(np.uint8))
+
+
+def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001 - broken remarks are no reason to refuse a whole image
+        return rgb
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb

@@ -2,24 +2,23 @@
 
 import glob
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
-from cifar_cnn.data.images import Source, read_images
+from cifar_cnn.data.images import Source, try_images
+from cifar_cnn.data.listing import KINDS, is_image, list_images
 from cifar_cnn.errors import DataError
-from cifar_cnn.inference.trained import load_trained
+from cifar_cnn.inference.trained import TrainedNetwork, load_trained
 from cifar_cnn.runtime import global_state_kept
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-"""Endings of the files that are taken from a folder; a file named by itself may have any."""
-
-
-IMAGES_AT_ONCE = 1000
-"""Decoded images held in memory."""
+MOST_AT_ONCE = 500
+"""Images decoded before the next answers."""
+PIXELS_AT_ONCE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,13 @@ class Prediction:
     Args:
         file: its path; `-` where it was not a file.
         resized: whether it had another size than the network's input.
+        on_white: whether it was transparent, and laid on white.
         top: (class, probability), the most probable first.
     """
 
     file: str
     resized: bool
+    on_white: bool
     top: tuple[tuple[str, float], ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -43,15 +44,39 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """An image that got no answer, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Predictions:
     """The predictions for all images, in the order they were given."""
 
     input_size: tuple[int, int]
     images: tuple[Prediction, ...]
+    precision: str
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should be told about how the answers came about."""
+        on_white = sum(image.on_white for image in self.images)
+        notes = []
+        if on_white:
+            of_all = f"of {len(self.images):,} images"
+            notes.append(f"{on_white:,} {of_all} are transparent and were laid on white")
+        if self.precision != "fp32":
+            notes.append(f"{self.precision} arithmetic: exported files compute in fp32")
+        return tuple(notes)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the document that `predict --json` prints."""
-        return {"predictions": [image.as_dict() for image in self.images]}
+        return {
+            "predictions": [image.as_dict() for image in self.images],
+            "precision": self.precision,
+        }
 
 
 @global_state_kept()
@@ -69,66 +94,113 @@ def predict(
             open binary files.
         checkpoint: `model.pt`, `best.pt` or `last.pt`.
         top: classes to report for each image.
-        overrides: settings in place of the checkpoint's: model, precision, device …
+        overrides: settings in place of the checkpoint's: model, precision, device … The precision
+            is fp32 unless given, as in exported files.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
         DataError: an image is missing or unreadable; the message names it.
         RequestError: a setting is invalid.
     """
-    sources = find_images(images)
-    trained = load_trained(checkpoint, overrides)
-    settings, classes = trained.settings, trained.classes
-    predictions: list[Prediction] = []
-    for start in range(0, len(sources), IMAGES_AT_ONCE):
-        batch = sources[start : start + IMAGES_AT_ONCE]
-        pixels, resized = read_images(batch, settings.input_size)
-        output = trained.log_probabilities(torch.from_numpy(pixels))
-        values, indices = output.exp().topk(min(top, len(classes)))
-        rows = zip(batch, resized, indices.tolist(), values.tolist(), strict=True)
-        predictions += [
-            Prediction(
-                str(source) if isinstance(source, Path) else "-",
-                was_resized,
-                tuple((classes[i], p) for i, p in zip(row, probabilities, strict=True)),
-            )
-            for source, was_resized, row, probabilities in rows
-        ]
-    return Predictions(settings.input_size, tuple(predictions))
+    trained = load_predictor(checkpoint, overrides)
+    found = []
+    for answer in answers(trained, images, top=top):
+        if isinstance(answer, Unreadable):
+            raise DataError(answer.reason)
+        found.append(answer)
+    return Predictions(trained.settings.input_size, tuple(found), trained.precision)
 
 
-def find_images(given: Iterable[Path | str | BinaryIO]) -> list[Source]:
-    """Return the image files that paths, folders and patterns name; open files as they are.
+@global_state_kept()
+def load_predictor(
+    checkpoint: Path | str, overrides: Mapping[str, Any] | None = None
+) -> TrainedNetwork:
+    """Load a network for `answers`, in fp32 unless `overrides` say otherwise.
 
     Raises:
-        DataError: there is no such file, or a folder or pattern has no images.
+        CheckpointError: the checkpoint is unusable.
+        RequestError: a setting is invalid.
     """
-    return list(itertools.chain.from_iterable(map(_find, given)))
+    return load_trained(checkpoint, {"precision": "fp32", **(overrides or {})})
 
 
-def _find(given: Path | str | BinaryIO) -> list[Source]:
+def answers(
+    trained: TrainedNetwork, images: Iterable[Path | str | BinaryIO], *, top: int = 3
+) -> Iterator[Prediction | Unreadable]:
+    """Yield what the network says of each image as soon as it is known, in the order given.
+
+    Args:
+        trained: from `load_predictor`.
+        images: as for `predict`.
+        top: classes to report for each image.
+    """
+    height, width = trained.settings.input_size
+    at_once = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
+    sources = itertools.chain.from_iterable(map(_find, images))
+    while batch := list(itertools.islice(sources, at_once)):
+        yield from _answer(trained, batch, top)
+
+
+@global_state_kept()
+def _answer(
+    trained: TrainedNetwork, batch: list[Source | Unreadable], top: int
+) -> list[Prediction | Unreadable]:
+    sources = [each for each in batch if not isinstance(each, Unreadable)]
+    pixels, read = try_images(sources, trained.settings.input_size)
+    good = [not isinstance(each, DataError) for each in read]
+    found = iter(_top(trained, torch.from_numpy(pixels[good]), top) if any(good) else [])
+    outcomes = iter(read)
+    said: list[Prediction | Unreadable] = []
+    for each in batch:
+        if isinstance(each, Unreadable):
+            said.append(each)
+            continue
+        name, outcome = str(each) if isinstance(each, Path) else "-", next(outcomes)
+        if isinstance(outcome, DataError):
+            said.append(Unreadable(name, str(outcome)))
+        else:
+            said.append(Prediction(name, outcome.resized, outcome.on_white, next(found)))
+    return said
+
+
+def _top(
+    trained: TrainedNetwork, images: Tensor, count: int
+) -> list[tuple[tuple[str, float], ...]]:
+    classes = trained.classes
+    values, indices = trained.log_probabilities(images).exp().topk(min(count, len(classes)))
+    return [
+        tuple((classes[i], p) for i, p in zip(row, probabilities, strict=True))
+        for row, probabilities in zip(indices.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def _find(given: Path | str | BinaryIO) -> Iterator[Source | Unreadable]:
+    """Yield the image files that a path, folder or pattern names; an open file as it is."""
     if not isinstance(given, Path | str):
-        return [given]
+        yield given
+        return
     path = Path(given)
     if path.is_dir():
-        return _inside(path)
-    if path.exists():
-        return [path]
-    if not glob.has_magic(str(given)):
-        raise DataError(f"image {path} does not exist")
-    found: list[Source] = []
-    for match in sorted(glob.glob(str(given), recursive=True)):  # noqa: PTH207 - absolute too
-        each = Path(match)
-        if each.suffix.lower() in EXTENSIONS and each.is_file():
-            found.append(each)
-    if not found:
-        raise DataError(f"no image matches {given}")
-    return found
+        yield from _inside(path)
+    elif path.exists() or path.is_symlink():
+        yield path
+    elif not glob.has_magic(str(given)):
+        yield Unreadable(str(path), f"image {path} does not exist")
+    else:
+        matches = map(Path, sorted(glob.glob(str(given), recursive=True)))  # noqa: PTH207 - absolute too
+        found = [each for each in matches if is_image(each.name) and not each.is_dir()]
+        yield from found
+        if not found:
+            yield Unreadable(str(given), f"no image matches {given}")
 
 
-def _inside(folder: Path) -> list[Source]:
-    named = (each for each in folder.rglob("*") if each.suffix.lower() in EXTENSIONS)
-    found = sorted(each for each in named if each.is_file())
-    if not found:
-        raise DataError(f"folder {folder} has no images ({', '.join(EXTENSIONS)})")
-    return [*found]
+def _inside(folder: Path) -> Iterator[Source | Unreadable]:
+    try:
+        images, _ = list_images(folder)
+    except OSError as error:
+        reason = f"{error.filename} cannot be read: {error.strerror}"
+        yield Unreadable(str(folder), reason)
+        return
+    yield from map(Path, images)
+    if not images:
+        yield Unreadable(str(folder), f"folder {folder} has no images ({KINDS})")

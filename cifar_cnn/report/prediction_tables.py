@@ -1,38 +1,42 @@
 """Predictions, for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.text import Text
 
-from cifar_cnn.inference.predict import Prediction, Predictions
+from cifar_cnn.errors import printable
+from cifar_cnn.inference.predict import Prediction
 
 LONGEST_BAR = 30
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def show_predictions(console: Console, predictions: Predictions) -> None:
-    """Print each image's classes with a bar; where only one class is asked, a line an image."""
-    height, width = predictions.input_size
-    note = f" (resized to {width}×{height})"
-    lines = Text(no_wrap=True)
-    names = max(len(name) for image in predictions.images for name, _ in image.top)
-    bar = max(1, min(LONGEST_BAR, console.width - names - 13))
-    for image in predictions.images:
-        said = note if image.resized else ""
+class PredictionLines:
+    """Prints each image's classes with a bar; where only one class is asked, a line an image."""
+
+    def __init__(
+        self, console: Console, classes: Sequence[str], input_size: tuple[int, int]
+    ) -> None:
+        self._file = console.file
+        self._names = max(map(len, classes))
+        self._bar = max(1, min(LONGEST_BAR, console.width - self._names - 13))
+        height, width = input_size
+        self._note = f" (resized to {width}×{height})"
+
+    def show(self, image: Prediction) -> None:
+        """Print it at once, without a formatter's time: there may be many thousands."""
+        said = printable(image.file) + (self._note if image.resized else "")
         if len(image.top) == 1:
             ((name, probability),) = image.top
-            lines.append(f"{name.ljust(names)} {probability:7.2%}  {image.file}{said}\n")
-            continue
-        lines.append(f"{image.file}{said}\n")
-        for row in _rows(image, names, bar):
-            lines.append(row)
-    console.print(lines, end="", soft_wrap=True)
+            self._file.write(f"{name.ljust(self._names)} {probability:7.2%}  {said}\n")
+        else:
+            self._file.writelines([f"{said}\n", *self._rows(image)])
+        self._file.flush()
 
-
-def _rows(image: Prediction, names: int, longest: int) -> Iterator[str]:
-    for name, probability in image.top:
-        yield f"  {name.ljust(names)}  {_bar(probability, longest)} {probability:7.2%}\n"
+    def _rows(self, image: Prediction) -> Iterator[str]:
+        for name, probability in image.top:
+            bar = _bar(probability, self._bar)
+            yield f"  {name.ljust(self._names)}  {bar} {probability:7.2%}\n"
 
 
 def _bar(probability: float, longest: int) -> str:

@@ -52,6 +52,22 @@ def test_a_cut_takes_every_image_exactly_once():
     assert sorted(both.tolist()) == list(range(30))
 
 
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=60), st.data())
+def test_a_cut_takes_the_same_share_of_each_class_and_the_exact_total(labels, data):
+    size = data.draw(st.integers(1, len(labels) - 1))
+    rest, part = make_split(labels).cut(size)
+    assert (len(rest), len(part)) == (len(labels) - size, size)
+    exact = torch.bincount(torch.tensor(labels), minlength=3) * size / len(labels)
+    taken = torch.bincount(part.labels, minlength=3)
+    assert ((taken - exact).abs() < 1).all()
+
+
+def test_a_rare_class_gives_no_more_than_its_share():
+    rest, part = make_split([0] * 900 + [1] * 90 + [2] * 10).cut(100)
+    assert torch.bincount(part.labels).tolist() == [90, 9, 1]
+    assert torch.bincount(rest.labels).tolist() == [810, 81, 9]
+
+
 @pytest.mark.parametrize("value", [0, 100, 255])
 def test_normalization_is_that_of_the_reference(value):
     out = normalize(torch.full((1, 3, 1, 1), value, dtype=torch.uint8)).flatten()

@@ -1,11 +1,13 @@
+import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from cifar_cnn.data import folder
+from cifar_cnn.data import folder, images, memory
 from cifar_cnn.data.cache import cache_folder
 from cifar_cnn.data.folder import load_folder
 from cifar_cnn.errors import DataError
@@ -73,12 +75,150 @@ def test_any_mode_becomes_rgb(image_folder, mode):
     assert split.images[4].min() >= 254
 
 
-def test_a_palette_with_transparency_is_read_without_a_warning(image_folder):
+def test_a_palette_with_transparency_is_laid_on_white_without_a_warning_and_said_once(image_folder):
     image = Image.new("P", SIZE)
     image.putpalette([200, 100, 50] * 256)
+    image.putpixel((1, 0), 2)
     image.save(image_folder / "test/blue/zzz.png", transparency=b"\x00\x80")
-    split = load_folder(image_folder, "test", SIZE)
-    assert split.images[4, :, 0, 0].tolist() == [200, 100, 50]
+    for _ in range(2):
+        split = load_folder(image_folder, "test", SIZE)
+        assert split.images[4, :, 0, 0].tolist() == [255, 255, 255]
+        assert split.images[4, :, 0, 1].tolist() == [200, 100, 50]
+        assert split.notes == (
+            f"1 of 13 images in {image_folder / 'test'} are transparent and were laid on white",
+        )
+
+
+@pytest.mark.parametrize("suffix", ["png", "PNG", "jpg", "jpeg", "JPG", "webp", "bmp", "gif"])
+def test_every_format_that_is_predicted_is_trained_on(image_folder, suffix):
+    Image.new("RGB", SIZE, (200, 100, 40)).save(image_folder / f"train/blue/zzz.{suffix}")
+    split = load_folder(image_folder, "train", SIZE)
+    assert len(split) == 37
+    assert split.images[12].flatten(1).float().mean(1).tolist() == pytest.approx(
+        [200, 100, 40], abs=3
+    )
+
+
+def test_nested_folders_are_read_in_the_order_of_torchvision(image_folder):
+    from torchvision.datasets import ImageFolder
+
+    for name in ("a/b", "a", "a-b", "c"):
+        folder = image_folder / "train/green" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for shade in range(3):
+            color = (shade, len(name), ord(name[-1]))
+            Image.new("RGB", SIZE, color).save(folder / f"{shade}.png")
+    (image_folder / "train/green/c/back").symlink_to(image_folder / "train/green")
+    split = load_folder(image_folder, "train", SIZE)
+    (image_folder / "train/green/c/back").unlink()
+    expected = ImageFolder(str(image_folder / "train"))
+    assert split.classes == tuple(expected.classes)
+    assert split.labels.tolist() == [label for _, label in expected]
+    for pixels, (image, _) in zip(split.images, expected, strict=True):
+        assert (pixels.numpy().transpose(1, 2, 0) == np.asarray(image)).all()
+
+
+def test_hidden_names_are_neither_classes_nor_images_and_not_counted(image_folder):
+    for name in (".ipynb_checkpoints", "blue/.ipynb_checkpoints", ".git", "__MACOSX"):
+        (image_folder / "train" / name).mkdir()
+        shutil.copy(image_folder / "train/red/000.png", image_folder / "train" / name / "0.png")
+    for name in (".DS_Store", "Thumbs.db", "._x.jpg", ".hidden.png", "desktop.ini"):
+        (image_folder / "train/blue" / name).write_bytes(b"no image")
+        (image_folder / "train" / name).write_bytes(b"no image")
+    split = load_folder(image_folder, "train", SIZE)
+    assert split.classes == ("blue", "green", "red")
+    assert (len(split), split.notes) == (36, ())
+
+
+def test_skipped_files_are_counted_in_one_line(image_folder):
+    for name in ("notes.txt", "x.tif", "inner/y.svg"):
+        path = image_folder / "train/blue" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no image")
+    assert load_folder(image_folder, "train", SIZE).notes == (
+        f"3 files in {image_folder / 'train'} were skipped: "
+        "not named as PNG, JPEG, WEBP, BMP or GIF images",
+    )
+
+
+def swap_classes(root):
+    (root / "blue").rename(root / "x")
+    (root / "red").rename(root / "blue")
+    (root / "x").rename(root / "red")
+
+
+def swap_files(root):
+    (root / "blue/000.png").rename(root / "x")
+    (root / "red/000.png").rename(root / "blue/000.png")
+    (root / "x").rename(root / "red/000.png")
+
+
+def overwrite(root):
+    content = (root / "red/000.png").read_bytes()
+    with (root / "blue/000.png").open("r+b") as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("change", [swap_classes, swap_files, overwrite], ids=lambda f: f.__name__)
+def test_a_change_that_keeps_sizes_and_times_is_noticed(image_folder, monkeypatch, change):
+    root = image_folder / "train"
+    for path in root.glob("*/*.png"):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.with_suffix(".bmp").rename(path)  # all of one size
+        os.utime(path, (1_000_000, 1_000_000))
+    load_folder(image_folder, "train", SIZE)
+    change(root)
+    for path in root.glob("*/*.png"):
+        if path.stat().st_mtime != 1_000_000:
+            os.utime(path, (1_000_000, 1_000_000))
+    found = load_folder(image_folder, "train", SIZE).images
+    monkeypatch.setenv("CIFAR_CNN_CACHE", str(image_folder / "other"))
+    assert torch.equal(found, load_folder(image_folder, "train", SIZE).images)
+
+
+def test_what_another_decoder_has_made_is_not_served(image_folder, monkeypatch):
+    load_folder(image_folder, "test", SIZE)
+    monkeypatch.setattr(folder, "DECODER", folder.DECODER + 1)
+    load_folder(image_folder, "test", SIZE)
+    assert len(list(cache_folder().iterdir())) == 2
+
+
+def test_class_names_are_compared_whatever_their_unicode_form(image_folder):
+    for half, form in (("train", "NFC"), ("test", "NFD")):
+        name = unicodedata.normalize(form, "grün")
+        (image_folder / half / "green").rename(image_folder / half / name)
+    train, test = (load_folder(image_folder, half, SIZE) for half in ("train", "test"))
+    assert train.classes == test.classes == ("blue", "grün", "red")
+    (image_folder / "test" / unicodedata.normalize("NFC", "grün")).mkdir()
+    with pytest.raises(DataError, match=r"two class folders in .*test are called 'grün'"):
+        load_folder(image_folder, "test", SIZE)
+
+
+def test_a_file_name_that_is_not_utf8_is_read_and_such_a_class_is_refused(image_folder):
+    path = image_folder / "test/blue" / os.fsdecode(b"z\xff.png")
+    shutil.copy(image_folder / "test/red/000.png", path)
+    assert len(load_folder(image_folder, "test", SIZE)) == 13
+    (image_folder / "test/red").rename(image_folder / "test" / os.fsdecode(b"\xff"))
+    with pytest.raises(DataError, match="has a name that is not UTF-8: rename it"):
+        load_folder(image_folder, "test", SIZE)
+
+
+def test_without_a_home_images_are_decoded_each_time(image_folder, monkeypatch):
+    monkeypatch.delenv("CIFAR_CNN_CACHE")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert cache_folder() is None
+    assert len(load_folder(image_folder, "test", SIZE)) == 12
+
+
+def test_too_many_pixels_for_the_memory_are_said_before_decoding(image_folder, monkeypatch):
+    monkeypatch.setattr(memory, "memory", lambda: 1_000_000)
+    monkeypatch.setattr(images, "read_image", None)
+    with pytest.raises(
+        DataError, match=r"12 images of 4096x4096 need 0\.6 GB of memory, and there are 0\.0 GB: "
+    ):
+        load_folder(image_folder, "test", (4096, 4096))
 
 
 def truncate(root):
@@ -101,7 +241,7 @@ def empty_class(root):
     for file in (root / "test/green").iterdir():
         file.unlink()
     (root / "test/green/notes.txt").write_text("nothing here")
-    return "test/green has no .png, .jpg, .jpeg images"
+    return "test/green has no PNG, JPEG, WEBP, BMP or GIF images"
 
 
 def class_missing_from_test(root):

@@ -1,13 +1,14 @@
 """Image files of every kind, and those made by an enemy."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from cifar_cnn.data.images import MAX_PIXELS, read_image, read_images
 from cifar_cnn.errors import DataError
@@ -91,10 +92,10 @@ def test_every_mode_becomes_rgb(tmp_path, mode, kind):
         path.write_bytes(encoded(kind, mode))
     except (OSError, ValueError):  # the format has no such mode
         return
-    image, resized = read_image(path, SIZE)
+    image, changes = read_image(path, SIZE)
     assert image.shape == (3, 32, 32)
     assert image.dtype == np.uint8
-    assert not resized
+    assert not changes.resized
 
 
 @pytest.mark.parametrize("content", [encoded(), encoded("JPEG"), encoded("PNG", "P")])
@@ -115,20 +116,93 @@ def test_every_truncation_and_every_flipped_byte_is_an_image_or_one_line(tmp_pat
 def test_sixteen_bits_of_gray_keep_their_shades(tmp_path):
     gray = (np.arange(1024).reshape(32, 32) * 64).astype(np.uint16)
     Image.fromarray(gray).save(tmp_path / "gray.png")
-    pixels, resized = read_image(tmp_path / "gray.png", (32, 32))
+    pixels, changes = read_image(tmp_path / "gray.png", (32, 32))
     assert (pixels == (gray >> 8)).all()
-    assert not resized
+    assert changes == (False, False)
 
 
 def test_an_open_file_is_read_like_a_path(tmp_path):
     Image.new("RGB", (40, 20), (9, 99, 200)).save(tmp_path / "a.png")
     content = io.BytesIO((tmp_path / "a.png").read_bytes())
-    images, resized = read_images([tmp_path / "a.png", content], (32, 32))
+    images, changes = read_images([tmp_path / "a.png", content], (32, 32))
     assert (images[0] == images[1]).all()
-    assert resized == [True, True]
+    assert [each.resized for each in changes] == [True, True]
 
 
 def test_an_image_of_too_many_pixels_is_refused_without_a_warning(tmp_path):
     Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
     with pytest.raises(DataError, match=r"large\.png has too many pixels"):
         read_images([tmp_path / "large.png"], (32, 32))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_an_image_is_turned_as_its_camera_was_held(tmp_path, kind, orientation):
+    source = Image.fromarray(PIXELS[:20])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    source.save(tmp_path / "x", kind, exif=exif)
+    with Image.open(tmp_path / "x") as image:
+        expected = ImageOps.exif_transpose(image).convert("RGB")
+    pixels, changes = read_image(tmp_path / "x", (expected.height, expected.width))
+    assert (expected.height, expected.width) == ((20, 32) if orientation < 5 else (32, 20))
+    assert not changes.resized
+    assert (pixels.transpose(1, 2, 0) == np.asarray(expected)).all()
+
+
+def test_broken_remarks_do_not_make_an_image_unreadable(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01")
+    images, _ = read_images([tmp_path / "a.png"], SIZE)
+    assert (images[0].transpose(1, 2, 0) == PIXELS).all()
+
+
+def half_transparent(mode):
+    image = Image.new("RGBA", SIZE, (200, 100, 50, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 16, 32))
+    if mode == "P":
+        image = image.quantize(4)
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "P"), ("WEBP", "RGBA"), ("GIF", "RGBA")],
+)
+def test_what_is_transparent_is_laid_on_white(tmp_path, kind, mode):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    half_transparent(mode).save(tmp_path / "x", kind, **options)
+    pixels, changes = read_image(tmp_path / "x", SIZE)
+    gray = half_transparent("LA").getpixel((20, 0))[0]
+    assert pixels[:, 5, 5].tolist() == [255, 255, 255]
+    assert pixels[:, 5, 20].tolist() == ([gray] * 3 if mode == "LA" else [200, 100, 50])
+    assert changes.on_white
+
+
+@pytest.mark.parametrize(("mode", "color"), [("RGB", (9, 9, 9)), ("L", 9), ("I;16", 9 << 8)])
+def test_one_shade_that_a_png_names_transparent_is_white(tmp_path, mode, color):
+    image = Image.new(mode, SIZE, color)
+    image.putpixel((3, 4), (80, 80, 80) if mode == "RGB" else 80 if mode == "L" else 80 << 8)
+    image.save(tmp_path / "a.png", transparency=color)
+    pixels, changes = read_image(tmp_path / "a.png", SIZE)
+    assert pixels[:, 4, 3].tolist() == [80, 80, 80]
+    assert pixels[:, 0, 0].tolist() == [255, 255, 255]
+    assert changes.on_white
+
+
+def test_half_transparent_is_half_white(tmp_path):
+    Image.new("RGBA", SIZE, (0, 0, 0, 128)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", SIZE)[0][:, 0, 0].tolist() == [127, 127, 127]
+
+
+def test_an_alpha_channel_without_transparency_changes_nothing(tmp_path):
+    Image.fromarray(PIXELS).convert("RGBA").save(tmp_path / "a.png")
+    pixels, changes = read_image(tmp_path / "a.png", SIZE)
+    assert (pixels.transpose(1, 2, 0) == PIXELS).all()
+    assert not changes.on_white
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png cannot be read: not a file"):
+        read_image(tmp_path / "a.png", SIZE)

@@ -77,3 +77,23 @@ def test_the_official_layout_is_read_after_its_md5_is_checked(tmp_path, monkeypa
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(DataError, match="cannot be downloaded"):
         load_cifar10(tmp_path, "test")
+
+
+@pytest.mark.parametrize("part", ["cifar-10-python.tar.gz", "cifar-10-batches-py/data_batch_1"])
+def test_a_damaged_archive_offline_is_called_damaged(tmp_path, monkeypatch, part):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    path = tmp_path / part
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"half of it")
+    with pytest.raises(DataError, match=r"CIFAR-10 is damaged or incomplete .*cifar-10") as caught:
+        load_cifar10(tmp_path, "train")
+    assert "is not in" not in str(caught.value)
+    assert path.read_bytes() == b"half of it"
+
+
+@pytest.mark.parametrize("dataset", ["folder", "synthetic"])
+def test_too_many_pixels_for_the_memory_are_refused(image_folder, monkeypatch, dataset):
+    monkeypatch.setattr("cifar_cnn.data.memory.memory", lambda: 1e8)
+    settings = resolve_settings({"dataset": dataset, "data_dir": image_folder, "input_size": 4096})
+    with pytest.raises(DataError, match=r"of memory, and there are 0\.1 GB: choose a smaller"):
+        load_test(settings)

@@ -1,11 +1,13 @@
 """`cifar-cnn receptive-field`: the receptive field of every layer."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cifar_cnn.cli import networks as several
 from cifar_cnn.cli.effective import accumulate
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
@@ -20,17 +22,17 @@ class TargetChoice(StrEnum):
 
 
 @settings_options(
-    "model",
     "input_size",
     "dataset",
     "data_dir",
     "seed",
-    model="baseline, or the checkpoint's own",
     input_size="32x32, or the checkpoint's own",
     dataset="the checkpoint's own, else synthetic",
     data_dir="data, or the checkpoint's own",
 )
 def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
+    networks: several.Networks = None,
+    model: several.Models = None,
     min_rf: MinRf = None,
     verify: Annotated[
         bool,
@@ -52,16 +54,21 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         Path | None, typer.Option(metavar="FILE.png", help="Picture for --effective.")
     ] = None,
     assume_pointwise: AssumePointwise = None,
+    time_limit: several.TimeLimit = 60,
+    csv: several.CsvFile = None,
+    junit: several.JunitFile = None,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
 ) -> None:
     """Receptive field, jump and padding of every layer.
 
+    Several networks get a line each; their code runs in processes of their own.
     Exit status 1 when the field at the output is not above --min-rf, or --verify does not agree.
     """
     from cifar_cnn.analysis.budget import read_budget
-    from cifar_cnn.analysis.receptive_field import receptive_field as field_of
+    from cifar_cnn.analysis.many import field_of
+    from cifar_cnn.analysis.receptive_field import receptive_field as compute
     from cifar_cnn.analysis.verify import verify as prove
     from cifar_cnn.inference.trained import open_stored
     from cifar_cnn.report import analysis_tables as tables
@@ -70,18 +77,26 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
 
     if not effective and (checkpoint is not None or plot is not None):
         raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
+    models = several.named([*(networks or []), *(model or [])])
+    overrides |= {"model": models[0]} if models else {}
+    minimum = read_budget({} if min_rf is None else {"min_rf": min_rf}).min_rf
+    vouched = assume_pointwise or ()
+    if len(models) > 1 or csv or junit:
+        if verify or effective:
+            raise SettingsError("--verify and --effective are for one network: give one")
+        settings = resolve_settings(overrides)
+        job = partial(
+            field_of, input_size=settings.input_size, minimum=minimum, assume_pointwise=vouched
+        )
+        files, command = {"csv": csv, "junit": junit}, "receptive-field"
+        several.answer_many(job, models or [settings.model], command, time_limit, files, json=json)
+        return
     stored = open_stored(checkpoint, overrides | {"device": "cpu"}) if checkpoint else None
     if stored and stored.checkpoint:
         settings = stored.settings
     else:
         settings = resolve_settings({"dataset": "synthetic"} | overrides)
-    vouched = assume_pointwise or ()
-    result = field_of(
-        settings.model,
-        settings.input_size,
-        minimum=read_budget({} if min_rf is None else {"min_rf": min_rf}).min_rf,
-        assume_pointwise=vouched,
-    )
+    result = compute(settings.model, settings.input_size, minimum=minimum, assume_pointwise=vouched)
     console = people_console(json=json)
     tables.show_receptive_field(console, result)
     document = result.as_dict()

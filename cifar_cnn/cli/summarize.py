@@ -1,15 +1,19 @@
 """`cifar-cnn summarize`: layers, sizes and the budget verdict."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
+from cifar_cnn.cli import networks as several
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
 
 
-@settings_options("model", "input_size")
-def summarize(
+@settings_options("input_size")
+def summarize(  # noqa: PLR0917 - typer reads the flags from it
+    networks: several.Networks = None,
+    model: several.Models = None,
     max_params: Annotated[
         int | None,
         typer.Option(min=1, help="Parameters must be strictly fewer (default: 200000)."),
@@ -31,22 +35,28 @@ def summarize(
         bool, typer.Option("--no-budget", help="Give no verdict on the budget.")
     ] = False,
     assume_pointwise: AssumePointwise = None,
+    time_limit: several.TimeLimit = 60,
+    csv: several.CsvFile = None,
+    junit: several.JunitFile = None,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
 ) -> None:
     r"""Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
 
+    Several networks get a line each; their code runs in processes of their own.
     Limits not given come from \[tool.cifar-cnn.budget] in the current folder's pyproject.toml, else
     from the CIFAR-10 brief. Exit status 1 when a requirement is not met.
     """
     from cifar_cnn.analysis.budget import read_budget
+    from cifar_cnn.analysis.many import summary_of
     from cifar_cnn.analysis.summary import summarize as summarize_network
     from cifar_cnn.report.analysis_tables import show_summary
     from cifar_cnn.report.console import people_console
     from cifar_cnn.settings import resolve_settings
 
-    settings = resolve_settings(overrides)
+    models = several.named([*(networks or []), *(model or [])])
+    settings = resolve_settings(overrides | ({"model": models[0]} if models else {}))
     limits = {
         "max_params": max_params,
         "min_rf": min_rf,
@@ -54,11 +64,19 @@ def summarize(
         "require": require or None,
     }
     given = {name: limit for name, limit in limits.items() if limit is not None}
+    budget = None if no_budget else read_budget(given)
+    vouched = assume_pointwise or ()
+    if len(models) > 1 or csv or junit:
+        job = partial(
+            summary_of, input_size=settings.input_size, budget=budget, assume_pointwise=vouched
+        )
+        files = {"csv": csv, "junit": junit}
+        several.answer_many(
+            job, models or [settings.model], "summary", time_limit, files, json=json
+        )
+        return
     summary = summarize_network(
-        settings.model,
-        settings.input_size,
-        budget=None if no_budget else read_budget(given),
-        assume_pointwise=assume_pointwise or (),
+        settings.model, settings.input_size, budget=budget, assume_pointwise=vouched
     )
     show_summary(people_console(json=json), summary)
     if json:

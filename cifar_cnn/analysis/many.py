@@ -1,0 +1,147 @@
+"""Many networks at once, each in a process of its own: what one does touches no other.
+
+Their code may loop forever, end its process, print, or change its folder; two files of one name may
+import neighbors of one name.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+from cifar_cnn.analysis.budget import Budget
+from cifar_cnn.errors import ModelError, UserError, one_line
+
+MEMORY_LIMIT = 8 << 30
+"""Bytes of data that a network's process may have, where the system can hold it to that."""
+
+Names = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found of one network: its document, or the line that says why there is none.
+
+    Args:
+        model: the network, as `--model` names it.
+        passed: whether it meets what is asked of it.
+        document: as `summary --json` or `receptive-field --json` print it.
+        field: as `receptive-field --json` prints it, where there is a document.
+        error: one line, where there is none.
+        exit_status: of that error.
+    """
+
+    model: str
+    passed: bool = False
+    document: dict[str, Any] | None = None
+    field: dict[str, Any] | None = None
+    error: str = ""
+    exit_status: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the document, or the error with its exit status, as `--json` lists them."""
+        if self.document is not None:
+            return self.document
+        return {"model": self.model, "error": self.error, "exit_status": self.exit_status}
+
+
+Job = Callable[[str], Answer]
+
+
+def summary_of(
+    model: str, *, input_size: tuple[int, int], budget: Budget | None, assume_pointwise: Names
+) -> Answer:
+    """Summarize one network and hold it against the budget, if there is one."""
+    from cifar_cnn.analysis.receptive_field import receptive_field
+    from cifar_cnn.analysis.summary import summarize
+
+    found = summarize(model, input_size, budget=budget, assume_pointwise=assume_pointwise)
+    passed = found.budget is None or found.budget.passed
+    field = receptive_field(model, input_size, assume_pointwise=assume_pointwise)
+    return Answer(model, passed, found.as_dict(), field.as_dict())
+
+
+def field_of(
+    model: str, *, input_size: tuple[int, int], minimum: int, assume_pointwise: Names
+) -> Answer:
+    """Compute the receptive fields of one network and hold the output's against the minimum."""
+    from cifar_cnn.analysis.receptive_field import receptive_field
+
+    found = receptive_field(model, input_size, minimum=minimum, assume_pointwise=assume_pointwise)
+    return Answer(model, found.passed, found.as_dict(), found.as_dict())
+
+
+def answer_each(job: Job, models: Sequence[str], time_limit: float) -> Iterator[Answer]:
+    """Yield what `job` answers for each network, in their order, as they are done.
+
+    Args:
+        job: takes a model spec and returns its answer; it has to be picklable.
+        models: the networks, as `--model` names them.
+        time_limit: seconds that each may take, its import included.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else None)
+    context.set_forkserver_preload(["cifar_cnn.analysis.preload"])  # torch is imported once
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(partial(_ask, context, job, time_limit), models)
+
+
+def _ask(context: Any, job: Job, time_limit: float, model: str) -> Answer:
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, job, model), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(time_limit):
+            line = f"model {model!r} took longer than {time_limit:g} s: see --time-limit"
+            return Answer(model, error=line, exit_status=UserError.exit_status)
+        answer: Answer = ours.recv()
+    except EOFError:
+        process.join()
+        line = f"model {model!r} ended its process (status {process.exitcode}) before an answer"
+        return Answer(model, error=line, exit_status=ModelError.exit_status)
+    else:
+        return answer
+    finally:
+        _end(process)
+        ours.close()
+
+
+def _end(process: Any) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended, and nothing of it is left
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
+def _answer(pipe: Connection, job: Job, model: str) -> None:
+    _confine()
+    try:
+        answer = job(model)
+    except UserError as error:
+        answer = Answer(model, error=str(error), exit_status=error.exit_status)
+    except BaseException as error:  # noqa: BLE001 - the network's code may raise anything
+        line = f"model {model!r}: {type(error).__name__}: {one_line(error)}"
+        answer = Answer(model, error=line, exit_status=ModelError.exit_status)
+    pipe.send(answer)
+
+
+def _confine() -> None:
+    """Give the process a group of its own, standard error for its output, and a memory limit."""
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    if sys.platform != "win32":
+        import resource
+
+        os.setsid()
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, most))

@@ -1,0 +1,112 @@
+"""Several networks on one command line: how they are named, and how they are answered."""
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cifar_cnn.cli.completion import complete_model
+from cifar_cnn.cli.output import print_json
+from cifar_cnn.errors import RequestError, UserError
+
+if TYPE_CHECKING:
+    from cifar_cnn.analysis.many import Answer
+
+Networks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NETWORK]...",
+        help="Networks as --model takes them, or patterns of files (submissions/*.py).",
+        show_default=False,
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME|MODULE:ATTR|FILE.py:ATTR",
+        help="Network: a built-in name, module:attr or path.py:attr; repeatable "
+        "(default: baseline, or the checkpoint's own).",
+        show_default=False,
+        rich_help_panel="Network",
+        autocompletion=complete_model,
+    ),
+]
+TimeLimit = Annotated[
+    float,
+    typer.Option(
+        min=0.1, help="Seconds that each of several networks may take.", metavar="SECONDS"
+    ),
+]
+CsvFile = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE.csv", help="Write a line a network.")
+]
+JunitFile = Annotated[
+    Path | None,
+    typer.Option("--junit", metavar="FILE.xml", help="Write a test a network, for CI to show."),
+]
+
+
+def named(networks: Sequence[str]) -> list[str]:
+    """Return the networks with each pattern replaced by the files that it matches.
+
+    Raises:
+        RequestError: a pattern matches nothing.
+    """
+    found: list[str] = []
+    for name in networks:
+        source, colon, attribute = name.rpartition(":")
+        pattern = source if colon else name
+        if not glob.has_magic(pattern) or Path(pattern).is_file():
+            found.append(name)
+            continue
+        files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones too
+        if not files:
+            raise RequestError(f"no file matches {pattern}: name files that are there")
+        found += [f"{file}{colon}{attribute}" if colon else file for file in files]
+    return list(dict.fromkeys(found))
+
+
+def answer_many(
+    job: "Callable[[str], Answer]",
+    models: Sequence[str],
+    command: str,
+    time_limit: float,
+    files: Mapping[str, Path | None],
+    *,
+    json: bool,
+) -> None:
+    """Ask each network, show a line each, write what was asked for; exit 1 unless all passed."""
+    from rich.progress import Progress
+
+    from cifar_cnn.analysis.many import answer_each
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.many_networks import as_csv, as_junit, show_networks
+
+    answers = []
+    console = people_console(json=json)
+    with Progress(console=people_console(json=True), transient=True) as progress:
+        asked = progress.add_task("networks", total=len(models))
+        for answer in answer_each(job, models, time_limit):
+            answers.append(answer)
+            progress.advance(asked)
+    show_networks(console, answers)
+    if (path := files["csv"]) is not None:
+        _write(path, as_csv(answers))
+    if (path := files["junit"]) is not None:
+        _write(path, as_junit(answers, command))
+    if json:
+        print_json([answer.as_dict() for answer in answers])
+    if not all(answer.passed for answer in answers):
+        raise typer.Exit(1)
+
+
+def _write(path: Path, content: bytes) -> None:
+    from cifar_cnn.storage.files import write_atomically
+
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error

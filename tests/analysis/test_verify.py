@@ -125,20 +125,87 @@ def test_a_users_own_gradient_is_followed():
     assert receptive_field(Custom()).final == (3, 3)
 
 
-def test_activation_checkpointing_is_analyzed_and_its_proof_refused_in_one_line():
+def test_activation_checkpointing_is_analyzed_and_proved():
     from torch.utils.checkpoint import checkpoint
 
     class Checkpointed(nn.Module):
         def __init__(self):
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 3)
+            self.last = nn.Conv2d(4, 4, 3)
 
         def forward(self, x):
-            return checkpoint(self.conv, x, use_reentrant=False)
+            return self.last(checkpoint(self.conv, x, use_reentrant=False))
 
-    assert receptive_field(Checkpointed()).final == (3, 3)
-    with pytest.raises(ModelError, match="cannot take the gradient at conv"):
-        verify(Checkpointed())
+    assert receptive_field(Checkpointed()).final == (5, 5)
+    proof = verify(Checkpointed())
+    assert proof.agreed
+    assert proof.skipped == ()
+
+
+class Hooked(nn.Module):
+    def __init__(self, *, ask):
+        super().__init__()
+        self.ask = ask
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.last = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.first(x)
+        if not self.ask or x.requires_grad:
+            x.register_hook(lambda _: pytest.fail("the proof is no training"))
+        return self.last(x)
+
+
+@pytest.mark.parametrize("ask", [True, False])
+def test_a_network_that_hooks_onto_its_gradient_is_proved(ask):
+    proof = verify(Hooked(ask=ask))
+    assert proof.agreed
+    assert proof.skipped == ()
+
+
+def test_a_backbone_without_gradient_is_proved_like_any_other():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2, dilation=2))
+            self.head = nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            with torch.no_grad():
+                x = self.backbone(x)
+                assert not x.requires_grad
+            return self.head(x)
+
+    proof = verify(Frozen())
+    assert proof.agreed
+    assert proof.skipped == ()
+    assert {(unit.layer, unit.total) for unit in proof.checked} == {
+        ("backbone.0", 3),
+        ("backbone.1", 7),
+        ("head", 11),
+    }
+
+
+def test_holes_that_a_later_layer_fills_are_told_only_where_they_are():
+    class Filled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sparse = nn.Conv2d(3, 4, 1, stride=2)
+            self.spread = nn.Conv2d(4, 4, 3, padding=1)
+            self.dense = nn.Conv2d(3, 4, 5, stride=2, padding=2)
+
+        def forward(self, x):
+            return F.relu(self.spread(self.sparse(x)) + self.dense(x))
+
+    told = verify(Filled()).as_dict()["gridding"]
+    assert {(g["layer"], g["contributing"], g["total"]) for g in told} == {("spread", 3, 5)}
+
+
+def test_the_proof_tells_how_far_it_is_and_takes_each_operation_once_an_axis():
+    told = []
+    verify(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), progress=lambda *now: told.append(now))
+    assert told == [(1, 2), (2, 2)] * 2
 
 
 class Step(nn.Module):

@@ -1,7 +1,7 @@
 """The budget of a network: its limits, where they are set, and the verdict on each."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cifar_cnn.analysis.receptive_field import ReceptiveField
+from cifar_cnn.analysis.structure import Sighting
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 
 Structure = Literal["depthwise-separable", "dilated", "gap"]
@@ -76,7 +77,7 @@ class Measured:
     mult_adds: int
     busiest_layer: str
     receptive_field: ReceptiveField
-    structures: Mapping[str, list[str]]
+    structures: Mapping[str, Sighting]
 
 
 def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None = None) -> Budget:
@@ -133,10 +134,17 @@ def judge(budget: Budget, measured: Measured) -> Verdict:
             )
         )
     for name in dict.fromkeys(budget.require):
-        found = measured.structures[name]
-        detail = ", ".join(found) or "no layer of this kind"
+        sighting = measured.structures[name]
+        found = sighting.layers
+        detail = first_few(found) or sighting.instead or "no layer of this kind"
         requirements.append(Requirement(f"require:{name}", 1, len(found), bool(found), detail))
     return Verdict(tuple(requirements))
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the names; of many the first, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _size(field: ReceptiveField) -> str:

@@ -9,10 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor of the graph; `depends` says whether the image has any part in it."""
+    """A tensor of the graph; `depends` says whether the image has any part in it.
+
+    It is `learned` where it is a parameter, or made of parameters alone or with constants.
+    """
 
     shape: tuple[int, ...]
     depends: bool
+    learned: bool = False
 
 
 @dataclass(frozen=True, eq=False)

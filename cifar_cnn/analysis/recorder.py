@@ -91,7 +91,8 @@ class Recorder(TorchFunctionMode):
         if depends and tensors:
             self._record(op, func, inputs, args, tensors)
         for tensor in tensors if not depends else ():
-            self._values[tensor] = Value(tuple(tensor.shape), depends=False)
+            learned = any(isinstance(leaf, Value) and leaf.learned for leaf in leaves(inputs))
+            self._values[tensor] = Value(tuple(tensor.shape), depends=False, learned=learned)
         return result
 
     @contextmanager
@@ -143,7 +144,8 @@ class Recorder(TorchFunctionMode):
                 f"a tensor in {self.module_name() or 'the network'} ({user_line()}) comes from "
                 "code that cannot be followed (TorchScript, or a library in another language)"
             )
-        return value or Value(tuple(leaf.shape), depends=False)
+        learned = isinstance(leaf, nn.Parameter)
+        return value or Value(tuple(leaf.shape), depends=False, learned=learned)
 
     def _newest_of(self, leaf: object) -> object:
         """What a replaced in-place operation would have written into this tensor."""

@@ -21,7 +21,7 @@ from cifar_cnn.analysis.network import Model, network
 from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.propagate import propagate
 from cifar_cnn.analysis.receptive_field import analyze
-from cifar_cnn.analysis.structure import DETECTORS
+from cifar_cnn.analysis.structure import find_structures
 from cifar_cnn.analysis.trace import fake_image, trace
 from cifar_cnn.models.layers import type_name
 
@@ -131,7 +131,7 @@ def summarize(
             mult_adds=sum(row.mult_adds for row in rows),
             busiest_layer=_most(rows, lambda row: row.mult_adds),
             receptive_field=analyze(name, graph, propagated, budget.min_rf),
-            structures={key: find(graph, propagated) for key, find in DETECTORS.items()},
+            structures=find_structures(graph, propagated),
         )
         verdict = judge(budget, measured)
     return Summary(

@@ -4,6 +4,7 @@ Every message is one line that says what is wrong and what to do about it.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -90,6 +91,16 @@ def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
     return f"it has to be {expected.format(**shown)}" if expected else otherwise
 
 
+def plain_words(message: str) -> str:
+    """Put plain words for pydantic's in a message of the command line's parser."""
+    message = message.replace("Input should be", "it has to be").replace("integer", "whole number")
+    return re.sub(r", (unable to|got a number).*", "", message).replace("a valid ", "a ")
+
+
 def printable(text: str) -> str:
-    """Return the text on one line that does nothing to a terminal: it may quote a foreign file."""
+    """Return the text on one line that does nothing to a terminal: it may quote a foreign file.
+
+    A web address is whole again: as a path it had lost a slash.
+    """
+    text = re.sub(r"\b([a-z][a-z0-9+]+):/(?=[^/])", r"\1://", text)
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

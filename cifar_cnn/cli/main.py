@@ -6,6 +6,7 @@ Nothing here or in a command's module imports torch at the top, so that help ans
 import importlib.metadata
 import os
 import sys
+from contextlib import nullcontext
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -24,67 +25,99 @@ from cifar_cnn.cli import (
     train,
 )
 from cifar_cnn.cli.allocator import keep_freed_memory
-from cifar_cnn.errors import UserError, printable
-from cifar_cnn.training.launch import is_launched, rank
+from cifar_cnn.cli.output import documents_only, drop_output, print_json
+from cifar_cnn.cli.surroundings import settle
+from cifar_cnn.errors import RequestError, UserError, plain_words, printable
+from cifar_cnn.training.launch import is_launched, is_main_process, rank
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
-DEBUG = "--debug"
+DEBUG, JSON = "--debug", "--json"
+HELP = ("-h", "--help")
 
 
 class Commands(TyperGroup):
     """The commands under both spellings; a user's mistake ends in one line on standard error."""
 
+    def main(self, args: Any = None, *options: Any, **more: Any) -> Any:
+        """Run the program; print an error as one line, with `--json` as a document too."""
+        words = list(sys.argv[1:] if args is None else args)
+        json = JSON in words and not {*HELP} & {*words}
+        with documents_only() if json else nullcontext():
+            try:
+                status = super().main(words, *options, **more | {"standalone_mode": False})
+                sys.stdout.flush()
+            except (UserError, typer.TyperException, OSError) as error:
+                if DEBUG in words and not isinstance(error, typer.TyperException):
+                    raise
+                status = _fail(error, json=json)
+        sys.exit(status if isinstance(status, int) else 0)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take `--debug` anywhere on the line, and leave the rest to Typer."""
-        ctx.obj = DEBUG in args
         return super().parse_args(ctx, [arg for arg in args if arg != DEBUG])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace an alias by the command's own name, so that both print the same."""
-        return super().resolve_command(ctx, [ALIASES.get(args[0], args[0]), *args[1:]])
+        name, command, rest = super().resolve_command(
+            ctx, [ALIASES.get(args[0], args[0]), *args[1:]]
+        )
+        for option in command.params if command else ():
+            if option.name == "model" and not option.multiple:
+                _refuse_second("--model", rest)
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; print an error as one line and exit with its status."""
+        """Run the command; an end that the user's own code calls for is a failure."""
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except typer.TyperException as error:
-            _suggest_option(error)
-            raise
-        except UserError as error:
-            if ctx.obj:
+            return super().invoke(ctx)
+        except SystemExit as stop:
+            if isinstance(stop.__context__, BrokenPipeError):  # rich has seen that nobody reads on
                 raise
-            sys.stderr.write(f"{_who()}: {printable(str(error))}\n")
-            raise typer.Exit(error.exit_status) from error
-        except OSError as error:  # standard output is full or closed, a disk has failed
-            if ctx.obj:
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # drop what is left
-            if not isinstance(error, BrokenPipeError):
-                sys.stderr.write(f"{_who()}: {printable(str(error))}\n")
-            raise typer.Exit(UserError.exit_status) from error
-        return result
+            raise RequestError(f"the network's own code ended the program: {stop!r}") from stop
 
 
-def _who() -> str:
-    """Return the program's name, with the process's number where there are several."""
-    return f"cifar-cnn: process {rank()}" if is_launched() else "cifar-cnn"
+def _refuse_second(flag: str, words: list[str]) -> None:
+    if sum(word == flag or word.startswith(f"{flag}=") for word in words) > 1:
+        raise RequestError(f"{flag} is given twice, and one network is wanted: give it once")
 
 
-def _suggest_option(error: typer.TyperException) -> None:
-    """Put "did you mean" for the parser's "possible options"; other errors stay as they are."""
+def _fail(error: Exception, *, json: bool) -> int:
+    """Print the error in one line, and as a document; return the exit status."""
+    if isinstance(error, UserError):
+        message, status = str(error), error.exit_status
+    elif isinstance(error, typer.TyperException):
+        message, status = _misuse(error), getattr(error, "exit_code", RequestError.exit_status)
+    else:  # standard output is full or closed, a disk has failed
+        drop_output()
+        message, status, json = str(error), UserError.exit_status, False
+        if isinstance(error, BrokenPipeError):
+            return status
+    message = printable(message)
+    who = f"cifar-cnn: process {rank()}" if is_launched() else "cifar-cnn"
+    sys.stderr.write(f"{who}: {message}\n")
+    if json and is_main_process():
+        print_json({"error": message, "exit_status": status})
+    return status
+
+
+def _misuse(error: typer.TyperException) -> str:
+    """Return what the parser says, with the nearest name and where the right ones stand."""
+    message = error.format_message().rstrip(".")
     possibilities = getattr(error, "possibilities", None)
     if possibilities:
-        error.message = f"{error.message}. Did you mean {possibilities[0]}?"
         error.possibilities = None  # type: ignore[attr-defined]
+        message = f"{error.format_message().rstrip('.')}. Did you mean {possibilities[0]}?"
+    context = getattr(error, "ctx", None)
+    more = f"see {context.command_path} --help" if context else "see --help"
+    return f"{plain_words(message)}{'' if message.endswith('?') else ';'} {more}"
 
 
 app = typer.Typer(
     cls=Commands,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": [*HELP]},
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
@@ -105,6 +138,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -116,11 +150,15 @@ def root(
     ] = False,
 ) -> None:
     """Train, evaluate and check small CIFAR-10 networks under a hard budget."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), nl=False)
+        raise typer.Exit(RequestError.exit_status)
 
 
 def main() -> None:
     """Run the program; the console script and `python -m cifar_cnn` start here."""
     keep_freed_memory()
+    settle()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a bar or a tick must not end the program
             stream.reconfigure(encoding="utf-8" if os.name == "nt" else None, errors="replace")

@@ -1,10 +1,43 @@
 """What commands print for machines."""
 
 import json
+import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from io import TextIOWrapper
+from typing import Any, TextIO
+
+_DOCUMENTS: ContextVar[TextIO | None] = ContextVar("documents", default=None)
 
 
 def print_json(document: Any) -> None:
     """Write one JSON document to standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    stream = _DOCUMENTS.get() or sys.stdout
+    stream.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    stream.flush()
+
+
+@contextmanager
+def documents_only() -> Iterator[None]:
+    """Keep standard output for `print_json`: what else is printed goes to standard error."""
+    documents: TextIO = sys.stdout
+    if (
+        isinstance(documents, TextIOWrapper) and documents is sys.__stdout__
+    ):  # C code and other processes print there too, up to the end
+        encoding, errors = documents.encoding, documents.errors
+        documents = os.fdopen(os.dup(1), "w", encoding=encoding, errors=errors)
+        os.dup2(2, 1)
+    token = _DOCUMENTS.set(documents)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _DOCUMENTS.reset(token)
+
+
+def drop_output() -> None:
+    """Throw away what standard output has not taken: it is full, or nobody reads it."""
+    stream = _DOCUMENTS.get() or sys.stdout
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

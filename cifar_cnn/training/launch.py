@@ -4,8 +4,8 @@ import os
 
 
 def is_launched() -> bool:
-    """Say whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    """Say whether torchrun started this process; one variable alone was left by something else."""
+    return {"TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
 def rank() -> int:

@@ -67,7 +67,7 @@ def test_a_mistake_ends_in_one_line_and_its_exit_status(
     (tmp_path / "text.pt").write_text("hello")
     done = cli("eval", *(each.format(model=model_file) for each in arguments), "--json")
     assert done.returncode == status, done.stderr
-    assert done.stdout == ""
+    assert json.loads(done.stdout)["exit_status"] == status
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

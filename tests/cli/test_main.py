@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -51,10 +52,85 @@ def test_the_version_is_the_packages(cli):
     assert cli("--version").stdout == f"cifar-cnn {version('cifar-cnn')}\n"
 
 
-def test_an_unknown_command_is_answered_with_the_one_that_was_meant(cli):
-    done = cli("sumarize")
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sumarize", "No such command 'sumarize'. Did you mean 'summarize'? see cifar-cnn --help"),
+        ("runs shoow", "No such command 'shoow'. Did you mean 'show'? see cifar-cnn runs --help"),
+        ("eval --modle x", "No such option: --modle. Did you mean --model? "
+         "see cifar-cnn evaluate --help"),
+        ("summary --max-params x", "Invalid value for '--max-params': it has to be a whole number; "
+         "see cifar-cnn summarize --help"),
+        ("train x", "Got unexpected extra argument(s) (x); see cifar-cnn train --help"),
+        ("predict", "Missing argument 'IMAGE'; see cifar-cnn predict --help"),
+        ("summary --model", "Option '--model' requires an argument; see --help"),
+        ("summary --model a:b --model=c:d",
+         "--model is given twice, and one network is wanted: give it once"),
+        ("report https://a.b/c", "there is no run https://a.b/c"),
+    ],
+)  # fmt: skip
+def test_a_misuse_is_one_line_with_the_nearest_name(quick_cli, line, said):
+    done = quick_cli(*line.split())
+    assert (done.stdout, done.stderr) == ("", f"cifar-cnn: {said}\n")
+    assert done.returncode == (1 if "report" in line else 2)
+
+
+def test_without_a_command_there_is_help_and_status_2(quick_cli):
+    done = quick_cli()
     assert done.returncode == 2
-    assert "Did you mean 'summarize'?" in done.stderr
+    assert "Usage: cifar-cnn" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("summary --model basline", 2),
+        ("summary --nope", 2),
+        ("sumarize", 2),
+        ("eval none.pt", 1),
+        ("train --lr -1", 2),
+        ("runs show none", 1),
+    ],
+)
+def test_a_failure_is_a_document_too_with_json(quick_cli, line, status):
+    done = quick_cli(*line.split(), "--json")
+    document = json.loads(done.stdout)
+    assert list(document) == ["error", "exit_status"]
+    assert document["exit_status"] == done.returncode == status
+    assert done.stderr == f"cifar-cnn: {document['error']}\n"
+
+
+NOISY = """
+import ctypes, os, subprocess, sys
+print("from the file")
+os.write(1, b"from a descriptor\\n")
+subprocess.run([sys.executable, "-c", "print('from a child')"])
+if os.name == "posix":
+    ctypes.CDLL(None).puts(b"from C")
+from torch import nn
+class Net(nn.Flatten):
+    def forward(self, x):
+        print("from the forward")
+        return super().forward(x)
+"""
+
+
+def test_with_json_what_the_users_code_prints_goes_to_standard_error(cli, tmp_path):
+    (tmp_path / "net.py").write_text(NOISY)
+    done = cli("receptive-field", "--model", "net.py:Net", "--min-rf", 0, "--json")
+    assert json.loads(done.stdout)["model"] == "net.py:Net"
+    for source in ("the file", "a descriptor", "a child", "the forward"):
+        assert f"from {source}" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["", "    def __init__(self):", "    def forward(self, x):"])
+def test_an_end_that_the_networks_code_calls_for_is_a_failure(cli, tmp_path, where):
+    body = f"class Net(nn.Module):\n{where or '    pass'}\n"
+    code = "import sys\nfrom torch import nn\n" + body
+    (tmp_path / "net.py").write_text(code + ("        " if where else "") + "sys.exit(0)\n")
+    done = cli("summary", "--model", "net.py:Net")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_every_setting_is_a_flag_of_train(cli):

@@ -103,7 +103,7 @@ def test_a_wrong_request_is_one_line_and_exit_2(quick_cli, tmp_path, flags, said
         assert done.returncode == 1
         return
     assert done.returncode == 2
-    assert done.stdout == ""
+    assert said in json.loads(done.stdout)["error"]
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

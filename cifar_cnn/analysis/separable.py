@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_cnn.analysis.field import Field
-from cifar_cnn.analysis.graph import Operation, Value
+from cifar_cnn.analysis.graph import Operation, Value, leaves
 from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.operations.entry import Kind
 from cifar_cnn.analysis.operations.window import convolution
@@ -14,6 +14,8 @@ from cifar_cnn.analysis.propagate import Step
 Fields = Mapping[Value, Field]
 JOINS = {"add", "sub", "subtract", "mul", "multiply"}
 """What adds a residual or applies a gate: the other side may come from anywhere."""
+LIKE_ANOTHER = {"type_as", "to", "view_as", "reshape_as", "expand_as"}
+"""What changes the first tensor's form into that of another, of which it reads nothing else."""
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 
 
@@ -76,12 +78,18 @@ def _is_pointwise(operation: Operation, reached: set[Value], fields: Fields) -> 
 
 
 def _keeps_channels_apart(operation: Operation, reached: set[Value]) -> bool:
+    """Whether each channel that was reached is still one behind the operation."""
+    data = {leaf for leaf in leaves(operation.args[:1]) if isinstance(leaf, Value)}
+    if operation.op in LIKE_ANOTHER:
+        return not reached.isdisjoint(data)
     entry = OPERATIONS.get(operation.op)
     if entry is None or entry.kind == Kind.ELEMENT_WISE:  # or the user vouches that it is
         return operation.op in JOINS or reached.issuperset(operation.inputs)
+    if reached.isdisjoint(data) or entry.kind == Kind.MIXING:
+        return False
     if operation.op.startswith("conv"):
         return operation.op in CONVOLUTIONS and _is_by_channel(operation)
-    return entry.kind != Kind.MIXING
+    return True
 
 
 def _is_by_channel(convolved: Operation) -> bool:

@@ -100,6 +100,7 @@ CHANNEL_BY_CHANNEL = {
     "group norm": lambda _, x, __: F.group_norm(x, 2),
     "instance norm": lambda _, x, __: F.instance_norm(x),
     "upsampled": lambda _, x, __: F.interpolate(x, scale_factor=2),
+    "in another's form": lambda _, x, before: x.type_as(before).view_as(before),
     "mixed beside it": lambda net, x, before: x + net.mix(before),
 }
 MIXED = {

@@ -22,6 +22,7 @@ class Budget(BaseModel):
     Args:
         max_params: parameters have to be fewer than this.
         min_rf: the smaller side of the final receptive field has to be above this, in pixels.
+        min_rf_features: the smaller side of the field at the last map has to be above this.
         max_mult_adds: multiply-adds for one image have to be at most this.
         require: structures that have to be in the network.
     """
@@ -30,6 +31,7 @@ class Budget(BaseModel):
 
     max_params: int | None = Field(200_000, ge=1)
     min_rf: int = Field(44, ge=0)
+    min_rf_features: int | None = Field(None, ge=0)
     max_mult_adds: int | None = Field(None, ge=1)
     require: tuple[Structure, ...] = STRUCTURES
 
@@ -122,6 +124,17 @@ def judge(budget: Budget, measured: Measured) -> Verdict:
                 measured.parameters < budget.max_params,
                 f"most in {measured.largest_layer}; have to be fewer than the limit",
             ),
+        )
+    if budget.min_rf_features is not None:
+        smaller = min(walk.size for walk in field.features.walks) if field.features else 1
+        requirements.append(
+            Requirement(
+                "min-rf-features",
+                budget.min_rf_features,
+                smaller,
+                smaller > budget.min_rf_features,
+                f"{_size(field)} at {layer}; has to be above the limit",
+            )
         )
     if budget.max_mult_adds is not None:
         requirements.append(

@@ -19,6 +19,14 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         typer.Option(min=1, help="Parameters must be strictly fewer (default: 200000)."),
     ] = None,
     min_rf: MinRf = None,
+    min_rf_features: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Receptive field at the last map, before global pooling, must be above this, in "
+            "pixels (default: no limit).",
+        ),
+    ] = None,
     max_mult_adds: Annotated[
         int | None,
         typer.Option(min=1, help="Multiply-adds for one image at most (default: no limit)."),
@@ -60,6 +68,7 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     limits = {
         "max_params": max_params,
         "min_rf": min_rf,
+        "min_rf_features": min_rf_features,
         "max_mult_adds": max_mult_adds,
         "require": require or None,
     }

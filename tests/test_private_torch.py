@@ -48,11 +48,12 @@ def test_the_backward_pass_of_a_convolution_takes_its_window_in_this_order(maps)
     torch.testing.assert_close(tuple(found), expected)
 
 
-def test_views_and_tensors_of_their_own_are_told_apart(maps):
+def test_tensors_that_share_memory_and_tensors_of_their_own_are_told_apart(maps):
     """analysis/recorder.py."""
-    assert maps.flatten(2)._is_view()  # noqa: SLF001
-    assert maps.permute(0, 2, 3, 1)._is_view()  # noqa: SLF001
-    assert not maps.clone()._is_view()  # noqa: SLF001
+    memory = maps.untyped_storage()._cdata  # noqa: SLF001
+    for shared in (maps.flatten(2), maps.permute(0, 2, 3, 1), maps[:, :1], maps.detach()):
+        assert shared.untyped_storage()._cdata == memory  # noqa: SLF001
+    assert maps.clone().untyped_storage()._cdata != memory  # noqa: SLF001
 
 
 def test_running_out_of_memory_is_told_from_other_errors():

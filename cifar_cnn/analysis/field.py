@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,10 +67,14 @@ Axis = tuple[Family, ...]
 
 @dataclass(frozen=True)
 class Field:
-    """What the elements of a tensor of `shape` see: vertically, and horizontally."""
+    """What the elements of a tensor of `shape` see: vertically, and horizontally.
+
+    `numbers` are those in a tensor of whole numbers that sees nothing, if they are known.
+    """
 
     shape: tuple[int, ...]
     axes: tuple[Axis, Axis]
+    numbers: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +178,8 @@ def _broadcast(field: Field, shape: tuple[int, ...]) -> Field:
     def fit(family: Family) -> Family:
         if family.dim is not None:
             family = replace(family, dim=family.dim + extra)
-        wide = (slice(None),) if not extra else (None,) * extra
-        family = replace(family, low=family.low[wide], high=family.high[wide])
+        wide = (1,) * extra + family.low.shape
+        family = replace(family, low=family.low.reshape(wide), high=family.high.reshape(wide))
         repeated = family.dim is not None and old[family.dim] == 1 != shape[family.dim]
         return family.listed(old) if repeated else family
 

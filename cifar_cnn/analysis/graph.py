@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -12,11 +13,13 @@ class Value:
     """A tensor of the graph; `depends` says whether the image has any part in it.
 
     It is `learned` where it is a parameter, or made of parameters alone or with constants.
+    `numbers` are those in a tensor of whole numbers without part in the image, if they are known.
     """
 
     shape: tuple[int, ...]
     depends: bool
     learned: bool = False
+    numbers: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,8 +35,8 @@ class Walk:
 
     @property
     def padding(self) -> int:
-        """Pixels that the first unit's field reaches beyond the image's edge."""
-        return -int(self.low[0])
+        """Pixels that the first field reaches beyond the image's edge."""
+        return -int(self.low.min())
 
     @property
     def is_uniform(self) -> bool:
@@ -124,8 +124,10 @@ def walk_along(field: Field, axis: int, dim: int | None) -> Walk:
 def _mean_jump(low: IntArray, high: IntArray, dim: int | None) -> Fraction | None:
     if dim is None:
         return None
-    ends = Fraction(int(low[-1] + high[-1] - low[0] - high[0]), 2)
-    return ends / max(len(low) - 1, 1)
+    steps = np.diff(low + high)
+    with_most = steps * np.sign(np.sign(steps).sum()) >= 0  # without the one back of a rolled map
+    walked = steps[with_most]
+    return Fraction(int(walked.sum()), 2 * max(len(walked), 1))
 
 
 def _combined(first: Layer, second: Layer) -> Layer:

@@ -103,7 +103,7 @@ def _with_fields(tree: Any, fields: dict[Value, Field]) -> Any:
     if isinstance(tree, dict):
         return {key: _with_fields(item, fields) for key, item in tree.items()}
     if isinstance(tree, Value):
-        return fields[tree] if tree.depends else Field(tree.shape, ((), ()))
+        return fields[tree] if tree.depends else Field(tree.shape, ((), ()), tree.numbers)
     return tree
 
 

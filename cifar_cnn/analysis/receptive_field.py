@@ -16,10 +16,9 @@ from typing import Any
 
 from cifar_cnn.analysis.graph import Graph, Value
 from cifar_cnn.analysis.layers import Layer, Walk, describe, layers_of
-from cifar_cnn.analysis.network import Model, network
 from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.propagate import Propagated, Step, local_part, propagate
-from cifar_cnn.analysis.trace import trace
+from cifar_cnn.analysis.trace import Model, follow
 from cifar_cnn.errors import ModelError
 
 MINIMUM = 44
@@ -99,8 +98,7 @@ def receptive_field(
     Raises:
         ModelError: the network cannot be built, run or followed; the line says what and where.
     """
-    name, module = network(model)
-    graph = trace(module, input_size, {*OPERATIONS, *assume_pointwise})
+    name, _, graph = follow(model, input_size, {*OPERATIONS, *assume_pointwise})
     return analyze(name, graph, propagate(graph, assume_pointwise), minimum)
 
 

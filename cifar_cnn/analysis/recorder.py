@@ -10,8 +10,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
@@ -20,7 +23,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
 from cifar_cnn.analysis.graph import Graph, Operation, Value, convert, leaves
-from cifar_cnn.analysis.operations import operation_name
+from cifar_cnn.analysis.operations import OPERATIONS, operation_name
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models.layers import type_name
 
@@ -29,6 +32,11 @@ SHAPE_ONLY = {
     *("empty_like", "full_like", "ones_like", "zeros_like", "rand_like", "randn_like"),
 }
 """Operations that take a tensor's shape and nothing of what is in it."""
+NUMBERS: dict[str, Callable[..., NDArray[Any]]] = {
+    "tensor": np.asarray,
+    "arange": np.arange,
+}
+"""Operations whose numbers are known from their arguments."""
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 ANALYSIS = f"{Path(__file__).parent}{os.sep}"
 
@@ -59,6 +67,9 @@ class Recorder(TorchFunctionMode):
         self._values: MutableMapping[Tensor, Value] = WeakIdKeyDictionary()
         self._values[image] = self.graph.image
         self._newest: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
+        self._memories: MutableMapping[Tensor, object] = WeakIdKeyDictionary()
+        self._parts: MutableMapping[Tensor, tuple[Tensor, Any]] = WeakIdKeyDictionary()
+        self._stale: MutableMapping[Tensor, tuple[Tensor, Operation]] = WeakIdKeyDictionary()
 
     def __torch_function__(
         self,
@@ -73,26 +84,25 @@ class Recorder(TorchFunctionMode):
             del kwargs["out"]
         if not args and "input" in kwargs:  # rules take the tensor first, by whatever name
             args = (kwargs.pop("input"),)
+        op = operation_name(func)
+        if op == "setitem" and self._stale.get(args[0], (None,))[0] is args[2]:
+            del self._stale[args[0]]  # x[part] += y assigns to x the part that it wrote into
         inputs = convert((args, kwargs), self._value_of)
         depends = any(isinstance(leaf, Value) and leaf.depends for leaf in leaves(inputs))
-        op = operation_name(func)
         depends = depends and op not in SHAPE_ONLY
         if depends and self._run_as is not None:
             newest_args, newest_kwargs = convert((args, kwargs), self._newest_of)
             result = self._run_as(op, func, newest_args, newest_kwargs, inputs)
         else:
             result = func(*args, **kwargs)
-        tensors = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
-        if depends and op == "setitem":
-            raise ModelError(
-                f"an assignment to a part of a tensor in {self.module_name() or 'the network'} "
-                f"({user_line()}) cannot be followed: put the parts together with torch.cat"
-            )
+        made = args[0] if result is None and op == "setitem" else result
+        tensors = [leaf for leaf in leaves(made) if isinstance(leaf, Tensor)]
         if depends and tensors:
             self._record(op, func, inputs, args, tensors)
         for tensor in tensors if not depends else ():
             learned = any(isinstance(leaf, Value) and leaf.learned for leaf in leaves(inputs))
-            self._values[tensor] = Value(tuple(tensor.shape), depends=False, learned=learned)
+            numbers = _numbers_made(op, args)
+            self._values[tensor] = Value(tuple(tensor.shape), False, learned, numbers)
         return result
 
     @contextmanager
@@ -138,6 +148,8 @@ class Recorder(TorchFunctionMode):
     def _value_of(self, leaf: object) -> object:
         if not isinstance(leaf, Tensor):
             return leaf
+        if leaf in self._stale:
+            self._renew(leaf)
         value = self._values.get(leaf)
         if value is None and leaf.grad_fn is not None:
             raise ModelError(
@@ -145,7 +157,7 @@ class Recorder(TorchFunctionMode):
                 "code that cannot be followed (TorchScript, or a library in another language)"
             )
         learned = isinstance(leaf, nn.Parameter)
-        return value or Value(tuple(leaf.shape), depends=False, learned=learned)
+        return value or Value(tuple(leaf.shape), False, learned, _numbers_in(leaf))
 
     def _newest_of(self, leaf: object) -> object:
         """What a replaced in-place operation would have written into this tensor."""
@@ -156,10 +168,17 @@ class Recorder(TorchFunctionMode):
     ) -> None:
         module = self.module_name()
         if self._known is not None and op not in self._known:
+            shapes = [leaf.shape for leaf in leaves(inputs) if isinstance(leaf, Value)]
+            may_be_pointwise = all(tuple(tensor.shape) in shapes for tensor in tensors)
             raise ModelError(
                 f"unknown operation {op!r} ({resolve_name(func) or op}) in "
-                f"{module or 'the network'} ({user_line()}): if each of its output positions "
-                f"reads only the same input position, say --assume-pointwise {op}"
+                f"{module or 'the network'} ({user_line()}): "
+                + (
+                    "if each of its output positions reads only the same input position, "
+                    f"say --assume-pointwise {op}"
+                    if may_be_pointwise
+                    else "it changes the shape, and what its outputs read is not known"
+                )
             )
         if any(tensor.numel() == 0 for tensor in tensors):
             raise ValueError(f"{op} leaves an empty map")
@@ -167,14 +186,23 @@ class Recorder(TorchFunctionMode):
         name, kind = self._row_name(op)
         replaced, named = inputs
         new = Operation(name, kind, op, replaced, named, outputs, module, user_line(), self._calls)
-        if self._run_as is None and _writes_in_place(func):
-            self._refuse_partial_write(new, args[0])
         self.graph.operations.append(new)
         self.graph.tensors.extend(tensors[:1])
+        shares = _writes_in_place(func) or (op in OPERATIONS and OPERATIONS[op].shares)
+        if op == "getitem" and _is_view(args[1]):
+            self._parts[tensors[0]] = args[0], args[1]
+        elif op == "getitem":
+            shares = False
         for tensor, value in zip(tensors, outputs, strict=True):
             self._values[tensor] = value
-        if self._run_as is not None and _writes_in_place(func):
-            self._values[args[0]], self._newest[args[0]] = outputs[0], tensors[0]
+            if shares:
+                self._memories[tensor] = self._memory_of(args[0])
+        if _writes_in_place(func):
+            self._values[args[0]] = outputs[0]
+            if self._run_as is not None:
+                self._newest[args[0]] = tensors[0]
+            if len(new.inputs) > 1 or op == "setitem":
+                self._outdate(args[0], new)
 
     def _row_name(self, op: str) -> tuple[str, str]:
         """A childless module of torch.nn is one layer; elsewhere each operation is one."""
@@ -187,13 +215,46 @@ class Recorder(TorchFunctionMode):
         nth = f"{op}_{self._counts[name, op] - 1}" if self._counts[name, op] > 1 else op
         return (f"{name}.{nth}" if name else nth), op
 
-    def _refuse_partial_write(self, new: Operation, written: Tensor) -> None:
-        """Writing other positions' values into part of a tensor changes tensors not seen here."""
-        if len(new.inputs) > 1 and written._is_view():  # noqa: SLF001
+    def _outdate(self, written: Tensor, operation: Operation) -> None:
+        """Note the tensors that share the memory which `operation` wrote into."""
+        for tensor in self._values:
+            if tensor is not written and self._memory_of(tensor) == self._memory_of(written):
+                self._stale[tensor] = written, operation
+
+    def _memory_of(self, tensor: Tensor) -> object:
+        """Return what tensors that share memory have in common; what runs instead may copy."""
+        if self._run_as is None:
+            return tensor.untyped_storage()._cdata  # noqa: SLF001
+        return self._memories.setdefault(tensor, object())
+
+    def _renew(self, tensor: Tensor) -> None:
+        """Follow what was written, through another tensor, into the memory of this one."""
+        written, operation = self._stale.pop(tensor)
+        whole, index = self._parts.get(written, (None, None))
+        alike = tensor.numel() == written.numel()
+        in_order = self._run_as is not None or (tensor.is_contiguous() and written.is_contiguous())
+        func: Callable[..., Any]
+        arguments: tuple[Any, ...]
+        if whole is tensor:
+            op, func = "setitem", Tensor.__setitem__
+            arguments = tensor, convert(index, self._newest_of), written
+        elif alike and in_order:
+            op, func, arguments = "view", Tensor.view, (written, tuple(tensor.shape))
+        else:
             raise ModelError(
-                f"{new.op!r} {new.place} writes into a part of a tensor in place: "
+                f"{operation.op!r} {operation.place} writes into a part of a tensor in place: "
                 "write it without the trailing underscore, on a new tensor"
             )
+        inputs = convert(arguments, self._value_of)
+        if self._run_as is not None:
+            newest = convert(arguments, self._newest_of)
+            self._newest[tensor] = self._run_as(op, func, newest, {}, (inputs, {}))
+        new = Value(tuple(tensor.shape), depends=True)
+        name, kind = self._row_name(op)
+        made = replace(operation, name=name, type=kind, op=op, args=inputs, kwargs={})
+        self.graph.operations.append(replace(made, outputs=(new,), call=self._calls))
+        self.graph.tensors.append(self._newest.get(tensor, tensor))
+        self._values[tensor] = new
 
 
 def user_line() -> str:
@@ -222,7 +283,28 @@ def _handle(handle: Any) -> Iterator[None]:
 
 def _writes_in_place(func: Callable[..., Any]) -> bool:
     name = func.__name__
-    return name.endswith("_") and (not name.startswith("__") or name.startswith("__i"))
+    if name.startswith("__"):
+        return name.startswith("__i") or name == "__setitem__"
+    return name.endswith("_")
+
+
+def _is_view(index: object) -> bool:
+    """Whether indexing so gives a view: with lists, it copies."""
+    items = index if isinstance(index, tuple) else (index,)
+    return not any(isinstance(item, list | Tensor) for item in items)
+
+
+def _numbers_in(tensor: Tensor) -> NDArray[Any] | None:
+    """Return the numbers of an index, if they are there."""
+    is_there = tensor.device.type == "cpu" and not isinstance(tensor, FakeTensor)
+    is_index = tensor.dim() == 1 and not tensor.is_floating_point()
+    return np.array(tensor.tolist()) if is_there and is_index else None
+
+
+def _numbers_made(op: str, args: tuple[Any, ...]) -> NDArray[Any] | None:
+    """Return the numbers of a tensor that is made from numbers."""
+    has_tensors = any(isinstance(leaf, Tensor) for leaf in leaves(args))
+    return NUMBERS[op](*args) if op in NUMBERS and args and not has_tensors else None
 
 
 def _is_layer(module: nn.Module) -> bool:

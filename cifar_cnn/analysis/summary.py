@@ -17,12 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchinfo.layer_info import LayerInfo
 
 from cifar_cnn.analysis.budget import Budget, Measured, Verdict, judge
-from cifar_cnn.analysis.network import Model, network
 from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.propagate import propagate
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.structure import find_structures
-from cifar_cnn.analysis.trace import fake_image, trace
+from cifar_cnn.analysis.trace import Model, fake_image, follow
 from cifar_cnn.models.layers import type_name
 
 MEBIBYTE = 1 << 20
@@ -117,9 +116,8 @@ def summarize(
     Raises:
         ModelError: the network cannot be built, run or followed.
     """
-    name, module = network(model)
     known = None if budget is None else {*OPERATIONS, *assume_pointwise}
-    graph = trace(module, input_size, known)
+    name, module, graph = follow(model, input_size, known)
     rows = _rows(module, input_size)
     parameters = sum(p.numel() for p in module.parameters())
     verdict = None

@@ -7,6 +7,7 @@ the values in a tensor has no answer there, and is the user's error to hear abou
 
 import inspect
 import logging
+import sys
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -21,10 +22,42 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 
 from cifar_cnn.analysis.graph import Graph
 from cifar_cnn.analysis.recorder import ANALYSIS, TORCH, Recorder
 from cifar_cnn.errors import ModelError, one_line
+from cifar_cnn.models import build_model
+
+Model = str | nn.Module
+"""A built-in name, `module:attr` or `path.py:attr`; or the module itself."""
+
+
+def follow(
+    model: Model, input_size: tuple[int, int], known: Collection[str] | None
+) -> tuple[str, nn.Module, Graph]:
+    """Return the network's name, the network and its graph, without weights where that can be.
+
+    Raises:
+        ModelError: the network cannot be found, built, run or followed.
+    """
+    if isinstance(model, nn.Module):
+        return type(model).__name__, model, trace(model, input_size, known)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns that copying into no memory does nothing
+            module = build_model(model, device="meta")
+    except ModelError:  # a constructor that reads its own weights needs them to be there
+        module = build_model(model)
+    if _needs_numbers(module):
+        module = build_model(model)
+    try:
+        return model, module, trace(module, input_size, known)
+    except ModelError as error:
+        if "meta" not in str(error.__cause__):
+            raise
+    module = build_model(model)  # it has tensors of its own, on a device where there are numbers
+    return model, module, trace(module, input_size, known)
 
 
 def trace(
@@ -42,6 +75,7 @@ def trace(
         ModelError: the forward cannot run or be followed; one line saying what and where.
     """
     _check_one_input(model)
+    _initialize(model, input_size)
     with fake_image(model, input_size) as image:
         recorder = Recorder(model, image, known)
         try:
@@ -63,10 +97,12 @@ def fake_image(model: nn.Module, input_size: tuple[int, int]) -> Iterator[Tensor
 
     The image wants a gradient, so that what comes from it shows.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    weight = next(model.parameters(), torch.empty(0))
+    device = weight.device
+    dtype = weight.dtype if weight.is_floating_point() else torch.float32
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with evaluating(model), _quiet(), _plain_attention(), fake, device, torch.enable_grad():
-        leaf = torch.empty(1, 3, *input_size, requires_grad=True)
+        leaf = torch.empty(1, 3, *input_size, dtype=dtype, requires_grad=True)
         yield leaf.clone()  # a copy may be written to in place
 
 
@@ -79,7 +115,7 @@ def _explain(error: Exception, recorder: Recorder, size: tuple[int, int]) -> Mod
             "what it computes cannot be known without an image"
         )
     return ModelError(
-        f"the network cannot take a {size[0]}×{size[1]} image: {type(error).__name__} {where}: "
+        f"the network cannot take a 3×{size[0]}×{size[1]} image: {type(error).__name__} {where}: "
         f"{one_line(error)}"
     )
 
@@ -95,7 +131,34 @@ def _raised_at(traceback: TracebackType | None) -> str:
     return line
 
 
+def _needs_numbers(model: nn.Module) -> bool:
+    """Whether its tensors' numbers may decide what is read: indices, or shapes to come."""
+    return any(is_lazy(p) for p in model.parameters()) or any(
+        buffer.is_meta and buffer.dim() == 1 and not buffer.is_floating_point()
+        for buffer in model.buffers()
+    )
+
+
+def _initialize(model: nn.Module, size: tuple[int, int]) -> None:
+    """Run a network once whose lazy layers learn their shapes from their first image."""
+    if not any(is_lazy(p) for p in model.parameters()):
+        return
+    try:
+        with evaluating(model), torch.no_grad():
+            model(torch.zeros(1, 3, *size))
+    except Exception as error:  # the user's forward may raise anything
+        raise ModelError(
+            f"the network cannot take a 3×{size[0]}×{size[1]} image: {type(error).__name__}: "
+            f"{one_line(error)}"
+        ) from error
+
+
 def _check_one_input(model: nn.Module) -> None:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ModelError(
+            f"{type(model).__name__} holds a scripted network (TorchScript), whose operations "
+            "cannot be followed: give the module that was scripted"
+        )
     required = [
         p.name
         for p in inspect.signature(model.forward).parameters.values()
@@ -116,10 +179,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what a forward warns of is not this tool's news
-            yield
+            with _uncompiled():
+                yield
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Run what torch.compile was given as it is; that it was used shows by what it imports."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

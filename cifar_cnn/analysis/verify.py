@@ -12,11 +12,10 @@ from torch import nn
 
 from cifar_cnn.analysis.additive_run import run_additive
 from cifar_cnn.analysis.layers import Layer, describe
-from cifar_cnn.analysis.network import Model, network
 from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.proof import Checked, Verification
 from cifar_cnn.analysis.propagate import Propagated, propagate
-from cifar_cnn.analysis.trace import trace
+from cifar_cnn.analysis.trace import Model, follow, trace
 from cifar_cnn.analysis.unit_proof import Progress, Proof
 
 Size = tuple[int, int]
@@ -42,9 +41,9 @@ def verify(
     Raises:
         ModelError: as for `receptive_field`.
     """
-    _, module = network(model)
     known = {*OPERATIONS, *assume_pointwise}
-    original = propagate(trace(module, input_size, known), assume_pointwise)
+    _, module, graph = follow(model, input_size, known)
+    original = propagate(graph, assume_pointwise)
     checked: list[Checked] = []
     strips = []
     for axis in (0, 1):

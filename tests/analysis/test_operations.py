@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cifar_cnn import Budget, summarize
+from cifar_cnn import Budget, receptive_field, summarize, verify
+from cifar_cnn.errors import ModelError
 
 
 def applied(function):
@@ -33,3 +34,216 @@ def test_what_mixes_channels_after_a_depthwise_convolution_makes_it_no_separable
     budget = Budget(require=("depthwise-separable",))
     (_, _, required) = summarize(model, (16, 16), budget=budget).budget.requirements
     assert required.passed == counts
+
+
+class Net(nn.Module):
+    """A 3×3 convolution, then a function of its map and of the network."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.wide = nn.Conv2d(4, 4, 5, padding=2)
+        self.deep = nn.Conv3d(4, 4, (1, 3, 3), padding=(0, 1, 1))
+        self.register_buffer("order", torch.tensor([2, 0]))
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, self.first(x))
+
+
+def parts_of_each(net, x):
+    y = F.avg_pool2d(x, 3, 1, 1)
+    y[:, :2] = net.wide(x)[:, :2]
+    return y
+
+
+def filled(net, x):
+    y = torch.zeros_like(x)
+    y[:, 0] = net.wide(x)[:, 0]
+    y[..., 1:, 2:5, :] = x[:, 1:, 2:5]
+    return y
+
+
+def unpooled(net, x):
+    pooled, places = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(net.wide(pooled), places, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "size"),
+    [
+        (lambda _, x: (x - x.mean()) / (x.std() + 1e-6), 18),
+        (lambda _, x: x * x.std(False), 18),
+        (lambda net, x: torch.logaddexp(x, net.wide(x)).atan().sinh(), 7),
+        (lambda net, x: torch.hstack([x, net.wide(x)]), 7),
+        (lambda _, x: x[:, [0, 2]], 3),
+        (lambda net, x: x[:, net.order], 3),
+        (lambda _, x: x[:, torch.arange(0, 4, 2)], 3),
+        (lambda _, x: x.index_select(1, torch.tensor([2, 0])), 3),
+        (lambda _, x: torch.cat(torch.var_mean(x, (2, 3)), 1), 18),
+        (lambda _, x: torch.std_mean(x, 1, keepdim=True)[0], 3),
+        (lambda net, x: F.cosine_similarity(x, net.wide(x)), 7),
+        (lambda _, x: x.topk(2, 1)[0], 3),
+        (lambda net, x: net.deep(x.unsqueeze(2)).squeeze(2), 5),
+        (lambda _, x: F.unfold(x, 3, padding=1, stride=2), 19),
+        (lambda _, x: x.unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)), 6),
+        (unpooled, 12),
+        (parts_of_each, 7),
+        (filled, 7),
+    ],
+)
+def test_an_operation_has_its_field_and_the_gradient_agrees(function, size):
+    assert receptive_field(Net(function), (16, 16)).final == (size, size)
+    assert verify(Net(function), (16, 16)).agreed
+
+
+def test_what_a_list_chooses_keeps_its_own_field():
+    def chosen(net, x):
+        return torch.cat([x, net.wide(x)], 1)[:, [0, 3]]
+
+    assert receptive_field(Net(chosen)).final == (3, 3)
+
+
+def test_a_part_that_is_assigned_leaves_the_others_as_they_were():
+    def others(net, x):
+        return parts_of_each(net, x)[:, 2:]
+
+    assert receptive_field(Net(others)).final == (5, 5)
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice:UserWarning")
+@pytest.mark.parametrize("function", [F.log_softmax, F.softmax, nn.Softmax(), nn.LogSoftmax()])
+def test_a_softmax_without_a_dim_has_torchs_implicit_one(function):
+    of_maps = Net(lambda net, x: function(torch.cat([x, net.wide(x)], 1))[:, :1])
+    assert receptive_field(of_maps).final == (7, 7)  # over channels
+    assert verify(of_maps).agreed
+    of_vectors = Net(lambda _, x: function(x.mean((2, 3))))
+    assert receptive_field(of_vectors).final == (34, 34)
+
+
+def flattened(net, x):
+    y = net.wide(x).flatten(2)
+    y += x.flatten(2)
+    return y.view(x.shape)
+
+
+def permuted(net, x):
+    y = x.permute(0, 2, 3, 1)
+    y += net.wide(x).permute(0, 2, 3, 1)
+    return y.permute(0, 3, 1, 2)
+
+
+def through_a_view(net, x):
+    x.view(len(x), -1).add_(net.wide(x).flatten(1))
+    return F.avg_pool2d(x, 3)
+
+
+def into_channels(net, x):
+    x[:, :2] += net.wide(x)[:, :2]
+    return x
+
+
+def through_channels(net, x):
+    x[:, :2].add_(net.wide(x)[:, :2])
+    return x
+
+
+def kept_apart(net, x):
+    y = F.relu(x)
+    y += net.wide(x)
+    return x + y
+
+
+@pytest.mark.parametrize(
+    ("function", "size"),
+    [
+        *((flattened, 7), (permuted, 7), (through_a_view, 9), (into_channels, 7)),
+        *((through_channels, 7), (kept_apart, 7)),
+    ],
+)
+def test_what_is_written_in_place_is_seen_through_every_tensor_that_shares_it(function, size):
+    assert receptive_field(Net(function)).final == (size, size)
+    assert verify(Net(function)).agreed
+
+
+def test_a_view_of_what_was_written_later_is_not_taken_for_the_old_one():
+    def outdated(net, x):
+        part = x[:, :2]
+        x += net.wide(x)
+        return part
+
+    with pytest.raises(ModelError, match="writes into a part of a tensor in place"):
+        receptive_field(Net(outdated))
+
+
+def test_a_rolled_or_mirrored_map_keeps_jump_and_padding():
+    def features(function):
+        return receptive_field(Net(function)).as_dict()["features"]
+
+    plain = features(lambda _, x: x * 1)
+    rolled = features(lambda _, x: torch.roll(x, (1, -3), (2, 3)))
+    assert {**rolled, "layer": ""} == {**plain, "layer": ""}
+    mirrored = features(lambda _, x: x.flip(3))
+    assert mirrored["jump"] == [1, -1]
+    assert mirrored["padding"] == plain["padding"]
+
+
+def test_vouching_is_offered_only_where_it_can_be_true():
+    with pytest.raises(ModelError, match="say --assume-pointwise cumsum"):
+        receptive_field(Net(lambda _, x: x.cumsum(2)))
+    with pytest.raises(ModelError, match=r"unknown operation 'fold'.*it changes the shape"):
+        receptive_field(Net(lambda _, x: F.fold(x.flatten(2).repeat(1, 4, 1), 33, 2)))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    ["self.layer(x - MEAN)", "self.layer(x.to('cpu'))", "self.layer(x)[:, self.order]"],
+)
+def test_a_network_whose_own_tensors_have_to_be_there_is_built_with_weights(tmp_path, forward):
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\nMEAN = torch.ones(1, 3, 1, 1)\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Conv2d(3, 4, 3)\n"
+        "        self.register_buffer('order', torch.tensor([2, 0]))\n"
+        f"    def forward(self, x):\n        return {forward}\n"
+    )
+    assert receptive_field(f"{file}:Net").final == (3, 3)
+    assert verify(f"{file}:Net").agreed
+    assert summarize(f"{file}:Net").parameters == 112
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Conv2d(3, 4, 3).half(),
+        lambda: nn.Conv2d(3, 4, 3).double(),
+        lambda: nn.LazyConv2d(4, 3),
+        lambda: torch.compile(nn.Conv2d(3, 4, 3)),
+    ],
+)
+def test_half_double_lazy_and_compiled_networks_are_analyzed(make):
+    assert receptive_field(make()).final == (3, 3)
+    assert verify(make()).agreed
+    assert summarize(make()).parameters == 112
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (nn.Conv2d(1, 4, 3), "cannot take a 3×32×32 image: .*to have 1 channels"),
+        (nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(5, 4, 3)), "cannot take a 3×32×32 image"),
+    ],
+)
+def test_what_a_network_cannot_take_is_said_with_its_channels(model, said):
+    with pytest.raises(ModelError, match=said):
+        receptive_field(model)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_scripted_network_is_refused_by_what_it_is():
+    scripted = nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3)))
+    with pytest.raises(ModelError, match="give the module that was scripted"):
+        receptive_field(scripted)

@@ -93,7 +93,7 @@ def test_a_users_network_and_table_are_taken_and_flags_win(quick_cli, tmp_path):
         (["--model", "net.py:Needy"], "needs arguments (width)"),
         (["--model", "basline"], "did you mean 'baseline'"),
         (["--model", "torchvision.models:vgg16"], None),
-        (["--model", "torchvision.models:inception_v3"], "cannot take a 32×32 image"),
+        (["--model", "torchvision.models:inception_v3"], "cannot take a 3×32×32 image"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_2(quick_cli, tmp_path, flags, said):

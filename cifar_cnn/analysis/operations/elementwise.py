@@ -12,10 +12,11 @@ from cifar_cnn.analysis.operations.entry import Entry, Kind, Outcome, Shapes
 
 WORDS = {
     "arithmetic": """
-        abs add addcdiv addcmul ceil clamp clamp_max clamp_min cos div erf exp expm1 floor
-        floor_divide floordiv frac hypot lerp log log10 log1p log2 maximum minimum mod mul multiply
-        nan_to_num neg negative pos positive pow reciprocal remainder round rsqrt sign sin sqrt
-        square sub subtract tan true_divide truediv trunc xlogy
+        abs acos acosh add addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max
+        clamp_min cos cosh div erf erfc exp exp2 expm1 floor floor_divide floordiv frac hypot lerp
+        log log10 log1p log2 logaddexp logaddexp2 maximum minimum mod mul multiply nan_to_num neg
+        negative pos positive pow reciprocal remainder round rsqrt sign sin sinc sinh sqrt square
+        sub subtract tan true_divide truediv trunc xlogy
     """,
     "comparisons and choices": """
         and eq ge greater greater_equal gt heaviside invert isfinite isnan le less less_equal
@@ -30,8 +31,8 @@ WORDS = {
     """,
 }
 SAME = """
-    alias bfloat16 clone contiguous cpu cuda data detach double float half identity real
-    requires_grad to type type_as
+    alias bfloat16 contiguous cpu cuda data detach double float half identity real
+    to type type_as
 """
 """Operations that leave their first tensor's numbers as they are."""
 
@@ -46,9 +47,7 @@ def added(_: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Add all tensors that the image has a part in."""
     tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     reached = [tensor for tensor in tensors if tensor.requires_grad] or tensors[:1]
-    total = reached[0]
-    for tensor in reached[1:]:
-        total = total + tensor
+    total = sum(reached[1:], start=reached[0]) if len(reached) > 1 else reached[0].clone()
     shapes = [tensor.shape for tensor in tensors]
     shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     return total if total.shape == shape else total.expand(shape)
@@ -90,7 +89,9 @@ def layer_norm(
 POINTWISE = Entry(Kind.ELEMENT_WISE, pointwise, added)
 ENTRIES: dict[str, Entry] = {
     **dict.fromkeys(" ".join(WORDS.values()).split(), POINTWISE),
-    **dict.fromkeys(SAME.split(), Entry(Kind.ELEMENT_WISE, same, kept)),
+    **dict.fromkeys(SAME.split(), Entry(Kind.ELEMENT_WISE, same, kept, shares=True)),
+    "clone": Entry(Kind.ELEMENT_WISE, same, copied),
+    "requires_grad": Entry(Kind.ELEMENT_WISE, same),
     "prelu": Entry(Kind.ELEMENT_WISE, through, copied, weighted=True),
     "local_response_norm": Entry(Kind.NORMALIZATION, through, copied),
     "batch_norm": Entry(Kind.NORMALIZATION, through, copied, weighted=True),

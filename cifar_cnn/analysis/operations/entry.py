@@ -9,6 +9,7 @@ from cifar_cnn.analysis.field import Field
 
 Pair = tuple[int, int]
 Shapes = Sequence[tuple[int, ...]]
+Size = int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,19 @@ class Entry:
             products (see `analysis.additive`).
         weighted: its first argument is the data; other tensors are weights, and each of them, if it
             is made from the image, is seen by every unit.
+        shares: its output may share its first argument's memory, so that what is written into one
+            is in both.
     """
 
     kind: Kind
     rule: Rule
     additive: Additive = as_it_is
     weighted: bool = False
+    shares: bool = False
+
+
+def sizes(size: Size, rank: int) -> list[int]:
+    """Return one number for each dimension of a map."""
+    if isinstance(size, int):
+        return [size] * rank
+    return list(size) * rank if len(size) == 1 else list(size)

@@ -8,9 +8,17 @@ import numpy as np
 from torch import Tensor
 
 from cifar_cnn.analysis import taps
-from cifar_cnn.analysis.field import Field, apply_taps, hull
+from cifar_cnn.analysis.field import Field, IntArray, apply_taps, hull
 from cifar_cnn.analysis.field_layout import concatenate, permute, reshape, select
-from cifar_cnn.analysis.operations.entry import Entry, Kind, Outcome, Rule, Shapes, UnsupportedError
+from cifar_cnn.analysis.operations.entry import (
+    Entry,
+    Kind,
+    Outcome,
+    Rule,
+    Shapes,
+    UnsupportedError,
+    sizes,
+)
 
 RESHAPING = """
     reshape flatten unflatten squeeze unsqueeze ravel view_as reshape_as atleast_3d
@@ -106,23 +114,51 @@ def selection(out: Shapes, field: Field, dim: int, index: int) -> Outcome:
 
 
 def indexing(out: Shapes, field: Field, index: object) -> Outcome:
-    """Index with integers, slices, None and an ellipsis."""
-    items = index if isinstance(index, tuple) else (index,)
-    used = sum(isinstance(item, int | slice) for item in items)
-    dim, result = 0, field
-    for item in items:
-        if isinstance(item, bool) or not isinstance(item, int | slice | EllipsisType | None):
-            raise UnsupportedError("with a tensor or list as index")
-        if isinstance(item, EllipsisType):
-            dim += len(field.shape) - used
-        elif isinstance(item, slice):
-            start, stop, step = item.indices(field.shape[dim])
-            result = narrow(result, dim, start, len(range(start, stop, step)), step)
-            dim += 1
-        elif isinstance(item, int):
-            result = narrow(result, dim, item % field.shape[dim], 1)
-            dim += 1
+    """Index with integers, slices, None, an ellipsis, and one list of units."""
+    result = field
+    for dim, units in _indexed(index, field.shape):
+        if isinstance(units, range):
+            result = narrow(result, dim, units.start, len(units), units.step)
+        else:
+            result = select(result, dim, units)
     return Outcome((reshape(result, out[0]),))
+
+
+def index_select(_: Shapes, field: Field, dim: int, index: Field) -> Outcome:
+    """Keep the units of `dim` that are listed."""
+    dim %= len(field.shape)
+    return Outcome((select(field, dim, _listed(index, field.shape[dim])),))
+
+
+def assignment(_: Shapes, field: Field, index: object, value: object) -> Outcome:
+    """Replace a part of the tensor by `value`, which is broadcast to it."""
+    ranges = dict(_indexed(index, field.shape))
+    if not all(isinstance(units, range) and units.step == 1 for units in ranges.values()):
+        raise UnsupportedError("to units that are no range")
+    part = [len(ranges.get(dim, range(size))) for dim, size in enumerate(field.shape)]
+    given = value if isinstance(value, Field) else Field((), ((), ()))
+    kept = [d for d in range(len(part)) if d not in _integers(index, field.shape)]
+    fitted = hull(tuple(part[d] for d in kept), [given])
+    return Outcome((_with_part(field, reshape(fitted, part), [*ranges.items()]),))
+
+
+def assigned(func: Callable[..., Any], x: Tensor, index: object, value: object) -> Tensor:
+    """Assign to a part of a copy."""
+    copy = x.clone()
+    func(copy, index, value)
+    return copy
+
+
+def unfolding(out: Shapes, field: Field, *args: Any, **named: Any) -> Outcome:
+    """Give each window's units a dimension: of one dimension, or of a map as its columns."""
+    if len(out[0]) == len(field.shape) + 1:
+        return _unfolded_dim(out, field, *args, **named)
+    return _unfolded_map(out, field, *args, **named)
+
+
+def side_by_side(_: Shapes, tensors: Sequence[Field]) -> Outcome:
+    """Put tensors side by side along their columns, or vectors along their only dimension."""
+    return Outcome((concatenate(tensors, min(1, len(tensors[0].shape) - 1)),))
 
 
 def joining(_: Shapes, tensors: Sequence[Field], dim: int = 0, **named: int) -> Outcome:
@@ -191,23 +227,117 @@ def narrow(field: Field, dim: int, start: int, length: int, step: int = 1) -> Fi
     return select(field, dim, np.arange(length) * step + start)
 
 
+def _indexed(index: object, shape: Sequence[int]) -> list[tuple[int, range | IntArray]]:
+    """Return the dimensions that are indexed, each with the units that are kept."""
+    items = index if isinstance(index, tuple) else (index,)
+    used = sum(item is not None and not isinstance(item, EllipsisType) for item in items)
+    found: list[tuple[int, range | IntArray]] = []
+    dim = lists = 0
+    for item in items:
+        if item is None:
+            continue
+        if isinstance(item, EllipsisType):
+            dim += len(shape) - used
+            continue
+        size = shape[dim]
+        if isinstance(item, slice):
+            found.append((dim, range(*item.indices(size))))
+        elif isinstance(item, int) and not isinstance(item, bool):
+            found.append((dim, range(item % size, item % size + 1)))
+        else:
+            lists += 1
+            found.append((dim, _listed(item, size)))
+        dim += 1
+    if lists > 1 or (lists and any(isinstance(item, int) for item in items)):
+        raise UnsupportedError("with several lists as index")
+    return found
+
+
+def _integers(index: object, shape: Sequence[int]) -> set[int]:
+    """Return the dimensions that an index of single units leaves out."""
+    items = [item for item in (index if isinstance(index, tuple) else (index,)) if item is not None]
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        items[at : at + 1] = [slice(None)] * (len(shape) - len(items) + 1)
+    return {dim for dim, item in enumerate(items) if isinstance(item, int)}
+
+
+def _listed(index: object, size: int) -> IntArray:
+    """Return the units, from 0, that a list or a tensor of numbers names."""
+    numbers = index.numbers if isinstance(index, Field) else index
+    units = None if numbers is None else np.asarray(numbers)
+    if units is None or units.ndim != 1:
+        raise UnsupportedError("with an index whose numbers are not known")
+    if units.dtype == bool:
+        return np.flatnonzero(units)
+    return units.astype(np.int64) % size
+
+
+def _with_part(field: Field, part: Field, ranges: Sequence[tuple[int, range | IntArray]]) -> Field:
+    """Return the field with `part` in place of the units that the ranges have in common."""
+    if not ranges:
+        return part
+    (dim, units), *others = ranges
+    size, start, stop = field.shape[dim], int(units[0]), int(units[-1]) + 1
+    inside = _with_part(narrow(field, dim, start, stop - start), part, others)
+    before, after = narrow(field, dim, 0, start), narrow(field, dim, stop, size - stop)
+    pieces = [piece for piece in (before, inside, after) if piece.shape[dim]]
+    return concatenate(pieces, dim) if len(pieces) > 1 else inside
+
+
+def _unfolded_dim(out: Shapes, field: Field, dimension: int, size: int, step: int) -> Outcome:
+    dim = dimension % len(field.shape)
+    count = out[0][dim]
+    pieces = [reshape(narrow(field, dim, k, count, step), (*out[0][:-1], 1)) for k in range(size)]
+    return Outcome((concatenate(pieces, len(field.shape)),))
+
+
+def _unfolded_map(
+    out: Shapes,
+    field: Field,
+    kernel_size: int | Sequence[int],
+    dilation: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    stride: int | Sequence[int] = 1,
+) -> Outcome:
+    *batch, channels, rows, columns = field.shape
+    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (
+        sizes(size, 2) for size in (kernel_size, dilation, padding, stride)
+    )
+    down = (rows + 2 * ph - dh * (kh - 1) - 1) // sh + 1
+    along = (columns + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    axis = len(batch) + 1
+    pieces = []
+    for y in range(kh):
+        for x in range(kw):
+            part = apply_taps(field, axis, taps.strided(y * dh - ph, sh), down)
+            part = apply_taps(part, axis + 1, taps.strided(x * dw - pw, sw), along)
+            pieces.append(reshape(part, (*batch, channels, 1, down, along)))
+    return Outcome((reshape(concatenate(pieces, axis), out[0]),))
+
+
 def _list(value: int | Sequence[int]) -> list[int]:
     return [value] if isinstance(value, int) else list(value)
 
 
-RULES: dict[str, Rule] = {
+VIEWS: dict[str, Rule] = {
     **dict.fromkeys(RESHAPING.split(), reshaping),
     "permute": permutation,
     **dict.fromkeys(("transpose", "t", "adjoint"), transposition),
     "movedim": move_dim,
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expansion),
-    **dict.fromkeys(("repeat", "tile"), repetition),
-    "repeat_interleave": repeat_interleave,
     **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), parts),
     "unbind": unbinding,
     "narrow": narrowing,
     "select": selection,
     "getitem": indexing,
+}
+COPIES: dict[str, Rule] = {
+    **dict.fromkeys(("repeat", "tile"), repetition),
+    "repeat_interleave": repeat_interleave,
+    "index_select": index_select,
+    "unfold": unfolding,
+    "hstack": side_by_side,
     "cat": joining,
     "stack": stacking,
     "roll": roll,
@@ -215,7 +345,9 @@ RULES: dict[str, Rule] = {
     "channel_shuffle": channel_shuffle,
 }
 ENTRIES: dict[str, Entry] = {
-    **{op: Entry(Kind.SHAPE, rule) for op, rule in RULES.items()},
-    "view": Entry(Kind.SHAPE, reshaping, relaid),
+    **{op: Entry(Kind.SHAPE, rule, shares=True) for op, rule in VIEWS.items()},
+    **{op: Entry(Kind.SHAPE, rule) for op, rule in COPIES.items()},
+    "view": Entry(Kind.SHAPE, reshaping, relaid, shares=True),
+    "setitem": Entry(Kind.SHAPE, assignment, assigned),
     "glu": Entry(Kind.SHAPE, gated_halves, added_halves),
 }

@@ -10,10 +10,17 @@ from torch import Tensor
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, Taps, apply_taps, hull
 from cifar_cnn.analysis.field_layout import reduce, reshape
-from cifar_cnn.analysis.operations.entry import Entry, Kind, Outcome, Shapes, Window
+from cifar_cnn.analysis.operations.entry import (
+    Entry,
+    Kind,
+    Outcome,
+    Shapes,
+    Size,
+    Window,
+    sizes,
+)
 
 Func = Callable[..., Any]
-Size = int | Sequence[int]
 RANKS = (1, 2, 3)
 
 
@@ -30,12 +37,12 @@ def convolution(
     """Apply `weight` (out, in / groups, kernel…) at every position."""
     kernel = weight.shape[2:]
     rank = len(kernel)
-    strides, dilations = _sizes(stride, rank), _sizes(dilation, rank)
+    strides, dilations = sizes(stride, rank), sizes(dilation, rank)
     if padding == "same":
         totals = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
         pads = [(total // 2, total - total // 2) for total in totals]
     else:
-        pads = [(p, p) for p in _sizes(0 if isinstance(padding, str) else padding, rank)]
+        pads = [(p, p) for p in sizes(0 if isinstance(padding, str) else padding, rank)]
     mixed = mix_channels(field, rank, groups, weight.shape[0])
     reads = [
         taps.window(k, s, p, d)
@@ -75,8 +82,8 @@ def transposed_convolution(  # noqa: PLR0917 - torch's order
     """Spread each unit by `weight` (in, out / groups, kernel…)."""
     kernel = weight.shape[2:]
     rank = len(kernel)
-    strides, dilations = _sizes(stride, rank), _sizes(dilation, rank)
-    pads = _sizes(padding, rank)
+    strides, dilations = sizes(stride, rank), sizes(dilation, rank)
+    pads = sizes(padding, rank)
     mixed = mix_channels(field, rank, groups, weight.shape[1] * groups)
     reads = [
         taps.transposed(k, s, p, d)
@@ -134,14 +141,51 @@ def averaged_max_pool(
     pool: Func = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
     convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     like = pool(x.detach(), kernel_size, stride, padding, dilation, ceil_mode)
-    kernel = _sizes(kernel_size, rank)
-    strides = kernel if not stride else _sizes(stride, rank)
+    kernel = sizes(kernel_size, rank)
+    strides = kernel if not stride else sizes(stride, rank)
     ones = x.new_ones(x.shape[1], 1, *kernel) / sum(kernel)
     beyond = F.pad(x, [0, max(strides)] * rank)  # what ceil_mode reads beyond the map is nothing
     out = convolve(beyond, ones, None, strides, padding, dilation, x.shape[1])
     for dim, size in enumerate(like.shape[2:], start=2):
         out = out.narrow(dim, 0, size)
     return (out, torch.zeros_like(out, dtype=torch.long)) if return_indices else out
+
+
+def max_unpool(
+    out: Shapes,
+    field: Field,
+    indices: Field,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    output_size: object = None,
+) -> Outcome:
+    """Put each unit at one place of its window, which only the image decides."""
+    rank = len(out[0]) - 2
+    kernel, pads = sizes(kernel_size, rank), sizes(padding, rank)
+    strides = kernel if not stride else sizes(stride, rank)
+    reads = [taps.transposed(k, s, p, 1) for k, s, p in zip(kernel, strides, pads, strict=True)]
+    return Outcome((_tapped(hull(field.shape, [field, indices]), reads, out[0]),))
+
+
+def spread_unpool(
+    func: Func,
+    x: Tensor,
+    indices: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """Put each unit at all places of its window."""
+    like = func(x.detach(), indices, kernel_size, stride, padding, output_size)
+    rank = x.dim() - 2
+    spread = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    kernel = sizes(kernel_size, rank)
+    ones = x.new_ones(x.shape[1], 1, *kernel)
+    out = spread(x, ones, None, stride or kernel, padding, groups=x.shape[1])
+    beyond = [n for have, want in zip(out.shape, like.shape, strict=True) for n in (want - have, 0)]
+    return F.pad(out, beyond[:3:-1])
 
 
 def avg_pool(
@@ -155,7 +199,7 @@ def avg_pool(
 ) -> Outcome:
     """Take the mean of each window; one window over the whole map is global pooling."""
     rank = len(out[0]) - 2
-    kernel, pads = _sizes(kernel_size, rank), _sizes(padding, rank)
+    kernel, pads = sizes(kernel_size, rank), sizes(padding, rank)
     covered = [
         d
         for d, k, p in zip(range(2, rank + 2), kernel, pads, strict=True)
@@ -256,8 +300,8 @@ def _pool(
     out: Shapes, field: Field, kernel: Size, stride: Size | None, padding: Size, dilation: Size
 ) -> Outcome:
     rank = len(out[0]) - 2
-    kernels, pads, dilations = (_sizes(size, rank) for size in (kernel, padding, dilation))
-    strides = kernels if not stride else _sizes(stride, rank)
+    kernels, pads, dilations = (sizes(size, rank) for size in (kernel, padding, dilation))
+    strides = kernels if not stride else sizes(stride, rank)
     reads = [
         taps.window(k, s, p, d)
         for k, s, p, d in zip(kernels, strides, pads, dilations, strict=True)
@@ -271,12 +315,6 @@ def _tapped(field: Field, reads: Sequence[Taps], shape: Sequence[int]) -> Field:
     for dim, tap in enumerate(reads, start=first):
         field = apply_taps(field, dim, tap, shape[dim])
     return field
-
-
-def _sizes(size: Size, rank: int) -> list[int]:
-    if isinstance(size, int):
-        return [size] * rank
-    return list(size) * rank if len(size) == 1 else list(size)
 
 
 def _window(
@@ -310,6 +348,7 @@ def _repeat_channels(x: Tensor, times: int, rank: int) -> Tensor:
 CONVOLUTION = Entry(Kind.WINDOW, convolution, averaged_convolution, weighted=True)
 TRANSPOSED = Entry(Kind.WINDOW, transposed_convolution, spread_convolution, weighted=True)
 MAX_POOL = Entry(Kind.WINDOW, max_pool, averaged_max_pool)
+MAX_UNPOOL = Entry(Kind.WINDOW, max_unpool, spread_unpool)
 AVG_POOL = Entry(Kind.WINDOW, avg_pool)
 LP_POOL = Entry(Kind.WINDOW, lp_pool, averaged_lp_pool)
 ADAPTIVE_AVG_POOL = Entry(Kind.WINDOW, adaptive_pool)
@@ -324,5 +363,6 @@ ENTRIES: dict[str, Entry] = {
     **{f"adaptive_avg_pool{rank}d": ADAPTIVE_AVG_POOL for rank in RANKS},
     **{f"adaptive_max_pool{rank}d": ADAPTIVE_MAX_POOL for rank in RANKS},
     **{f"adaptive_max_pool{rank}d_with_indices": ADAPTIVE_MAX_POOL for rank in RANKS},
+    **{f"max_unpool{rank}d": MAX_UNPOOL for rank in RANKS},
     "pad": Entry(Kind.WINDOW, pad, padded_with_nothing),
 }

@@ -14,7 +14,7 @@ from cifar_cnn.training.distributed import join, own_device
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.history import RunResult
 from cifar_cnn.training.run import Run
-from cifar_cnn.training.run_directory import RunDirectory, refuse_existing
+from cifar_cnn.training.run_directory import Replace, RunDirectory
 
 
 @global_state_kept()
@@ -22,7 +22,7 @@ def train(
     settings: Settings,
     directory: Path | str,
     *,
-    replace: bool = False,
+    replace: Replace = False,
     checkpoint: Checkpoint | None = None,
     report: bool = True,
     tensorboard: bool = False,
@@ -34,7 +34,8 @@ def train(
     Args:
         settings: what to train, on what and how; `resolve_settings` makes them.
         directory: of the run; a new one unless `replace` or `checkpoint` is given.
-        replace: start again where there is a run: its files go.
+        replace: start again where there is a run: its files go; `unsaved`: where it has saved
+            nothing yet.
         checkpoint: a `last.pt` to go on from; its settings must be `settings` (see `plan_run`).
         report: write report.html and its pictures at the end of a finished run.
         tensorboard: write event files below the run directory.
@@ -44,22 +45,24 @@ def train(
     Raises:
         UserError: in one of its kinds; the message says what is wrong and what to do.
     """
-    path = Path(directory)
-    if not replace and checkpoint is None:
-        refuse_existing(path)
     files: list[Listener] = [EnvironmentFile(), CurvesPicture()]
     if tensorboard:
         files.append(TensorBoardEvents())
     if report:
         files.append(ReportFiles(settings.model))
     with join(own_device(resolve_device(settings.device))) as processes:
+        processes.wait()  # all have looked at the directory before one takes it
         told = [*listeners, *files] if processes.is_main else listeners
-        run = Run(settings, processes=processes, listeners=told, should_stop=should_stop)
-        if checkpoint is not None:
-            run.resume(checkpoint)
-        processes.wait()  # all have looked at the directory before one writes there
-        replace = checkpoint is None
-        with RunDirectory(path, replace=replace, writes=processes.is_main) as run_directory:
+        resume = checkpoint is not None
+        with RunDirectory(
+            Path(directory), replace=replace, resume=resume, writes=processes.is_main
+        ) as run_directory:
+            run = Run(settings, processes=processes, listeners=told, should_stop=should_stop)
+            run.notes += run_directory.notes
+            if checkpoint is not None:
+                run.resume(checkpoint)
+            processes.wait()  # all have what they need before one changes anything
+            run_directory.begin()
             result = run.fit(run_directory)
             processes.wait()  # none ends before all is saved
         return result

@@ -1,17 +1,15 @@
 """The metrics of a run as TensorBoard event files."""
 
-import shutil
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from cifar_cnn.errors import UserError
 from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow
+from cifar_cnn.training.run_directory import EVENTS, remove_events
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-FOLDER = "tensorboard"
 
 
 class TensorBoardEvents:
@@ -41,9 +39,8 @@ class TensorBoardEvents:
     def _start(self, event: RunStarted) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = event.directory / FOLDER
-        shutil.rmtree(folder, ignore_errors=True)
-        self.writer = SummaryWriter(str(folder))
+        remove_events(event.directory)
+        self.writer = SummaryWriter(str(event.directory / EVENTS))
         for row in event.history:
             self._write(row)
 

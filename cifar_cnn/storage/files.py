@@ -1,20 +1,27 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system answers that cannot sync a folder."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: a reader, or a crash, sees the old file or the new one.
 
     A sibling temporary is written and synced, renamed over `path`, and the folder synced. Only a
-    process that is killed leaves its temporary; `remove_leftovers` takes it away.
+    process that is killed leaves its temporary; `remove_leftovers` takes it away. Where `path` is a
+    symbolic link, all this happens where it points.
 
     Raises:
         OSError: the write failed and the temporary is gone. `path` is as it was, or, where syncing
             the folder is what failed, whole and new.
     """
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
@@ -29,9 +36,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left of their writes; nobody else may be writing there."""
-    for leftover in folder.glob(".*.part"):
+def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Return what killed processes left of their writes of the files of these names."""
+    found = (each for name in names for each in folder.glob(f".{name}.*.part"))
+    return [each for each in found if each.suffixes[-2][1:].isdigit()]
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove those; nobody else may be writing there."""
+    for leftover in leftovers(folder, names):
         leftover.unlink(missing_ok=True)
 
 
@@ -41,5 +54,8 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
     finally:
         os.close(descriptor)

@@ -10,7 +10,14 @@ from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
 from cifar_cnn.settings import Settings, complete, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.run_directory import LAST, PREVIOUS, is_finished, refuse_existing
+from cifar_cnn.training.run_directory import (
+    LAST,
+    PREVIOUS,
+    Replace,
+    check_free,
+    check_resumable,
+    is_finished,
+)
 
 MAY_CHANGE = ("epochs", "device", "threads", "data_dir", "recipe")
 """Settings that a resumed run may change: how long, where, and names that decide nothing."""
@@ -24,14 +31,14 @@ class Plan:
         settings: of the run.
         directory: of the run.
         checkpoint: to go on from; None to start afresh.
-        replace: whether the files of an earlier run in the directory may go.
+        replace: which earlier run's files in the directory may go.
         notes: what the user should be told about the choice.
     """
 
     settings: Settings
     directory: Path
     checkpoint: Checkpoint | None = None
-    replace: bool = False
+    replace: Replace = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -59,8 +66,8 @@ def plan_run(
         output_dir: parent of new run directories.
         name: of the run directory; date, time and recipe, or where the resumed run is, unless said.
         resume: a checkpoint or a run directory to go on from; `auto` is this run's own directory,
-            if there is something to go on from, and its previous.pt where last.pt is damaged; None
-            starts afresh.
+            or its previous.pt where last.pt is damaged, or a start where no run has saved anything;
+            None starts afresh.
         exist_ok: start again where there is a run.
 
     Raises:
@@ -83,9 +90,8 @@ def plan_run(
         return _resumed(given, path, _read(path), directory)
     settings = complete(given)
     directory = directory or output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"
-    replace = exist_ok or resume == "auto"
-    if not replace:
-        refuse_existing(directory)
+    replace: Replace = exist_ok or ("unsaved" if resume == "auto" else False)
+    check_free(directory, replace=replace)
     return Plan(settings, directory, replace=replace)
 
 
@@ -153,5 +159,7 @@ def _resumed(
     if settings.epochs < begun:
         raise SettingsError(f"{path} has begun {begun} epochs: --epochs {settings.epochs} is fewer")
     if directory is not None and directory.resolve() != path.parent.resolve():
-        refuse_existing(directory)
+        check_free(directory)
+    else:
+        check_resumable(path.parent)
     return Plan(settings, directory or path.parent, checkpoint, notes=notes)

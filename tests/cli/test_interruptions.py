@@ -158,6 +158,22 @@ def test_a_second_run_in_the_same_directory_is_refused(start, cli, image_folder,
     assert read_checkpoint(tmp_path / "runs" / "a" / "last.pt")
 
 
+@pytest.mark.parametrize("way", [[], ["--exist-ok"], ["--resume", "auto"]])
+def test_a_second_run_is_refused_while_the_first_still_decodes_its_images(
+    start, cli, image_folder, tmp_path, way
+):
+    first = start(code=SLOW_DECODING)
+    done = cli("train", "--dataset", "folder", "--data-dir", image_folder, "--name", "a", *way)
+    assert done.returncode == 1
+    assert "runs/a is in use by another process" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    first.kill()
+    first.communicate()
+    small = ("--dataset", "folder", "--data-dir", image_folder, "--batch-size", 8)
+    done = cli("train", *small, "--name", "a", "--epochs", 1, "--no-report")
+    assert done.returncode == 0, done.stderr  # what the killed one left does not block the name
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(quick_cli, image_folder, failing_disk):
     failing_disk.fail("open", errno.EACCES, "settings.toml")
     done = quick_cli(

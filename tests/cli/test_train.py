@@ -93,6 +93,35 @@ def test_a_finished_run_resumed_says_so_and_changes_nothing(cli, small, tmp_path
     assert {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()} == files
 
 
+def test_a_finished_run_without_its_checkpoints_is_not_started_over(cli, small, tmp_path):
+    cli("train", *small, "--name", "a")
+    for name in ("last.pt", "previous.pt"):
+        (tmp_path / "runs/a" / name).unlink()
+    files = {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()}
+    done = cli("train", *small, "--name", "a", "--resume", "auto")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"cifar-cnn: run directory {Path('runs/a')} exists and has no checkpoint to go on from: "
+        "choose another --name, or --exist-ok to start it again\n"
+    )
+    assert {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()} == files
+
+
+@pytest.mark.parametrize("way", [[], ["--exist-ok"], ["--resume", "auto"]])
+def test_a_folder_of_the_users_is_refused_and_untouched(quick_cli, small, tmp_path, way):
+    folder = tmp_path / "runs" / "a"
+    folder.mkdir(parents=True)
+    for name in ("settings.toml", "best.pt", "report.html", ".movie.mp4.part"):
+        (folder / name).write_text("mine")
+    done = quick_cli("train", *small, "--name", "a", *way)
+    assert done.returncode == 1
+    assert "is no run of this program, so nothing is changed in it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert {path.read_text() for path in folder.iterdir()} == {"mine"}
+    assert len([*folder.iterdir()]) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,28 @@ def test_a_failure_at_any_point_leaves_the_old_file_and_no_temporary(
     after_the_rename = point.endswith("folder")
     assert path.read_bytes() == (b"new" if after_the_rename else b"old")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, failing_disk, number):
+    failing_disk.fail("fsync_folder", number)
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+@pytest.mark.parametrize("old", [b"old", None])
+def test_a_link_stays_and_what_it_points_to_is_written(tmp_path, old):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    target, link = tmp_path / "there" / "file", tmp_path / "here" / "link"
+    if old is not None:
+        target.write_bytes(old)
+    link.symlink_to("../there/file")
+    write_atomically(link, b"new")
+    assert link.readlink() == Path("../there/file")
+    assert target.read_bytes() == b"new"
+    assert sorted(tmp_path.rglob("*")) == sorted([*tmp_path.iterdir(), target, link])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs setrlimit")
@@ -66,5 +89,8 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
-    remove_leftovers(tmp_path)
-    assert list(tmp_path.iterdir()) == [path]
+    others = {tmp_path / name for name in (".movie.mp4.part", ".file.part", ".other.12.part")}
+    for other in others:
+        other.touch()
+    remove_leftovers(tmp_path, ["file"])
+    assert {*tmp_path.iterdir()} == {path, *others}

@@ -23,6 +23,7 @@ def train(
     directory: Path | str,
     *,
     replace: Replace = False,
+    numbered: bool = False,
     checkpoint: Checkpoint | None = None,
     report: bool = True,
     tensorboard: bool = False,
@@ -36,6 +37,7 @@ def train(
         directory: of the run; a new one unless `replace` or `checkpoint` is given.
         replace: start again where there is a run: its files go; `unsaved`: where it has saved
             nothing yet.
+        numbered: where `directory` is taken, add the next free number to its name.
         checkpoint: a `last.pt` to go on from; its settings must be `settings` (see `plan_run`).
         report: write report.html and its pictures at the end of a finished run.
         tensorboard: write event files below the run directory.
@@ -55,7 +57,11 @@ def train(
         told = [*listeners, *files] if processes.is_main else listeners
         resume = checkpoint is not None
         with RunDirectory(
-            Path(directory), replace=replace, resume=resume, writes=processes.is_main
+            Path(directory),
+            replace=replace,
+            resume=resume,
+            numbered=numbered,
+            writes=processes.is_main,
         ) as run_directory:
             run = Run(settings, processes=processes, listeners=told, should_stop=should_stop)
             run.notes += run_directory.notes

@@ -152,6 +152,7 @@ def _train(
             plan.settings,
             plan.directory,
             replace=plan.replace,
+            numbered=plan.numbered,
             checkpoint=plan.checkpoint,
             report=report,
             tensorboard=tensorboard,
@@ -162,19 +163,20 @@ def _train(
         progress.close()
     if result.model_file is None:
         done = f"stopped after {len(result.history)} epochs, step {result.steps}"
-        say(f"{done}; saved {plan.directory / LAST}; go on with: {_resume_command(plan)}")
+        say(f"{done}; saved {result.run / LAST}; go on with: {_resume_command(plan, result.run)}")
     elif not quiet:
-        beside = f" and {plan.directory / REPORT}" if report else ""
+        beside = f" and {result.run / REPORT}" if report else ""
         say(f"saved {result.model_file}{beside}")
     return result
 
 
-def _resume_command(plan: "Plan") -> str:
+def _resume_command(plan: "Plan", run: Path) -> str:
     from cifar_cnn.models.registry import is_built_in
+    from cifar_cnn.training.distill import is_code
 
-    words = ["cifar-cnn", "train", "--resume", str(plan.directory)]
+    words = ["cifar-cnn", "train", "--resume", str(run)]
     if not is_built_in(plan.settings.model):  # whose code runs only when it is named again
         words += ["--model", plan.settings.model]
-    if plan.settings.teacher and ":" in plan.settings.teacher:
+    if plan.settings.teacher and is_code(plan.settings.teacher):
         words += ["--teacher", plan.settings.teacher]
     return shlex.join(words)

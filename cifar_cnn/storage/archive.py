@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 _ZIP_START: Final = b"PK\x03\x04"
+_OLD_START: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # before torch 1.6
 _ZIP_ENTRY: Final = b"PK\x01\x02"
 _MARKER: Final = b"cifar-cnn sha256:"
 _DIGEST_LENGTH: Final = 64
@@ -69,6 +70,12 @@ def load_archive(content: bytes) -> object:
     Raises:
         UnreadableArchiveError: the bytes are anything else.
     """
+    if content.startswith(_OLD_START):
+        raise UnreadableArchiveError(
+            "it has torch's format of before version 1.6: where it comes from, save it again with "
+            "torch.save(torch.load(file, map_location='cpu'), new), or the state_dict() of what is "
+            "loaded, if that is a network"
+        )
     if not content.startswith(_ZIP_START):
         raise UnreadableArchiveError("not a file of torch.save")
     try:
@@ -108,4 +115,7 @@ def _check_pickle(content: bytes) -> None:
         if count > _MOST_OPCODES:
             raise UnreadableArchiveError("it holds too many objects")
         if opcode.name == "GLOBAL" and argument not in _ALLOWED:
-            raise UnreadableArchiveError(f"it refers to {argument!r}, which is not loaded")
+            raise UnreadableArchiveError(
+                f"it refers to {argument!r}, which is not loaded: "
+                "where it comes from, save the network's state_dict() alone"
+            )

@@ -5,6 +5,7 @@ and a changed, missing or added byte shows. The payload names its format; a payl
 without a digest is damaged.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,6 +25,8 @@ from cifar_cnn.storage.archive import (
     save_archive,
 )
 
+_WRAPPERS: Final = re.compile(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
+"""What DataParallel and torch.compile put before the names of weights."""
 FORMAT: Final = "cifar-cnn/1"
 
 
@@ -129,7 +132,7 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Path) -> None:
-    """Load `state_dict` into `model`.
+    """Load `state_dict` into `model`, without the names that wrappers of torch add.
 
     Raises:
         CheckpointError: names or shapes differ; the message names the first that does.
@@ -140,6 +143,9 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
             "train the present one with --model compact --recipe best"
         )
     own = model.state_dict()
+    unwrapped = {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
+    if len(own.keys() & unwrapped.keys()) > len(own.keys() & state_dict.keys()):
+        state_dict = unwrapped
     for name in [*own, *state_dict]:
         if name not in state_dict or name not in own:
             problem = "is missing from it" if name in own else "is not in the network"

@@ -37,7 +37,9 @@ def load_teacher(teacher: str, classes: tuple[str, ...], input_size: tuple[int, 
 
 def is_code(teacher: str) -> bool:
     """Say whether a teacher is named as `module:attr` or `path.py:attr`, and not as a file."""
-    return ":" in teacher and not teacher.endswith(".pt")  # C:\model.pt is a file
+    _, colon, attribute = teacher.rpartition(":")  # C:\model.pt is a file
+    names = attribute.split(".")
+    return bool(colon) and names[-1] not in {"pt", "pth"} and all(n.isidentifier() for n in names)
 
 
 def runs_own_code(settings: Settings) -> bool:

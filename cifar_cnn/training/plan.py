@@ -1,5 +1,6 @@
 """From what was asked for to what a run starts with: fresh, or from a checkpoint."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
+from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
+from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.run_directory import (
     LAST,
@@ -33,6 +36,7 @@ class Plan:
         checkpoint: to go on from; None to start afresh.
         replace: which earlier run's files in the directory may go.
         notes: what the user should be told about the choice.
+        numbered: whether a number is added to the directory's name where that is taken.
     """
 
     settings: Settings
@@ -40,6 +44,7 @@ class Plan:
     checkpoint: Checkpoint | None = None
     replace: Replace = False
     notes: tuple[str, ...] = ()
+    numbered: bool = False
 
     @property
     def finished_history(self) -> list[EpochRow] | None:
@@ -72,10 +77,12 @@ def plan_run(
 
     Raises:
         SettingsError: a setting is unknown, invalid, or contradicts the checkpoint's.
-        RequestError: `auto` without a name.
+        RequestError: `auto` without a name, or a name that is a path.
         CheckpointError: the checkpoint is missing, damaged, or no training can go on from it.
         RunError: there is a run in the directory, and neither `exist_ok` nor `resume` was said.
     """
+    if name is not None and (Path(name).name != name or name in {"", ".."}):
+        raise RequestError(f"--name {name!r} is no plain name: --output-dir says in which folder")
     directory = output_dir / name if name else None
     if resume == "auto":
         if directory is None:
@@ -89,7 +96,9 @@ def plan_run(
         path = resume / LAST if resume.is_dir() else resume
         return _resumed(given, path, _read(path), directory)
     settings = complete(given)
-    directory = directory or output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"
+    if directory is None:
+        directory = output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"
+        return Plan(settings, directory, numbered=True)
     replace: Replace = exist_ok or ("unsaved" if resume == "auto" else False)
     check_free(directory, replace=replace)
     return Plan(settings, directory, replace=replace)
@@ -141,17 +150,19 @@ def _resumed(
     assert checkpoint.training is not None
     require_model_again(checkpoint, path, given)
     teacher = checkpoint.settings.teacher
-    if teacher and ":" in teacher and "teacher" not in given:
+    if teacher and is_code(teacher) and "teacher" not in given:
         raise CheckpointError(
             f"{path} was trained with --teacher {teacher}: pass that again to let its code run"
         )
     stored = checkpoint.settings
-    asked = {key: value for key, value in given.items() if value != "auto"}
-    settings = validate({**stored.model_dump(), "device": "auto", **asked})
+    settings = validate({**stored.model_dump(), "device": "auto", **given})
+    if settings.precision == "auto":  # said so, as the stored one is what it came to
+        precision = resolve_precision("auto", resolve_device(settings.device))
+        settings = settings.model_copy(update={"precision": precision})
     differences = [
         f"{key} is {getattr(stored, key)} there, {getattr(settings, key)} here"
         for key in Settings.model_fields
-        if key not in MAY_CHANGE and getattr(stored, key) != getattr(settings, key)
+        if key not in MAY_CHANGE and not _is_same(key, getattr(stored, key), getattr(settings, key))
     ]
     if differences:
         raise SettingsError(f"{path} has other settings: {'; '.join(differences)}")
@@ -163,3 +174,29 @@ def _resumed(
     else:
         check_resumable(path.parent)
     return Plan(settings, directory or path.parent, checkpoint, notes=notes)
+
+
+def _is_same(key: str, there: object, here: object) -> bool:
+    """Say whether two values of a setting mean the same; code and networks may lie in files."""
+    if there == here:
+        return True
+    if key not in {"model", "teacher"} or not isinstance(there, str) or not isinstance(here, str):
+        return False
+    (old, old_name), (new, new_name) = _file_and_name(there), _file_and_name(here)
+    return old_name == new_name and old.suffix == new.suffix != "" and _is_same_file(old, new)
+
+
+def _file_and_name(spec: str) -> tuple[Path, str]:
+    """Split `path.py:attr`; what names no code is a file alone."""
+    if not is_code(spec):
+        return Path(spec), ""
+    file, _, name = spec.rpartition(":")
+    return Path(file), name
+
+
+def _is_same_file(old: Path, new: Path) -> bool:
+    """Say whether a file is the one that was named in another folder, perhaps, before."""
+    if old.exists():
+        return new.exists() and old.samefile(new)
+    named = [part for part in Path(os.path.normpath(old)).parts if part != ".."]
+    return [*new.resolve().parts[-len(named) :]] == named

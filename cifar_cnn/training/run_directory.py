@@ -1,5 +1,6 @@
 """The folder of a run: what is in it, and who may write it when. Names alone need no torch."""
 
+import itertools
 import time
 import tomllib
 from collections.abc import Sequence
@@ -97,10 +98,10 @@ def _names(path: Path) -> set[str]:
         return {each.name for each in path.iterdir()} - ours
     except FileNotFoundError:
         return set()
-    except NotADirectoryError:
-        raise RunError(f"{path} is a file, no folder: choose another --name") from None
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+        if path.is_file():
+            raise RunError(f"{path} is a file, no folder: choose another --name") from error
+        raise _cannot_write(path, error) from error
 
 
 def _check_is_run(path: Path) -> None:
@@ -179,6 +180,7 @@ class RunDirectory:
         path: of the folder, made if it is not there.
         replace: which earlier run in it may be replaced.
         resume: whether an earlier run in it goes on.
+        numbered: whether the first name of `path`, `path-2`, `path-3` … that is free is taken.
         writes: whether this process is the one of the run that writes; another's does nothing.
 
     Raises:
@@ -186,7 +188,13 @@ class RunDirectory:
     """
 
     def __init__(
-        self, path: Path, *, replace: Replace = False, resume: bool = False, writes: bool = True
+        self,
+        path: Path,
+        *,
+        replace: Replace = False,
+        resume: bool = False,
+        numbered: bool = False,
+        writes: bool = True,
     ) -> None:
         self.path = path
         self.notes: tuple[str, ...] = ()
@@ -195,10 +203,17 @@ class RunDirectory:
         self._lock = Lock(path / LOCK)
         if not writes:
             return
-        self._check()
-        self._made = [each for each in (path, *path.parents) if not each.exists()]
-        self._begun = (path / LOCK).exists()
+        self._begun = False
+        self._made = [each for each in path.parents if not each.exists()]
         try:
+            if numbered:
+                self.path = path = _make_next(path)
+                self._lock = Lock(path / LOCK)
+                self._made.insert(0, path)
+            self._begun = (path / LOCK).exists()
+            self._check()
+            if not path.exists():
+                self._made.insert(0, path)
             path.mkdir(parents=True, exist_ok=True)
             if not self._lock.acquire(LOOKED_AT):
                 self.notes = (
@@ -314,6 +329,20 @@ def remove_events(path: Path) -> None:
         file.unlink()
     if folder.is_dir() and not [*folder.iterdir()]:
         folder.rmdir()
+
+
+def _make_next(path: Path) -> Path:
+    """Make a folder that was not there: `path`, or with a number after its name."""
+    numbers = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbers) if _is_made(each))
+
+
+def _is_made(path: Path) -> bool:
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _content(file: Path) -> bytes:

@@ -1,6 +1,7 @@
 import io
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -161,3 +162,37 @@ def test_weights_of_another_network_are_refused(tmp_path, change, message):
     change(weights)
     with pytest.raises(CheckpointError, match=message):
         load_weights(model, weights, tmp_path / "x.pt")
+
+
+def test_weights_are_loaded_under_the_names_that_wrappers_give_them():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    weights = {name: torch.rand_like(value) for name, value in model.state_dict().items()}
+    for wrapped in (
+        {f"module.{name}": value for name, value in weights.items()},
+        {f"_orig_mod.{name}": value for name, value in weights.items()},
+        {f"module._orig_mod.module.{name}": value for name, value in weights.items()},
+        {name.replace(".", "._orig_mod."): value for name, value in weights.items()},
+    ):
+        torch.nn.init.zeros_(model[0].weight)
+        load_weights(model, wrapped, Path("file"))
+        assert all(torch.equal(model.state_dict()[name], weights[name]) for name in weights)
+
+
+def test_a_network_whose_own_names_begin_like_a_wrappers_is_loaded_as_it_is():
+    model = torch.nn.ModuleDict({"module": torch.nn.Linear(2, 3)})
+    load_weights(model, dict(model.state_dict()), Path("file"))
+    with pytest.raises(CheckpointError, match=r"module\.weight is missing"):
+        load_weights(model, {"other": torch.ones(1)}, Path("file"))
+
+
+def test_files_of_old_and_whole_networks_say_how_to_convert_them(tmp_path):
+    model = torch.nn.Linear(2, 3)
+    for content in (model, model.state_dict()):
+        torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+        with pytest.raises(
+            CheckpointError, match=r"before version 1\.6: .*torch\.save\(torch\.load"
+        ):
+            read_checkpoint(tmp_path / "old.pt")
+    torch.save(model, tmp_path / "whole.pt")
+    with pytest.raises(CheckpointError, match=r"save the network's state_dict\(\) alone"):
+        read_checkpoint(tmp_path / "whole.pt")

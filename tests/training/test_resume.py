@@ -10,6 +10,7 @@ import cifar_cnn
 from cifar_cnn import plan_run
 from cifar_cnn.errors import CheckpointError, RequestError, RunError, SettingsError
 from cifar_cnn.storage.checkpoint import pack, read_checkpoint
+from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.events import RunStarted, StepEnded
 
 train = functools.partial(cifar_cnn.train, report=False)
@@ -314,3 +315,78 @@ class TestPlan:
     def test_what_cannot_be_resumed_is_refused(self, run, name):
         with pytest.raises(CheckpointError, match=name.split("/")[-1]):
             plan_run({}, resume=run.parent / name)
+
+    @pytest.mark.parametrize("name", ["a/b", "../b", "..", ".", "", "b/"])
+    def test_a_name_that_is_a_path_is_refused(self, tmp_path, name):
+        for each in (name, str(tmp_path / "b")):
+            with pytest.raises(RequestError, match="is no plain name: --output-dir says"):
+                plan_run({}, output_dir=tmp_path / "runs", name=each)
+
+    def test_two_starts_in_one_second_take_two_names(self, small_settings, tmp_path):
+        plan = plan_run({}, output_dir=tmp_path)
+        names = []
+        for _ in range(3):
+            done = train(
+                small_settings(), plan.directory, numbered=plan.numbered, should_stop=lambda: True
+            )
+            names.append(done.run.name)
+        assert names == [plan.directory.name + end for end in ("", "-2", "-3")]
+
+    def test_an_auto_that_is_said_counts(self, run, monkeypatch):
+        monkeypatch.setattr("cifar_cnn.training.plan.resolve_precision", lambda *_: "fp32")
+        assert plan_run({"precision": "auto"}, resume=run).settings.precision == "fp32"
+        monkeypatch.setattr("cifar_cnn.training.plan.resolve_precision", lambda *_: "bf16")
+        with pytest.raises(SettingsError, match="precision is fp32 there, bf16 here"):
+            plan_run({"precision": "auto"}, resume=run)
+
+
+class TestFiles:
+    """A run with a network of a file, by the names that the file may have."""
+
+    @pytest.fixture
+    def run(self, small_settings, tmp_path, monkeypatch):
+        for folder in ("nets", "others", "work"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "zoo.py").write_text(
+                "from torch import nn\n"
+                "class Net(nn.Sequential):\n"
+                "    def __init__(self):\n"
+                "        super().__init__(nn.Flatten(), nn.Linear(3072, 3))\n"
+            )
+        monkeypatch.chdir(tmp_path)
+        settings = small_settings(model="nets/zoo.py:Net", teacher="nets/zoo.py:Net")
+        return train(settings, tmp_path / "run", **stop_after(2)).run
+
+    @pytest.mark.parametrize("name", ["nets/zoo.py", "./nets/zoo.py", "nets/../nets/zoo.py", None])
+    def test_one_file_is_the_same_by_any_name(self, run, tmp_path, name):
+        spec = f"{name or tmp_path / 'nets' / 'zoo.py'}:Net"
+        assert plan_run({"model": spec, "teacher": spec}, resume=run).checkpoint
+
+    def test_it_is_the_same_from_another_folder(self, run, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path / "work")
+        for spec in ("../nets/zoo.py:Net", f"{tmp_path}/nets/zoo.py:Net"):
+            assert plan_run({"model": spec, "teacher": spec}, resume=run).checkpoint
+
+    @pytest.mark.parametrize("where", [".", "work"])
+    def test_another_file_or_name_is_refused(self, run, tmp_path, monkeypatch, where):
+        monkeypatch.chdir(tmp_path / where)
+        same = f"{tmp_path}/nets/zoo.py:Net"
+        for other in (f"{tmp_path}/others/zoo.py:Net", f"{tmp_path}/nets/zoo.py:Other"):
+            with pytest.raises(SettingsError, match=r"model is nets/zoo\.py:Net there"):
+                plan_run({"model": other, "teacher": same}, resume=run)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "code"),
+    [
+        ("net.py:net", True),
+        ("pack.mod:Big.make", True),
+        ("runs/a/model.pt", False),
+        ("C:\\runs\\model.pt", False),
+        ("C:model.pt", False),
+        ("C:\\runs\\model.pth", False),
+        ("C:\\net.py:net", True),
+    ],
+)
+def test_a_teacher_is_a_file_or_code(teacher, code):
+    assert is_code(teacher) == code

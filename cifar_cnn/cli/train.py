@@ -112,6 +112,14 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     except Interrupted:
         typer.echo("cifar-cnn: stopped before the first step; nothing was changed", err=True)
         raise typer.Exit(signals.exit_status) from None
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich has seen it
+            typer.echo(
+                "cifar-cnn: stopped, as standard output was closed: --resume with the run's "
+                "directory goes on from its last epoch, --quiet needs no output",
+                err=True,
+            )
+        raise
     if json and is_main_process():
         print_json(result.as_dict())
     if result.model_file is None and signals.received:

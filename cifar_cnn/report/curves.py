@@ -23,8 +23,9 @@ Rows = Sequence[EpochRow | MetricsRow]
 
 @dataclass(frozen=True)
 class Curve:
-    """Loss and accuracy over epochs, of another run or another program."""
+    """Loss and accuracy on a split over epochs, of another run or another program."""
 
+    split: str
     epochs: Sequence[int]
     loss: Sequence[float]
     accuracy: Sequence[float]
@@ -48,6 +49,7 @@ class CurvesPicture:
 def evaluation_curve(rows: Rows) -> Curve:
     """Return the evaluation's part of a history."""
     return Curve(
+        rows[-1].eval_split,
         [row.epoch for row in rows],
         [row.eval_loss for row in rows],
         [row.eval_accuracy for row in rows],
@@ -59,6 +61,7 @@ def reference_curve() -> Curve:
     text = (files("cifar_cnn") / "report" / "reference_log.csv").read_text(encoding="utf-8")
     rows = [*csv.DictReader(text.splitlines())]
     return Curve(
+        "test",
         [int(row["epoch"]) for row in rows],
         [float(row["test_loss"]) for row in rows],
         [float(row["test_accuracy"]) for row in rows],
@@ -92,8 +95,9 @@ def draw_comparison(curves: Mapping[str, Curve]) -> bytes:
     def draw(figure: Figure) -> None:
         panels = _panels(figure)
         for index, (name, curve) in enumerate(curves.items()):
+            split = LOG_NAMES[curve.split].lower()
             style = {
-                "label": f"{shortened(name, 40)}: {curve.accuracy[-1]:.2%}",
+                "label": f"{shortened(name, 40)}, {split}: {curve.accuracy[-1]:.2%}",
                 "color": RUN_COLORS[index % len(RUN_COLORS)],
                 "linestyle": DASHES[index // len(RUN_COLORS) % len(DASHES)],
             }
@@ -109,7 +113,7 @@ def _panels(figure: Figure) -> tuple[Axes, Axes]:
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     loss_axes.set_ylabel("loss (nats per image)")
     accuracy_axes.set_ylabel("accuracy")
-    accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -25,6 +25,7 @@ from cifar_cnn.report.evaluation_pictures import draw_classes, draw_confusion, d
 from cifar_cnn.report.field_picture import draw_receptive_field
 from cifar_cnn.report.image_pictures import draw_batch, draw_filters, draw_mistakes, first_filters
 from cifar_cnn.training.batches import TrainingBatches
+from cifar_cnn.training.history import LOG_NAMES
 from cifar_cnn.training.record import RunRecord
 from cifar_cnn.training.run_directory import CURVES, LAST, MODEL
 
@@ -71,6 +72,10 @@ class ReportParts:
                 self.notes.append(f"{each.directory} has no finished epoch to compare")
         if reference:
             curves["reference log"] = reference_curve()
+        splits = {curve.split for curve in curves.values()}
+        if len(splits) > 1:
+            said = ", ".join(f"{LOG_NAMES[c.split].lower()} of {n}" for n, c in curves.items())
+            self.notes.append(f"the curves that are compared are not of one split: {said}")
         if len(curves) > 1:
             shows = f"evaluation by epoch of {', '.join(curves)}"
             self._add("comparison", "comparison.png", draw_comparison(curves), shows)

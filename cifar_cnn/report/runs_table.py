@@ -42,7 +42,7 @@ def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
         "recipe": ("left", MIDDLE),
         "epochs": ("right", 0),
         "parameters": ("right", NARROW),
-        "eval %": ("right", 0),
+        "accuracy": ("right", 0),
         "seconds": ("right", NARROW),
         "state": ("left", 0),
     }
@@ -61,7 +61,7 @@ def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
             entry["recipe"],
             f"{entry['epochs']}/{entry['planned_epochs']}",
             _number(entry["parameters"], ",d"),
-            _number(entry["eval_accuracy"] and 100 * entry["eval_accuracy"], ".2f"),
+            f"{run.best.eval_accuracy:.2%} {run.best.eval_split}" if run.best else "–",
             _number(entry["seconds"], ",.0f"),
             entry["state"],
         ]

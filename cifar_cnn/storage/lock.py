@@ -42,10 +42,10 @@ class Lock:
 
 def is_held(path: Path) -> bool:
     """Say whether a process holds the lock by this file."""
-    if not path.exists():
-        return False
     lock = Lock(path)
     try:
+        if not path.exists():
+            return False
         lock.acquire(seconds=0)
     except Timeout:
         return True

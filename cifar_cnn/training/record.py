@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from cifar_cnn.errors import RunError, SettingsError, did_you_mean, one_line
 from cifar_cnn.settings import Settings, validate
+from cifar_cnn.storage.lock import is_held
 from cifar_cnn.training.history import MetricsRow, best_row, saved_line
 from cifar_cnn.training.run_directory import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS
 
@@ -77,6 +77,7 @@ def read_run(directory: Path | str) -> RunRecord:
         settings = validate(tomllib.loads((path / SETTINGS).read_text(encoding="utf-8")))
         rows = _read_metrics(path / METRICS)
         environment = _read_environment(path / ENVIRONMENT)
+        state = _state(path)
     except FileNotFoundError as error:
         raise RunError(_not_a_run(path)) from error
     except OSError as error:
@@ -84,7 +85,7 @@ def read_run(directory: Path | str) -> RunRecord:
     except (SettingsError, ValidationError, ValueError) as error:
         reason = "metrics.csv differs" if isinstance(error, ValidationError) else one_line(error)
         raise RunError(f"run directory {path} is not of this version: {reason}") from error
-    return RunRecord(path, settings, rows, environment, _state(path))
+    return RunRecord(path, settings, rows, environment, state)
 
 
 def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
@@ -99,11 +100,13 @@ def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
         )
     records, refused = [], []
     for each in sorted(parent.iterdir()):
-        if (each / SETTINGS).is_file():
-            try:
+        try:
+            if (each / SETTINGS).is_file():
                 records.append(read_run(each))
-            except RunError as error:
-                refused.append(str(error))
+        except RunError as error:
+            refused.append(str(error))
+        except OSError as error:
+            refused.append(f"{each} cannot be read: {error.strerror}")
     return records, refused
 
 
@@ -124,24 +127,11 @@ def _state(path: Path) -> State:
     said = log.read_text(encoding="utf-8") if log.exists() else ""
     if said.endswith(saved_line(MODEL)) and model.exists():
         return "finished"
-    return "running" if _is_locked(path / LOCK) else "interrupted"
-
-
-def _is_locked(path: Path) -> bool:
-    """Say whether a process holds the lock; it ends with the process, however that ends."""
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, blocking=False):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that may only be read has no run going on
-        return False
+    return "running" if is_held(path / LOCK) else "interrupted"
 
 
 def _not_a_run(path: Path) -> str:
     if path.is_dir():
         return f"{path} is not a run directory: it lacks {SETTINGS} or {METRICS}"
-    siblings = [each.name for each in path.parent.glob("*/") if (each / SETTINGS).is_file()]
+    siblings = [each.parent.name for each in path.parent.glob(f"*/{SETTINGS}")]
     return f"there is no run {path}{did_you_mean(path.name, siblings)}"

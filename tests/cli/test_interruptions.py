@@ -174,6 +174,18 @@ def test_a_second_run_is_refused_while_the_first_still_decodes_its_images(
     assert done.returncode == 0, done.stderr  # what the killed one left does not block the name
 
 
+def test_a_closed_pipe_stops_the_run_with_an_explanation_and_it_goes_on(start, cli, tmp_path):
+    process = start("--epochs", 3, wait_for="\n")
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait() == 1
+    assert errors.startswith("cifar-cnn: stopped, as standard output was closed: --resume")
+    assert len(errors.splitlines()) == 1
+    process.stdout = process.stderr = None
+    done = cli("train", "--resume", "runs/a", "--quiet", "--no-report")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(quick_cli, image_folder, failing_disk):
     failing_disk.fail("open", errno.EACCES, "settings.toml")
     done = quick_cli(

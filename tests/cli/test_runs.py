@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -30,6 +31,33 @@ def test_every_run_is_a_line_that_fits_the_screen(quick_cli, runs, columns):
     assert [line.split()[-1] for line in lines] == ["finished", "interrupted", "interrupted"]
     assert max(map(len, [heading, *lines])) <= columns
     assert ("recipe" in heading) == (columns == 120)
+
+
+def test_the_split_of_an_accuracy_is_said(quick_cli, runs):
+    table = runs / "b" / "metrics.csv"
+    table.write_text(table.read_text().replace(",test,", ",val,"))
+    for columns in (40, 80):
+        _, *lines = quick_cli("runs", columns=columns).stdout.splitlines()
+        assert "50.00% test " in lines[0]
+        assert "75.00% val " in lines[1]
+        assert " – " in lines[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs permissions")
+def test_an_unreadable_folder_hides_no_other_run(quick_cli, runs):
+    for folder in (runs.parent, runs, *runs.iterdir()):
+        folder.chmod(0o755)
+    (runs / "b").chmod(0)
+    user = os.geteuid()
+    if user == 0:  # who may read everything
+        os.seteuid(65534)
+    try:
+        done = quick_cli("runs")
+    finally:
+        os.seteuid(user)
+        (runs / "b").chmod(0o755)
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["a", "c"]
+    assert done.stdout.splitlines()[3] == "left out: runs/b cannot be read: Permission denied"
 
 
 def test_numbers_are_sorted_from_the_largest_and_what_is_missing_comes_last(quick_cli, runs):

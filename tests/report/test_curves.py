@@ -1,9 +1,17 @@
 import io
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from cifar_cnn.report.curves import EVAL_COLOR, TRAIN_COLOR, draw_curves
+from cifar_cnn.report.curves import (
+    EVAL_COLOR,
+    TRAIN_COLOR,
+    Curve,
+    draw_comparison,
+    draw_curves,
+)
 from cifar_cnn.training.history import EpochRow
 
 
@@ -41,3 +49,37 @@ def test_both_lines_are_drawn_in_both_panels():
         for panel in (picture[:, : width // 2], picture[:, width // 2 :]):
             assert has_color(panel, TRAIN_COLOR)
             assert has_color(panel, EVAL_COLOR)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn while the test runs."""
+    figures = []
+
+    def keep(width, height, draw):
+        figures.append(Figure((width, height)))
+        draw(figures[-1])
+        return b""
+
+    monkeypatch.setattr("cifar_cnn.report.curves.picture", keep)
+    return figures
+
+
+def test_the_split_of_every_curve_that_is_compared_is_said(drawn):
+    draw_comparison(
+        {"a": Curve("val", [0, 1], [2, 1], [0.5, 0.6]), "b": Curve("test", [0], [1], [0.4])}
+    )
+    said = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert said == ["a, validation: 60.00%", "b, test: 40.00%"]
+
+
+@pytest.mark.parametrize("span", [0.001, 0.02, 0.13, 0.17, 0.5, 1])
+def test_no_two_ticks_are_the_same_and_each_is_where_it_says(drawn, span):
+    draw_comparison(
+        {"a": Curve("test", [0, 1], [2, 1], [0.42 * (1 - span), 0.42 * (1 - span) + span])}
+    )
+    axis = drawn[0].axes[1].yaxis
+    labels = axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
+    assert len({*labels}) == len(labels)
+    for label, place in zip(labels, axis.get_majorticklocs(), strict=True):
+        assert float(label.rstrip("%").replace("\N{MINUS SIGN}", "-")) == pytest.approx(100 * place)

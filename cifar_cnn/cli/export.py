@@ -37,7 +37,7 @@ def export(
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """Write a network for other programs, checked against PyTorch on 100 images.
+    """Write a network for other programs, in fp32, checked against PyTorch on 100 images.
 
     Exit status 1, and no file, when the exported network answers otherwise.
     """
@@ -60,6 +60,7 @@ def export(
         f"output: {done.outputs}",
         f"largest difference from PyTorch on {exporting.CHECKED} images: {done.max_difference:.2g}",
         f"latency: {done.milliseconds:.2f} ms (one image, median of {exporting.TIMED})",
+        "arithmetic: fp32, as predict's unless --precision says otherwise",
     ):
         console.print(line, soft_wrap=True, markup=False)
     if json:

@@ -105,8 +105,7 @@ def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8]
             rgb, on_white = _to_rgb(image)
             rgb = _upright(rgb, image)
             resized = rgb.size != (width, height)
-            if resized:
-                rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+            pixels = fit(rgb, size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} has too many pixels") from error
     except UnidentifiedImageError as error:
@@ -114,7 +113,15 @@ def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8]
     except Exception as error:  # decoders of foreign files raise anything
         reason = error.strerror if isinstance(error, OSError) else None
         raise DataError(f"{name} cannot be read: {reason or one_line(error)}") from error
-    return np.asarray(rgb).transpose(2, 0, 1), Changes(resized, on_white)
+    return pixels, Changes(resized, on_white)
+
+
+def fit(rgb: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an RGB image as uint8 (3, H, W) of `size` (H, W), by Pillow's bilinear resizing."""
+    height, width = size
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(rgb).transpose(2, 0, 1)
 
 
 def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:

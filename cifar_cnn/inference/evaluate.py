@@ -38,7 +38,7 @@ class CheckpointEvaluation:
         per_class = {}
         for index, name in enumerate(self.classes):
             samples = sum(result.confusion[index])
-            accuracy = result.confusion[index][index] / samples if samples else 0.0
+            accuracy = result.confusion[index][index] / samples if samples else None
             per_class[name] = {"accuracy": accuracy, "samples": samples}
         return {
             "checkpoint": self.checkpoint,

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import Split, normalize
+from cifar_cnn.data.dataset import normalize
+from cifar_cnn.data.images import fit
 from cifar_cnn.data.resize import resize
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import ExportError, SettingsError, did_you_mean
@@ -25,6 +28,7 @@ OPSETS = range(18, 24)
 """Versions of ONNX's operators that torch's exporter writes without conversion."""
 DEFAULT_OPSET = 20
 CHECKED = 100
+PHOTO = (90, 120)
 TOLERANCE = 1e-4
 WARM_UPS, TIMED = 20, 200
 
@@ -157,10 +161,15 @@ def _make(
 
 
 def _example_images(trained: TrainedNetwork, *, with_preprocessing: bool) -> Tensor:
-    """Return CHECKED drawn images as the exported network takes them."""
-    drawn = draw_synthetic("test")
-    first = Split(drawn.images[:CHECKED], drawn.labels[:CHECKED], drawn.classes)
-    images = resize(first, trained.settings.input_size).images
+    """Return CHECKED images as the exported network takes them: drawn ones, half of them resized.
+
+    Those are of a photo's shape first, and resized as `predict` resizes photos.
+    """
+    drawn = draw_synthetic("test").limited(CHECKED)
+    size, half = trained.settings.input_size, CHECKED // 2
+    photos = resize(drawn, PHOTO).images[half:].permute(0, 2, 3, 1).numpy()
+    resized = np.stack([fit(Image.fromarray(photo), size) for photo in photos])
+    images = torch.cat([resize(drawn, size).images[:half], torch.from_numpy(resized)])
     return images if with_preprocessing else normalize(images, trained.normalization)
 
 

@@ -52,7 +52,8 @@ def draw_classes(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
         bars = axes.barh(range(len(classes)), accuracy[order], color=BLUE, height=0.7)
         if len(classes) <= MOST_NAMED:
             axes.set_yticks(range(len(classes)), [shortened(classes[i]) for i in order])
-            axes.bar_label(bars, [f"{accuracy[i]:.1%}" for i in order], padding=3, fontsize=9)
+            said = [f"{accuracy[i]:.1%}" if counts[i].any() else "–" for i in order]
+            axes.bar_label(bars, said, padding=3, fontsize=9)
         axes.axvline(evaluation.accuracy, color=ORANGE, linestyle="--", linewidth=1)
         axes.set_title(f"dashed: all images, {evaluation.accuracy:.1%}", loc="left", color=ORANGE)
         axes.set_xlim(0, 1.08)

@@ -41,7 +41,8 @@ def _class_table(result: CheckpointEvaluation) -> Table:
     table.add_column("accuracy", justify="right")
     table.add_column("images", justify="right")
     for name, row in result.as_dict()["per_class"].items():
-        table.add_row(escape(name), f"{row['accuracy']:.2%}", str(row["samples"]))
+        accuracy = f"{row['accuracy']:.2%}" if row["samples"] else "–"
+        table.add_row(escape(name), accuracy, str(row["samples"]))
     return table
 
 

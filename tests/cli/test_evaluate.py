@@ -80,3 +80,9 @@ def test_class_names_are_shown_as_they_are(cli, image_folder, tmp_path):
     done = cli("eval", "runs/a/model.pt")
     assert done.returncode == 0, done.stderr
     assert "[red]x[" in done.stdout
+
+
+def test_a_class_without_images_shows_a_dash(quick_cli, model_file):
+    done = quick_cli("eval", model_file, "--limit-eval", 2)
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("red ")]
+    assert row.split() == ["red", "–", "0"]

@@ -21,6 +21,7 @@ def test_it_says_size_check_and_latency(quick_cli, untrained_file):
     assert lines[0] == f"saved {document['file']}: safetensors, 0.79 MB"
     assert lines[3] == "largest difference from PyTorch on 100 images: 0"
     assert lines[4].startswith("latency: ")
+    assert lines[5] == "arithmetic: fp32, as predict's unless --precision says otherwise"
 
 
 @pytest.mark.parametrize(

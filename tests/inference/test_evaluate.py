@@ -144,3 +144,9 @@ def test_no_memory_for_the_answers_is_one_line(image_folder, tmp_path, monkeypat
 def test_a_split_that_does_not_exist_is_answered_with_the_one_that_was_meant(trained):
     with pytest.raises(SettingsError, match=r"unknown split 'tset' \(did you mean 'test'\?\)"):
         evaluate(trained / "model.pt", split="tset")
+
+
+def test_a_class_without_images_has_no_accuracy(trained):
+    document = evaluate(trained / "model.pt", overrides={"limit_eval": 2}).as_dict()
+    assert [each["samples"] for each in document["per_class"].values()] == [1, 1, 0]
+    assert document["per_class"]["red"]["accuracy"] is None

@@ -1,13 +1,18 @@
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cifar_cnn import export, predict
+from cifar_cnn.data.images import read_image
+from cifar_cnn.data.resize import resize
+from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import CheckpointError, ExportError, SettingsError
 from cifar_cnn.inference import export as exporting
 from cifar_cnn.inference import formats
@@ -168,3 +173,41 @@ def test_a_network_that_cannot_be_captured_is_refused_in_one_line(tmp_path, monk
             export("model.pt", name, overrides={"model": "net.py:Net"})
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
+
+
+def documented_lines():
+    page = Path(exporting.__file__).with_name("README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return block
+
+
+def test_the_documented_lines_name_the_class_that_predict_names(
+    untrained_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/quick").mkdir(parents=True)
+    export(untrained_file, "onnx", "runs/quick/model.onnx", with_preprocessing=True)
+    random = np.random.RandomState(0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for index in range(40):
+        coarse = Image.fromarray(random.randint(0, 256, (9, 12, 4), dtype=np.uint8))
+        photo = coarse.resize((random.randint(20, 200), 90)).convert("RGBA" if index % 2 else "RGB")
+        photo.save(f"{index:02}.png", exif=exif)
+    lines = documented_lines()
+    for image in predict([f"{index:02}.png" for index in range(40)], untrained_file).images:
+        names = {}
+        exec(lines.replace("photo.png", image.file), names)  # noqa: S102 - our own page
+        answer = dict(zip(names["classes"], names["probabilities"][0].tolist(), strict=True))
+        assert answer == pytest.approx(dict(image.top), abs=1e-6)
+        assert max(answer, key=answer.get) == image.top[0][0]
+
+
+def test_half_of_the_checked_images_are_resized_as_predict_resizes(untrained_file, tmp_path):
+    images = exporting._example_images(load_trained(untrained_file), with_preprocessing=True)  # noqa: SLF001
+    assert images.shape == (100, 3, 32, 32)
+    drawn = draw_synthetic("test").limited(100)
+    photo = resize(drawn, exporting.PHOTO).images[99].permute(1, 2, 0).numpy()
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    assert (images[99].numpy() == read_image(tmp_path / "photo.png", (32, 32))[0]).all()
+    assert torch.equal(images[:50], drawn.images[:50])

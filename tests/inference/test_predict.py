@@ -6,10 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cifar_cnn import build_model, predict
+from cifar_cnn import build_model, predict, train
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError, DataError
+from cifar_cnn.inference import predict as predicting
 from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.predict import answers, load_predictor
 from cifar_cnn.inference.trained import load_trained
 from cifar_cnn.storage.checkpoint import read_checkpoint
 
@@ -96,3 +98,59 @@ def test_a_bare_state_dict_is_refused(tmp_path, image_folder):
     torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
     with pytest.raises(CheckpointError, match="bare state dict, without classes"):
         predict([image_folder], tmp_path / "bare.pt")
+
+
+def test_it_computes_in_fp32_unless_told_as_exported_files_do(image_folder, untrained_file):
+    document = predict([image_folder / "test"], untrained_file).as_dict()
+    assert document["precision"] == "fp32"
+    told = predict([image_folder / "test"], untrained_file, overrides={"precision": "bf16"})
+    assert told.as_dict()["precision"] == "bf16"
+    assert told.notes == ("bf16 arithmetic: exported files compute in fp32",)
+
+
+def test_a_checkpoint_trained_in_bf16_is_used_in_fp32(image_folder, small_settings, tmp_path):
+    run = train(small_settings(precision="bf16", epochs=1), tmp_path / "run", report=False)
+    assert predict([image_folder / "test"], run.model_file).precision == "fp32"
+
+
+def test_hidden_files_are_no_images_of_a_folder_or_pattern(image_folder, untrained_file):
+    folder = image_folder / "test/red"
+    (folder / ".ipynb_checkpoints").mkdir()
+    for name in ("._000.png", ".ipynb_checkpoints/000.png", "Thumbs.db"):
+        (folder / name).write_bytes(b"no image")
+    for given in (folder, f"{folder}/*"):
+        assert len(predict([given], untrained_file).images) == 4
+
+
+def test_what_is_transparent_is_said_once(tmp_path, untrained_file):
+    for name in "ab":
+        Image.new("RGBA", (32, 32)).save(tmp_path / f"{name}.png")
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
+    found = predict([tmp_path], untrained_file)
+    assert found.notes == ("2 of 3 images are transparent and were laid on white",)
+    assert found.images[0].top == found.images[2].top
+
+
+def test_answers_come_before_all_images_are_read(image_folder, untrained_file, monkeypatch):
+    monkeypatch.setattr("cifar_cnn.inference.predict.MOST_AT_ONCE", 2)
+    asked = []
+
+    def images():
+        for path in sorted((image_folder / "test/red").iterdir()):
+            asked.append(path.name)
+            yield path
+
+    first = next(answers(load_predictor(untrained_file), images()))
+    assert first.file.endswith("000.png")
+    assert asked == ["000.png", "001.png"]
+
+
+def test_a_network_for_large_images_reads_few_at_once(untrained_file, image_folder, monkeypatch):
+    monkeypatch.setattr("cifar_cnn.inference.predict.PIXELS_AT_ONCE", 3 * 32 * 32)
+    counts = []
+    original = predicting.try_images
+    monkeypatch.setattr(
+        predicting, "try_images", lambda s, size: counts.append(len(s)) or original(s, size)
+    )
+    assert len(predict([image_folder / "test/red"], untrained_file).images) == 4
+    assert counts == [3, 1]

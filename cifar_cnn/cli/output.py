@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -13,9 +14,10 @@ _DOCUMENTS: ContextVar[TextIO | None] = ContextVar("documents", default=None)
 
 
 def print_json(document: Any) -> None:
-    """Write one JSON document to standard output."""
+    """Write one JSON document to standard output; of names that are no text, escapes."""
     stream = _DOCUMENTS.get() or sys.stdout
-    stream.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    stream.write(re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text) + "\n")
     stream.flush()
 
 

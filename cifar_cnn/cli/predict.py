@@ -86,6 +86,7 @@ def _failure(unreadable: Sequence["Unreadable"]) -> dict[str, Any]:
 
 
 def _standard_input() -> BinaryIO:
-    if sys.stdin is None:  # what Python makes of a closed one
-        raise DataError("standard input is closed: nothing can be read from it")
-    return BytesIO(sys.stdin.buffer.read())
+    content = sys.stdin.buffer.read()
+    if not content:
+        raise DataError("standard input is closed or empty: there is no image in it")
+    return BytesIO(content)

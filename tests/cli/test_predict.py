@@ -110,12 +110,14 @@ def test_json_is_one_document_of_what_succeeded_and_what_did_not(
 
 @pytest.mark.skipif(os.name == "nt", reason="needs exec")
 def test_a_closed_standard_input_is_one_line(untrained_file):
-    program = "import os, sys; os.close(0); os.execv(sys.executable, sys.argv[1:])"
-    words = ["python", "-m", "cifar_cnn", "predict", "-", "--checkpoint", untrained_file]
+    program = (
+        "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    words = ["-m", "cifar_cnn", "predict", "-", "--checkpoint", untrained_file]
     command = [sys.executable, "-c", program, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "cifar-cnn: standard input is closed: nothing can be read from it\n"
+    assert done.stderr == "cifar-cnn: standard input is closed or empty: there is no image in it\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")

@@ -7,8 +7,8 @@ from typing import Any
 from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.graph import Operation, Value, leaves
 from cifar_cnn.analysis.operations import OPERATIONS
+from cifar_cnn.analysis.operations.convolution import convolution
 from cifar_cnn.analysis.operations.entry import Kind
-from cifar_cnn.analysis.operations.window import convolution
 from cifar_cnn.analysis.propagate import Step
 
 Fields = Mapping[Value, Field]

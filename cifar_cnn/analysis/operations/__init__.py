@@ -3,14 +3,26 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from cifar_cnn.analysis.operations import elementwise, mixing, resampling, shape, window
+from cifar_cnn.analysis.operations import (
+    convolution,
+    elementwise,
+    indexing,
+    mixing,
+    pooling,
+    reduction,
+    resampling,
+    shape,
+)
 from cifar_cnn.analysis.operations.entry import Entry, Kind
 
 OPERATIONS: dict[str, Entry] = {
     **elementwise.ENTRIES,
+    **reduction.ENTRIES,
     **mixing.ENTRIES,
     **shape.ENTRIES,
-    **window.ENTRIES,
+    **indexing.ENTRIES,
+    **convolution.ENTRIES,
+    **pooling.ENTRIES,
     **resampling.ENTRIES,
 }
 _ARITHMETIC = ("add", "sub", "mul", "div", "truediv", "floordiv", "pow", "mod", "matmul")

@@ -6,6 +6,7 @@ from fractions import Fraction
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, Taps, apply_taps
 from cifar_cnn.analysis.field_layout import concatenate, reshape
+from cifar_cnn.analysis.operations.convolution import mix_channels
 from cifar_cnn.analysis.operations.entry import (
     Entry,
     Kind,
@@ -14,7 +15,7 @@ from cifar_cnn.analysis.operations.entry import (
     UnsupportedError,
     Window,
 )
-from cifar_cnn.analysis.operations.window import adaptive_pool, mix_channels
+from cifar_cnn.analysis.operations.pooling import adaptive_pool
 
 LINEAR = {"linear", "bilinear"}
 CUBIC = {"bicubic"}

@@ -1,0 +1,211 @@
+"""Operations that choose units: slices, lists, assignments to a part, windows as columns."""
+
+from collections.abc import Callable, Sequence
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cifar_cnn.analysis import taps
+from cifar_cnn.analysis.field import Field, IntArray, apply_taps, hull
+from cifar_cnn.analysis.field_layout import concatenate, reshape, select
+from cifar_cnn.analysis.operations.entry import (
+    Entry,
+    Kind,
+    Outcome,
+    Shapes,
+    UnsupportedError,
+    sizes,
+)
+
+
+def narrowing(_: Shapes, field: Field, dim: int, start: int, length: int) -> Outcome:
+    """Keep `length` units of `dim`."""
+    dim %= len(field.shape)
+    return Outcome((narrow(field, dim, start % field.shape[dim], length),))
+
+
+def selection(out: Shapes, field: Field, dim: int, index: int) -> Outcome:
+    """Keep one unit of `dim`."""
+    dim %= len(field.shape)
+    return Outcome((reshape(narrow(field, dim, index % field.shape[dim], 1), out[0]),))
+
+
+def indexing(out: Shapes, field: Field, index: object) -> Outcome:
+    """Index with integers, slices, None, an ellipsis, and one list of units."""
+    result = field
+    for dim, units in _indexed(index, field.shape):
+        if isinstance(units, range):
+            result = narrow(result, dim, units.start, len(units), units.step)
+        else:
+            result = select(result, dim, units)
+    return Outcome((reshape(result, out[0]),))
+
+
+def index_select(_: Shapes, field: Field, dim: int, index: Field) -> Outcome:
+    """Keep the units of `dim` that are listed."""
+    dim %= len(field.shape)
+    return Outcome((select(field, dim, _listed(index, field.shape[dim])),))
+
+
+def assignment(_: Shapes, field: Field, index: object, value: object) -> Outcome:
+    """Replace a part of the tensor by `value`, which is broadcast to it."""
+    ranges = dict(_indexed(index, field.shape))
+    if not all(isinstance(units, range) and units.step == 1 for units in ranges.values()):
+        raise UnsupportedError("to units that are no range")
+    part = [len(ranges.get(dim, range(size))) for dim, size in enumerate(field.shape)]
+    given = value if isinstance(value, Field) else Field((), ((), ()))
+    kept = [d for d in range(len(part)) if d not in _integers(index, field.shape)]
+    fitted = hull(tuple(part[d] for d in kept), [given])
+    return Outcome((_with_part(field, reshape(fitted, part), [*ranges.items()]),))
+
+
+def assigned(func: Callable[..., Any], x: Tensor, index: object, value: object) -> Tensor:
+    """Assign to a part of a copy."""
+    copy = x.clone()
+    func(copy, index, value)
+    return copy
+
+
+def unfolding(out: Shapes, field: Field, *args: Any, **named: Any) -> Outcome:
+    """Give each window's units a dimension: of one dimension, or of a map as its columns."""
+    if len(out[0]) == len(field.shape) + 1:
+        return _unfolded_dim(out, field, *args, **named)
+    return _unfolded_map(out, field, *args, **named)
+
+
+def roll(
+    _: Shapes, field: Field, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None
+) -> Outcome:
+    """Move units along, those beyond the end back to the start."""
+    if dims is None:
+        raise UnsupportedError("without dims")
+    pairs = zip(_list(shifts), _list(dims), strict=True)
+    for shift, dim in pairs:
+        size = field.shape[dim]
+        if shift % size:
+            field = select(field, dim % len(field.shape), (np.arange(size) - shift) % size)
+    return Outcome((field,))
+
+
+def flip(_: Shapes, field: Field, *dims: Any, **named: Any) -> Outcome:
+    """Turn the order of units around."""
+    given = dims[0] if dims else named["dims"]
+    for dim in dims if isinstance(given, int) else given:
+        field = select(field, dim % len(field.shape), np.arange(field.shape[dim])[::-1])
+    return Outcome((field,))
+
+
+def narrow(field: Field, dim: int, start: int, length: int, step: int = 1) -> Field:
+    """Return the field of `length` units of `dim` from `start`, every `step`-th."""
+    if (start, step, length) == (0, 1, field.shape[dim]):
+        return field
+    if any(family.dim == dim for axis in field.axes for family in axis):
+        return apply_taps(field, dim, taps.strided(start, step), length)
+    return select(field, dim, np.arange(length) * step + start)
+
+
+def _indexed(index: object, shape: Sequence[int]) -> list[tuple[int, range | IntArray]]:
+    """Return the dimensions that are indexed, each with the units that are kept."""
+    items = index if isinstance(index, tuple) else (index,)
+    used = sum(item is not None and not isinstance(item, EllipsisType) for item in items)
+    found: list[tuple[int, range | IntArray]] = []
+    dim = lists = 0
+    for item in items:
+        if item is None:
+            continue
+        if isinstance(item, EllipsisType):
+            dim += len(shape) - used
+            continue
+        size = shape[dim]
+        if isinstance(item, slice):
+            found.append((dim, range(*item.indices(size))))
+        elif isinstance(item, int) and not isinstance(item, bool):
+            found.append((dim, range(item % size, item % size + 1)))
+        else:
+            lists += 1
+            found.append((dim, _listed(item, size)))
+        dim += 1
+    if lists > 1 or (lists and any(isinstance(item, int) for item in items)):
+        raise UnsupportedError("with several lists as index")
+    return found
+
+
+def _integers(index: object, shape: Sequence[int]) -> set[int]:
+    """Return the dimensions that an index of single units leaves out."""
+    items = [item for item in (index if isinstance(index, tuple) else (index,)) if item is not None]
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        items[at : at + 1] = [slice(None)] * (len(shape) - len(items) + 1)
+    return {dim for dim, item in enumerate(items) if isinstance(item, int)}
+
+
+def _listed(index: object, size: int) -> IntArray:
+    """Return the units, from 0, that a list or a tensor of numbers names."""
+    numbers = index.numbers if isinstance(index, Field) else index
+    units = None if numbers is None else np.asarray(numbers)
+    if units is None or units.ndim != 1:
+        raise UnsupportedError("with an index whose numbers are not known")
+    if units.dtype == bool:
+        return np.flatnonzero(units)
+    return units.astype(np.int64) % size
+
+
+def _with_part(field: Field, part: Field, ranges: Sequence[tuple[int, range | IntArray]]) -> Field:
+    """Return the field with `part` in place of the units that the ranges have in common."""
+    if not ranges:
+        return part
+    (dim, units), *others = ranges
+    size, start, stop = field.shape[dim], int(units[0]), int(units[-1]) + 1
+    inside = _with_part(narrow(field, dim, start, stop - start), part, others)
+    before, after = narrow(field, dim, 0, start), narrow(field, dim, stop, size - stop)
+    pieces = [piece for piece in (before, inside, after) if piece.shape[dim]]
+    return concatenate(pieces, dim) if len(pieces) > 1 else inside
+
+
+def _unfolded_dim(out: Shapes, field: Field, dimension: int, size: int, step: int) -> Outcome:
+    dim = dimension % len(field.shape)
+    count = out[0][dim]
+    pieces = [reshape(narrow(field, dim, k, count, step), (*out[0][:-1], 1)) for k in range(size)]
+    return Outcome((concatenate(pieces, len(field.shape)),))
+
+
+def _unfolded_map(
+    out: Shapes,
+    field: Field,
+    kernel_size: int | Sequence[int],
+    dilation: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    stride: int | Sequence[int] = 1,
+) -> Outcome:
+    *batch, channels, rows, columns = field.shape
+    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (
+        sizes(size, 2) for size in (kernel_size, dilation, padding, stride)
+    )
+    down = (rows + 2 * ph - dh * (kh - 1) - 1) // sh + 1
+    along = (columns + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    axis = len(batch) + 1
+    pieces = []
+    for y in range(kh):
+        for x in range(kw):
+            part = apply_taps(field, axis, taps.strided(y * dh - ph, sh), down)
+            part = apply_taps(part, axis + 1, taps.strided(x * dw - pw, sw), along)
+            pieces.append(reshape(part, (*batch, channels, 1, down, along)))
+    return Outcome((reshape(concatenate(pieces, axis), out[0]),))
+
+
+def _list(value: int | Sequence[int]) -> list[int]:
+    return [value] if isinstance(value, int) else list(value)
+
+
+ENTRIES: dict[str, Entry] = {
+    "narrow": Entry(Kind.SHAPE, narrowing, shares=True),
+    "select": Entry(Kind.SHAPE, selection, shares=True),
+    "getitem": Entry(Kind.SHAPE, indexing, shares=True),
+    "setitem": Entry(Kind.SHAPE, assignment, assigned),
+    "index_select": Entry(Kind.SHAPE, index_select),
+    "unfold": Entry(Kind.SHAPE, unfolding),
+    "roll": Entry(Kind.SHAPE, roll),
+    "flip": Entry(Kind.SHAPE, flip),
+}

@@ -21,6 +21,9 @@ from pydantic import (
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, read_recipe
 
+FOR_BUILT_IN = ("dropout", "ghost_batch_size")
+"""Settings of recipes that reach built-in networks."""
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -105,7 +108,11 @@ class Settings(BaseModel):
         0.0, ge=0, description="weight decay, on weights only (not biases, not normalizations)"
     )
     label_smoothing: Fraction = Field(0.0, description="label smoothing")
-    dropout: Fraction = Field(0.0, description="dropout probability (built-in networks)")
+    dropout: Fraction | None = Field(
+        None,
+        description="dropout probability of a built-in network, or of yours where it has a "
+        "parameter `dropout`",
+    )
     scheduler: Literal["constant", "step", "onecycle", "cosine"] = Field(
         "constant", description="how the learning rate moves"
     )
@@ -202,7 +209,7 @@ def given_settings(
     given = {**(_read_config(config) if config else {}), **(overrides or {})}
     if "recipe" not in given:
         return given
-    return {**read_recipe(str(given["recipe"]), given.get("epochs")), **given}
+    return {**_recipe_for(given, str(given["recipe"])), **given}
 
 
 def complete(given: Mapping[str, Any]) -> Settings:
@@ -213,7 +220,14 @@ def complete(given: Mapping[str, Any]) -> Settings:
     """
     if "recipe" in given:
         return validate(given)
-    return validate({**read_recipe(DEFAULT_RECIPE, given.get("epochs")), **given})
+    return validate({**_recipe_for(given, DEFAULT_RECIPE), **given})
+
+
+def _recipe_for(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the recipe without what the user's own network would not hear of."""
+    recipe, model = read_recipe(name, given.get("epochs")), str(given.get("model", ""))
+    is_own = ":" in model or model.endswith(".py")
+    return {key: recipe[key] for key in recipe if not (is_own and key in FOR_BUILT_IN)}
 
 
 def validate(values: Mapping[str, Any]) -> Settings:

@@ -28,6 +28,7 @@ from cifar_cnn.analysis.graph import Graph
 from cifar_cnn.analysis.recorder import ANALYSIS, TORCH, Recorder
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models import build_model
+from cifar_cnn.models.registry import full_spec
 
 Model = str | nn.Module
 """A built-in name, `module:attr` or `path.py:attr`; or the module itself."""
@@ -43,21 +44,25 @@ def follow(
     """
     if isinstance(model, nn.Module):
         return type(model).__name__, model, trace(model, input_size, known)
+    name = full_spec(model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns that copying into no memory does nothing
             module = build_model(model, device="meta")
-    except ModelError:  # a constructor that reads its own weights needs them to be there
+    except ModelError as error:
+        if "meta" not in str(error.__cause__).lower():
+            raise  # it would fail again
+        # a constructor that reads its own weights needs them to be there
         module = build_model(model)
     if _needs_numbers(module):
         module = build_model(model)
     try:
-        return model, module, trace(module, input_size, known)
+        return name, module, trace(module, input_size, known)
     except ModelError as error:
         if "meta" not in str(error.__cause__):
             raise
     module = build_model(model)  # it has tensors of its own, on a device where there are numbers
-    return model, module, trace(module, input_size, known)
+    return name, module, trace(module, input_size, known)
 
 
 def trace(

@@ -101,9 +101,9 @@ class StoredNetwork:
                 f"{self.path} was trained on the classes {_names(stored.classes)}; "
                 f"the data set has {_names(classes)}"
             )
-        model = build_model(self.settings.model, num_classes=len(classes))
+        model = build_model(self.settings.model, len(classes), self.settings.dropout)
+        check_output(model, self.settings.input_size, len(classes))  # lazy layers take their shape
         load_weights(model, self.state_dict, self.path)
-        check_output(model, self.settings.input_size, len(classes))
         return TrainedNetwork(
             model.eval().to(self.device),
             classes,

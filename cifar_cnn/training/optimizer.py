@@ -20,11 +20,17 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     On CUDA the learning rate is a tensor, so that a captured step can read it.
 
     Raises:
-        ModelError: there is nothing to optimize.
+        ModelError: there is nothing to optimize, or something that is no real number.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ModelError("the network has no parameters to train")
+    for name, parameter in model.named_parameters():
+        if not parameter.is_floating_point():
+            raise ModelError(
+                f"parameter {name} is {parameter.dtype}, only real ones can be trained: "
+                "hold its real and imaginary part as two"
+            )
     weights = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]
     groups = [

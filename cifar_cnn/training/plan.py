@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
+from cifar_cnn.models.registry import check_heard
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
@@ -96,6 +97,7 @@ def plan_run(
         path = resume / LAST if resume.is_dir() else resume
         return _resumed(given, path, _read(path), directory)
     settings = complete(given)
+    check_heard(settings)
     if directory is None:
         directory = output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"
         return Plan(settings, directory, numbered=True)

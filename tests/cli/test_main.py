@@ -64,7 +64,7 @@ def test_the_version_is_the_packages(cli):
         ("train x", "Got unexpected extra argument(s) (x); see cifar-cnn train --help"),
         ("predict", "Missing argument 'IMAGE'; see cifar-cnn predict --help"),
         ("summary --model", "Option '--model' requires an argument; see --help"),
-        ("summary --model a:b --model=c:d",
+        ("eval x.pt --model a:b --model=c:d",
          "--model is given twice, and one network is wanted: give it once"),
         ("report https://a.b/c", "there is no run https://a.b/c"),
     ],
@@ -124,10 +124,11 @@ def test_with_json_what_the_users_code_prints_goes_to_standard_error(cli, tmp_pa
 
 
 @pytest.mark.parametrize("where", ["", "    def __init__(self):", "    def forward(self, x):"])
-def test_an_end_that_the_networks_code_calls_for_is_a_failure(cli, tmp_path, where):
+@pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)"])
+def test_an_end_that_the_networks_code_calls_for_is_a_failure(cli, tmp_path, where, end):
     body = f"class Net(nn.Module):\n{where or '    pass'}\n"
-    code = "import sys\nfrom torch import nn\n" + body
-    (tmp_path / "net.py").write_text(code + ("        " if where else "") + "sys.exit(0)\n")
+    code = "import os, sys\nfrom torch import nn\n" + body
+    (tmp_path / "net.py").write_text(code + ("        " if where else "") + f"{end}\n")
     done = cli("summary", "--model", "net.py:Net")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

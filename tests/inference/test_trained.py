@@ -10,6 +10,7 @@ from cifar_cnn.data.dataset import Normalization, normalize
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError, RequestError
 from cifar_cnn.inference.examine import examine
+from cifar_cnn.inference.export import export
 from cifar_cnn.inference.trained import load_trained, open_stored
 from cifar_cnn.models import build_model
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
@@ -87,3 +88,19 @@ def test_a_device_that_is_not_there_is_refused_before_images_are_read(untrained_
     overrides = {"device": "cuda:99", "data_dir": "nowhere"}
     with pytest.raises(RequestError, match="device cuda:99 is not on this machine"):
         evaluate(untrained_file, overrides=overrides)
+
+
+def test_lazy_layers_take_their_shape_before_they_take_their_weights(
+    small_settings, tmp_path, monkeypatch
+):
+    (tmp_path / "lazy.py").write_text(
+        "from torch import nn\n"
+        "def make(num_classes): return nn.Sequential(nn.LazyConv2d(4, 3), nn.AdaptiveAvgPool2d(1), "
+        "nn.Flatten(), nn.LazyLinear(num_classes))\n"
+    )
+    spec = f"{tmp_path / 'lazy.py'}:make"
+    train(small_settings(model=spec, epochs=1), tmp_path / "run", report=False)
+    trained = load_trained(tmp_path / "run" / "model.pt", {"model": spec})
+    assert trained.model[3].weight.shape == (3, 4)
+    exported = export(tmp_path / "run" / "model.pt", "safetensors", overrides={"model": spec})
+    assert exported.max_difference == 0

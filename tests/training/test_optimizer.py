@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models import build_model
@@ -50,3 +51,10 @@ def test_adamw_is_torchs_and_decays_weights_only():
     assert isinstance(optimizer, torch.optim.AdamW)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
     assert {group["lr"] for group in optimizer.param_groups} == {0.01}
+
+
+def test_a_complex_parameter_is_refused_in_one_line():
+    model = nn.Linear(2, 2)
+    model.phase = nn.Parameter(torch.ones(2, dtype=torch.cfloat))
+    with pytest.raises(ModelError, match=r"parameter phase is torch\.complex64"):
+        make_optimizer(model, resolve_settings())

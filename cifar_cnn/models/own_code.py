@@ -1,0 +1,114 @@
+"""The user's own code, imported as it is for its owner, and out of the libraries' way."""
+
+import ast
+import functools
+import importlib
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+
+_LIBRARIES = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+
+
+def import_source(source: str) -> ModuleType:
+    """Import a module by its name, or a file: once for each time it was changed.
+
+    Both find what lies in the current folder; a file finds its neighbors and its repository's
+    modules too, and is loaded as part of the package that it belongs to.
+    """
+    if not source.endswith(".py"):
+        with _importing(source, [Path.cwd()]):
+            return importlib.import_module(source)
+    file = Path(source).resolve()
+    return _run_file(file, file.stat().st_mtime_ns)
+
+
+@functools.cache
+def _run_file(file: Path, changed_at: int) -> ModuleType:
+    root = _above_its_package(file)
+    with _importing(str(file), [root, file.parent, Path.cwd(), *_repository(file)]):
+        if root == file.parent:
+            return _run_alone(file)
+        parts = file.relative_to(root).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        sys.modules.pop(name, None)  # it may have changed
+        module = importlib.import_module(name)
+        if module.__file__ is None or Path(module.__file__).resolve() != file:
+            raise ImportError(f"{name} is {module.__file__} here: rename the file's folder")
+        return module
+
+
+def _run_alone(file: Path) -> ModuleType:
+    name = f"cifar_cnn_user_{file.stem}"  # prefixed: the file may be called random.py
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as an import would: dataclasses look it up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _above_its_package(file: Path) -> Path:
+    """Return the folder from which the file's package is imported; its own where it is in none."""
+    try:
+        nodes = ast.walk(ast.parse(file.read_bytes()))
+        levels = max((n.level for n in nodes if isinstance(n, ast.ImportFrom)), default=0)
+    except (SyntaxError, ValueError):  # the import says so
+        levels = 0
+    folder = file.parent
+    while folder.name.isidentifier() and (levels > 0 or (folder / "__init__.py").is_file()):
+        folder, levels = folder.parent, levels - 1
+    return folder
+
+
+def _repository(file: Path) -> list[Path]:
+    marks = (".git", "pyproject.toml")
+    for folder in file.parents:
+        if any((folder / mark).exists() for mark in marks):
+            return [folder, folder / "src"]
+    return []
+
+
+@contextmanager
+def _importing(source: str, folders: Sequence[Path]) -> Iterator[None]:
+    """Look into `folders` first, for the user's code; afterwards last, for libraries' own imports.
+
+    The code sees its own name as the program's only argument.
+    """
+    arguments, before, loaded = sys.argv, [*sys.path], {*sys.modules}
+    own = [str(folder) for folder in folders]
+    sys.path[:] = dict.fromkeys([*own, *before])
+    sys.argv = [source]
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+        added = [path for path in sys.path if path not in before]
+        sys.path[:] = [*before, *added]
+        _give_names_back({*sys.modules} - loaded, added)
+
+
+def _give_names_back(names: set[str], folders: Sequence[str]) -> None:
+    """Forget the user's modules that are named like a library's: an import means the library."""
+    taken = {top for top in names if "." not in top and _lies_in(top, folders) and _is_library(top)}
+    for name in names:
+        if name.partition(".")[0] in taken:
+            del sys.modules[name]
+
+
+def _lies_in(name: str, folders: Sequence[str]) -> bool:
+    file = getattr(sys.modules[name], "__file__", None)
+    return (
+        file is not None and {str(each) for each in [*Path(file).parents][:2]} & {*folders} != set()
+    )
+
+
+def _is_library(name: str) -> bool:
+    return name in sys.stdlib_module_names or PathFinder.find_spec(name, _LIBRARIES) is not None

@@ -31,7 +31,10 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """A module: its output for one image, without the batch, and what it itself holds and does."""
+    """A module: its output for one image, without the batch, and what it itself holds and does.
+
+    The output's size is () where the module holds parameters, but did not run as a module.
+    """
 
     name: str
     type: str
@@ -60,7 +63,7 @@ class Summary:
     @property
     def forward_backward_mb(self) -> float:
         """MiB of every row's float32 output, and as much again for its gradient."""
-        elements = sum(math.prod(row.output_size) for row in self.rows)
+        elements = sum(math.prod(row.output_size) for row in self.rows if row.output_size)
         return 2 * elements * FLOAT32_BYTES / MEBIBYTE
 
     @property
@@ -104,7 +107,8 @@ def summarize(
 
     Rows are all modules but containers and the network itself, in the order in which their
     forwards end; the network itself is a row where it holds parameters or computes outside of its
-    modules, so that rows add up to the totals. A shared module's or tensor's parameters count once.
+    modules, so that rows add up to the totals. Modules that hold parameters and do not run come
+    last. A shared module's or tensor's parameters count once.
 
     Args:
         model: a built-in name, `module:attr`, `path.py:attr`, or a module that takes (N, 3, H, W)
@@ -144,9 +148,9 @@ def summarize(
 
 
 def _rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]:
-    with fake_image(model, input_size) as image, _counting_flops() as flops, torch.no_grad():
+    with fake_image(model, input_size) as image, _counting_flops() as flops, _with_gradient(model):
         table = torchinfo.summary(
-            model, input_data=[image.detach()], device=image.device, mode="eval", verbose=0
+            model, input_data=[image], device=image.device, mode="eval", verbose=0
         )
     names = {module: name for name, module in model.named_modules()}
     counted: set[int] = set()
@@ -172,7 +176,43 @@ def _rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]:
                     mult_adds=own_flops // 2,
                 )
             )
+    return rows + _unused_rows(model, counted)
+
+
+def _unused_rows(model: nn.Module, counted: set[int]) -> list[SummaryRow]:
+    """Return rows for what holds parameters and did not run, at least not as a module."""
+    rows = []
+    for name, module in model.named_modules():
+        fresh = {id(p): p.numel() for p in module.parameters(recurse=False)}
+        parameters = sum(count for key, count in fresh.items() if key not in counted)
+        counted.update(fresh)
+        if parameters:
+            rows.append(SummaryRow(name, type_name(module), (), parameters, 0))
     return rows
+
+
+@contextmanager
+def _with_gradient(model: nn.Module) -> Iterator[None]:
+    """Let the network hook onto its gradient, which torchinfo switches off."""
+
+    def enable(*_: Any) -> None:
+        torch.set_grad_enabled(True)
+
+    hook = model.register_forward_pre_hook(enable, prepend=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class _NoModules:
+    """In place of the flop counter's list of modules, which asks some tensors for a gradient."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def _most(rows: list[SummaryRow], count: Callable[[SummaryRow], int]) -> str:
@@ -185,7 +225,9 @@ def _counting_flops() -> Iterator[dict[nn.Module, list[int]]]:
     own: dict[nn.Module, list[int]] = {}
     inside = [0]  # flops of the children of each module at work
     begun: list[int] = []
-    with FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    with counter:
 
         def enter(_: nn.Module, __: Any) -> None:
             begun.append(counter.get_total_flops())

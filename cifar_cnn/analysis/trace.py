@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
+from cifar_cnn.analysis.calls import forwards_as_calls
 from cifar_cnn.analysis.graph import Graph
 from cifar_cnn.analysis.recorder import ANALYSIS, TORCH, Recorder
 from cifar_cnn.errors import ModelError, one_line
@@ -178,11 +179,14 @@ def _check_one_input(model: nn.Module) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the network into evaluation mode, and each module back into its own at the end."""
+    """Put the network into evaluation mode, and each module back into its own at the end.
+
+    Hooks hear of every module meanwhile, also of one that runs as `module.forward(x)`.
+    """
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with warnings.catch_warnings():
+        with forwards_as_calls(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what a forward warns of is not this tool's news
             with _uncompiled():
                 yield

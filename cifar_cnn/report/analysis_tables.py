@@ -136,7 +136,7 @@ def _rows_table(summary: Summary, *, narrow: bool) -> Table:
     kept = (0, 2, 3) if narrow else range(5)
     table = _table(["layer", "type", "output", "parameters", "mult-adds"], kept)
     for row in summary.rows:
-        output = _times(row.output_size)
+        output = _times(row.output_size) or "–"
         cells = [row.name, row.type, output, f"{row.parameters:,}", f"{row.mult_adds:,}"]
         table.add_row(*(cells[i] for i in kept))
     return table

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cifar_cnn.analysis.receptive_field import receptive_field
     from cifar_cnn.analysis.summary import summarize
     from cifar_cnn.analysis.verify import verify
-    from cifar_cnn.api import dry_run, train
+    from cifar_cnn.api import dry_run, effective_field, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
     from cifar_cnn.inference.export import export
@@ -28,6 +28,7 @@ _HOMES = {
     "UserError": "cifar_cnn.errors",
     "build_model": "cifar_cnn.models",
     "dry_run": "cifar_cnn.api",
+    "effective_field": "cifar_cnn.api",
     "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
     "export": "cifar_cnn.inference.export",
@@ -48,6 +49,7 @@ __all__ = [
     "UserError",
     "build_model",
     "dry_run",
+    "effective_field",
     "effective_receptive_field",
     "evaluate",
     "export",

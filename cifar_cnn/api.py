@@ -1,14 +1,22 @@
-"""Training as one function: the run of `training`, with the pictures of `report`."""
+"""What takes several rooms of the house, as one function each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from cifar_cnn.analysis.effective import EffectiveField, Target, effective_receptive_field
+from cifar_cnn.data.dataset import REFERENCE, normalize
+from cifar_cnn.data.load import load_test
+from cifar_cnn.inference.trained import open_stored
+from cifar_cnn.models import build_model
 from cifar_cnn.report.curves import CurvesPicture
 from cifar_cnn.report.environment import EnvironmentFile
 from cifar_cnn.report.run_report import ReportFiles
 from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.runtime import global_state_kept, resolve_device
-from cifar_cnn.settings import Settings
+from cifar_cnn.settings import Settings, resolve_settings
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.training.distributed import join, own_device
 from cifar_cnn.training.events import Listener
@@ -82,3 +90,45 @@ def dry_run(settings: Settings) -> float:
         UserError: what `train` would raise before its first step.
     """
     return Run(settings).trainer.try_step()
+
+
+def effective_field(
+    checkpoint: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    samples: int = 64,
+    target: Target = "features",
+    assume_pointwise: Collection[str] = (),
+) -> EffectiveField:
+    """Compute the effective receptive field on test images, of a checkpoint or of fresh weights.
+
+    Args:
+        checkpoint: a file of weights; without one, weights are drawn from the settings' seed.
+        overrides: settings by name, before the checkpoint's own; the images are `synthetic` where
+            neither says which.
+        samples: test images at most.
+        target: the central unit of the last map, or each image's largest logit.
+        assume_pointwise: as for `receptive_field`.
+
+    Raises:
+        UserError: the checkpoint does not fit the network, or the images are unusable.
+    """
+    given = dict(overrides or {})
+    stored = open_stored(checkpoint, given | {"device": "cpu"}) if checkpoint else None
+    if stored and stored.checkpoint:
+        settings = stored.settings
+    else:
+        settings = resolve_settings({"dataset": "synthetic"} | given)
+    data = load_test(settings).limited(samples)
+    normalization = REFERENCE
+    if stored:
+        trained = stored.build(None if stored.checkpoint else data.classes)
+        model, normalization = trained.model, trained.normalization
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            model = build_model(settings.model, num_classes=len(data.classes))
+    images = normalize(data.images, normalization)
+    return effective_receptive_field(
+        model, images, target=target, assume_pointwise=assume_pointwise
+    )

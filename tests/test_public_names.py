@@ -19,6 +19,7 @@ def test_the_public_surface_is_pinned():
         "UserError",
         "build_model",
         "dry_run",
+        "effective_field",
         "effective_receptive_field",
         "evaluate",
         "export",

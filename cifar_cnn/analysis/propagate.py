@@ -1,5 +1,6 @@
 """From a graph to the field of every tensor in it, and to where paths meet misaligned."""
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -117,14 +118,30 @@ def _misalignments(operation: Operation, inputs: list[Field]) -> list[str]:
         of_inputs = (_center_line(field, axis) for field in inputs)
         lines = {line for line in of_inputs if line is not None}
         if len(lines) > 1:
-            shown = sorted(
-                f"jump {slope}, first center {Fraction(doubled[0], 2)}" for slope, doubled in lines
-            )
-            found.setdefault(" and ".join(shown), []).append(axis_name)
+            found.setdefault(" and ".join(sorted(_told_apart(lines))), []).append(axis_name)
     return [
         f"paths meet misaligned at {operation.name} {' and '.join(axes)}: {shown}"
         for shown, axes in found.items()
     ]
+
+
+def _told_apart(lines: Collection[Line]) -> list[str]:
+    """Describe each line by its jump and as many of its centers as it takes to see them differ."""
+    count = next(
+        n
+        for n in itertools.count(1)
+        if len({(s, *_centers((s, d), n)) for s, d in lines}) == len(lines)
+    )
+    which = "first center" if count == 1 else "centers"
+    return [
+        f"jump {line[0]}, {which} {', '.join(map(str, _centers(line, count)))}" for line in lines
+    ]
+
+
+def _centers(line: Line, count: int) -> list[Fraction]:
+    slope, doubled = line
+    turns = (divmod(unit, len(doubled)) for unit in range(count))
+    return [Fraction(doubled[phase], 2) + slope * len(doubled) * turn for turn, phase in turns]
 
 
 def _center_line(field: Field, axis: int) -> Line | None:

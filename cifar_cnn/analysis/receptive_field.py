@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.graph import Graph, Value
 from cifar_cnn.analysis.layers import Layer, Walk, describe, layers_of
 from cifar_cnn.analysis.operations import OPERATIONS
@@ -21,7 +22,6 @@ from cifar_cnn.analysis.propagate import Propagated, Step, local_part, propagate
 from cifar_cnn.analysis.trace import Model, follow
 from cifar_cnn.errors import ModelError
 
-MINIMUM = 44
 Size = tuple[int, int]
 
 
@@ -82,7 +82,7 @@ def receptive_field(
     model: Model,
     input_size: Size = (32, 32),
     *,
-    minimum: int = MINIMUM,
+    minimum: int = Budget().min_rf,
     assume_pointwise: Collection[str] = (),
 ) -> ReceptiveField:
     """Compute the receptive field of every layer of a network, in evaluation mode.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.cli.completion import complete_model, complete_recipe
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.settings import Settings
@@ -19,7 +20,9 @@ JsonFlag = Annotated[
 MinRf = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Receptive field at the output must be above this, in pixels (default: 44)."
+        min=0,
+        help="Receptive field at the output must be above this, in pixels "
+        f"(default: {Budget().min_rf}).",
     ),
 ]
 AssumePointwise = Annotated[

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.cli import networks as several
-from cifar_cnn.cli.effective import accumulate
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import SettingsError
@@ -66,7 +66,6 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     Several networks get a line each; their code runs in processes of their own.
     Exit status 1 when the field at the output is not above --min-rf, or --verify does not agree.
     """
-    from cifar_cnn.analysis.budget import read_budget
     from cifar_cnn.analysis.many import field_of
     from cifar_cnn.analysis.receptive_field import receptive_field as compute
     from cifar_cnn.analysis.verify import verify as prove
@@ -79,14 +78,17 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
     models = several.named([*(networks or []), *(model or [])])
     overrides |= {"model": models[0]} if models else {}
-    minimum = read_budget({} if min_rf is None else {"min_rf": min_rf}).min_rf
+    budget = read_budget({} if min_rf is None else {"min_rf": min_rf})
     vouched = assume_pointwise or ()
     if len(models) > 1 or csv or junit:
         if verify or effective:
             raise SettingsError("--verify and --effective are for one network: give one")
         settings = resolve_settings(overrides)
         job = partial(
-            field_of, input_size=settings.input_size, minimum=minimum, assume_pointwise=vouched
+            field_of,
+            input_size=settings.input_size,
+            minimum=budget.min_rf,
+            assume_pointwise=vouched,
         )
         files, command = {"csv": csv, "junit": junit}, "receptive-field"
         several.answer_many(job, models or [settings.model], command, time_limit, files, json=json)
@@ -96,19 +98,30 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         settings = stored.settings
     else:
         settings = resolve_settings({"dataset": "synthetic"} | overrides)
-    result = compute(settings.model, settings.input_size, minimum=minimum, assume_pointwise=vouched)
+    result = compute(
+        settings.model, settings.input_size, minimum=budget.min_rf, assume_pointwise=vouched
+    )
     console = people_console(json=json)
-    tables.show_receptive_field(console, result)
+    tables.show_receptive_field(console, result, None if min_rf is not None else budget.file)
     document = result.as_dict()
     passed = result.passed
     if verify:
-        proof = prove(settings.model, settings.input_size, assume_pointwise=vouched)
+        with tables.proof_progress(people_console(json=True)) as progress:
+            proof = prove(
+                settings.model, settings.input_size, assume_pointwise=vouched, progress=progress
+            )
         tables.show_verification(console, proof)
         document["verification"] = proof.as_dict()
         passed = passed and proof.agreed
     if effective:
-        found = accumulate(
-            settings, stored, samples=samples, target=target.value, assume_pointwise=vouched
+        from cifar_cnn.api import effective_field
+
+        found = effective_field(
+            checkpoint,
+            overrides,
+            samples=samples,
+            target=target.value,
+            assume_pointwise=vouched,
         )
         weights = (
             f"weights of {checkpoint}" if checkpoint else f"fresh weights, seed {settings.seed}"

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cifar_cnn.analysis.budget import Budget, read_budget
 from cifar_cnn.cli import networks as several
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
@@ -16,7 +17,9 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     model: several.Models = None,
     max_params: Annotated[
         int | None,
-        typer.Option(min=1, help="Parameters must be strictly fewer (default: 200000)."),
+        typer.Option(
+            min=1, help=f"Parameters must be strictly fewer (default: {Budget().max_params})."
+        ),
     ] = None,
     min_rf: MinRf = None,
     min_rf_features: Annotated[
@@ -53,10 +56,10 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     r"""Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
 
     Several networks get a line each; their code runs in processes of their own.
-    Limits not given come from \[tool.cifar-cnn.budget] in the current folder's pyproject.toml, else
-    from the CIFAR-10 brief. Exit status 1 when a requirement is not met.
+    Limits not given come from \[tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
+    current folder upwards, else from the CIFAR-10 brief.
+    Exit status 1 when a requirement is not met.
     """
-    from cifar_cnn.analysis.budget import read_budget
     from cifar_cnn.analysis.many import summary_of
     from cifar_cnn.analysis.summary import summarize as summarize_network
     from cifar_cnn.report.analysis_tables import show_summary

@@ -1,11 +1,13 @@
 """What analysis found, as tables for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console, JustifyMethod
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cifar_cnn.analysis.budget import Verdict
+from cifar_cnn.analysis.budget import Verdict, first_few
 from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
 from cifar_cnn.analysis.operations.entry import POINT
@@ -49,14 +51,34 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         table.add_row(*cells, *([] if narrow else [item.detail]))
     console.print(table)
     missed = [item.name for item in verdict.requirements if not item.passed]
-    console.print(f"budget broken: {', '.join(missed)}" if missed else "budget met")
+    where = f" (limits of {verdict.file})" if verdict.file else ""
+    said = f"budget broken: {', '.join(missed)}" if missed else "budget met"
+    console.print(said + where, markup=False)
 
 
-def show_receptive_field(console: Console, result: ReceptiveField) -> None:
-    """Print each layer's window and field, then the verdict and what to know about it."""
+def show_receptive_field(console: Console, result: ReceptiveField, file: str | None = None) -> None:
+    """Print each layer's window and field, then the verdict and what to know about it.
+
+    The verdict names the `file` that set the limit.
+    """
     console.print(_layers_table(result, narrow=console.width < NARROW))
-    for line in _conclusions(result):
+    for line in _conclusions(result, file):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
+
+
+@contextmanager
+def proof_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows a bar, for as long as the proof goes on; none on a file."""
+    columns = (TextColumn("proving {task.fields[layer_count]}"), BarColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=None, layer_count="")
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, layer_count=f"{done} of {total}")
+
+        yield show
 
 
 def show_verification(console: Console, proof: Verification) -> None:
@@ -83,7 +105,11 @@ def show_verification(console: Console, proof: Verification) -> None:
         )
     console.print(line, soft_wrap=wide, markup=False)
     if proof.skipped:
-        console.print(f"not checked: {', '.join(proof.skipped)}", soft_wrap=wide, markup=False)
+        line = (
+            f"not checked: {first_few(proof.skipped, 5)}: no gradient comes from there, or all of "
+            "the units see beyond the proof's strip of image"
+        )
+        console.print(line, soft_wrap=wide, markup=False)
 
 
 def show_effective(console: Console, found: EffectiveField, weights: str) -> None:
@@ -103,7 +129,7 @@ def show_effective(console: Console, found: EffectiveField, weights: str) -> Non
         console.print(line, soft_wrap=not console.is_terminal, markup=False)
 
 
-def _conclusions(result: ReceptiveField) -> list[str]:
+def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
     height, width = result.input_size
     lines = []
     if result.features is not None:
@@ -128,7 +154,8 @@ def _conclusions(result: ReceptiveField) -> list[str]:
             "with it the last convolution has 25 and the output 49"
         )
     verdict = "passed" if result.passed else "failed"
-    lines.append(f"{verdict}: {min(result.final)}, has to be above {result.minimum}")
+    limit = f"{result.minimum} (limit of {file})" if file else str(result.minimum)
+    lines.append(f"{verdict}: {min(result.final)}, has to be above {limit}")
     return lines
 
 

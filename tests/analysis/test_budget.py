@@ -65,6 +65,30 @@ def test_the_table_in_pyproject_sets_limits_and_the_command_line_wins(tmp_path):
     )
 
 
+def test_the_table_is_looked_for_upwards_and_the_verdict_names_its_file(tmp_path, monkeypatch):
+    inner = tmp_path / "nets" / "mine"
+    inner.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmin-rf = 6\n")
+    (tmp_path / "nets" / "pyproject.toml").write_text('[project]\nname = "nets"\n')
+    monkeypatch.chdir(inner)
+    budget = read_budget()
+    assert (budget.min_rf, budget.file) == (6, "../../pyproject.toml")
+    verdict = summarize("baseline", budget=budget).budget
+    assert verdict.file == verdict.as_dict()["file"] == "../../pyproject.toml"
+    (inner / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\n")
+    assert read_budget() == Budget()
+    assert read_budget().file == "pyproject.toml"
+    (inner / "pyproject.toml").unlink()
+    (tmp_path / "nets" / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmin_rf = 6\n")
+    with pytest.raises(SettingsError, match=r"^\.\./pyproject\.toml: unknown budget item 'min_rf'"):
+        read_budget()
+
+
+def test_without_a_table_no_file_is_named(tmp_path):
+    assert read_budget(folder=tmp_path).file is None
+    assert summarize("baseline", budget=Budget()).budget.as_dict()["file"] is None
+
+
 def test_without_a_table_the_brief_applies(tmp_path):
     assert read_budget(folder=tmp_path) == Budget()
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"')
@@ -74,6 +98,7 @@ def test_without_a_table_the_brief_applies(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('file = "x"', "unknown budget item 'file'"),
         ("max-param = 5", "did you mean 'max-params'"),
         ("max_params = 5", "did you mean 'max-params'"),
         ('require = ["dilate"]', "did you mean 'dilated'"),

@@ -407,3 +407,21 @@ def test_weights_made_from_the_image_see_what_they_are_made_from():
 def test_a_network_that_returns_its_input_is_refused():
     with pytest.raises(ModelError, match="returns its input as it is"):
         receptive_field(nn.Identity())
+
+
+def test_paths_with_one_jump_and_first_center_are_told_apart_by_their_centers():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, padding=1)
+            self.down = nn.Conv2d(8, 8, 3, 2, 1)
+            self.up = nn.ConvTranspose2d(8, 8, 2, 2)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return torch.cat([x, self.up(self.down(x))], 1)
+
+    assert receptive_field(Half()).warnings[0] == (
+        "paths meet misaligned at cat vertically and horizontally: "
+        "jump 1, centers 0, 0 and jump 1, centers 0, 1"
+    )

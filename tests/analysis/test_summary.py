@@ -178,3 +178,86 @@ def test_a_network_that_begins_with_a_view_of_its_input_is_summarized():
 
     summary = summarize(Flat())
     assert (summary.parameters, summary.mult_adds) == (30_730, 30_720)
+
+
+def test_a_module_that_runs_by_its_forward_and_one_that_does_not_run_have_a_row():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 3)
+            self.last = nn.Conv2d(8, 4, 1)
+            self.unused = nn.Linear(64, 400)
+
+        def forward(self, x):
+            return self.last(self.first.forward(x))
+
+    model = Rows()
+    summary = summarize(model, (8, 8), budget=Budget(max_mult_adds=1))
+    assert [(r.name, r.output_size, r.parameters, r.mult_adds) for r in summary.rows] == [
+        ("first", (8, 6, 6), 224, 216 * 36),
+        ("last", (4, 6, 6), 36, 32 * 36),
+        ("unused", (), 26_000, 0),
+    ]
+    assert summary.parameters == sum(row.parameters for row in summary.rows)
+    assert summary.forward_backward_mb == 2 * (8 + 4) * 36 * 4 / 2**20
+    details = {item.name: item.detail for item in summary.budget.requirements}
+    assert details["max-params"].startswith("most in unused;")
+    assert details["max-mult-adds"] == "most in first"
+    assert "forward" not in vars(model.first)
+
+
+def test_rows_of_attention_add_up_though_its_projection_runs_as_no_module():
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(3, 1)
+
+        def forward(self, x):
+            tokens = x.flatten(2).squeeze(0).t()
+            return self.attention(tokens, tokens, tokens)[0]
+
+    summary = summarize(Attending(), (4, 4))
+    assert sum(row.parameters for row in summary.rows) == summary.parameters == 36 + 12
+    assert sum(row.mult_adds for row in summary.rows) == summary.mult_adds
+
+
+def test_a_forward_of_the_networks_own_is_called_and_left_as_it_was():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+    own = model[1].forward = lambda x: F.avg_pool2d(x, 2)
+    assert summarize(model, (8, 8)).rows[-1].output_size == (4, 4, 4)
+    assert vars(model[1])["forward"] is own
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_parameters_that_are_expanded_are_no_crash(is_frozen):
+    class Token(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 10, 4, 4)
+            self.linear = nn.Linear(10, 10)
+            self.token = nn.Parameter(torch.zeros(1, 10))
+
+        def forward(self, x):
+            x = self.stem(x).mean((2, 3))
+            with torch.set_grad_enabled(not is_frozen):
+                return x + self.linear(self.token.expand(len(x), -1))
+
+    summary = summarize(Token(), (8, 8), budget=Budget())
+    assert [row.name for row in summary.rows] == ["stem", "linear", "Token"]
+    assert summary.mult_adds == 480 * 4 + 100
+
+
+@pytest.mark.parametrize("ask", [True, False])
+def test_a_network_that_hooks_onto_its_gradient_is_summarized(ask):
+    class Hooked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            x = self.conv(x)
+            if not ask or x.requires_grad:
+                x.register_hook(lambda _: None)
+            return x
+
+    assert summarize(Hooked(), (8, 8), budget=Budget()).parameters == 112

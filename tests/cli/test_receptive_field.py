@@ -108,6 +108,45 @@ def test_verify_adds_the_proof_to_the_document_and_says_it_to_people(quick_cli, 
     assert "gridding: 5 of 9 pixels" in done.stderr
 
 
+def test_of_layers_that_cannot_be_checked_five_are_named_and_the_others_counted(capsys):
+    from rich.console import Console
+
+    from cifar_cnn.analysis.proof import Verification
+    from cifar_cnn.report.analysis_tables import show_verification
+
+    proof = Verification((), tuple(f"layer{n}" for n in range(571)), ((32, 1), (1, 32)))
+    show_verification(Console(), proof)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "not checked: layer0, layer1, layer2, layer3, layer4 and 566 more: no gradient comes from "
+        "there, or all of the units see beyond the proof's strip of image"
+    )
+
+
+def test_a_long_proof_shows_a_bar_on_standard_error_and_only_on_a_terminal(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    from cifar_cnn.report.analysis_tables import proof_progress
+
+    shown = {}
+    for is_terminal in (True, False):
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=is_terminal, width=80)
+        with proof_progress(console) as progress:
+            progress(3, 10)
+        shown[is_terminal] = file.getvalue()
+    assert "proving 3 of 10" in shown[True]
+    assert shown[False] == ""
+
+
+def test_the_verdict_names_the_file_that_set_the_limit(quick_cli, net, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmin-rf = 9\n")
+    flags = ("receptive-field", "--model", "net.py:Two")
+    assert "has to be above 9 (limit of pyproject.toml)" in quick_cli(*flags).stdout
+    assert "has to be above 8\n" in quick_cli(*flags, "--min-rf", "8").stdout
+
+
 def test_a_proof_that_does_not_agree_is_exit_1(quick_cli, monkeypatch):
     from cifar_cnn.analysis import taps
 
@@ -163,6 +202,10 @@ def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, small_set
     flags = ("--effective", "--samples", "4", "--json")
     trained = quick_cli("receptive-field", "--checkpoint", file, *flags)
     assert trained.returncode == 0
+    from cifar_cnn import effective_field
+
+    found = effective_field(file, samples=4)
+    assert found.as_dict() == json.loads(trained.stdout)["effective"]
     fresh = quick_cli(
         *("receptive-field", "--dataset", "folder", "--data-dir", tmp_path / "images", *flags)
     )

@@ -7,6 +7,7 @@ import typer
 
 from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.errors import RunError
 
 OWN = "the checkpoint's own"
 
@@ -36,16 +37,28 @@ def evaluate(
     tta: Annotated[
         bool, typer.Option("--tta", help="Average each image's answer with its mirror image's.")
     ] = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Write file, true, predicted, probability and correct of each image.",
+        ),
+    ] = None,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
 ) -> None:
     """Loss, accuracy, confusion and calibration of a checkpoint. Alias: eval."""
     from cifar_cnn.inference.evaluate import evaluate as evaluate_checkpoint
+    from cifar_cnn.inference.evaluate import write_predictions
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.evaluation_tables import show_evaluation
 
+    if predictions is not None and not predictions.parent.is_dir():
+        raise RunError(f"{predictions} cannot be written: there is no folder {predictions.parent}")
     result = evaluate_checkpoint(file, split=split, tta=tta, overrides=overrides)
+    if predictions is not None:
+        write_predictions(result.images, predictions)
     show_evaluation(people_console(json=json), result)
     if json:
         print_json(result.as_dict())

@@ -34,12 +34,14 @@ class Split:
         labels: int64 (N), index into `classes`.
         classes: class names in index order.
         notes: what the user should be told about how the images were read.
+        files: of each image, or its place in the data set: test/00017.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,7 +82,8 @@ class Split:
 
     def _take(self, indices: NDArray[np.int64]) -> "Split":
         chosen = torch.from_numpy(np.sort(indices))
-        return Split(self.images[chosen], self.labels[chosen], self.classes, self.notes)
+        files = tuple(self.files[index] for index in chosen.tolist()) if self.files else ()
+        return Split(self.images[chosen], self.labels[chosen], self.classes, self.notes, files)
 
 
 def normalize(images: Tensor, normalization: Normalization = REFERENCE) -> Tensor:

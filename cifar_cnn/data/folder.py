@@ -50,6 +50,7 @@ def load_folder(root: Path, name: str, size: tuple[int, int]) -> Split:
         torch.from_numpy(labels),
         tuple(classes),
         _notes(root / name, size, decoded, sum(skipped for _, skipped in listed)),
+        tuple(paths),
     )
 
 

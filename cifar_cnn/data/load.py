@@ -1,5 +1,7 @@
 """From settings to images in memory."""
 
+import dataclasses
+
 from cifar_cnn.data.cifar10 import load_cifar10
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.folder import load_folder
@@ -39,5 +41,8 @@ def _load(settings: Settings, name: str) -> Split:
     if settings.dataset == "folder":
         return load_folder(settings.data_dir, name, settings.input_size)
     if settings.dataset == "cifar10":
-        return resize(load_cifar10(settings.data_dir, name), settings.input_size)
-    return resize(draw_synthetic(name), settings.input_size)
+        split = load_cifar10(settings.data_dir, name)
+    else:
+        split = draw_synthetic(name)
+    files = tuple(f"{name}/{index:05}" for index in range(len(split)))
+    return resize(dataclasses.replace(split, files=files), settings.input_size)

@@ -1,10 +1,13 @@
 """How good a checkpoint is on a split of a data set."""
 
+import csv
+import io
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -15,8 +18,19 @@ from cifar_cnn.inference.metrics import Evaluation, measure
 from cifar_cnn.inference.trained import open_stored
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings
+from cifar_cnn.storage.files import write_atomically
 
 SPLITS = ("train", "val", "test")
+
+
+class JudgedImage(NamedTuple):
+    """One image, what it is and what it was taken for, with the probability of that."""
+
+    file: str
+    true: str
+    predicted: str
+    probability: float
+    correct: bool
 
 
 @dataclass(frozen=True)
@@ -31,15 +45,21 @@ class CheckpointEvaluation:
     classes: tuple[str, ...]
     evaluation: Evaluation
     notes: tuple[str, ...]
+    images: tuple[JudgedImage, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the document that `evaluate --json` prints."""
         result = self.evaluation
-        per_class = {}
-        for index, name in enumerate(self.classes):
-            samples = sum(result.confusion[index])
-            accuracy = result.confusion[index][index] / samples if samples else None
-            per_class[name] = {"accuracy": accuracy, "samples": samples}
+        per_class = {
+            name: {
+                "accuracy": each.recall,
+                "samples": each.samples,
+                "precision": each.precision,
+                "recall": each.recall,
+                "f1": each.f1,
+            }
+            for name, each in zip(self.classes, result.per_class, strict=True)
+        }
         return {
             "checkpoint": self.checkpoint,
             "model": self.model,
@@ -48,6 +68,8 @@ class CheckpointEvaluation:
             "samples": result.samples,
             "loss": result.loss,
             "accuracy": result.accuracy,
+            "balanced_accuracy": result.balanced_accuracy,
+            "macro": result.macro,
             "per_class": per_class,
             "confusion": result.confusion,
             "calibration_error": result.calibration_error,
@@ -81,9 +103,44 @@ def evaluate(
     data = _load_split(settings, split)
     trained = stored.build(data.classes)
     data = data.limited(settings.limit_eval)
-    result = judge(trained.log_probabilities(data.images, tta=tta), data.labels)
+    output = trained.log_probabilities(data.images, tta=tta)
     return CheckpointEvaluation(
-        str(file), settings.model, settings.dataset, split, tta, data.classes, result, data.notes
+        checkpoint=str(file),
+        model=settings.model,
+        dataset=settings.dataset,
+        split=split,
+        tta=tta,
+        classes=data.classes,
+        evaluation=judge(output, data.labels),
+        notes=data.notes,
+        images=_judged(data, output),
+    )
+
+
+def write_predictions(images: Iterable[JudgedImage], path: Path) -> None:
+    """Write a CSV file with a line for each image; one that is there is replaced.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(JudgedImage._fields)
+    for each in images:
+        correct = "true" if each.correct else "false"
+        rows.writerow([*each[:3], f"{each.probability:.6f}", correct])
+    try:
+        write_atomically(path, os.fsencode(text.getvalue()))
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _judged(data: Split, log_probabilities: Tensor) -> tuple[JudgedImage, ...]:
+    confidence, predicted = log_probabilities.exp().max(dim=1)
+    columns = (data.files, data.labels.tolist(), predicted.tolist(), confidence.tolist())
+    return tuple(
+        JudgedImage(file, data.classes[true], data.classes[answer], probability, true == answer)
+        for file, true, answer, probability in zip(*columns, strict=True)
     )
 
 

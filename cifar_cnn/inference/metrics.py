@@ -32,6 +32,62 @@ class Evaluation:
         """Fraction of images that are correct."""
         return self.correct / self.samples
 
+    @property
+    def per_class(self) -> list["ClassScores"]:
+        """The scores of each class, in index order."""
+        columns = [sum(column) for column in zip(*self.confusion, strict=True)]
+        return [
+            ClassScores(sum(row), columns[index], row[index])
+            for index, row in enumerate(self.confusion)
+        ]
+
+    @property
+    def macro(self) -> dict[str, float]:
+        """Mean precision, recall and F1 of the classes that occur, as truth or as answer."""
+        there = [each for each in self.per_class if each.samples + each.predicted]
+        return {
+            "precision": sum(each.precision for each in there) / len(there),
+            "recall": sum(each.recall or 0.0 for each in there) / len(there),
+            "f1": sum(each.f1 or 0.0 for each in there) / len(there),
+        }
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that have images."""
+        recalls = [each.recall for each in self.per_class if each.recall is not None]
+        return sum(recalls) / len(recalls)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well one class is told from the others.
+
+    Args:
+        samples: images of it.
+        predicted: images that were taken for it.
+        hits: images of it that were taken for it.
+    """
+
+    samples: int
+    predicted: int
+    hits: int
+
+    @property
+    def precision(self) -> float:
+        """Share of it among what was taken for it; 0 where nothing was."""
+        return self.hits / self.predicted if self.predicted else 0.0
+
+    @property
+    def recall(self) -> float | None:
+        """Share of its images that were taken for it; None where it has none."""
+        return self.hits / self.samples if self.samples else None
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of both; None for a class that neither has images nor was an answer."""
+        either = self.samples + self.predicted
+        return 2 * self.hits / either if either else None
+
 
 def measure(log_probabilities: Tensor, labels: Tensor) -> Evaluation:
     """Measure float32 log-probabilities (N, classes) against int64 labels (N).

@@ -6,6 +6,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
+from cifar_cnn.report.console import NARROW
 
 MOST_CONFUSED = 5
 
@@ -27,7 +28,10 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
         f"({measured.correct}/{measured.samples})  "
         f"calibration error {measured.calibration_error:.4f}"
     )
-    console.print(_class_table(result))
+    console.print(
+        f"balanced accuracy {measured.balanced_accuracy:.2%}  macro f1 {measured.macro['f1']:.4f}"
+    )
+    console.print(_class_table(result, narrow=console.width < NARROW))
     matrix = _confusion_table(result)
     unbounded = console.options.update(max_width=10_000)
     if Measurement.get(console, unbounded, matrix).maximum <= console.width:
@@ -36,13 +40,14 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
         console.print(_most_confused_table(result))
 
 
-def _class_table(result: CheckpointEvaluation) -> Table:
+def _class_table(result: CheckpointEvaluation, *, narrow: bool) -> Table:
     table = Table("class", box=None, pad_edge=False)
-    table.add_column("accuracy", justify="right")
-    table.add_column("images", justify="right")
-    for name, row in result.as_dict()["per_class"].items():
-        accuracy = f"{row['accuracy']:.2%}" if row["samples"] else "–"
-        table.add_row(escape(name), accuracy, str(row["samples"]))
+    for name in ("accuracy", "images") if narrow else ("accuracy", "precision", "f1", "images"):
+        table.add_column(name, justify="right")
+    for name, each in zip(result.classes, result.evaluation.per_class, strict=True):
+        shares = (each.recall,) if narrow else (each.recall, each.precision, each.f1)
+        shown = ["–" if share is None else f"{share:.2%}" for share in shares]
+        table.add_row(escape(name), *shown, str(each.samples))
     return table
 
 

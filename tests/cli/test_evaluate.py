@@ -1,3 +1,4 @@
+import csv
 import json
 
 import pytest
@@ -85,4 +86,28 @@ def test_class_names_are_shown_as_they_are(cli, image_folder, tmp_path):
 def test_a_class_without_images_shows_a_dash(quick_cli, model_file):
     done = quick_cli("eval", model_file, "--limit-eval", 2)
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("red ")]
-    assert row.split() == ["red", "–", "0"]
+    assert row.split()[:2] == ["red", "–"]
+    assert row.split()[-1] == "0"
+
+
+def test_predictions_are_a_line_for_each_image(quick_cli, model_file, image_folder):
+    done = quick_cli("eval", model_file, "--predictions", "all.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    with open("all.csv", encoding="utf-8", newline="") as file:  # noqa: PTH123
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "true", "predicted", "probability", "correct"]
+    assert [row["file"] for row in rows] == sorted(
+        str(path) for path in (image_folder / "test").glob("*/*.png")
+    )
+    assert all(row["true"] in row["file"] for row in rows)
+    assert {row["correct"] for row in rows} <= {"true", "false"}
+    assert all((row["correct"] == "true") == (row["true"] == row["predicted"]) for row in rows)
+    right = sum(row["correct"] == "true" for row in rows)
+    assert json.loads(done.stdout)["accuracy"] == right / 12
+    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_predictions_that_cannot_be_written_are_said_first(quick_cli, model_file):
+    done = quick_cli("eval", model_file, "--predictions", "none/all.csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "none/all.csv cannot be written: there is no folder none" in done.stderr

@@ -57,3 +57,31 @@ def test_calibration_adds_up_to_the_evaluation():
     assert calibration.hits.sum() == result.correct
     gap = (calibration.hits - calibration.confidence).abs().sum() / 200
     assert gap.item() == pytest.approx(result.calibration_error)
+
+
+@pytest.mark.parametrize("kept", [7, 5])
+def test_precision_recall_f1_and_balanced_accuracy_agree_with_torchmetrics(predictions, kept):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torchmetrics.functional.classification import (
+            multiclass_accuracy,
+            multiclass_f1_score,
+            multiclass_precision,
+            multiclass_recall,
+        )
+    output, labels = predictions
+    output, labels = output[labels < kept], labels[labels < kept]
+    result = measure(output, labels)
+    functions = {
+        "precision": multiclass_precision,
+        "recall": multiclass_recall,
+        "f1": multiclass_f1_score,
+    }
+    for name, function in functions.items():
+        expected = function(output, labels, 7, average="none").tolist()
+        found = [getattr(each, name) or 0.0 for each in result.per_class]
+        assert found == pytest.approx(expected, abs=1e-6)
+        macro = function(output, labels, 7, average="macro").item()
+        assert result.macro[name] == pytest.approx(macro, abs=1e-6)
+    present = multiclass_accuracy(output, labels, 7, average="none")[:kept].mean().item()
+    assert result.balanced_accuracy == pytest.approx(present, abs=1e-6)

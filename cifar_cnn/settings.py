@@ -68,7 +68,7 @@ class Settings(BaseModel):
 
     recipe: str = Field(DEFAULT_RECIPE, description="settings to start from")
     model: str = Field(
-        "baseline", description="network: built-in name, module:attr or path.py:attr"
+        "baseline", description="network: built-in name, module:attr, path.py or path.py:attr"
     )
     input_size: InputSize = Field((32, 32), description="image height and width, N or HxW")
 

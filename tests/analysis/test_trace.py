@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from cifar_cnn.analysis.operations import OPERATIONS
-from cifar_cnn.analysis.trace import trace
+from cifar_cnn.analysis.trace import follow, trace
 from cifar_cnn.errors import ModelError
 
 
@@ -56,3 +56,14 @@ def test_a_partial_trace_ends_where_the_network_does():
     graph = trace(model, (8, 8), OPERATIONS, partial=True)
     assert [operation.name for operation in graph.operations] == ["0", "1"]
     assert graph.output is None
+
+
+def test_a_constructor_that_fails_for_its_own_reasons_runs_once(tmp_path, capsys):
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        print('building')\n        raise OSError('no weights here')\n"
+    )
+    with pytest.raises(ModelError, match="no weights here"):
+        follow(f"{file}:Net", (32, 32), None)
+    assert capsys.readouterr().out.count("building") == 1

@@ -46,7 +46,7 @@ def _constants_as_ones(arguments: Any, inputs: Any) -> Any:
     """Return the arguments with ones in each tensor of numbers that has nothing of the image."""
     if isinstance(inputs, Value):
         if inputs.numbers is not None:
-            return torch.as_tensor(inputs.numbers)
+            return torch.as_tensor(inputs.numbers, device="cpu")
         if inputs.depends or not arguments.is_floating_point():
             return arguments
         return torch.ones(inputs.shape, dtype=torch.float64, device="cpu")

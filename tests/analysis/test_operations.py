@@ -64,6 +64,12 @@ def filled(net, x):
     return y
 
 
+def masked(net, x):
+    y = x * 1
+    y[net.wide(x) < 0] = 0
+    return y
+
+
 def unpooled(net, x):
     pooled, places = F.max_pool2d(x, 2, return_indices=True)
     return F.max_unpool2d(net.wide(pooled), places, 2)
@@ -90,6 +96,7 @@ def unpooled(net, x):
         (unpooled, 12),
         (parts_of_each, 7),
         (filled, 7),
+        (masked, 7),
     ],
 )
 def test_an_operation_has_its_field_and_the_gradient_agrees(function, size):
@@ -197,7 +204,10 @@ def test_vouching_is_offered_only_where_it_can_be_true():
 
 @pytest.mark.parametrize(
     "forward",
-    ["self.layer(x - MEAN)", "self.layer(x.to('cpu'))", "self.layer(x)[:, self.order]"],
+    [
+        *("self.layer(x - MEAN)", "self.layer(x.to('cpu'))", "self.layer(x)[:, self.order]"),
+        "self.layer(x)[:, torch.tensor([2, 0])]",
+    ],
 )
 def test_a_network_whose_own_tensors_have_to_be_there_is_built_with_weights(tmp_path, forward):
     file = tmp_path / "net.py"

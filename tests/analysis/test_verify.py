@@ -231,7 +231,14 @@ class Step(nn.Module):
             ),
             "half": lambda: nn.Conv2d(channels // 2, channels // 2, kernel, 1, same, dilation),
         }
-        first = {"add": "conv", "cat": "conv", "split": "half"}.get(kind, kind)
+        first = {
+            "add": "conv",
+            "cat": "conv",
+            "split": "half",
+            "written": "same",
+            "assigned": "same",
+            "part": "same",
+        }.get(kind, kind)
         self.layer = make[first]() if first in make else nn.Identity()
         self.other = nn.Conv2d(channels, channels, 1, stride)
         self.join = nn.Conv2d(2 * channels, channels, 1)
@@ -263,6 +270,31 @@ class Step(nn.Module):
         first, second = cropped(first, self.layer(second))
         return torch.cat([second, first], dim=1)
 
+    def written(self, x):
+        y = x.clone()
+        y.flatten(2).add_(self.layer(x).flatten(2))
+        return y
+
+    def assigned(self, x):
+        (top, left), channels = self.window["kernel"], [3, 1, 0, 2]
+        y = x[:, channels]
+        y[:, 1:, top - 1 :, left - 1 :] = self.layer(x)[:, 1:, top - 1 :, left - 1 :]
+        return y
+
+    def part(self, x):
+        y = x * 1
+        y[:, : self.window["groups"]] += self.layer(x)[:, : self.window["groups"]]
+        return y
+
+    def unpooled(self, x):
+        kernel, stride = self.window["kernel"], self.window["kernel"]
+        pooled, places = F.max_pool2d(x, kernel, stride, return_indices=True)
+        return F.max_unpool2d(self.join(torch.cat([pooled, pooled], 1)), places, kernel, stride)
+
+    def windows(self, x):
+        (rows, columns), (down, along) = self.window["kernel"], self.window["stride"]
+        return x.unfold(2, rows, down).unfold(3, columns, along).mean((4, 5))
+
 
 FORWARDS = {
     "nearest": lambda _, x: F.interpolate(x, scale_factor=2, mode="nearest"),
@@ -276,6 +308,12 @@ FORWARDS = {
     "add": Step.added,
     "cat": Step.concatenated,
     "split": Step.split,
+    "written": Step.written,
+    "assigned": Step.assigned,
+    "part": Step.part,
+    "unpooled": Step.unpooled,
+    "windows": Step.windows,
+    "statistics": lambda _, x: torch.var_mean(x, 1, keepdim=True)[1] + x.topk(4, 1)[0],
 }
 
 
@@ -288,6 +326,7 @@ def cropped(one, other):
 KINDS = [
     *("conv", "valid", "same", "max", "avg", "lp", "transposed", "nearest", "bilinear"),
     *("corners", "slice", "pad", "shuffle", "add", "cat", "split"),
+    *("written", "assigned", "part", "unpooled", "windows", "statistics"),
 ]
 WINDOWS = st.fixed_dictionaries(
     {

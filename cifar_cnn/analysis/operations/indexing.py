@@ -50,7 +50,9 @@ def index_select(_: Shapes, field: Field, dim: int, index: Field) -> Outcome:
 
 
 def assignment(_: Shapes, field: Field, index: object, value: object) -> Outcome:
-    """Replace a part of the tensor by `value`, which is broadcast to it."""
+    """Replace a part of the tensor by `value`, which is broadcast to it; or where a mask says."""
+    if isinstance(index, Field) and index.shape == field.shape and not isinstance(value, Field):
+        return Outcome((hull(field.shape, [field, index]),))
     ranges = dict(_indexed(index, field.shape))
     if not all(isinstance(units, range) and units.step == 1 for units in ranges.values()):
         raise UnsupportedError("to units that are no range")
@@ -63,6 +65,8 @@ def assignment(_: Shapes, field: Field, index: object, value: object) -> Outcome
 
 def assigned(func: Callable[..., Any], x: Tensor, index: object, value: object) -> Tensor:
     """Assign to a part of a copy."""
+    if isinstance(index, Tensor) and index.shape == x.shape:
+        return x + index
     copy = x.clone()
     func(copy, index, value)
     return copy

@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 import torch
 
-from cifar_cnn.errors import RequestError
+from cifar_cnn.errors import RequestError, RunError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,6 +91,24 @@ def global_state_kept() -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether torch raised this because the device, or the machine, has no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def explaining_memory(device: torch.device, count: int, batch_size: int) -> Iterator[None]:
+    """Turn torch's error about memory into one that says what to do.
+
+    Raises:
+        RunError: there is no memory on the device for `count` images of a batch.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"out of memory on {device} with a batch of {count} images: "
+            f"try --batch-size {max(batch_size // 2, 1)}"
+        ) from error
 
 
 def resolve_threads(number: int) -> int:

@@ -28,7 +28,7 @@ from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.cli.output import documents_only, drop_output, print_json
 from cifar_cnn.cli.surroundings import settle
 from cifar_cnn.errors import RequestError, UserError, plain_words, printable
-from cifar_cnn.training.launch import is_launched, is_main_process, rank
+from cifar_cnn.training.distributed import is_launched, is_main_process, rank
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
 DEBUG, JSON = "--debug", "--json"

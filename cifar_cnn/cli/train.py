@@ -13,7 +13,7 @@ from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
 from cifar_cnn.settings import Settings, given_settings, resolve_settings
-from cifar_cnn.training.launch import is_launched, is_main_process
+from cifar_cnn.training.distributed import is_launched, is_main_process
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,7 +1,7 @@
-"""Mixup: training images blended with others of their batch, each by its own share.
+"""Mixup: training images blended with others of their batch, each by its own fraction.
 
-Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018), equation 1; the shares are
-uniform and grow with the run, so that the network sees plain images first.
+Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018), equation 1; the fractions
+are uniform and grow with the run, so that the network sees plain images first.
 """
 
 from dataclasses import dataclass
@@ -18,28 +18,28 @@ class Mix:
 
     Args:
         partner: int64 (N), index into the batch; no image is mixed into two others.
-        share: float32 (N), of the partner; the image itself keeps the rest.
+        fraction: float32 (N), of the partner; the image itself keeps the rest.
     """
 
     partner: Tensor
-    share: Tensor
+    fraction: Tensor
 
     def to(self, device: torch.device) -> "Mix":
         """Return the mix on another device."""
-        return Mix(self.partner.to(device), self.share.to(device))
+        return Mix(self.partner.to(device), self.fraction.to(device))
 
 
 def draw_mix(settings: Settings, epoch: int, count: int, generator: torch.Generator) -> Mix:
-    """Draw for `count` images; shares are uniform from 0 to what `largest_share` says."""
+    """Draw for `count` images; fractions are uniform from 0 to what `largest_fraction` says."""
     partner = torch.randperm(count, generator=generator)
-    return Mix(partner, largest_share(settings, epoch) * torch.rand(count, generator=generator))
+    return Mix(partner, largest_fraction(settings, epoch) * torch.rand(count, generator=generator))
 
 
-def largest_share(settings: Settings, epoch: int) -> float:
-    """Return the epoch's largest share: from 0 in a straight line to `mixup` halfway, then that."""
+def largest_fraction(settings: Settings, epoch: int) -> float:
+    """Return the epoch's largest: from 0 in a straight line to `mixup` halfway, then that."""
     return settings.mixup * min(1.0, 2 * epoch / settings.epochs)
 
 
 def mix_images(images: Tensor, mix: Mix) -> Tensor:
-    """Return floating-point images (N, C, H, W), each with its share of its partner."""
-    return torch.lerp(images, images[mix.partner], mix.share[:, None, None, None])
+    """Return floating-point images (N, C, H, W), each with its fraction of its partner."""
+    return torch.lerp(images, images[mix.partner], mix.fraction[:, None, None, None])

@@ -124,7 +124,7 @@ class ReportParts:
     def _first_batch(self, found: Examination) -> bytes:
         settings = found.trained.settings
         batches = TrainingBatches(settings, load_train(settings)[0], torch.device("cpu"))
-        images, _, _ = batches.at(batches.order(0)[: settings.batch_size], epoch=0, step=0)
+        images, _, _ = batches.at(epoch=0, index=0)
         return draw_batch(images)
 
     def _try(self, make: Callable[[], T]) -> T | None:

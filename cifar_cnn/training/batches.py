@@ -1,5 +1,7 @@
 """The batches of a run: which images, augmented and mixed how, as functions of the seed alone."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ SHOWN = 1000
 class TrainingBatches:
     """Makes the input of a training step from images that lie on the device.
 
-    Draws are for the whole batch, so that an image is augmented and mixed alike in whichever share
+    Draws are for the whole batch, so that an image is augmented and mixed alike in whichever part
     of the batch it is computed.
 
     Args:
@@ -32,51 +34,68 @@ class TrainingBatches:
         self.device = device
         self.images = train.images.to(device)
         self.labels = train.labels.to(device)
-        self._drawn: tuple[int, Draws] | None = None
+        self.count = len(train)
+        self.per_epoch = math.ceil(self.count / settings.batch_size)
+        self._drawn: tuple[int, Tensor, Draws] | None = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def size(self, index: int) -> int:
+        """Return how many images the batch of that index within an epoch has."""
+        done = index * self.settings.batch_size
+        return min(self.settings.batch_size, self.count - done)
 
-    def order(self, epoch: int) -> Tensor:
-        """Return the order of the epoch's images, int64 (all of them)."""
-        source = generator(self.settings.seed, Purpose.ORDER, epoch)
-        return torch.randperm(len(self), generator=source).to(self.device)
+    def at(self, epoch: int, index: int, part: slice = WHOLE) -> tuple[Tensor, Tensor, Mix | None]:
+        """Return a batch: float32 images (N, 3, H, W), labels, and how images were mixed.
 
-    def augmented(self, chosen: Tensor, epoch: int, step: int, share: slice = WHOLE) -> Tensor:
-        """Return the images of these indices as the step's input, float32 (N, 3, H, W)."""
-        done = step * self.settings.batch_size
-        first, stop, _ = share.indices(len(chosen))
-        draws = self._draws(epoch).of(slice(done + first, done + stop))
-        images = self.images.index_select(0, chosen[share])
+        Only those of the `part`; where they are mixed, their partners' labels follow their own.
+
+        Args:
+            epoch: of the batch, from 0.
+            index: of the batch within the epoch, from 0.
+            part: which images of the batch.
+        """
+        settings, labels = self.settings, self.labels[self._chosen(epoch, index)]
+        if not settings.mixup:
+            return self.augmented(epoch, index, part), labels[part], None
+        source = generator(settings.seed, Purpose.MIXUP, epoch, index)
+        mix = draw_mix(settings, epoch, len(labels), source).to(self.device)
+        images = mix_images(self.augmented(epoch, index), mix)
+        images = images[part].contiguous(memory_format=torch.channels_last)
+        if part == WHOLE:
+            return images, labels, mix
+        partners = torch.arange(len(images), 2 * len(images), device=self.device)
+        labels = torch.cat([labels[part], labels[mix.partner[part]]])
+        return images, labels, Mix(partners, mix.fraction[part])
+
+    def augmented(self, epoch: int, index: int, part: slice = WHOLE) -> Tensor:
+        """Return the images of a batch, or part of one, as `at` does, but not mixed."""
+        chosen, done = self._chosen(epoch, index), index * self.settings.batch_size
+        first, stop, _ = part.indices(len(chosen))
+        draws = self._draws(epoch)[1].of(slice(done + first, done + stop))
+        images = self.images.index_select(0, chosen[part])
         images = apply(images, draws, self.settings.cutout_size)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def at(
-        self, chosen: Tensor, epoch: int, step: int, share: slice = WHOLE
-    ) -> tuple[Tensor, Tensor, Mix | None]:
-        """Return the step's images for these indices, their labels, and how images were mixed.
+    def free(self) -> None:
+        """Give the images back, once no batch is needed any more."""
+        self.images, self.labels, self._drawn = self.images[:0].clone(), self.labels[:0], None
 
-        Only those of the `share`; where they are mixed, their partners' labels follow their own.
+    def _chosen(self, epoch: int, index: int) -> Tensor:
+        """Return which training images the batch has, int64."""
+        size = self.settings.batch_size
+        return self._draws(epoch)[0][index * size : (index + 1) * size]
+
+    def _draws(self, epoch: int) -> tuple[Tensor, Draws]:
+        """Return the order of all images in the epoch, and the draws for them in that order.
+
+        Threads that ask first at once draw the same.
         """
-        settings, labels = self.settings, self.labels[chosen]
-        if not settings.mixup:
-            return self.augmented(chosen, epoch, step, share), labels[share], None
-        source = generator(settings.seed, Purpose.MIXUP, epoch, step)
-        mix = draw_mix(settings, epoch, len(chosen), source).to(self.device)
-        images = mix_images(self.augmented(chosen, epoch, step), mix)
-        images = images[share].contiguous(memory_format=torch.channels_last)
-        if share == WHOLE:
-            return images, labels, mix
-        partners = torch.arange(len(images), 2 * len(images), device=self.device)
-        labels = torch.cat([labels[share], labels[mix.partner[share]]])
-        return images, labels, Mix(partners, mix.share[share])
-
-    def _draws(self, epoch: int) -> Draws:
-        """Return the draws for all images of the epoch, in its order, on the device."""
-        if self._drawn is None or self._drawn[0] != epoch:
-            source = generator(self.settings.seed, Purpose.AUGMENTATION, epoch)
-            self._drawn = epoch, draw(self.settings, len(self), source).to(self.device)
-        return self._drawn[1]
+        drawn = self._drawn
+        if drawn is None or drawn[0] != epoch:
+            seed = self.settings.seed
+            order = torch.randperm(self.count, generator=generator(seed, Purpose.ORDER, epoch))
+            draws = draw(self.settings, self.count, generator(seed, Purpose.AUGMENTATION, epoch))
+            drawn = self._drawn = epoch, order.to(self.device), draws.to(self.device)
+        return drawn[1:]
 
 
 def show_images(model: nn.Module, train: Split) -> None:

@@ -3,9 +3,9 @@
 import time
 
 ENOUGH = 0.8
-"""Share of its threads' time below which a run is told; alone it gets nine tenths and more."""
+"""Fraction of its threads' time below which a run is told; alone it gets nine tenths and more."""
 SHORTEST = 10.0
-"""Seconds of an epoch below which the share says little."""
+"""Seconds of an epoch below which the fraction says little."""
 
 
 class CoreTime:
@@ -27,9 +27,9 @@ class CoreTime:
     def stop(self, epoch: int) -> None:
         """Add a line to the notes, once, where the time since `start` was less than enough."""
         seconds = time.perf_counter() - self._wall
-        share = (time.process_time() - self._processor) / (seconds * self.threads)
-        if seconds > SHORTEST and share < ENOUGH and not self.notes:
+        fraction = (time.process_time() - self._processor) / (seconds * self.threads)
+        if seconds > SHORTEST and fraction < ENOUGH and not self.notes:
             self.notes.append(
-                f"in epoch {epoch} this run had {share:.0%} of the processor time it could use: "
+                f"in epoch {epoch} this run had {fraction:.0%} of the processor time it could use: "
                 "other programs use the cores, and training is slower for it"
             )

@@ -1,33 +1,55 @@
 """Several processes as one run, started by PyTorch's launcher `torchrun`.
 
-Each process takes its share of the same batch, and gradients are averaged by
+Each process takes its part of the same batch, and gradients are averaged by
 DistributedDataParallel, so that a step learns the same from the same images however many there are.
+How a process was started is asked before torch is there, so each function imports what it needs.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
-
-import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from typing import TYPE_CHECKING, Any, cast
 
 from cifar_cnn.errors import RunError
-from cifar_cnn.training.launch import is_launched, local_rank
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
-def own_device(device: torch.device) -> torch.device:
+def is_launched() -> bool:
+    """Say whether torchrun started this process; one variable alone was left by something else."""
+    return {"TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
+def rank() -> int:
+    """Return this process's number among those of the run; 0 prints and writes."""
+    return int(os.environ["RANK"]) if is_launched() else 0
+
+
+def local_rank() -> int:
+    """Return this process's number among those of the run on this machine."""
+    return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
+
+
+def is_main_process() -> bool:
+    """Say whether this is the process that prints and writes."""
+    return rank() == 0
+
+
+def own_device(device: "torch.device") -> "torch.device":
     """Return the device of this process: each of those on a machine has a GPU of its own."""
     if device.type == "cuda" and is_launched():
+        import torch
+
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
     return device
 
 
 @dataclass(frozen=True)
-class Share:
+class Part:
     """What one process does of a batch.
 
     Args:
@@ -54,68 +76,98 @@ class Processes:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def share(self, count: int) -> Share:
+    def part(self, count: int) -> Part:
         """Return this process's part of a batch of `count` images: a run of neighbors."""
         start, stop = (count * each // self.size for each in (self.rank, self.rank + 1))
         weight = (stop - start) * self.size / count
-        return Share(slice(start, stop) if stop > start else slice(0, 1), weight, count)
+        return Part(slice(start, stop) if stop > start else slice(0, 1), weight, count)
 
-    def prepare(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def prepare(self, model: "nn.Module", device: "torch.device") -> "nn.Module":
         """Return the network with batch statistics of the whole batch, where torch can do that.
 
-        On CUDA it has SyncBatchNorm; on the CPU they are those of the process's share.
+        On CUDA it has SyncBatchNorm; on the CPU they are those of the process's part.
         """
         if self.size == 1 or device.type != "cuda":
             return model
+        from torch import nn
+
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]
             model
         )
         return converted
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: "nn.Module") -> "nn.Module":
         """Return the network whose backward pass averages gradients over the processes."""
         if self.size == 1:
             return model
+        from torch.nn.parallel import DistributedDataParallel
+
         wrapped: Any = DistributedDataParallel(model)
         wrapped.require_forward_param_sync = False  # buffers only when they are used: `agree`
         wrapped.outputs_log_probabilities = getattr(model, "outputs_log_probabilities", False)
-        return cast(nn.Module, wrapped)
+        return cast("nn.Module", wrapped)
 
-    def sum(self, values: Tensor) -> Tensor:
+    def sum(self, values: "Tensor") -> "Tensor":
         """Return the sum over the processes."""
         if self.size > 1:
+            import torch.distributed as dist
+
             dist.all_reduce(values)
         return values
 
-    def average(self, tensors: list[Tensor], share: Share) -> None:
-        """Turn means over this process's share into those over the whole batch, in place."""
+    def over_all(self, loss: "Tensor", correct: "Tensor", part: Part) -> "tuple[Tensor, Tensor]":
+        """Return the mean loss of the whole batch, and how many of its images are right.
+
+        Args:
+            loss: mean of this process's part, times the part's weight.
+            correct: images of the part that are right.
+            part: of this process.
+        """
+        if self.size == 1:
+            return loss, correct
+        import torch
+
+        counted = correct if part.weight else torch.zeros_like(correct)
+        both = self.sum(torch.stack([loss.detach().double(), counted.double()]))
+        return both[0] / self.size, both[1]
+
+    def average(self, tensors: "list[Tensor]", part: Part) -> None:
+        """Turn means over this process's part into those over the whole batch, in place."""
         if self.size == 1:
             return
+        import torch
+
         flat = torch.cat([each.reshape(-1) for each in tensors])
-        flat = self.sum(flat * (share.weight / self.size))
+        flat = self.sum(flat * (part.weight / self.size))
         means = torch.split(flat, [each.numel() for each in tensors])
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
-    def gather(self, rows: Tensor, count: int) -> Tensor:
-        """Return (count, …) on the CPU from each process's rows, which are those of its share."""
+    def gather(self, rows: "Tensor", count: int) -> "Tensor":
+        """Return (count, …) on the CPU from each process's rows, which are those of its part."""
         if self.size == 1:
             return rows
-        share = self.share(count)
+        import torch
+
+        part = self.part(count)
         everything = torch.zeros(count, *rows.shape[1:], dtype=rows.dtype, device=_exchange())
-        if share.weight:
-            everything[share.images] = rows.to(everything)
+        if part.weight:
+            everything[part.images] = rows.to(everything)
         return self.sum(everything).cpu()
 
     def any(self, flag: bool) -> bool:  # noqa: FBT001 - it is what the question is about
         """Say whether any process says so; all must ask at the same point."""
         if self.size == 1:
             return flag
+        import torch
+
         return bool(self.sum(torch.tensor(float(flag), device=_exchange())).item())
 
-    def agree(self, model: nn.Module) -> None:
+    def agree(self, model: "nn.Module") -> None:
         """Give every process rank 0's buffers."""
         if self.size > 1:
+            import torch.distributed as dist
+
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
@@ -138,11 +190,13 @@ ALONE = Processes()
 
 def _exchange() -> str:
     """Return where the tensors are that processes can exchange."""
+    import torch.distributed as dist
+
     return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
 @contextmanager
-def join(device: torch.device) -> Iterator[Processes]:
+def join(device: "torch.device") -> Iterator[Processes]:
     """Make this process one of the run's: those that torchrun started, or this one alone.
 
     They exchange through nccl where they compute on CUDA, else through gloo.
@@ -153,9 +207,10 @@ def join(device: torch.device) -> Iterator[Processes]:
     if not is_launched():
         yield ALONE
         return
-    # Optimizers import this. Imported after the next line, it would keep the process group, whose
+    # Optimizers import _dynamo. Imported after the group is made, it would keep the group, whose
     # threads can then abort a process that is about to end well (pytorch/pytorch#190489).
     import torch._dynamo  # noqa: F401
+    import torch.distributed as dist
 
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

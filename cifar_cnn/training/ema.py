@@ -16,7 +16,7 @@ class WeightAverage:
 
     Args:
         model: the network that trains; its weights are where the average begins.
-        decay: share of the average that a step keeps, in the long run.
+        decay: fraction of the average that a step keeps, in the long run.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

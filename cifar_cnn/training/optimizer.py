@@ -1,23 +1,25 @@
-"""The optimizer of a run."""
+"""The optimizers: one entry each in `OPTIMIZERS`, besides its name in the settings."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from cifar_cnn.errors import ModelError
 from cifar_cnn.settings import Settings
-from cifar_cnn.training.muon import Muon
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of Muon's quintic iteration, chosen by its source for the steepest slope at 0."""
+ITERATIONS = 3
+EPSILON = 1e-7
 
 
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Return the optimizer of the settings, fused; weight decay on weights only.
+def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
+    """Return the optimizer of the settings for what of the network is to be trained.
 
-    sgd: with momentum, Nesterov's if asked. muon: orthogonal steps for convolutions that mix
-    channels, which alone decay; for the rest SGD with Nesterov momentum (`training/muon.py`).
-    adamw: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), with torch's
-    betas. Parameters of fewer than two dimensions are biases and normalizations: they do not decay.
-    On CUDA the learning rate is a tensor, so that a captured step can read it.
+    On CUDA its learning rate is a tensor, so that a captured step can read it.
 
     Raises:
         ModelError: there is nothing to optimize, or something that is no real number.
@@ -31,40 +33,12 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
                 f"parameter {name} is {parameter.dtype}, only real ones can be trained: "
                 "hold its real and imaginary part as two"
             )
-    weights = [p for p in parameters if p.ndim > 1]
-    others = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
     device = parameters[0].device
-    on_cuda = device.type == "cuda"
-    lr = torch.tensor(settings.lr, device=device) if on_cuda else settings.lr
-    if settings.optimizer == "muon":
-        return _make_muon(parameters, lr, settings)
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, capturable=on_cuda, fused=True)
-    return torch.optim.SGD(
-        groups,
-        lr=lr,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        fused=True,
-    )
+    lr = torch.tensor(settings.lr, device=device) if device.type == "cuda" else settings.lr
+    return OPTIMIZERS[settings.optimizer](parameters, lr, settings)
 
 
-def _make_muon(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Muon:
-    mixing = [p for p in parameters if p.ndim == 4 and p.shape[1] > 1]
-    others = [p for p in parameters if not (p.ndim == 4 and p.shape[1] > 1)]
-    groups = [
-        {"params": mixing, "weight_decay": settings.weight_decay, "orthogonal": True},
-        {"params": others, "weight_decay": 0.0, "orthogonal": False},
-    ]
-    return Muon([group for group in groups if group["params"]], lr, settings.momentum)
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+def load_optimizer(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
     """Give the optimizer another one's momenta; learning rate and the like are the settings'.
 
     Raises:
@@ -78,3 +52,116 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any])
                 raise ValueError(f"{name} is not of its parameter's shape")
             if not isinstance(value, Tensor | None):
                 raise TypeError(f"{name} is no tensor")
+
+
+class Muon(Optimizer):
+    """SGD with Nesterov momentum; in groups with `orthogonal`, each step is made orthogonal first.
+
+    There a weight (O, I, ...) is taken as the matrix (O, I·...), its step has all singular values
+    near 1, times the root of O over I·... where that is more than 1. Weight decay is decoupled from
+    the gradient. `found_inf`, where set and not 0, leaves the weights as they are, as it does
+    in torch's fused optimizers.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). Torch's
+    own (`torch.optim.Muon`) takes matrices only, not the filters of convolutions.
+
+    Args:
+        groups: of parameters, each with `weight_decay` and `orthogonal`.
+        lr: learning rate, a tensor where a captured step has to read it.
+        momentum: fraction of the last step that is kept.
+    """
+
+    found_inf: Tensor | None = None
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float | Tensor, momentum: float) -> None:
+        super().__init__(groups, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            lr = torch.as_tensor(group["lr"])
+            if self.found_inf is not None:
+                lr = lr * (1 - self.found_inf)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, parameter.grad, group, lr)
+
+    def _update(
+        self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], lr: Tensor
+    ) -> None:
+        if self.found_inf is not None:
+            gradient = torch.where(self.found_inf > 0, 0.0, gradient)
+        momentum, state = group["momentum"], self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        average = state["momentum_buffer"].mul_(momentum).add_(gradient)
+        change = gradient.add(average, alpha=momentum)
+        if group["orthogonal"]:
+            matrix = change.flatten(1)
+            scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+            change = scale * orthogonal(matrix).view_as(change)
+        parameter.mul_(1 - lr * group["weight_decay"])
+        parameter.sub_(lr * change)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Return (O, I) with the singular vectors of `matrix` and singular values of about 1.
+
+    Newton and Schulz's iteration, in the type of the matrix: with X X^T = A, X becomes
+    a·X + (b·A + c·A²)·X (Jordan et al., 2024).
+    """
+    a, b, c = COEFFICIENTS
+    result: Tensor = matrix / (matrix.norm() + EPSILON)
+    tall = result.shape[0] > result.shape[1]
+    if tall:
+        result = result.t()
+    for _ in range(ITERATIONS):
+        gram = result @ result.t()
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        result = torch.addmm(result, polynomial, result, beta=a)
+    return result.t() if tall else result
+
+
+def _sgd(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Optimizer:
+    """With momentum, Nesterov's if asked."""
+    return torch.optim.SGD(
+        _decaying(parameters, settings),
+        lr=lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        fused=True,
+    )
+
+
+def _adamw(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Optimizer:
+    """Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), with torch's betas."""
+    groups, capturable = _decaying(parameters, settings), isinstance(lr, Tensor)
+    return torch.optim.AdamW(groups, lr=lr, capturable=capturable, fused=True)
+
+
+def _muon(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Optimizer:
+    """Orthogonal steps for convolutions that mix channels, which alone decay; SGD for the rest."""
+    mixing = [p for p in parameters if p.ndim == 4 and p.shape[1] > 1]
+    others = [p for p in parameters if not (p.ndim == 4 and p.shape[1] > 1)]
+    groups = [
+        {"params": mixing, "weight_decay": settings.weight_decay, "orthogonal": True},
+        {"params": others, "weight_decay": 0.0, "orthogonal": False},
+    ]
+    return Muon([group for group in groups if group["params"]], lr, settings.momentum)
+
+
+def _decaying(parameters: list[nn.Parameter], settings: Settings) -> list[dict[str, Any]]:
+    """Group the parameters: biases and normalizations, of one dimension or none, do not decay."""
+    weights = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+Maker = Callable[[list[nn.Parameter], float | Tensor, Settings], Optimizer]
+OPTIMIZERS: dict[str, Maker] = {"sgd": _sgd, "adamw": _adamw, "muon": _muon}

@@ -22,6 +22,7 @@ from cifar_cnn.training.run_directory import (
     check_resumable,
     is_finished,
 )
+from cifar_cnn.training.state import read_state
 
 MAY_CHANGE = ("epochs", "device", "threads", "data_dir", "recipe")
 """Settings that a resumed run may change: how long, where, and names that decide nothing."""
@@ -108,21 +109,14 @@ def plan_run(
 
 def read_history(checkpoint: Checkpoint) -> list[EpochRow]:
     """Return the epochs that a `last.pt` has behind it."""
-    assert checkpoint.training is not None
-    return [EpochRow.model_validate(row) for row in checkpoint.training["history"]]
+    return list(read_state(checkpoint, LAST).history)
 
 
 def _read(path: Path) -> Checkpoint:
     checkpoint = read_checkpoint(path)
     if not isinstance(checkpoint, Checkpoint) or checkpoint.training is None:
         raise CheckpointError(f"{path} cannot be resumed: it holds no training state; use {LAST}")
-    try:
-        history = read_history(checkpoint)
-        epoch, batch = checkpoint.training["epoch"], checkpoint.training["batch"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be resumed: its progress is unreadable") from error
-    if type(epoch) is not int or type(batch) is not int or len(history) != epoch or batch < 0:
-        raise CheckpointError(f"{path} cannot be resumed: its progress contradicts itself")
+    read_state(checkpoint, path)
     return checkpoint
 
 
@@ -149,7 +143,6 @@ def _resumed(
     directory: Path | None,
     notes: tuple[str, ...] = (),
 ) -> Plan:
-    assert checkpoint.training is not None
     require_model_again(checkpoint, path, given)
     teacher = checkpoint.settings.teacher
     if teacher and is_code(teacher) and "teacher" not in given:
@@ -168,7 +161,8 @@ def _resumed(
     ]
     if differences:
         raise SettingsError(f"{path} has other settings: {'; '.join(differences)}")
-    begun = checkpoint.training["epoch"] + (checkpoint.training["batch"] > 0)
+    state = read_state(checkpoint, path)
+    begun = state.epoch + (state.batch > 0)
     if settings.epochs < begun:
         raise SettingsError(f"{path} has begun {begun} epochs: --epochs {settings.epochs} is fewer")
     if directory is not None and directory.resolve() != path.parent.resolve():

@@ -26,9 +26,9 @@ from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
-from cifar_cnn.training.plan import read_history
 from cifar_cnn.training.run_directory import BEST, MODEL, RunDirectory
 from cifar_cnn.training.schedule import describe_new_length
+from cifar_cnn.training.state import Best, go_on, read_state, state_of
 from cifar_cnn.training.trainer import Trainer
 
 
@@ -102,7 +102,7 @@ class Run:
         model_file = None
         if finished:
             model_file = directory.save(MODEL, self.best or self._checkpoint())
-            del self.trainer.batches, self.trainer.update  # the images: memory for who is told next
+            self.trainer.free()  # memory for who is told next
         else:
             self._save_last(directory)
         self._tell(RunEnded(directory.path, finished))
@@ -116,30 +116,30 @@ class Run:
         Raises:
             CheckpointError: it was trained on other images, or its training state does not fit.
         """
-        training = checkpoint.training
-        assert training is not None
-        if checkpoint.classes != self.classes or training.get("images") != self.train_images:
+        state = read_state(checkpoint, "the checkpoint")
+        if checkpoint.classes != self.classes or state.images != self.train_images:
             raise CheckpointError(
                 "the training images are not those of the checkpoint: "
-                f"{training.get('images')} of {len(checkpoint.classes)} classes there, "
+                f"{state.images} of {len(checkpoint.classes)} classes there, "
                 f"{self.train_images} of {len(self.classes)} here"
             )
-        self.history = read_history(checkpoint)
+        self.history = list(state.history)
         load_weights(self.trainer.final_model, checkpoint.state_dict, Path("the checkpoint"))
         try:
-            self.trainer.load_state_dict(training)
-            self.best = _best(checkpoint)
+            go_on(self.trainer, state)
         except Exception as error:  # a file may hold anything
             raise CheckpointError(
                 f"the training state of the checkpoint does not fit: {one_line(error)}"
             ) from error
+        if state.best:
+            self.best = checkpoint.model_copy(update={**dict(state.best), "training": None})
         if checkpoint.settings.epochs != self.settings.epochs:
             self.notes.append(
                 describe_new_length(
                     checkpoint.settings,
                     self.settings,
                     self.trainer.step,
-                    self.trainer.steps_per_epoch,
+                    self.trainer.batches.per_epoch,
                 )
             )
 
@@ -173,7 +173,7 @@ class Run:
                 directory.path,
                 self.settings,
                 str(self.device),
-                self.trainer.steps_per_epoch,
+                self.trainer.batches.per_epoch,
                 sum(each.numel() for each in self.trainer.model.parameters()),
                 tuple(self.history),
                 tuple(self.notes),
@@ -185,7 +185,7 @@ class Run:
         if not all(bool(torch.isfinite(each).all()) for each in weights):
             raise RunError(
                 f"the weights are not finite after epoch {self.trainer.epoch}, step "
-                f"{self.trainer.batch}, learning rate {self.settings.lr:g} at most: nothing was "
+                f"{self.trainer.step}, learning rate {self.settings.lr:g} at most: nothing was "
                 "saved over the last good checkpoint; try a lower --lr"
             )
         directory.save_last(self._checkpoint(with_training=True))
@@ -193,14 +193,10 @@ class Run:
     def _checkpoint(self, *, with_training: bool = False) -> Checkpoint:
         training = None
         if with_training:
-            training = self.trainer.state_dict()
-            training["images"] = self.train_images
-            training["history"] = [row.model_dump() for row in self.history]
+            best = None
             if self.best:
-                training["best"] = {
-                    "metrics": self.best.metrics,
-                    "state_dict": self.best.state_dict,
-                }
+                best = Best(metrics=self.best.metrics, state_dict=self.best.state_dict)
+            training = state_of(self.trainer, self.history, best).pack()
         return Checkpoint(
             model=self.settings.model,
             classes=self.classes,
@@ -212,7 +208,7 @@ class Run:
 
     def _new_notes(self) -> tuple[str, ...]:
         """Return what the user has not been told yet."""
-        new = [note for note in self.trainer.cores.notes if note not in self.notes]
+        new = [note for note in self.trainer.notes if note not in self.notes]
         self.notes += new
         return tuple(new)
 
@@ -225,10 +221,3 @@ def _copy(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint with weights of its own, which further training leaves alone."""
     weights = {name: value.clone() for name, value in checkpoint.state_dict.items()}
     return checkpoint.model_copy(update={"state_dict": weights})
-
-
-def _best(checkpoint: Checkpoint) -> Checkpoint | None:
-    """Return the best epoch's network that a `last.pt` carries along, if it does."""
-    assert checkpoint.training is not None
-    best = checkpoint.training.get("best")
-    return Checkpoint(**{**dict(checkpoint), **best, "training": None}) if best else None

@@ -1,36 +1,126 @@
-"""One step of training: forward, backward, update."""
+"""One step of training: forward, loss, backward, update, and what the steps add up to."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
 from cifar_cnn.errors import RunError, one_line
 from cifar_cnn.models.output import log_probabilities
-from cifar_cnn.runtime import autocast, is_out_of_memory
+from cifar_cnn.runtime import autocast, explaining_memory, is_out_of_memory
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distill import distillation_loss
-from cifar_cnn.training.distributed import ALONE, Processes, Share
-from cifar_cnn.training.loss import classification_loss
-from cifar_cnn.training.totals import RunningTotals
+from cifar_cnn.training.distributed import ALONE, Part, Processes
+
+SAMPLES, LOSS, CORRECT, LAST_LOSS, FAILED_STEP, FAILED_LOSS = range(6)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the epoch so far.
+
+    Args:
+        samples: images so far.
+        loss: sum of the images' losses, in nats.
+        correct: images whose largest output is the right one.
+        last_loss: mean loss of the last batch.
+        failed_step: the first step without a finite loss and gradient, -1 if there is none.
+        failed_loss: the loss of that step.
+    """
+
+    samples: float = 0.0
+    loss: float = 0.0
+    correct: float = 0.0
+    last_loss: float = 0.0
+    failed_step: float = -1.0
+    failed_loss: float = 0.0
+
+
+class RunningTotals:
+    """Adds up on the device, so that a step need not wait for the one before it to be read."""
+
+    def __init__(self, device: torch.device) -> None:
+        precise = torch.float32 if device.type == "mps" else torch.float64
+        self.values = torch.zeros(6, dtype=precise, device=device)
+        self._arrived = torch.zeros(6, dtype=precise, pin_memory=device.type == "cuda")
+        self._copied: torch.cuda.Event | None = None
+        self.set(Totals())
+
+    def add(self, loss: Tensor, correct: Tensor, count: int, step: Tensor, failed: Tensor) -> None:
+        """Add a batch of `count` images; `failed` (bool) keeps it out and notes its step."""
+        first = failed & (self.values[FAILED_STEP] < 0)
+        loss = loss.detach().to(self.values)
+        kept = ~failed
+        self.values[SAMPLES] += torch.where(kept, count, 0)
+        self.values[LOSS] += torch.where(kept, loss * count, 0.0)
+        self.values[CORRECT] += torch.where(kept, correct, 0)
+        self.values[LAST_LOSS] = loss
+        self.values[FAILED_STEP] = torch.where(first, step, self.values[FAILED_STEP])
+        self.values[FAILED_LOSS] = torch.where(first, loss, self.values[FAILED_LOSS])
+
+    def set(self, totals: Totals) -> None:
+        """Start from these."""
+        self.values.copy_(torch.tensor(list(vars(totals).values()), dtype=torch.float64))
+        self._copied = None
+
+    def read(self) -> Totals:
+        """Return the totals now, waiting for the device."""
+        return Totals(*self.values.tolist())
+
+    def latest(self) -> Totals:
+        """Return totals without waiting: on CUDA those at the call before this one."""
+        if self.values.device.type != "cuda":
+            return self.read()
+        arrived = Totals()
+        if self._copied is not None:
+            self._copied.synchronize()
+            arrived = Totals(*self._arrived.tolist())
+        self._arrived.copy_(self.values, non_blocking=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record()
+        return arrived
+
+
+def classification_loss(
+    log_probabilities: Tensor, labels: Tensor, smoothing: float, mix: Mix | None = None
+) -> Tensor:
+    """Return the mean negative log-likelihood in nats, with label smoothing.
+
+    Args:
+        log_probabilities: float32 or float64 (N, classes).
+        labels: int64 (N); with `mix`, those of partners from elsewhere follow.
+        smoothing: fraction of the target spread evenly over all classes (Szegedy et al.,
+            "Rethinking the Inception Architecture", 2016, section 7).
+        mix: how the images were mixed; each label then counts by its image's fraction (Zhang et
+            al., "mixup", 2018, equation 1).
+    """
+    if mix is None:
+        loss = F.nll_loss(log_probabilities, labels)
+    else:
+        own = F.nll_loss(log_probabilities, labels[: len(log_probabilities)], reduction="none")
+        others = F.nll_loss(log_probabilities, labels[mix.partner], reduction="none")
+        loss = own.lerp(others, mix.fraction.to(own.dtype)).mean()
+    if smoothing == 0:
+        return loss
+    return (1 - smoothing) * loss - smoothing * log_probabilities.mean()
 
 
 class TrainingStep:
     """Updates a network by one batch after another, without waiting for the device.
 
-    A loss or gradient that is not finite leaves the weights as they are, and its step's number in
-    the totals.
+    A loss or gradient that is not finite is noted in the totals, with its step's number. The
+    weights stay as they are then, whatever the optimizer; on CUDA, where nothing is read, if it
+    knows `found_inf` as torch's fused ones do, and else the run ends before they are saved.
 
     Args:
         settings: of the run, precision resolved.
         model: on the device.
-        optimizer: torch's, fused: it leaves out an update by its `found_inf`, as for gradient
-            scaling (`torch.amp.GradScaler`).
+        optimizer: of the model's parameters.
         device: where everything happens.
         teacher: a network to learn from, in evaluation mode on the device; or None.
-        processes: that share each batch; all of them learn the same.
+        processes: that take a part of each batch; all of them learn the same.
     """
 
     def __init__(
@@ -49,13 +139,13 @@ class TrainingStep:
         self.teacher = teacher
         self.processes = processes
         self.network = processes.wrap(model)
-        self.share = processes.share(settings.batch_size)
+        self.part = processes.part(settings.batch_size)
         self.totals = RunningTotals(device)
         self.number = torch.zeros((), dtype=torch.int64, device=device)
 
-    def prepare(self, number: int, lr: float, share: Share) -> None:
-        """Say which step of the run comes next, its learning rate, and this process's share."""
-        self.share = share
+    def prepare(self, number: int, lr: float, part: Part) -> None:
+        """Say which step of the run comes next, its learning rate, and this process's part."""
+        self.part = part
         self.number.fill_(number)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
@@ -64,7 +154,7 @@ class TrainingStep:
                 group["lr"] = lr
 
     def update(self, images: Tensor, labels: Tensor, mix: Mix | None = None) -> None:
-        """Learn from this process's share of a batch.
+        """Learn from this process's part of a batch.
 
         Args:
             images: float32 (N, 3, H, W), mixed as `mix` says.
@@ -76,21 +166,6 @@ class TrainingStep:
         """
         self.apply(*self.gradients(images, labels, mix))
 
-    def apply(self, loss: Tensor, correct: Tensor) -> None:
-        """Take the step that the gradients at the parameters say.
-
-        Args:
-            loss: mean of this process's share of the batch, times the share's weight.
-            correct: images of the share that are right.
-        """
-        loss, correct = self._over_all(loss, correct)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        failed = ~torch.isfinite(loss.detach() + norm)
-        self.optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
-        self.optimizer.step()
-        self.totals.add(loss, correct, self.share.count, self.number, failed)
-
     def gradients(
         self, images: Tensor, labels: Tensor, mix: Mix | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -99,13 +174,31 @@ class TrainingStep:
         Raises:
             RunError: as `update` does.
         """
-        with self.explaining_memory(len(images)):
+        with explaining_memory(self.device, len(images), self.settings.batch_size):
             loss, correct = self.forward(images, labels, mix)
             self.optimizer.zero_grad()
             if self.processes.size > 1:
-                loss = loss * self.share.weight
+                loss = loss * self.part.weight
             loss.backward()  # type: ignore[no-untyped-call]
         return loss, correct
+
+    def apply(self, loss: Tensor, correct: Tensor) -> None:
+        """Take the step that the gradients at the parameters say.
+
+        Args:
+            loss: mean of this process's part of the batch, times the part's weight.
+            correct: images of the part that are right.
+        """
+        loss, correct = self.processes.over_all(loss, correct, self.part)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        failed = ~torch.isfinite(loss.detach() + norm)
+        if self.device.type == "cuda":
+            self.optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif not failed:
+            self.optimizer.step()
+        self.totals.add(loss, correct, self.part.count, self.number, failed)
 
     def forward(
         self,
@@ -117,22 +210,11 @@ class TrainingStep:
     ) -> tuple[Tensor, Tensor]:
         """Return the mean loss and how many images are right, both without a dimension.
 
-        Args:
-            images: as in `update`.
-            labels: as in `update`.
-            mix: as in `update`.
-            network: another one than the step's own.
+        Images, labels and mix are as in `update`; `network` is another one than the step's own.
         """
         settings = self.settings
         with autocast(self.device, settings.precision):
-            try:
-                output = log_probabilities(network or self.network, images)
-            except Exception as error:  # a user's network may raise anything
-                if is_out_of_memory(error):
-                    raise
-                raise RunError(
-                    f"the network fails on a training batch of {len(images)}: {one_line(error)}"
-                ) from error
+            output = self._answers(network or self.network, images)
             loss = classification_loss(output, labels, settings.label_smoothing, mix)
             if self.teacher is not None:
                 with torch.no_grad():
@@ -141,28 +223,12 @@ class TrainingStep:
                 loss = torch.lerp(loss, distance, settings.distill_alpha)
         return loss, (output.argmax(dim=1) == labels[: len(output)]).sum()
 
-    def _over_all(self, loss: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of the whole batch, and how many of its images are right."""
-        if self.processes.size == 1:
-            return loss, correct
-        counted = correct if self.share.weight else torch.zeros_like(correct)
-        both = self.processes.sum(torch.stack([loss.detach().double(), counted.double()]))
-        return both[0] / self.processes.size, both[1]
-
-    @contextmanager
-    def explaining_memory(self, count: int) -> Iterator[None]:
-        """Turn torch's error about memory into one that says what to do.
-
-        Raises:
-            RunError: there is no memory for a batch of `count` images.
-        """
+    def _answers(self, network: nn.Module, images: Tensor) -> Tensor:
         try:
-            yield
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
+            return log_probabilities(network, images)
+        except Exception as error:  # a user's network may raise anything
+            if is_out_of_memory(error):
                 raise
-            smaller = max(self.settings.batch_size // 2, 1)
             raise RunError(
-                f"out of memory on {self.device} with a batch of {count} images: "
-                f"try --batch-size {smaller}"
+                f"the network fails on a training batch of {len(images)}: {one_line(error)}"
             ) from error

@@ -3,30 +3,26 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.randomness import Purpose, derive_seed
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.forward import EvaluationStopped
+from cifar_cnn.inference.evaluate import judge
+from cifar_cnn.inference.forward import EvaluationStopped, predict_log_probabilities
+from cifar_cnn.inference.metrics import Evaluation
 from cifar_cnn.runtime import resolve_threads
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.cores import CoreTime
 from cifar_cnn.training.distributed import ALONE, Processes
-from cifar_cnn.training.divergence import refuse_divergence
 from cifar_cnn.training.ema import WeightAverage
-from cifar_cnn.training.evaluation import evaluate_together
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.optimizer import load_optimizer, make_optimizer
+from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.schedule import learning_rate
-from cifar_cnn.training.step import TrainingStep
-from cifar_cnn.training.totals import Totals
+from cifar_cnn.training.step import Totals, TrainingStep
 from cifar_cnn.training.update import Update
 
 STEPS_BETWEEN_READINGS = {"cuda": 50}
@@ -34,7 +30,7 @@ STEPS_BETWEEN_READINGS = {"cuda": 50}
 
 
 class Trainer:
-    """Trains a network; all that it needs to go on later is in `state_dict`.
+    """Trains a network; all that it needs to go on later is a `TrainingState`.
 
     The order of the images, every augmentation and the network's own randomness (dropout) are
     functions of (seed, epoch, step) alone, so a run resumed at any step equals one never stopped.
@@ -85,17 +81,21 @@ class Trainer:
         self.should_stop = should_stop
         self.batches = TrainingBatches(settings, train, device)
         self.update = Update(self.training_step, self.batches, self.threads)
-        self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
         self.cores = CoreTime(self.update.busy_threads)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
         self.epoch = 0
-        self.batch = 0
+        self.index = 0
         self.seconds = 0.0
 
     @property
     def step(self) -> int:
         """Steps done since the run began."""
-        return self.epoch * self.steps_per_epoch + self.batch
+        return self.epoch * self.batches.per_epoch + self.index
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should be told about how training goes."""
+        return self.cores.notes
 
     @property
     def final_model(self) -> nn.Module:
@@ -106,13 +106,13 @@ class Trainer:
         """Train and evaluate epoch by epoch; ends early where `should_stop` says so."""
         while self.epoch < self.settings.epochs:
             self.train_epoch()
-            if self.batch < self.steps_per_epoch:
+            if self.index < self.batches.per_epoch:
                 return
             try:
                 row = self._evaluate_epoch()
             except EvaluationStopped:
                 return
-            self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
+            self.epoch, self.index, self.seconds = self.epoch + 1, 0, 0.0
             self.training_step.totals.set(Totals())
             yield row
             if self.processes.any(self.should_stop()):
@@ -124,108 +124,87 @@ class Trainer:
         Raises:
             RunError: a loss or gradient is not finite, the network fails, or memory is short.
         """
-        size = self.settings.batch_size
         started = time.perf_counter() - self.seconds
         self.cores.start()
-        order = self.batches.order(self.epoch)
         self.model.train()
-        while self.batch < self.steps_per_epoch:
-            chosen = order[self.batch * size : (self.batch + 1) * size]
-            self.train_on(chosen)
-            self.batch += 1
-            if self.batch % self.steps_between_readings == 0:
+        while self.index < self.batches.per_epoch:
+            self.learn()
+            self.index += 1
+            if self.index % self.steps_between_readings == 0:
                 self.seconds = time.perf_counter() - started
                 self._report(self.training_step.totals.latest())
             if self._must_stop():
                 break
-        refuse_divergence(self.training_step.totals.read(), self.settings, self.steps_per_epoch)
+        self._refuse_divergence(self.training_step.totals.read())
         self.seconds = time.perf_counter() - started
         if self.device.type == "cpu":
             self.cores.stop(self.epoch)
 
-    def train_on(self, chosen: Tensor) -> None:
-        """Do the step that is next with the training images of these indices."""
-        share = self.processes.share(len(chosen))
-        seed = derive_seed(self.settings.seed, Purpose.NETWORK, self.epoch, self.batch)
-        self.training_step.prepare(self.step, self._learning_rate(self.step), share)
+    def learn(self) -> None:
+        """Do the step that is next."""
         try:
-            self.update(chosen, self.epoch, self.batch, share, seed)
+            self.update(self.epoch, self.index, self._learning_rate(self.step))
         except RunError as error:
-            raise RunError(f"at epoch {self.epoch}, step {self.batch}: {error}") from error
+            raise RunError(f"at epoch {self.epoch}, step {self.step}: {error}") from error
         if self.average:
             self.average.update(self.model, self.step)
 
     def try_step(self) -> float:
-        """Run one batch forward and backward, without an optimizer step; return its loss."""
+        """Run a batch forward and backward, without an optimizer step; return its loss."""
         self.model.train()
-        count = min(self.settings.batch_size, len(self.batches))
-        chosen = torch.arange(count, device=self.device)
-        batch = self.batches.at(chosen, self.epoch, self.batch)
-        loss, _ = self.training_step.gradients(*batch)
+        loss, _ = self.training_step.gradients(*self.batches.at(self.epoch, self.index))
         self.optimizer.zero_grad()
         return loss.item()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` needs to go on from here, the final model's state apart."""
-        return {
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "seconds": self.seconds,
-            "totals": asdict(self.training_step.totals.read()),
-            "optimizer": self.optimizer.state_dict(),
-            "model": self.model.state_dict() if self.average else None,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned.
-
-        Raises:
-            Exception: of any kind, where the state is another one.
-        """
-        if not 0 <= state["batch"] <= self.steps_per_epoch:
-            raise ValueError(f"{state['batch']} steps of {self.steps_per_epoch} are done")
-        self.epoch, self.batch = state["epoch"], state["batch"]
-        self.seconds = float(state["seconds"])
-        self.training_step.totals.set(Totals(**state["totals"]))
-        load_optimizer(self.optimizer, state["optimizer"])
-        if self.average:
-            self.model.load_state_dict(state["model"])
+    def free(self) -> None:
+        """Give back the images and what training needs of memory, once no epoch is left."""
+        assert self.epoch == self.settings.epochs
+        self.update.free()
 
     def _must_stop(self) -> bool:
         """Ask, and agree; where asking the others makes a device wait, only now and then."""
-        if self.processes.size > 1 and self.batch % self.steps_between_readings:
+        if self.processes.size > 1 and self.index % self.steps_between_readings:
             return False
         return self.processes.any(self.should_stop())
 
     def _learning_rate(self, step: int) -> float:
-        return learning_rate(self.settings, step, self.steps_per_epoch)
+        return learning_rate(self.settings, step, self.batches.per_epoch)
 
     def _report(self, totals: Totals) -> None:
-        refuse_divergence(totals, self.settings, self.steps_per_epoch)
+        self._refuse_divergence(totals)
         if totals.samples == 0:  # nothing has arrived from the device yet
             return
         event = StepEnded(
             epoch=self.epoch,
-            batch=self.batch - 1,
+            batch=self.index - 1,
             loss=totals.loss / totals.samples,
             accuracy=totals.correct / totals.samples,
             lr=self._learning_rate(self.step - 1),
-            images_per_second=self.batch * self.settings.batch_size / self.seconds,
+            images_per_second=self.index * self.settings.batch_size / self.seconds,
         )
         for listener in self.listeners:
             listener(event)
 
+    def _refuse_divergence(self, totals: Totals) -> None:
+        """End a run whose loss or gradient was not finite, before anything of it is saved.
+
+        Raises:
+            RunError: there was such a step; it names epoch, step and learning rate.
+        """
+        if totals.failed_step < 0:
+            return
+        step = int(totals.failed_step)
+        finite = math.isfinite(totals.failed_loss)
+        what = "the gradient is not finite" if finite else f"the loss is {totals.failed_loss}"
+        raise RunError(
+            f"{what} at epoch {step // self.batches.per_epoch}, step {step}, learning rate "
+            f"{self._learning_rate(step):g}: nothing was saved over the last good checkpoint; "
+            "try a lower --lr"
+        )
+
     def _evaluate_epoch(self) -> EpochRow:
         totals = self.training_step.totals.read()
-        result = evaluate_together(
-            self.processes,
-            self.final_model,
-            self.evaluation,
-            self.device,
-            self.settings.precision,
-            self.threads,
-            self.should_stop,
-        )
+        result = self._evaluate()
         return EpochRow(
             epoch=self.epoch,
             step=self.step,
@@ -233,11 +212,31 @@ class Trainer:
             train_loss=totals.loss / totals.samples,
             train_accuracy=totals.correct / totals.samples,
             last_loss=totals.last_loss,
-            batches=self.steps_per_epoch,
+            batches=self.batches.per_epoch,
             eval_split=self.eval_split,
             eval_loss=result.loss,
             eval_correct=result.correct,
             eval_samples=result.samples,
             seconds=self.seconds,
-            images_per_second=len(self.batches) / self.seconds,
+            images_per_second=self.batches.count / self.seconds,
         )
+
+    def _evaluate(self) -> Evaluation:
+        """Evaluate on the split, each image in one process; all get the same result.
+
+        Raises:
+            EvaluationStopped: `should_stop` said so; of several processes none is asked, as all of
+                them have to come to the end.
+            RunError: the answers are not finite, or there is no memory for them.
+        """
+        processes, split = self.processes, self.evaluation
+        processes.agree(self.final_model)
+        answers = predict_log_probabilities(
+            self.final_model,
+            split.images[processes.part(len(split)).images],
+            self.device,
+            self.settings.precision,
+            threads=self.threads,
+            should_stop=self.should_stop if processes.size == 1 else lambda: False,
+        )
+        return judge(processes.gather(answers, len(split)), split.labels)

@@ -37,7 +37,7 @@ def main():
     trainer = Run(resolve_settings(settings)).trainer
     seconds = 0.0
     for epoch in range(trainer.settings.epochs):
-        trainer.epoch, trainer.batch, trainer.seconds = epoch, 0, 0.0
+        trainer.epoch, trainer.index, trainer.seconds = epoch, 0, 0.0
         trainer.train_epoch()
         seconds += trainer.seconds
         print(f"epoch {epoch} done", file=sys.stderr, flush=True)
@@ -49,7 +49,7 @@ def main():
 
     report = {
         **{name: value for name, value in given.items() if name != "folder"},
-        "images_per_second": trainer.settings.epochs * len(trainer.batches) / seconds,
+        "images_per_second": trainer.settings.epochs * trainer.batches.count / seconds,
         "accuracy": accuracy(trainer.final_model),
         "accuracy_with_mirror_images": accuracy(trainer.final_model, tta=True),
         "accuracy_of_last_weights": accuracy(trainer.model),

@@ -49,18 +49,17 @@ def measure_ours(side, folder, limit):
     settings = OURS[side] | {"dataset": "folder", "data_dir": folder, "limit_train": limit}
     trainer = Run(resolve_settings(settings)).trainer
     test, precision = trainer.evaluation, trainer.settings.precision
-    trainer.batches.augmented(torch.arange(8), 0, 0)  # first use of everything
-    rates = {side: timed(trainer.train_epoch, len(trainer.batches))}
-    trainer.epoch, trainer.batch = trainer.epoch + 1, 0
+    trainer.batches.at(0, 0)  # first use of everything
+    rates = {side: timed(trainer.train_epoch, trainer.batches.count)}
+    trainer.epoch, trainer.index = trainer.epoch + 1, 0
     size = trainer.settings.batch_size
-    steps = max(len(trainer.batches) // size // 2, 1)
-    chosen = torch.arange(size)
-    images, labels = trainer.batches.augmented(chosen, 0, 0), trainer.batches.labels[chosen]
+    steps = max(trainer.batches.count // size // 2, 1)
+    images, labels, _ = trainer.batches.at(0, 0)
 
     def bare_steps():
         for _ in range(steps):
-            if trainer.update.parts:
-                trainer.update.parts.update(lambda part: (images[part], labels[part], None), 0)
+            if trainer.update.ghosts:
+                trainer.update.ghosts.update(lambda part: (images[part], labels[part], None), 0)
             else:
                 trainer.training_step.update(images, labels)
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from cifar_cnn.data.mixup import Mix
-from cifar_cnn.training.loss import classification_loss
+from cifar_cnn.training.step import classification_loss
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])

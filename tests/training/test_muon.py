@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cifar_cnn.training.muon import Muon, orthogonal
+from cifar_cnn.training.optimizer import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(64, 576), (128, 80), (48, 48)])

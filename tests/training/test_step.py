@@ -6,10 +6,10 @@ from torch import nn
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.settings import resolve_settings
-from cifar_cnn.training.cuda_graph import remember
 from cifar_cnn.training.distributed import ALONE
 from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.step import TrainingStep
+from cifar_cnn.training.update import remember
 
 
 def make_step(model=None, **settings):
@@ -17,7 +17,7 @@ def make_step(model=None, **settings):
     torch.manual_seed(0)
     model = model or nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.BatchNorm1d(3))
     step = TrainingStep(settings, model, make_optimizer(model, settings), torch.device("cpu"))
-    step.prepare(0, 0.1, ALONE.share(5))
+    step.prepare(0, 0.1, ALONE.part(5))
     return step
 
 
@@ -54,10 +54,10 @@ class Overflowing(nn.Module):
         return self.scale.sqrt() + images.mean(dim=(1, 2, 3))[:, None]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_noted(optimizer):
     step = make_step(Overflowing(), optimizer=optimizer)
-    step.prepare(7, 0.1, ALONE.share(5))
+    step.prepare(7, 0.1, ALONE.part(5))
     images, labels = batch()
     step.update(images, labels)
     totals = step.totals.read()
@@ -72,7 +72,7 @@ def test_only_the_first_failed_step_is_noted():
     step.update(images, labels)
     before = [p.clone() for p in step.model.parameters()]
     for number in (1, 2):
-        step.prepare(number, 0.1, ALONE.share(5))
+        step.prepare(number, 0.1, ALONE.part(5))
         step.update(images * float("nan"), labels)
     assert step.totals.read().failed_step == 1
     assert all(torch.equal(a, b) for a, b in zip(before, step.model.parameters(), strict=True))

@@ -1,4 +1,4 @@
-"""A batch computed in parts, by threads that meet once a step."""
+"""A batch computed as ghost batches, by threads that meet once a step."""
 
 import copy
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
 from cifar_cnn.models.layers.dropout import QuickDropout
-from cifar_cnn.runtime import Workers
+from cifar_cnn.runtime import Workers, explaining_memory
 from cifar_cnn.training.step import TrainingStep
 
 Batch = tuple[Tensor, Tensor, Mix | None]
@@ -25,16 +25,16 @@ class _Replica:
     generator: torch.Generator
 
 
-class Parts:
-    """Computes the gradients of each batch in parts of at most `ghost_batch_size` images.
+class GhostBatches:
+    """Computes the gradients of each batch in ghost batches of at most `ghost_batch_size` images.
 
-    Each thread takes the next part that nobody has, so one whose core is shared with another
-    program does fewer. What is added up is added up in the order of the parts: neither the number
-    of threads nor their pace changes a bit, as long as there are no more threads than parts.
+    Each thread takes the next one that nobody has, so one whose core is shared with another
+    program does fewer. What is added up is added up in their order: neither the number of threads
+    nor their pace changes a bit, as long as there are no more threads than ghost batches.
 
-    Normalization takes its statistics over a part (Hoffer, Hubara and Soudry, "Train longer,
+    Normalization takes its statistics over a ghost batch (Hoffer, Hubara and Soudry, "Train longer,
     generalize better", 2017, section 4, "ghost batch normalization"); the running ones are the
-    means of the parts'.
+    means of theirs.
 
     Args:
         step: whose network and settings these are.
@@ -44,31 +44,31 @@ class Parts:
     def __init__(self, step: TrainingStep, threads: int) -> None:
         self.step = step
         self.parameters = [p for p in step.model.parameters() if p.requires_grad]
-        largest = step.processes.share(step.settings.batch_size).images
+        largest = step.processes.part(step.settings.batch_size).images
         self.count = len(self.cut(largest))
         self.replicas = [_replica(step.model) for _ in range(self.count)]
         self.workers = Workers(threads, self.count)
 
     def cut(self, images: slice) -> list[slice]:
-        """Return the parts of a share of a batch: as equal as they can be."""
+        """Return the ghost batches of a part of a batch: as equal as they can be."""
         size = self.step.settings.ghost_batch_size
         count = images.stop - images.start
-        parts = -(-count // size)
-        bounds = [images.start + count * each // parts for each in range(parts + 1)]
+        number = -(-count // size)
+        bounds = [images.start + count * each // number for each in range(number + 1)]
         return [slice(*ends) for ends in pairwise(bounds)]
 
     def update(self, batch_of: Callable[[slice], Batch], seed: int) -> None:
-        """Learn from the share of a batch that `step.prepare` was given.
+        """Learn from the part of a batch that `step.prepare` was given.
 
         Args:
-            batch_of: returns the step's input for a part, as `TrainingBatches.at` does.
+            batch_of: returns the step's input for some of its images, as `TrainingBatches.at` does.
             seed: 64 bits, of what the network draws.
 
         Raises:
             RunError: there is no memory for the batch.
         """
-        share = self.step.share
-        cut = self.cut(share.images)
+        part = self.step.part
+        cut = self.cut(part.images)
         first = self.step.processes.rank * self.count
 
         def compute(number: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
@@ -77,12 +77,13 @@ class Parts:
             for own, common in zip(replica.buffers, self.step.model.buffers(), strict=True):
                 own.copy_(common)
             batch = batch_of(cut[number])
-            weight = len(batch[0]) / (share.images.stop - share.images.start)
+            weight = len(batch[0]) / (part.images.stop - part.images.start)
             loss, correct = self.step.forward(*batch, network=replica.model)
             loss = loss * weight
             return loss.detach(), correct, torch.autograd.grad(loss, self.parameters)
 
-        with self.step.explaining_memory(cut[0].stop - cut[0].start):
+        largest, whole = cut[0].stop - cut[0].start, self.step.settings.batch_size
+        with explaining_memory(self.step.device, largest, whole):
             results = self.workers.map(compute, range(len(cut)))
         losses, corrects, gradients = zip(*results, strict=True)
         for parameter, each in zip(self.parameters, zip(*gradients, strict=True), strict=True):
@@ -90,8 +91,8 @@ class Parts:
         self._keep_statistics(self.replicas[: len(cut)])
         means = [p.grad for p in self.parameters if p.grad is not None]
         means += [each for each in self.step.model.buffers() if each.is_floating_point()]
-        self.step.processes.average(means, share)
-        self.step.apply(_sum(losses) * share.weight, _sum(corrects))
+        self.step.processes.average(means, part)
+        self.step.apply(_sum(losses) * part.weight, _sum(corrects))
 
     @torch.no_grad()
     def _keep_statistics(self, replicas: list[_Replica]) -> None:

@@ -1,0 +1,116 @@
+"""What `last.pt` holds besides the network: all that a run needs to go on."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from torch import Tensor
+
+from cifar_cnn.errors import CheckpointError
+from cifar_cnn.storage.checkpoint import Checkpoint
+from cifar_cnn.training.history import EpochRow
+from cifar_cnn.training.optimizer import load_optimizer
+from cifar_cnn.training.step import Totals
+from cifar_cnn.training.trainer import Trainer
+
+Count = Annotated[int, Strict(), Field(ge=0)]
+
+
+class Best(BaseModel):
+    """The network that a validation split has chosen so far."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    metrics: dict[str, int | float | str]
+    state_dict: dict[str, Tensor]
+
+
+class TrainingState(BaseModel):
+    """The training part of a checkpoint; its fields are the keys on disk.
+
+    Args:
+        epoch: that goes on, from 0.
+        batch: index within the epoch of the batch that is next.
+        seconds: that the epoch has trained for.
+        totals: of the epoch so far.
+        optimizer: its state dict.
+        model: state dict of the network that trains, where its average is the one that is saved.
+        images: how many the run trains on.
+        history: the epochs behind it.
+        best: where a validation split has chosen a network.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    epoch: Count
+    batch: Count
+    seconds: float
+    totals: Totals
+    optimizer: dict[str, Any]
+    model: dict[str, Tensor] | None
+    images: int
+    history: tuple[EpochRow, ...]
+    best: Best | None = None
+
+    def pack(self) -> dict[str, Any]:
+        """Return the entry `training` of the checkpoint."""
+        packed = dict(self)
+        packed["totals"] = asdict(self.totals)
+        packed["history"] = [row.model_dump() for row in self.history]
+        best = packed.pop("best")
+        return packed | ({"best": dict(best)} if best else {})
+
+
+def read_state(checkpoint: Checkpoint, source: object) -> TrainingState:
+    """Return the training part of a checkpoint that has one; `source` is its name in messages.
+
+    Raises:
+        CheckpointError: it is not of this kind, or contradicts itself.
+    """
+    try:
+        state = TrainingState.model_validate(checkpoint.training)
+    except ValidationError:
+        message = f"{source} cannot be resumed: its progress is unreadable"
+        raise CheckpointError(message) from None  # to show a foreign value may take forever
+    if len(state.history) != state.epoch:
+        raise CheckpointError(f"{source} cannot be resumed: its progress contradicts itself")
+    return state
+
+
+def state_of(trainer: Trainer, history: Sequence[EpochRow], best: Best | None) -> TrainingState:
+    """Return what a trainer needs to go on from here, besides the final model's weights.
+
+    Args:
+        trainer: as it is now.
+        history: the epochs so far.
+        best: the network that a validation split has chosen so far.
+    """
+    return TrainingState(
+        epoch=trainer.epoch,
+        batch=trainer.index,
+        seconds=trainer.seconds,
+        totals=trainer.training_step.totals.read(),
+        optimizer=trainer.optimizer.state_dict(),
+        model=trainer.model.state_dict() if trainer.average else None,
+        images=trainer.batches.count,
+        history=tuple(history),
+        best=best,
+    )
+
+
+def go_on(trainer: Trainer, state: TrainingState) -> None:
+    """Bring a trainer to a state that `state_of` returned, the final model's weights apart.
+
+    Raises:
+        Exception: of any kind, where the state is another run's.
+    """
+    per_epoch = trainer.batches.per_epoch
+    if state.batch > per_epoch:
+        raise ValueError(f"{state.batch} steps of {per_epoch} are done")
+    trainer.epoch, trainer.index, trainer.seconds = state.epoch, state.batch, state.seconds
+    trainer.training_step.totals.set(state.totals)
+    load_optimizer(trainer.optimizer, state.optimizer)
+    if trainer.average:
+        assert state.model is not None
+        trainer.model.load_state_dict(state.model)

@@ -23,6 +23,7 @@ from cifar_cnn.training.events import Listener
 from cifar_cnn.training.history import RunResult
 from cifar_cnn.training.run import Run
 from cifar_cnn.training.run_directory import Replace, RunDirectory
+from cifar_cnn.training.trial import try_step
 
 
 @global_state_kept()
@@ -83,13 +84,20 @@ def train(
 
 
 @global_state_kept()
-def dry_run(settings: Settings) -> float:
+def dry_run(settings: Settings, say: Callable[[str], None] = lambda _note: None) -> float:
     """Build everything, run one batch forward and backward, write nothing; return its loss.
+
+    Args:
+        settings: of the run.
+        say: is told what the user should know about it, a line at a time.
 
     Raises:
         UserError: what `train` would raise before its first step.
     """
-    return Run(settings).trainer.try_step()
+    run = Run(settings)
+    for note in run.notes:
+        say(note)
+    return try_step(run.trainer)
 
 
 def effective_field(

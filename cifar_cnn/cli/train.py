@@ -79,7 +79,6 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     deadline = time.monotonic() + 60 * (math.inf if max_time is None else max_time)
     try:
         with stop_signals(launched=is_launched()) as signals:
-            from cifar_cnn import api
             from cifar_cnn.report.console import people_console
             from cifar_cnn.training.plan import plan_run
 
@@ -92,13 +91,11 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
                 resume=AUTO if resume == AUTO else Path(resume) if resume else None,
                 exist_ok=exist_ok,
             )
+
             for note in plan.notes:
-                console.print(f"note: {note}", soft_wrap=True, markup=False)
+                _note(console, note)
             if dry_run:
-                loss = api.dry_run(plan.settings)
-                console.print(
-                    f"one batch ran forward and backward, loss {loss:.4f}; nothing was written"
-                )
+                _dry_run(plan, console, json=json)
                 return
             result = _train(
                 plan,
@@ -124,6 +121,20 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         print_json(result.as_dict())
     if result.model_file is None and signals.received:
         raise typer.Exit(signals.exit_status)
+
+
+def _note(console: "Console", note: str) -> None:
+    console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _dry_run(plan: "Plan", console: "Console", *, json: bool) -> None:
+    """Try what the plan asks for, and say what came of it."""
+    from cifar_cnn import api
+
+    loss = api.dry_run(plan.settings, lambda note: _note(console, note))
+    console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
+    if json and is_main_process():
+        print_json({"model": plan.settings.model, "loss": loss})
 
 
 def _train(

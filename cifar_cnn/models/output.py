@@ -12,8 +12,13 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
 
     A network with a true `outputs_log_probabilities` gives them itself; any other gives logits.
     Those of a network that computes in float64 stay float64.
+
+    Raises:
+        ModelError: the network returns something else than a tensor.
     """
-    output: Tensor = model(images)
+    output = model(images)
+    if not isinstance(output, Tensor):
+        raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
     output = output.to(torch.promote_types(output.dtype, torch.float32))
     if getattr(model, "outputs_log_probabilities", False):
         return output
@@ -21,8 +26,8 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def check_output(model: nn.Module, input_size: tuple[int, int], num_classes: int) -> None:
-    """Try the network, in evaluation mode, on one black image of `input_size` (H, W).
+def check_output(model: nn.Module, input_size: tuple[int, int], num_classes: int) -> Tensor:
+    """Return what the network, in evaluation mode, makes of one black image of `input_size` (H, W).
 
     Raises:
         ModelError: it cannot take the image, or its output is not (1, num_classes).
@@ -46,3 +51,10 @@ def check_output(model: nn.Module, input_size: tuple[int, int], num_classes: int
             f"the network's output for one image is {tuple(output.shape)}, "
             f"the data set needs (1, {num_classes})"
         )
+    return output
+
+
+def is_probability(output: Tensor) -> bool:
+    """Say whether outputs (N, classes) look as after a softmax: none below 0, each sum one."""
+    sums = output.float().sum(dim=1)
+    return bool((output >= 0).all() and ((sums - 1).abs() < 1e-3).all())

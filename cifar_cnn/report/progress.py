@@ -97,7 +97,7 @@ class ConsoleProgress:
         )
         self.steps_per_epoch = event.steps_per_epoch
         self.total_steps = settings.epochs * event.steps_per_epoch
-        self.first_step = len(event.history) * event.steps_per_epoch
+        self.first_step = event.step
         self.started = time.perf_counter()
         if self.console.is_terminal:
             split = "val" if settings.val_size else "test"

@@ -1,27 +1,23 @@
 """The batches of a run: which images, augmented and mixed how, as functions of the seed alone."""
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cifar_cnn.data.augment import Draws, apply, draw
-from cifar_cnn.data.dataset import Split, normalize
+from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
 from cifar_cnn.data.randomness import Purpose, generator
-from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.settings import Settings
 
 WHOLE = slice(None)
-SHOWN = 1000
-"""Training images that a network may see before its first step."""
 
 
 class TrainingBatches:
     """Makes the input of a training step from images that lie on the device.
 
     Draws are for the whole batch, so that an image is augmented and mixed alike in whichever part
-    of the batch it is computed.
+    of the batch it is computed. What is left over after the last whole batch is a batch too, but
+    for a single image, of which batch normalization could have one value a channel: it is left out.
 
     Args:
         settings: of the run.
@@ -35,7 +31,8 @@ class TrainingBatches:
         self.images = train.images.to(device)
         self.labels = train.labels.to(device)
         self.count = len(train)
-        self.per_epoch = math.ceil(self.count / settings.batch_size)
+        whole, rest = divmod(self.count, settings.batch_size)
+        self.per_epoch = whole + (rest > 1 or whole == 0)
         self._drawn: tuple[int, Tensor, Draws] | None = None
 
     def size(self, index: int) -> int:
@@ -96,21 +93,3 @@ class TrainingBatches:
             draws = draw(self.settings, self.count, generator(seed, Purpose.AUGMENTATION, epoch))
             drawn = self._drawn = epoch, order.to(self.device), draws.to(self.device)
         return drawn[1:]
-
-
-def show_images(model: nn.Module, train: Split) -> None:
-    """Show training images to a network that asks for them, before its first step.
-
-    One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalized
-    float32 (N, 3, H, W). What it makes of them belongs into its state dict.
-
-    Raises:
-        ModelError: the method fails.
-    """
-    see = getattr(model, "see_images", None)
-    if see is None:
-        return
-    try:
-        see(normalize(train.limited(SHOWN).images))
-    except Exception as error:  # a user's network may raise anything
-        raise ModelError(f"the network cannot see_images: {one_line(error)}") from error

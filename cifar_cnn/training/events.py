@@ -10,7 +10,7 @@ from cifar_cnn.training.history import EpochRow
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Images and network are ready; training begins, or goes on after `history`."""
+    """Images and network are ready; training begins, or goes on after `step` steps."""
 
     directory: Path
     settings: Settings
@@ -19,11 +19,15 @@ class RunStarted:
     parameters: int
     history: tuple[EpochRow, ...]
     notes: tuple[str, ...]
+    step: int = 0
 
 
 @dataclass(frozen=True)
 class StepEnded:
-    """A step is done (on CUDA: several are); loss and accuracy are the epoch's running means."""
+    """A step is done (on CUDA: several are); loss and accuracy are the epoch's running means.
+
+    `batch` is its index within the epoch.
+    """
 
     epoch: int
     batch: int

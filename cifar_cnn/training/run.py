@@ -21,7 +21,6 @@ from cifar_cnn.runtime import (
 )
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
-from cifar_cnn.training.batches import show_images
 from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
@@ -30,6 +29,7 @@ from cifar_cnn.training.run_directory import BEST, MODEL, RunDirectory
 from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.state import Best, go_on, read_state, state_of
 from cifar_cnn.training.trainer import Trainer
+from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving
 
 
 class Run:
@@ -68,7 +68,8 @@ class Run:
         self.classes, self.train_images = train.classes, len(train)
         torch.manual_seed(self.settings.seed)
         model = build_model(self.settings.model, len(self.classes), self.settings.dropout)
-        check_output(model, self.settings.input_size, len(self.classes))
+        output = check_output(model, self.settings.input_size, len(self.classes))
+        self.notes += describe_hopeless(train, output)
         show_images(model, train)
         self.trainer = Trainer(
             self.settings,
@@ -82,6 +83,7 @@ class Run:
             listeners=listeners,
             should_stop=should_stop,
         )
+        try_saving(self.trainer.final_model, lambda: self._checkpoint(with_training=True))
 
     def fit(self, directory: RunDirectory) -> RunResult:
         """Train what is left of the run, saving after each epoch.
@@ -177,6 +179,7 @@ class Run:
                 sum(each.numel() for each in self.trainer.model.parameters()),
                 tuple(self.history),
                 tuple(self.notes),
+                self.trainer.step,
             )
         )
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
-from cifar_cnn.errors import RunError, one_line
+from cifar_cnn.errors import ModelError, RunError, one_line
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.runtime import autocast, explaining_memory, is_out_of_memory
 from cifar_cnn.settings import Settings
@@ -226,6 +226,8 @@ class TrainingStep:
     def _answers(self, network: nn.Module, images: Tensor) -> Tensor:
         try:
             return log_probabilities(network, images)
+        except ModelError as error:
+            raise RunError(f"in training {error}") from error
         except Exception as error:  # a user's network may raise anything
             if is_out_of_memory(error):
                 raise

@@ -95,7 +95,7 @@ class Trainer:
     @property
     def notes(self) -> list[str]:
         """What the user should be told about how training goes."""
-        return self.cores.notes
+        return [*self.cores.notes, *self.update.notes]
 
     @property
     def final_model(self) -> nn.Module:
@@ -148,13 +148,6 @@ class Trainer:
             raise RunError(f"at epoch {self.epoch}, step {self.step}: {error}") from error
         if self.average:
             self.average.update(self.model, self.step)
-
-    def try_step(self) -> float:
-        """Run a batch forward and backward, without an optimizer step; return its loss."""
-        self.model.train()
-        loss, _ = self.training_step.gradients(*self.batches.at(self.epoch, self.index))
-        self.optimizer.zero_grad()
-        return loss.item()
 
     def free(self) -> None:
         """Give back the images and what training needs of memory, once no epoch is left."""

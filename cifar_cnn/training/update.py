@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cifar_cnn.data.mixup import Mix
 from cifar_cnn.data.randomness import Purpose, derive_seed, seed_network
+from cifar_cnn.errors import one_line
 from cifar_cnn.runtime import torch_threads
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.distill import runs_own_code
@@ -33,6 +34,7 @@ class Update:
         self.graphed: GraphedUpdate | None = None
         self.ghosts: GhostBatches | None = None
         self.busy_threads = 1  # that compute all the time
+        self.notes: list[str] = []
         settings, processes = step.settings, step.processes
         known = not runs_own_code(settings)  # of the user's own code nothing is known
         self.captures = step.device.type == "cuda" and processes.size == 1 and known
@@ -60,13 +62,23 @@ class Update:
             if self.ghosts:
                 self.ghosts.update(partial(batches.at, epoch, index), seed)
                 return
-            seed_network(step.device, (seed + step.processes.rank) % 2**64)
             images, labels, mix = batches.at(epoch, index, part.images)
-            if self.captures and part.count == step.settings.batch_size:
-                self.graphed = self.graphed or GraphedUpdate(step, images, labels, mix)
-                self.graphed(images, labels, mix)
-            else:
-                step.update(images, labels, mix)
+            full = part.count == step.settings.batch_size
+            if full and self.captures and not self.graphed:
+                self._capture(images, labels, mix)
+            seed_network(step.device, (seed + step.processes.rank) % 2**64)
+            update = self.graphed if full and self.graphed else step.update
+            update(images, labels, mix)
+
+    def _capture(self, images: Tensor, labels: Tensor, mix: Mix | None) -> None:
+        try:
+            self.graphed = GraphedUpdate(self.step, images, labels, mix)
+        except Exception as error:  # noqa: BLE001 - whatever a driver or an operation has against it
+            self.captures = False
+            self.notes.append(
+                "a training step cannot be captured as a CUDA graph, so this run goes on without "
+                f"one: {one_line(error)}"
+            )
 
     def free(self) -> None:
         """Give working memory back, once no batch is left to learn from."""
@@ -94,11 +106,13 @@ class GraphedUpdate:
         main = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(main)
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP_STEPS):
-                step.update(self.images, self.labels, self.mix)
-        main.wait_stream(side)
-        restore()
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP_STEPS):
+                    step.update(self.images, self.labels, self.mix)
+            main.wait_stream(side)
+        finally:
+            restore()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             step.update(self.images, self.labels, self.mix)

@@ -84,6 +84,15 @@ def test_a_dry_run_writes_nothing(cli, small, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_with_json_prints_one_document(cli, small, tmp_path):
+    done = cli("train", *small, "--dry-run", "--json")
+    document = json.loads(done.stdout)
+    assert document == {"model": "baseline", "loss": document["loss"]}
+    assert 0.1 < document["loss"] < 10
+    assert "nothing was written" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_finished_run_resumed_says_so_and_changes_nothing(cli, small, tmp_path):
     cli("train", *small, "--name", "a")
     files = {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()}

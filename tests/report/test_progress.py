@@ -44,3 +44,19 @@ def test_the_live_part_says_where_the_run_is_its_best_and_the_time_left(tmp_path
     assert "epoch 2 loss 0.5000 accuracy 75.00%" in said
     assert "left of the run, best test 60.00% (epoch 0)" in said
     assert "━" in said
+
+
+def test_the_time_left_of_a_resumed_run_counts_the_steps_still_to_run(tmp_path, monkeypatch):
+    """Four of ten steps were done before; the fifth took 5 seconds, so five more take 25."""
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    progress = ConsoleProgress(console)
+    settings = resolve_settings({"epochs": 1})
+    progress(RunStarted(tmp_path, settings, "cpu", 10, 197922, (), (), step=4))
+    now[0] += 5
+    progress(StepEnded(0, 4, 0.5, 0.75, 0.1, 1234.5))
+    with console.capture() as shown:
+        console.print(progress._render())  # noqa: SLF001 - what Live asks for
+    progress.close()
+    assert "0:00:25 left of the run" in shown.get()

@@ -59,8 +59,8 @@ with join(torch.device("cpu")) as processes:
     processes.wait()
 print([(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()])
 """
-SETTINGS = ("--dataset", "folder", "--batch-size", 7, "--recipe", "reference", "--epochs", 4)
-"""36 images: 6 steps an epoch, the last one with a single image for all processes."""
+SETTINGS = ("--dataset", "folder", "--batch-size", 11, "--recipe", "reference", "--epochs", 6)
+"""36 images: 4 steps an epoch, the last one with three images for all processes."""
 
 
 @pytest.fixture
@@ -114,16 +114,16 @@ def assert_close(one, other):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 128])
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_shares_are_the_batch_once_and_their_weights_give_its_mean(count, size):
-    shares = [Processes(rank, size).share(count) for rank in range(size)]
+def test_parts_are_the_batch_once_and_their_weights_give_its_mean(count, size):
+    parts = [Processes(rank, size).part(count) for rank in range(size)]
     values = torch.arange(count, dtype=torch.float64)
-    mine = [values[share.images] for share in shares]
-    counted = [each for each, share in zip(mine, shares, strict=True) if share.weight]
+    mine = [values[part.images] for part in parts]
+    counted = [each for each, part in zip(mine, parts, strict=True) if part.weight]
     assert torch.cat(counted).equal(values)
     assert all(len(each) for each in mine)
-    means = [float(each.mean()) * s.weight for each, s in zip(mine, shares, strict=True)]
+    means = [float(each.mean()) * s.weight for each, s in zip(mine, parts, strict=True)]
     assert sum(means) / size == pytest.approx(float(values.mean()))
-    assert ALONE.share(count).weight == 1.0
+    assert ALONE.part(count).weight == 1.0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs gloo and signals")
@@ -140,8 +140,8 @@ class TestTorchrun:
             assert read_checkpoint(tmp_path / "runs" / f"of{processes}" / "model.pt")
 
     @pytest.mark.parametrize("model", ["baseline", "compact"])
-    def test_parts_of_a_batch_are_the_same_in_one_process_or_two(self, train, tmp_path, model):
-        """Four steps of two parts of 4 images, statistics of normalization included."""
+    def test_ghost_batches_are_the_same_in_one_process_or_two(self, train, tmp_path, model):
+        """Four steps of two ghost batches of 4 images, statistics of normalization included."""
         flags = ["--model", model, "--recipe", "best", "--batch-size", 8, "--ghost-batch-size", 4]
         flags += ["--limit-train", 32, "--epochs", 1, "--precision", "fp32", "--lr", 0.01]
         for processes in (0, 2):
@@ -154,8 +154,8 @@ class TestTorchrun:
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
-    def test_the_loss_of_parts_is_that_of_the_batch_where_shares_differ(self, train, tmp_path):
-        """One step of 7 images, parts of 3 and 4 in one process or one in each of two."""
+    def test_the_loss_of_ghost_batches_is_that_of_the_batch(self, train, tmp_path):
+        """One step of 7 images, ghost batches of 3 and 4 in one process or one in each of two."""
         flags = ["--model", "baseline", "--recipe", "tuned", "--batch-size", 7, "--epochs", 1]
         flags += ["--limit-train", 7, "--ghost-batch-size", 4, "--precision", "fp32"]
         for processes in (0, 2):
@@ -214,7 +214,7 @@ class TestTorchrun:
         assert output.count("; go on with: ") == 1, errors
         assert 'Traceback (most recent call last):\n  File "<frozen runpy>"' not in output
         stopped = read_checkpoint(run / "last.pt").training
-        assert (stopped["epoch"], stopped["batch"]) < (4, 0)
+        assert (stopped["epoch"], stopped["batch"]) < (6, 0)
         train(0, name="one")
         shutil.copytree(run, run.with_name("alone"))
         for processes, name in ((4, "run"), (0, "alone")):
@@ -226,7 +226,7 @@ class TestTorchrun:
         done = train(2, name="run", net="Dying")
         assert done.returncode != 0
         assert (
-            "cifar-cnn: process 1: at epoch 0, step 2: the network fails on a training batch of 4: "
+            "cifar-cnn: process 1: at epoch 0, step 2: the network fails on a training batch of 6: "
             "the second process has had enough"
         ) in done.stderr
 

@@ -5,7 +5,9 @@ from torch import nn
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
-from cifar_cnn.training.optimizer import make_optimizer
+from cifar_cnn.training.distributed import ALONE
+from cifar_cnn.training.optimizer import OPTIMIZERS, make_optimizer
+from cifar_cnn.training.step import TrainingStep
 
 
 def test_only_weights_decay():
@@ -58,3 +60,27 @@ def test_a_complex_parameter_is_refused_in_one_line():
     model.phase = nn.Parameter(torch.ones(2, dtype=torch.cfloat))
     with pytest.raises(ModelError, match=r"parameter phase is torch\.complex64"):
         make_optimizer(model, resolve_settings())
+
+
+def test_another_optimizer_is_one_entry_and_takes_no_step_that_is_not_finite(monkeypatch):
+    """Torch's own Muon: for matrices only, and without `found_inf`."""
+
+    def make(parameters, lr, _settings):
+        return torch.optim.Muon(parameters, lr=lr)
+
+    monkeypatch.setitem(OPTIMIZERS, "torch's Muon", make)
+    settings = resolve_settings({"precision": "fp32"}).model_copy(
+        update={"optimizer": "torch's Muon"}
+    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3, bias=False))
+    step = TrainingStep(settings, model, make_optimizer(model, settings), torch.device("cpu"))
+    images, labels = torch.randn(5, 3, 2, 2), torch.arange(5) % 3
+    before = model[1].weight.detach().clone()
+    step.prepare(0, 0.1, ALONE.part(5))
+    step.update(images, labels)
+    moved = model[1].weight.detach().clone()
+    assert not torch.equal(moved, before)
+    step.prepare(1, 0.1, ALONE.part(5))
+    step.update(images * float("inf"), labels)
+    assert torch.equal(model[1].weight, moved)
+    assert step.totals.read().failed_step == 1

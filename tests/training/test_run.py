@@ -1,7 +1,10 @@
+import contextlib
 import csv
 import functools
+import shutil
 import sys
 import tomllib
+import types
 import weakref
 
 import pytest
@@ -14,6 +17,9 @@ from cifar_cnn.settings import validate
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training import trainer
 from cifar_cnn.training.events import EpochEnded, RunEnded, RunStarted, StepEnded
+from cifar_cnn.training.run import Run
+from cifar_cnn.training.run_directory import RunDirectory
+from cifar_cnn.training.state import state_of
 
 train = functools.partial(cifar_cnn.train, report=False)  # which tests/report looks at
 
@@ -246,15 +252,161 @@ def test_a_network_that_does_not_fit_the_classes_is_refused_before_anything_is_w
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_that_fails_only_in_training_is_one_line(small_settings, tmp_path, monkeypatch):
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "def net():\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3), nn.BatchNorm1d(3))\n"
-    )
+NETWORK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.steps = nn.Linear(3072, 3), 0
+        {init}
+    def forward(self, images):
+        self.steps += self.training
+        return self.after(self.layer(images.flatten(1)))
+    def after(self, logits):
+        {after}
+    {methods}
+"""
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    """Write a network of the user's own, and return what names it."""
     monkeypatch.chdir(tmp_path)
+
+    def write(after="return logits", init="", methods=""):
+        (tmp_path / "net.py").write_text(NETWORK.format(after=after, init=init, methods=methods))
+        return "net.py:Net"
+
+    return write
+
+
+def test_a_network_that_fails_only_in_training_is_one_line(small_settings, tmp_path, network):
+    model = network("assert self.steps < 2; return logits")
     with pytest.raises(RunError, match="at epoch 0, step 1: the network fails on a training"):
-        train(small_settings(model="net.py:net", batch_size=35), tmp_path / "run")
+        train(small_settings(model=model), tmp_path / "run")
+
+
+def test_a_network_that_returns_a_tuple_in_training_is_one_line(small_settings, tmp_path, network):
+    model = network("return (logits, logits) if self.training else logits")
+    message = r"^(at epoch 0, step 0: )?in training the network returns tuple, not one tensor$"
+    with pytest.raises(RunError, match=message):
+        train(small_settings(model=model), tmp_path / "run")
+    with pytest.raises(RunError, match=message):
+        dry_run(small_settings(model=model))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (
+            {"methods": "def get_extra_state(self): return {'steps': self.steps}"},
+            "cannot be saved: _extra_state of its state dict is dict, not a tensor",
+        ),
+        (
+            {"init": "self.register_buffer('phase', torch.zeros(2, dtype=torch.complex64))"},
+            "cannot be saved: .*ComplexFloatStorage",
+        ),
+    ],
+    ids=["extra state", "complex"],
+)
+def test_a_network_that_cannot_be_saved_is_refused_before_anything_is_written(
+    small_settings, tmp_path, network, parts, said
+):
+    settings = small_settings(model=network(**parts))
+    with pytest.raises(ModelError, match=said):
+        dry_run(settings)
+    with pytest.raises(ModelError, match=said):
+        train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_last_batch_of_one_image_is_left_out_whatever_the_network(
+    small_settings, tmp_path, network
+):
+    normalized = network("return self.norm(logits)", init="self.norm = nn.BatchNorm1d(3)")
+    for model, size in ((normalized, 32), ("baseline", 8)):
+        settings = small_settings(model=model, batch_size=7, input_size=size)
+        result = train(settings, tmp_path / model.partition(".")[0])
+        assert result.steps == 2 * 5  # of 36 images
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "steps"), [(36, 6, 6), (35, 8, 5), (3, 8, 1), (3, 1, 3), (3, 2, 1)]
+)
+def test_no_other_rest_is_left_out(small_settings, tmp_path, images, batch_size, steps):
+    settings = small_settings(limit_train=images, batch_size=batch_size, epochs=1)
+    assert train(settings, tmp_path / "run").steps == steps
+
+
+def notes_of(settings, directory):
+    events = []
+    train(settings, directory, listeners=[events.append])
+    said = [note for event in events for note in getattr(event, "notes", ())]
+    said = [note for note in said if "processor time" not in note]  # of a busy machine
+    dry = []
+    dry_run(settings, dry.append)
+    assert dry == said
+    return said
+
+
+def test_outputs_that_sum_to_one_are_told_once(small_settings, tmp_path, network):
+    model = network("return logits.softmax(1)")
+    (note,) = notes_of(small_settings(model=model), tmp_path / "run")
+    assert "outputs sum to one, as after a softmax" in note
+    assert "return logits instead" in note
+    assert notes_of(small_settings(model=network()), tmp_path / "other") == []
+
+
+def test_a_data_set_of_one_class_is_told(small_settings, tmp_path):
+    settings = small_settings()
+    for name in ("green", "red"):
+        for split in ("train", "test"):
+            shutil.rmtree(settings.data_dir / split / name)
+    (note,) = notes_of(settings, tmp_path / "run")
+    assert note == "all training images are of one class: there is nothing to tell apart"
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_step_that_cannot_be_captured_is_taken_without_a_graph(
+    small_settings, monkeypatch, where
+):
+    """Here before a warm-up, as there is no CUDA, or else after it."""
+    if where == "after":
+        stream = types.SimpleNamespace(wait_stream=lambda _: None)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+
+        def capture():
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", capture)
+    settings = small_settings(ghost_batch_size=0, dropout=0.2)
+    plain, failing = Run(settings).trainer, Run(settings).trainer
+    failing.update.captures = True
+    rows = [[row.train_loss for row in each.epochs()] for each in (plain, failing)]
+    assert rows[0] == rows[1]
+    assert equal(plain.model.state_dict(), failing.model.state_dict())
+    assert plain.update.notes == []
+    (note,) = failing.update.notes
+    assert note in failing.notes
+    assert note.startswith(
+        "a training step cannot be captured as a CUDA graph, so this run goes on"
+    )
+    assert "\n" not in note
+
+
+def test_a_trainer_whose_images_are_freed_still_says_what_it_came_to(small_settings, tmp_path):
+    run = Run(small_settings(epochs=1))
+    with RunDirectory(tmp_path / "run", replace=False) as directory:
+        result = run.fit(directory)
+    assert run.trainer.batches.images.numel() == 0
+    assert run.trainer.step == result.steps == 5
+    assert list(run.trainer.epochs()) == []
+    saved = read_checkpoint(tmp_path / "run" / "last.pt").training
+    assert state_of(run.trainer, result.history, None).pack().keys() == saved.keys()
 
 
 def test_the_average_of_the_weights_is_the_final_model(small_settings, tmp_path):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cifar_cnn.report.run_report import write_report
     from cifar_cnn.settings import Settings, resolve_settings
     from cifar_cnn.training.plan import plan_run
+    from cifar_cnn.training.record import find_runs, read_run
 
 _HOMES = {
     "Budget": "cifar_cnn.analysis.budget",
@@ -32,9 +33,11 @@ _HOMES = {
     "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
     "export": "cifar_cnn.inference.export",
+    "find_runs": "cifar_cnn.training.record",
     "plan_run": "cifar_cnn.training.plan",
     "predict": "cifar_cnn.inference.predict",
     "read_budget": "cifar_cnn.analysis.budget",
+    "read_run": "cifar_cnn.training.record",
     "receptive_field": "cifar_cnn.analysis.receptive_field",
     "resolve_settings": "cifar_cnn.settings",
     "summarize": "cifar_cnn.analysis.summary",
@@ -53,9 +56,11 @@ __all__ = [
     "effective_receptive_field",
     "evaluate",
     "export",
+    "find_runs",
     "plan_run",
     "predict",
     "read_budget",
+    "read_run",
     "receptive_field",
     "resolve_settings",
     "summarize",

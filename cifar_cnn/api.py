@@ -21,6 +21,7 @@ from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.training.distributed import join, own_device
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.history import RunResult
+from cifar_cnn.training.plan import Plan
 from cifar_cnn.training.run import Run
 from cifar_cnn.training.run_directory import Replace, RunDirectory
 from cifar_cnn.training.trial import try_step
@@ -41,6 +42,8 @@ def train(
 ) -> RunResult:
     """Train a network and fill a run directory; under torchrun, together with its processes.
 
+    Nothing is done for a `checkpoint` of a run that is finished, and its result is returned.
+
     Args:
         settings: what to train, on what and how; `resolve_settings` makes them.
         directory: of the run; a new one unless `replace` or `checkpoint` is given.
@@ -56,6 +59,9 @@ def train(
     Raises:
         UserError: in one of its kinds; the message says what is wrong and what to do.
     """
+    finished = Plan(settings, Path(directory), checkpoint).finished
+    if finished is not None:
+        return finished
     files: list[Listener] = [EnvironmentFile(), CurvesPicture()]
     if tensorboard:
         files.append(TensorBoardEvents())

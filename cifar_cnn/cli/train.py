@@ -150,17 +150,15 @@ def _train(
     """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
     from cifar_cnn.report.progress import ConsoleProgress
-    from cifar_cnn.training.history import RunResult
-    from cifar_cnn.training.run_directory import LAST, MODEL, REPORT
+    from cifar_cnn.training.run_directory import LAST, REPORT
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
-    if plan.finished_history:
+    if plan.finished:
         if not quiet:
             say(f"{plan.directory} is already finished")
-        history = tuple(plan.finished_history)
-        return RunResult(plan.directory, plan.directory / MODEL, history, history[-1].step)
+        return plan.finished
 
     def can_save(_event: "Event") -> None:
         signals.training = True

@@ -100,7 +100,7 @@ def evaluate(
     """
     stored = open_stored(file, overrides)
     settings = stored.settings
-    data = _load_split(settings, split)
+    data = stored.images(lambda settings: _load_split(settings, split))
     trained = stored.build(data.classes)
     data = data.limited(settings.limit_eval)
     output = trained.log_probabilities(data.images, tta=tta)

@@ -51,7 +51,7 @@ def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Exa
     stored = open_stored(file, overrides)
     trained = stored.build()
     assert stored.checkpoint is not None
-    data = load_test(stored.settings).limited(stored.checkpoint.settings.limit_eval)
+    data = stored.images(load_test).limited(stored.checkpoint.settings.limit_eval)
     if data.classes != trained.classes:
         raise CheckpointError(f"{file} was trained on other classes than those of the test images")
     output = trained.log_probabilities(data.images)

@@ -1,16 +1,16 @@
 """From a file to a network that is ready for use; everything that uses one comes through here."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import REFERENCE, Normalization
-from cifar_cnn.errors import CheckpointError
+from cifar_cnn.errors import CheckpointError, DataError
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model
@@ -23,6 +23,8 @@ from cifar_cnn.storage.checkpoint import (
     read_checkpoint,
     settings_of,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,24 @@ class StoredNetwork:
     device: torch.device
     state_dict: Mapping[str, Tensor]
     checkpoint: Checkpoint | None
+
+    def images(self, load: Callable[[Settings], T]) -> T:
+        """Return what `load` makes of the settings; say whose folder it is that is not there.
+
+        Raises:
+            DataError: the images are missing or unusable.
+        """
+        try:
+            return load(self.settings)
+        except DataError as error:
+            folder = self.settings.data_dir
+            own = self.checkpoint is not None and folder == self.checkpoint.settings.data_dir
+            if not own or folder.is_absolute() or folder.exists():
+                raise
+            raise DataError(
+                f"{error}; {self.path} was trained with it, from another folder perhaps: "
+                "--data-dir says where it is from here"
+            ) from error
 
     def build(self, classes: tuple[str, ...] | None = None) -> TrainedNetwork:
         """Build the network for the classes of the data that it is used on, or for its own.

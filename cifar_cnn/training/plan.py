@@ -13,9 +13,10 @@ from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.training.distill import is_code
-from cifar_cnn.training.history import EpochRow
+from cifar_cnn.training.history import EpochRow, RunResult
 from cifar_cnn.training.run_directory import (
     LAST,
+    MODEL,
     PREVIOUS,
     Replace,
     check_free,
@@ -56,6 +57,15 @@ class Plan:
         history = read_history(self.checkpoint)
         done = len(history) == self.settings.epochs and is_finished(self.directory, history)
         return history if done else None
+
+    @property
+    def finished(self) -> RunResult | None:
+        """What a run with nothing left to do came to; None where something is left."""
+        history = self.finished_history
+        if history is None:
+            return None
+        model = self.directory / MODEL
+        return RunResult(self.directory, model, tuple(history), history[-1].step)
 
 
 def plan_run(

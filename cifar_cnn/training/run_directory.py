@@ -315,7 +315,7 @@ class RunDirectory:
 
 def is_finished(path: Path, rows: Sequence[EpochRow]) -> bool:
     """Say whether the run directory was completed after these epochs: its log says so, last."""
-    return _content(path / LOG) == _log(rows, finished=True)
+    return (path / MODEL).exists() and _content(path / LOG) == _log(rows, finished=True)
 
 
 def remove_events(path: Path) -> None:

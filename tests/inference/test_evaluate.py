@@ -112,6 +112,23 @@ def test_images_that_went_away_are_named(trained, image_folder):
         evaluate(trained / "model.pt")
 
 
+def test_a_relative_folder_of_the_runs_own_is_said_to_be_that(
+    small_settings, image_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run = train(small_settings(data_dir="images", epochs=1), tmp_path / "run", report=False).run
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(
+        DataError, match=r"model\.pt was trained with it, from another .* --data-dir"
+    ):
+        evaluate(run / "model.pt")
+    with pytest.raises(DataError) as caught:
+        evaluate(run / "model.pt", overrides={"data_dir": "mine"})
+    assert "was trained with" not in str(caught.value)
+    assert evaluate(run / "model.pt", overrides={"data_dir": "../images"}).evaluation.samples == 12
+
+
 def test_a_network_with_other_outputs_is_refused(image_folder, tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(
         "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 7))\n"

@@ -72,7 +72,8 @@ def command(tmp_path, image_folder):
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         start = [*start, "--nproc-per-node", processes, "-m"] if processes else [start[0], "-m"]
         train = ["cifar_cnn", "train", *SETTINGS, "--data-dir", image_folder, "--no-report"]
-        train += ["--model", f"net.py:{net}", "--name", name, "--lr", 0.05, *arguments]
+        train += [] if "--model" in arguments else ["--model", f"net.py:{net}"]
+        train += ["--name", name, "--lr", 0.05, *arguments]
         return [str(word) for word in [*start, *train]]
 
     return words

@@ -293,6 +293,20 @@ class TestPlan:
         assert plan.checkpoint is not None
         assert len(plan.finished_history) == 2
 
+    def test_a_finished_run_that_goes_on_is_returned_as_it_is(self, run):
+        before = {path: path.read_bytes() for path in run.iterdir()}
+        plan = plan_run({}, resume=run)
+        result = train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+        assert (result.run, result.model_file, len(result.history)) == (run, run / "model.pt", 2)
+        assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+    def test_a_lost_model_file_is_something_left_to_do(self, run):
+        before = (run / "model.pt").read_bytes()
+        (run / "model.pt").unlink()
+        plan = plan_run({}, resume=run)
+        train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+        assert (run / "model.pt").read_bytes() == before
+
     def test_more_epochs_are_something_left_to_do(self, run):
         plan = plan_run({"epochs": 3}, resume=run)
         assert plan.finished_history is None

@@ -27,7 +27,7 @@ from cifar_cnn.report.image_pictures import draw_batch, draw_filters, draw_mista
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.history import LOG_NAMES
 from cifar_cnn.training.record import RunRecord
-from cifar_cnn.training.run_directory import CURVES, LAST, MODEL
+from cifar_cnn.training.run_directory import LAST, MODEL, PICTURE_OF
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class ReportParts:
         if not self.record.rows:
             self.notes.append("no epoch has ended yet")
             return
-        self._add("curves", CURVES, draw_curves(self.record.rows), "loss and accuracy by epoch")
+        self._add("curves", draw_curves(self.record.rows), "loss and accuracy by epoch")
         curves: dict[str, Curve] = {}
         for each in (self.record, *others):
             if each.rows:
@@ -78,7 +78,7 @@ class ReportParts:
             self.notes.append(f"the curves that are compared are not of one split: {said}")
         if len(curves) > 1:
             shows = f"evaluation by epoch of {', '.join(curves)}"
-            self._add("comparison", "comparison.png", draw_comparison(curves), shows)
+            self._add("comparison", draw_comparison(curves), shows)
 
     def trained(self) -> None:
         """Look at the trained network, and at what it was shown."""
@@ -92,21 +92,21 @@ class ReportParts:
         self.examination = found
         measured, classes = found.evaluation, found.trained.classes
         drawn = draw_confusion(measured, classes)
-        self._add("confusion", "confusion.png", drawn, "true class (row) by predicted (column)")
+        self._add("confusion", drawn, "true class (row) by predicted (column)")
         drawn = draw_classes(measured, classes)
-        self._add("classes", "classes.png", drawn, "accuracy of each class")
+        self._add("classes", drawn, "accuracy of each class")
         drawn = draw_reliability(found.calibration, measured.calibration_error)
-        self._add("reliability", "reliability.png", drawn, "accuracy by confidence")
+        self._add("reliability", drawn, "accuracy by confidence")
         if found.mistakes:
             shows = "wrong answers with their true and predicted class, the surest first"
-            self._add("mistakes", "mistakes.png", draw_mistakes(found.mistakes), shows)
+            self._add("mistakes", draw_mistakes(found.mistakes), shows)
         filters = first_filters(found.trained.model)
         if filters is not None:
             shows = "weights of the first convolution as colors"
-            self._add("filters", "filters.png", draw_filters(filters), shows)
+            self._add("filters", draw_filters(filters), shows)
         batch = self._try(lambda: self._first_batch(found))
         if batch is not None:
-            self._add("batch", "batch.png", batch, "images of the first training step, augmented")
+            self._add("batch", batch, "images of the first training step, augmented")
 
     def network(self) -> None:
         """Analyze the network: summary, budget, receptive field. Comes after `trained`."""
@@ -119,7 +119,7 @@ class ReportParts:
         self.field = self._try(lambda: receptive_field(model, size))
         if self.field is not None:
             shows = "receptive field after each layer with a window, in pixels"
-            self._add("field", "receptive-field.png", draw_receptive_field(self.field), shows)
+            self._add("field", draw_receptive_field(self.field), shows)
 
     def _first_batch(self, found: Examination) -> bytes:
         settings = found.trained.settings
@@ -135,8 +135,8 @@ class ReportParts:
                 self.notes.append(str(error))
             return None
 
-    def _add(self, key: str, file: str, content: bytes, shows: str) -> None:
-        self.pictures[key] = Picture(file, content, shows)
+    def _add(self, key: str, content: bytes, shows: str) -> None:
+        self.pictures[key] = Picture(PICTURE_OF[key], content, shows)
 
 
 def _label(run: RunRecord, taken: Mapping[str, Curve]) -> str:

@@ -31,17 +31,18 @@ BEST = "best.pt"
 MODEL = "model.pt"
 REPORT = "report.html"
 LOCK = ".lock"
-PICTURES = (
-    CURVES,
-    "comparison.png",
-    "confusion.png",
-    "classes.png",
-    "reliability.png",
-    "mistakes.png",
-    "batch.png",
-    "filters.png",
-    "receptive-field.png",
-)
+PICTURE_OF = {
+    "curves": CURVES,
+    "comparison": "comparison.png",
+    "confusion": "confusion.png",
+    "classes": "classes.png",
+    "reliability": "reliability.png",
+    "mistakes": "mistakes.png",
+    "batch": "batch.png",
+    "filters": "filters.png",
+    "field": "receptive-field.png",
+}
+PICTURES = tuple(PICTURE_OF.values())
 CHECKPOINTS = (LAST, PREVIOUS, BEST, MODEL)
 FILES = (SETTINGS, ENVIRONMENT, METRICS, LOG, *CHECKPOINTS, REPORT, *PICTURES)
 

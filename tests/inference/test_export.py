@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -121,6 +122,17 @@ def test_an_existing_file_is_kept_unless_it_may_go(untrained_file, tmp_path):
         export(untrained_file, "safetensors", target)
     assert target.read_text() == "precious"
     export(untrained_file, "safetensors", target, exist_ok=True)
+    assert target.stat().st_size > 100_000
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_an_export_onto_a_link_writes_what_the_link_points_to(untrained_file, tmp_path):
+    (tmp_path / "real").mkdir()
+    target, link = tmp_path / "real" / "net.safetensors", tmp_path / "net.safetensors"
+    target.write_text("old")
+    link.symlink_to(target)
+    export(untrained_file, "safetensors", link, exist_ok=True)
+    assert link.is_symlink()
     assert target.stat().st_size > 100_000
 
 

@@ -1,17 +1,12 @@
 """Writes down the operations of a network while it runs."""
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -24,6 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from cifar_cnn.analysis.graph import Graph, Operation, Value, convert, leaves
 from cifar_cnn.analysis.operations import OPERATIONS, operation_name
+from cifar_cnn.analysis.source import user_line
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models.layers import type_name
 
@@ -37,8 +33,6 @@ NUMBERS: dict[str, Callable[..., NDArray[Any]]] = {
     "arange": np.arange,
 }
 """Operations whose numbers are known from their arguments."""
-TORCH = f"{Path(torch.__file__).parent}{os.sep}"
-ANALYSIS = f"{Path(__file__).parent}{os.sep}"
 
 
 class Recorder(TorchFunctionMode):
@@ -255,22 +249,6 @@ class Recorder(TorchFunctionMode):
         self.graph.operations.append(replace(made, outputs=(new,), call=self._calls))
         self.graph.tensors.append(self._newest.get(tensor, tensor))
         self._values[tensor] = new
-
-
-def user_line() -> str:
-    """Return file:line of the innermost code at work that is the network's own."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
-    left = False
-    while frame is not None:
-        file = frame.f_code.co_filename
-        is_ours = file.startswith(ANALYSIS)
-        if is_ours and left:  # back where the run was started
-            break
-        if not is_ours and not file.startswith(TORCH):
-            return f"{Path(file).name}:{frame.f_lineno}"
-        left = left or not is_ours
-        frame = frame.f_back
-    return "torch's own code"
 
 
 @contextmanager

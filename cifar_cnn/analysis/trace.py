@@ -11,8 +11,6 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +24,8 @@ from torch.nn.parameter import is_lazy
 
 from cifar_cnn.analysis.calls import forwards_as_calls
 from cifar_cnn.analysis.graph import Graph
-from cifar_cnn.analysis.recorder import ANALYSIS, TORCH, Recorder
+from cifar_cnn.analysis.recorder import Recorder
+from cifar_cnn.analysis.source import raised_at
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models import build_model
 from cifar_cnn.models.registry import full_spec
@@ -114,7 +113,7 @@ def fake_image(model: nn.Module, input_size: tuple[int, int]) -> Iterator[Tensor
 
 def _explain(error: Exception, recorder: Recorder, size: tuple[int, int]) -> ModelError:
     module = recorder.module_name()
-    where = f"in {module or 'its forward'} ({_raised_at(error.__traceback__)})"
+    where = f"in {module or 'its forward'} ({raised_at(error.__traceback__)})"
     if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
         return ModelError(
             f"the network decides by the values in a tensor {where}: "
@@ -124,17 +123,6 @@ def _explain(error: Exception, recorder: Recorder, size: tuple[int, int]) -> Mod
         f"the network cannot take a 3×{size[0]}×{size[1]} image: {type(error).__name__} {where}: "
         f"{one_line(error)}"
     )
-
-
-def _raised_at(traceback: TracebackType | None) -> str:
-    """Return file:line of the deepest code in the traceback that is the network's own."""
-    line = "torch's own code"
-    while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        if not file.startswith((TORCH, ANALYSIS)):
-            line = f"{Path(file).name}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return line
 
 
 def _needs_numbers(model: nn.Module) -> bool:

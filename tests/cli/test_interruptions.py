@@ -177,7 +177,8 @@ def test_a_second_run_is_refused_while_the_first_still_decodes_its_images(
 def test_a_closed_pipe_stops_the_run_with_an_explanation_and_it_goes_on(start, cli, tmp_path):
     process = start("--epochs", 3, wait_for="\n")
     process.stdout.close()
-    errors = process.stderr.read()
+    with process.stderr:
+        errors = process.stderr.read()
     assert process.wait() == 1
     assert errors.startswith("cifar-cnn: stopped, as standard output was closed: --resume")
     assert len(errors.splitlines()) == 1

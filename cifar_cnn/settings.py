@@ -155,7 +155,7 @@ class Settings(BaseModel):
         0.0,
         ge=0,
         le=0.5,
-        description="largest share of another image mixed in, reached halfway through the run",
+        description="largest fraction of another image mixed in, reached halfway through the run",
     )
 
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")

@@ -23,7 +23,8 @@ from cifar_cnn.training.events import Listener
 from cifar_cnn.training.history import RunResult
 from cifar_cnn.training.plan import Plan
 from cifar_cnn.training.run import Run
-from cifar_cnn.training.run_directory import Replace, RunDirectory
+from cifar_cnn.training.run_directory import RunDirectory
+from cifar_cnn.training.run_files import Replace
 from cifar_cnn.training.trial import try_step
 
 

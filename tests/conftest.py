@@ -183,5 +183,5 @@ class _FailingFile:
 @pytest.fixture
 def failing_disk(monkeypatch):
     """A disk that fails on demand; the second try of a write comes at once."""
-    monkeypatch.setattr("cifar_cnn.training.run_directory.RETRY_AFTER", 0)
+    monkeypatch.setattr("cifar_cnn.training.run_files.RETRY_AFTER", 0)
     return FailingDisk(monkeypatch)

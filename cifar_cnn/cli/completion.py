@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cifar_cnn.recipes import RECIPES
-from cifar_cnn.training.run_directory import SETTINGS
+from cifar_cnn.training.run_files import SETTINGS
 
 RUNS = Path("runs")
 MODELS = ("baseline", "compact")

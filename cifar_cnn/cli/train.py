@@ -150,7 +150,7 @@ def _train(
     """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
     from cifar_cnn.report.progress import ConsoleProgress
-    from cifar_cnn.training.run_directory import LAST, REPORT
+    from cifar_cnn.training.run_files import LAST, REPORT
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)

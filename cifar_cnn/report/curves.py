@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from cifar_cnn.report.figures import BLUE, GREEN, ORANGE, PINK, SKY, picture, shortened
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.history import LOG_NAMES, EpochRow, MetricsRow
-from cifar_cnn.training.run_directory import CURVES, write_file
+from cifar_cnn.training.run_files import CURVES, write_file
 
 TRAIN_COLOR, EVAL_COLOR = BLUE, ORANGE
 RUN_COLORS = (ORANGE, BLUE, GREEN, PINK, SKY)

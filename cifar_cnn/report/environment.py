@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cifar_cnn.training.events import Event, RunStarted
-from cifar_cnn.training.run_directory import ENVIRONMENT, write_file
+from cifar_cnn.training.run_files import ENVIRONMENT, write_file
 
 
 class EnvironmentFile:

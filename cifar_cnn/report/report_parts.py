@@ -27,7 +27,7 @@ from cifar_cnn.report.image_pictures import draw_batch, draw_filters, draw_mista
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.history import LOG_NAMES
 from cifar_cnn.training.record import RunRecord
-from cifar_cnn.training.run_directory import LAST, MODEL, PICTURE_OF
+from cifar_cnn.training.run_files import LAST, MODEL, PICTURE_OF
 
 T = TypeVar("T")
 

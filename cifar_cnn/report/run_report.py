@@ -12,7 +12,7 @@ from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.record import RunRecord, read_run
-from cifar_cnn.training.run_directory import REPORT, write_file
+from cifar_cnn.training.run_files import REPORT, write_file
 
 TEMPLATES = Environment(loader=PackageLoader("cifar_cnn.report"), autoescape=True)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from cifar_cnn.errors import UserError
 from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.run_directory import EVENTS, remove_events
+from cifar_cnn.training.run_files import EVENTS, remove_events
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

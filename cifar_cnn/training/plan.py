@@ -14,7 +14,7 @@ from cifar_cnn.settings import Settings, complete, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.history import EpochRow, RunResult
-from cifar_cnn.training.run_directory import (
+from cifar_cnn.training.run_files import (
     LAST,
     MODEL,
     PREVIOUS,

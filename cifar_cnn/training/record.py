@@ -13,7 +13,7 @@ from cifar_cnn.errors import RunError, SettingsError, did_you_mean, one_line
 from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.lock import is_held
 from cifar_cnn.training.history import MetricsRow, best_row, saved_line
-from cifar_cnn.training.run_directory import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS
+from cifar_cnn.training.run_files import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS
 
 State = Literal["finished", "interrupted", "running"]
 

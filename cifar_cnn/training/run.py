@@ -25,7 +25,8 @@ from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
-from cifar_cnn.training.run_directory import BEST, MODEL, RunDirectory
+from cifar_cnn.training.run_directory import RunDirectory
+from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.state import Best, go_on, read_state, state_of
 from cifar_cnn.training.trainer import Trainer

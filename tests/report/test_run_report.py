@@ -10,7 +10,7 @@ from PIL import Image
 
 from cifar_cnn import train, write_report
 from cifar_cnn.errors import RunError
-from cifar_cnn.training.run_directory import PICTURES
+from cifar_cnn.training.run_files import PICTURES
 
 NASTY = os.name != "nt"  # Windows has no such file names
 CLASS = '<img src=x onerror=alert(1)> & "$x_" 名 a very long name' if NASTY else "red & $x_"

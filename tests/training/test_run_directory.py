@@ -7,7 +7,8 @@ from cifar_cnn.errors import RunError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.archive import save_archive
 from cifar_cnn.training.history import COLUMNS
-from cifar_cnn.training.run_directory import FILES, RunDirectory
+from cifar_cnn.training.run_directory import RunDirectory
+from cifar_cnn.training.run_files import FILES
 
 OURS = {
     "settings.toml": resolve_settings().to_toml().encode(),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -86,11 +87,23 @@ def answer_each(job: Job, models: Sequence[str], time_limit: float) -> Iterator[
         models: the networks, as `--model` names them.
         time_limit: seconds that each may take, its import included.
     """
-    methods = multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else None)
-    context.set_forkserver_preload(["cifar_cnn.analysis.preload"])  # torch is imported once
+    context = _start_server()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(partial(_ask, context, job, time_limit), models)
+
+
+def _start_server() -> Any:
+    """Start the process that imports torch once, and from which the others are forked."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cifar_cnn.analysis.preload"])
+    os.environ["PYTHONSAFEPATH"] = "1"  # the current folder's files are not Python's own modules
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+    return context
 
 
 def _ask(context: Any, job: Job, time_limit: float, model: str) -> Answer:

@@ -38,6 +38,7 @@ def submissions(tmp_path):
         folder.mkdir(parents=True)
         (folder / "net.py").write_text(GOOD)
         (folder / "width.py").write_text(f"WIDTH = {width}")
+    (tmp_path / "token.py").write_text("raise RuntimeError('not the standard library')")
     for name, code in BAD.items():
         (tmp_path / "submissions" / name).write_text(code)
     return tmp_path

@@ -1,19 +1,14 @@
-"""The budget of a network: its limits, where they are set, and the verdict on each."""
+"""The budget of a network: its limits, and where they are set. Needs no torch."""
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
-
-if TYPE_CHECKING:
-    from cifar_cnn.analysis.receptive_field import ReceptiveField
-    from cifar_cnn.analysis.structure import Sighting
 
 Structure = Literal["depthwise-separable", "dilated", "gap"]
 STRUCTURES: tuple[Structure, ...] = ("depthwise-separable", "dilated", "gap")
@@ -53,50 +48,6 @@ ITEMS = {name.replace("_", "-"): name for name in Budget.model_fields if name !=
 """The budget's items, spelled as flags and as keys of the table."""
 
 
-@dataclass(frozen=True)
-class Requirement:
-    """One item of the budget and how the network meets it."""
-
-    name: str
-    limit: int
-    actual: int
-    passed: bool
-    detail: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The answer to a whole budget; `file` is the pyproject.toml that set limits, if one did."""
-
-    requirements: tuple[Requirement, ...]
-    file: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether every requirement is met."""
-        return all(requirement.passed for requirement in self.requirements)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as in `summary --json`."""
-        return {
-            "passed": self.passed,
-            "file": self.file,
-            "requirements": [vars(requirement) for requirement in self.requirements],
-        }
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a budget is held against."""
-
-    parameters: int
-    largest_layer: str
-    mult_adds: int
-    busiest_layer: str
-    receptive_field: "ReceptiveField"
-    structures: "Mapping[str, Sighting]"
-
-
 def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None = None) -> Budget:
     """Return the budget: `overrides`, else `[tool.cifar-cnn.budget]` in pyproject.toml, else ours.
 
@@ -117,72 +68,6 @@ def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None 
         return Budget.model_validate({**table, **(overrides or {}), "file": file})
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
-
-
-def judge(budget: Budget, measured: Measured) -> Verdict:
-    """Hold the network against the budget."""
-    field = measured.receptive_field
-    layer = field.features.name if field.features else "the input"
-    requirements = [
-        Requirement(
-            "min-rf",
-            budget.min_rf,
-            min(field.final),
-            min(field.final) > budget.min_rf,
-            f"{field.final[0]}×{field.final[1]} at the output, "
-            f"{_size(field)} at {layer}; has to be above the limit",
-        )
-    ]
-    if budget.max_params is not None:
-        requirements.insert(
-            0,
-            Requirement(
-                "max-params",
-                budget.max_params,
-                measured.parameters,
-                measured.parameters < budget.max_params,
-                f"most in {measured.largest_layer}; have to be fewer than the limit",
-            ),
-        )
-    if budget.min_rf_features is not None:
-        smaller = min(walk.size for walk in field.features.walks) if field.features else 1
-        requirements.append(
-            Requirement(
-                "min-rf-features",
-                budget.min_rf_features,
-                smaller,
-                smaller > budget.min_rf_features,
-                f"{_size(field)} at {layer}; has to be above the limit",
-            )
-        )
-    if budget.max_mult_adds is not None:
-        requirements.append(
-            Requirement(
-                "max-mult-adds",
-                budget.max_mult_adds,
-                measured.mult_adds,
-                measured.mult_adds <= budget.max_mult_adds,
-                f"most in {measured.busiest_layer}",
-            )
-        )
-    for name in dict.fromkeys(budget.require):
-        sighting = measured.structures[name]
-        found = sighting.layers
-        detail = first_few(found) or sighting.instead or "no layer of this kind"
-        requirements.append(Requirement(f"require:{name}", 1, len(found), bool(found), detail))
-    return Verdict(tuple(requirements), budget.file)
-
-
-def first_few(names: Sequence[str], most: int = 3) -> str:
-    """Return the names; of many the first, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _size(field: "ReceptiveField") -> str:
-    if field.features is None:
-        return "1×1"
-    return "×".join(str(walk.size) for walk in field.features.walks)
 
 
 def _read_table(path: Path) -> dict[str, Any] | None:

@@ -16,12 +16,13 @@ from torch.nn.modules.module import (
 from torch.utils.flop_counter import FlopCounterMode
 from torchinfo.layer_info import LayerInfo
 
-from cifar_cnn.analysis.budget import Budget, Measured, Verdict, judge
+from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.propagate import propagate
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.structure import find_structures
 from cifar_cnn.analysis.trace import Model, fake_image, follow
+from cifar_cnn.analysis.verdict import Measured, Verdict, judge
 from cifar_cnn.models.layers import type_name
 
 MEBIBYTE = 1 << 20

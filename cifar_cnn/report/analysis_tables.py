@@ -7,13 +7,13 @@ from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cifar_cnn.analysis.budget import Verdict, first_few
 from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
 from cifar_cnn.analysis.operations.entry import POINT
 from cifar_cnn.analysis.proof import Verification
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary
+from cifar_cnn.analysis.verdict import Verdict, first_few
 from cifar_cnn.report.console import NARROW
 
 LAYER_HEADINGS = ("layer", "output", "kernel", "stride", "pad", "dil", "field", "jump", "start")

@@ -101,9 +101,10 @@ def check_heard(settings: Settings) -> None:
     """Refuse settings that the user's own network would not hear of.
 
     Raises:
-        ModelError: there is one, or the network cannot be imported.
+        ModelError: there is one, or the network is unknown or cannot be imported.
     """
     spec = settings.model
+    check_spec(spec)
     if spec in BUILT_IN:
         return
     if settings.ghost_batch_size:

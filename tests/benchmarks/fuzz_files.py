@@ -231,7 +231,8 @@ def main():
                     reader(folder / "warm")
                 except refusal:
                     continue
-        codecs.lookup("cp437")  # of zip's names
+        for name in ("cp437", "raw_unicode_escape"):  # of zip's names and pickle's texts
+            codecs.lookup(name)
         sys.addaudithook(watch)
         for kind, (strategy, reader, refusal) in kinds.items():
             counts = Counter()

@@ -231,8 +231,8 @@ def main():
                     reader(folder / "warm")
                 except refusal:
                     continue
-        for name in ("cp437", "raw_unicode_escape"):  # of zip's names and pickle's texts
-            codecs.lookup(name)
+        for codec in ("cp437", "raw_unicode_escape"):  # of zip's names and pickle's texts
+            codecs.lookup(codec)
         sys.addaudithook(watch)
         for kind, (strategy, reader, refusal) in kinds.items():
             counts = Counter()

@@ -1,6 +1,5 @@
 """From a file to a network that is ready for use; everything that uses one comes through here."""
 
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +115,7 @@ class StoredNetwork:
                     "give a model.pt that cifar-cnn train has written"
                 )
             classes = stored.classes
-        if stored and _same_form(stored.classes) != _same_form(classes):
+        if stored and stored.classes != classes:
             raise CheckpointError(
                 f"{self.path} was trained on the classes {_names(stored.classes)}; "
                 f"the data set has {_names(classes)}"
@@ -164,10 +163,6 @@ def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -
         RequestError: a setting is invalid, or the network cannot be built.
     """
     return open_stored(file, overrides).build()
-
-
-def _same_form(classes: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(unicodedata.normalize("NFC", name) for name in classes)
 
 
 def _names(classes: tuple[str, ...]) -> str:

@@ -6,11 +6,13 @@ without a digest is damaged.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import MEAN, STD, Normalization
@@ -28,6 +30,7 @@ from cifar_cnn.storage.archive import (
 _WRAPPERS: Final = re.compile(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 """What DataParallel and torch.compile put before the names of weights."""
 FORMAT: Final = "cifar-cnn/1"
+ClassName = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 
 
 class Checkpoint(BaseModel):
@@ -35,7 +38,7 @@ class Checkpoint(BaseModel):
 
     Args:
         model: the spec it was built from.
-        classes: names in index order.
+        classes: names in index order, in Unicode's form NFC, as systems differ in theirs.
         mean, std: of the normalization, for R, G and B in 0–1.
         settings: of the run.
         metrics: of the epoch it was taken after, named as in metrics.csv.
@@ -47,7 +50,7 @@ class Checkpoint(BaseModel):
 
     format: Literal["cifar-cnn/1"] = FORMAT
     model: str
-    classes: tuple[str, ...]
+    classes: tuple[ClassName, ...]
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     settings: Settings

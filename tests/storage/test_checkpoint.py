@@ -1,5 +1,6 @@
 import io
 import pickle
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -196,3 +197,10 @@ def test_files_of_old_and_whole_networks_say_how_to_convert_them(tmp_path):
     torch.save(model, tmp_path / "whole.pt")
     with pytest.raises(CheckpointError, match=r"save the network's state_dict\(\) alone"):
         read_checkpoint(tmp_path / "whole.pt")
+
+
+def test_class_names_are_in_one_unicode_form_whatever_a_system_wrote(untrained_file):
+    classes = tuple(unicodedata.normalize("NFD", name) for name in ("blau", "grün", "rot"))
+    stored = read_checkpoint(untrained_file).model_copy(update={"classes": classes})
+    untrained_file.write_bytes(pack(stored))
+    assert read_checkpoint(untrained_file).classes == ("blau", "grün", "rot")

@@ -1,9 +1,11 @@
 """Image files into pixels, whatever their format, mode and size."""
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
@@ -18,6 +20,8 @@ from cifar_cnn.errors import DataError, one_line
 DECODER = 2
 """Version of what this module makes of a file; another one makes cached images void."""
 MAX_PIXELS = 64_000_000  # beyond any photograph that is meant to become 32×32
+READ_AT_ONCE = 1 << 16
+"""Bytes that are asked for without a look at how many there are."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # none of Pillow's that starts other programs
 
 _UPRIGHT = {
@@ -33,6 +37,15 @@ _UPRIGHT = {
 
 Source = Path | BinaryIO
 Decoded = TypeVar("Decoded")
+
+
+class _BoundedReader(io.BufferedReader):
+    """Takes no more memory than the file has bytes, whatever a chunk of an image says of itself."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > READ_AT_ONCE:
+            size = min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0))
+        return super().read(size)
 
 
 class Changes(NamedTuple):
@@ -101,7 +114,10 @@ def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8]
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise DataError(f"{name} cannot be read: not a file")  # a pipe would be waited for
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with ExitStack() as opened:
+            if isinstance(source, Path):
+                source = opened.enter_context(_BoundedReader(io.FileIO(source)))
+            image = opened.enter_context(Image.open(source, formats=FORMATS))
             rgb, on_white = _to_rgb(image)
             rgb = _upright(rgb, image)
             resized = rgb.size != (width, height)

@@ -3,8 +3,10 @@
 import io
 import os
 import struct
+import tracemalloc
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -206,3 +208,19 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png cannot be read: not a file"):
         read_image(tmp_path / "a.png", SIZE)
+
+
+def test_a_chunk_that_says_it_is_huge_takes_no_memory(tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "PNG")
+    content = file.getvalue()
+    at = content.index(b"IDAT")
+    path = tmp_path / "huge.png"
+    path.write_bytes(content[: at - 4] + (2**30).to_bytes(4, "big") + content[at:])
+    tracemalloc.start()
+    try:
+        with suppress(DataError):
+            read_image(path, (16, 16))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

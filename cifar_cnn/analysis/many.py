@@ -34,7 +34,7 @@ class Answer:
         model: the network, as `--model` names it.
         passed: whether it meets what is asked of it.
         document: as `summary --json` or `receptive-field --json` print it.
-        field: as `receptive-field --json` prints it, where there is a document.
+        field: as `receptive-field --json` prints it, where it was computed.
         error: one line, where there is none.
         exit_status: of that error.
     """
@@ -60,13 +60,12 @@ def summary_of(
     model: str, *, input_size: tuple[int, int], budget: Budget | None, assume_pointwise: Names
 ) -> Answer:
     """Summarize one network and hold it against the budget, if there is one."""
-    from cifar_cnn.analysis.receptive_field import receptive_field
     from cifar_cnn.analysis.summary import summarize
 
     found = summarize(model, input_size, budget=budget, assume_pointwise=assume_pointwise)
     passed = found.budget is None or found.budget.passed
-    field = receptive_field(model, input_size, assume_pointwise=assume_pointwise)
-    return Answer(model, passed, found.as_dict(), field.as_dict())
+    field = found.receptive_field.as_dict() if found.receptive_field else None
+    return Answer(model, passed, found.as_dict(), field)
 
 
 def field_of(
@@ -76,7 +75,8 @@ def field_of(
     from cifar_cnn.analysis.receptive_field import receptive_field
 
     found = receptive_field(model, input_size, minimum=minimum, assume_pointwise=assume_pointwise)
-    return Answer(model, found.passed, found.as_dict(), found.as_dict())
+    document = found.as_dict()
+    return Answer(model, found.passed, document, document)
 
 
 def answer_each(job: Job, models: Sequence[str], time_limit: float) -> Iterator[Answer]:

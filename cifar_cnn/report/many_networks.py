@@ -19,19 +19,20 @@ COLUMNS = ("model", "verdict", "parameters", "mult_adds", "rf_features", "rf_out
 
 def row(answer: Answer) -> dict[str, Any]:
     """Return what one line says: the verdict, the figures, each requirement, what is wrong."""
-    if answer.document is None or answer.field is None:
+    if answer.document is None:
         wrong = printable(answer.error)
         return {"model": printable(answer.model), "verdict": "error", "wrong": wrong}
-    document, field = answer.document, answer.field
-    features = field["features"]
+    document = answer.document
     line: dict[str, Any] = {
         "model": printable(answer.model),
         "verdict": "met" if answer.passed else "broken",
-        "rf_features": _size(features["receptive_field"]) if features else "",
-        "rf_output": _size(field["final"]["receptive_field"]),
     }
     if "totals" in document:
         line |= {name: document["totals"][name] for name in ("parameters", "mult_adds")}
+    if answer.field is not None:
+        features = answer.field["features"]
+        line["rf_features"] = _size(features["receptive_field"]) if features else ""
+        line["rf_output"] = _size(answer.field["final"]["receptive_field"])
     requirements = (document.get("budget") or {}).get("requirements", [])
     line |= {item["name"]: "yes" if item["passed"] else "no" for item in requirements}
     missed = [item for item in requirements if not item["passed"]]

@@ -103,6 +103,19 @@ def test_one_network_may_stand_without_a_flag(cli):
     assert json.loads(done.stdout)["model"] == "compact"
 
 
+def test_without_a_budget_no_operation_has_to_be_known(tmp_path, cli):
+    (tmp_path / "fourier.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Conv2d):\n"
+        "    def __init__(self):\n        super().__init__(3, 10, 3)\n"
+        "    def forward(self, x):\n"
+        "        return torch.fft.fft2(super().forward(x)).real.mean((2, 3))\n"
+    )
+    done = cli("summary", "fourier.py", "baseline", "--no-budget", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [each["totals"]["parameters"] for each in json.loads(done.stdout)] == [280, 197_922]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,11 +1,9 @@
-"""What a run is: one frozen, validated object, and how recipe, file and command line make it."""
+"""Everything that decides what a run computes, as one frozen, validated object."""
 
 import os
 import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 import tomli_w
 from pydantic import (
@@ -14,15 +12,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
-from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, read_recipe
-
-FOR_BUILT_IN = ("dropout", "ghost_batch_size")
-"""Settings of recipes that reach built-in networks."""
+from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -122,7 +115,7 @@ class Settings(BaseModel):
         0.0, ge=0, description="cosine scheduler: epochs in which the learning rate rises first"
     )
     lr_floor: Fraction = Field(
-        0.0, description="cosine scheduler: share of the learning rate that is left at the end"
+        0.0, description="cosine scheduler: fraction of the learning rate that is left at the end"
     )
     ema: Fraction = Field(
         0.0,
@@ -133,7 +126,7 @@ class Settings(BaseModel):
     teacher: str | None = Field(
         None, description="network to learn from: a model.pt, module:attr or path.py:attr"
     )
-    distill_alpha: Probability = Field(0.5, description="share of the teacher in the loss")
+    distill_alpha: Probability = Field(0.5, description="weight of the teacher in the loss")
     distill_temperature: float = Field(
         4.0, gt=0, description="what logits are divided by where teacher and network are compared"
     )
@@ -147,7 +140,7 @@ class Settings(BaseModel):
         0.0, ge=0, le=180, description="largest random rotation in degrees, reflected border"
     )
     color_jitter: Fraction = Field(
-        0.0, description="largest random change of brightness, contrast and saturation, as a share"
+        0.0, description="largest random change of brightness, contrast and saturation, as a fraction"
     )
     cutout: Probability = Field(0.0, description="probability of a cut-out square")
     cutout_size: int = Field(16, ge=1, description="side of the cut-out square in pixels")
@@ -183,99 +176,3 @@ class Settings(BaseModel):
     def to_toml(self) -> str:
         """Return the settings as TOML that `--config` accepts; unset limits are left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
-
-
-def resolve_settings(
-    overrides: Mapping[str, Any] | None = None, config: Path | None = None
-) -> Settings:
-    """Merge neutral defaults, a recipe, a config file and overrides, each beating the one before.
-
-    The recipe is the one named in `overrides`, else in the config file, else `tuned`.
-
-    Raises:
-        SettingsError: a name is unknown, a value invalid, or the config file unreadable.
-    """
-    return complete(given_settings(overrides, config))
-
-
-def given_settings(
-    overrides: Mapping[str, Any] | None = None, config: Path | None = None
-) -> dict[str, Any]:
-    """Return what was asked for, unvalidated: a named recipe's settings, the file's, overrides.
-
-    Raises:
-        SettingsError: the recipe is unknown, or the config file unreadable.
-    """
-    given = {**(_read_config(config) if config else {}), **(overrides or {})}
-    if "recipe" not in given:
-        return given
-    return {**_recipe_for(given, str(given["recipe"])), **given}
-
-
-def complete(given: Mapping[str, Any]) -> Settings:
-    """Build Settings from what `given_settings` returned; the recipe is `tuned` if none is named.
-
-    Raises:
-        SettingsError: naming every unknown or invalid setting.
-    """
-    if "recipe" in given:
-        return validate(given)
-    return validate({**_recipe_for(given, DEFAULT_RECIPE), **given})
-
-
-def _recipe_for(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the recipe without what the user's own network would not hear of."""
-    recipe, model = read_recipe(name, given.get("epochs")), str(given.get("model", ""))
-    is_own = ":" in model or model.endswith(".py")
-    return {key: recipe[key] for key in recipe if not (is_own and key in FOR_BUILT_IN)}
-
-
-def validate(values: Mapping[str, Any]) -> Settings:
-    """Build Settings from plain values, with one line for whatever is wrong.
-
-    Raises:
-        SettingsError: naming every unknown or invalid setting.
-    """
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not UTF-8, or not TOML
-        raise SettingsError(f"config file {path} is not valid TOML: {one_line(error)}") from error
-    try:
-        if "recipe" in values:
-            read_recipe(str(values["recipe"]))
-        Settings.model_validate(values)
-    except SettingsError as error:
-        raise SettingsError(f"config file {path}: {error}") from error
-    except ValidationError as error:
-        if any(each["loc"] for each in error.errors()):  # what does not fit together may be mended
-            raise SettingsError(f"config file {path}: {_explain(error)}") from error
-    return values
-
-
-def _explain(error: ValidationError) -> str:
-    """Return one line for all that is wrong, each once."""
-    return "; ".join(dict.fromkeys(_explain_one(dict(each)) for each in error.errors()))
-
-
-def _explain_one(error: dict[str, Any]) -> str:
-    if not error["loc"]:
-        return plain_reason(error, "")
-    name = str(error["loc"][0])
-    if error["type"] == "extra_forbidden":
-        return f"unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}"
-    field = Settings.model_fields[name]
-    reason = plain_reason(error, str(field.description))
-    if error["type"] == "literal_error":
-        reason += did_you_mean(str(error["input"]), get_args(field.annotation))
-    if error["type"] == "string_pattern_mismatch":
-        reason += did_you_mean(str(error["input"]), DEVICES)
-    return f"setting {name} = {error['input']!r} is invalid: {reason}"

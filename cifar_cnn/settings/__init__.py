@@ -1,0 +1,7 @@
+"""What a run is: its settings, and how they come to be."""
+
+from cifar_cnn.settings.fields import Settings as Settings
+from cifar_cnn.settings.resolve import complete as complete
+from cifar_cnn.settings.resolve import given_settings as given_settings
+from cifar_cnn.settings.resolve import resolve_settings as resolve_settings
+from cifar_cnn.settings.resolve import validate as validate

@@ -18,7 +18,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
 from cifar_cnn.analysis.graph import Graph, Operation, Value, convert, leaves
-from cifar_cnn.analysis.operations import OPERATIONS, operation_name
+from cifar_cnn.analysis.operations import operation_name
+from cifar_cnn.analysis.shared_memory import SharedMemory, writes_in_place
 from cifar_cnn.analysis.source import user_line
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models.layers import type_name
@@ -61,9 +62,7 @@ class Recorder(TorchFunctionMode):
         self._values: MutableMapping[Tensor, Value] = WeakIdKeyDictionary()
         self._values[image] = self.graph.image
         self._newest: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
-        self._memories: MutableMapping[Tensor, object] = WeakIdKeyDictionary()
-        self._parts: MutableMapping[Tensor, tuple[Tensor, Any]] = WeakIdKeyDictionary()
-        self._stale: MutableMapping[Tensor, tuple[Tensor, Operation]] = WeakIdKeyDictionary()
+        self._shared = SharedMemory(is_replaced=run_as is not None)
 
     def __torch_function__(
         self,
@@ -79,8 +78,8 @@ class Recorder(TorchFunctionMode):
         if not args and "input" in kwargs:  # rules take the tensor first, by whatever name
             args = (kwargs.pop("input"),)
         op = operation_name(func)
-        if op == "setitem" and self._stale.get(args[0], (None,))[0] is args[2]:
-            del self._stale[args[0]]  # x[part] += y assigns to x the part that it wrote into
+        if op == "setitem":
+            self._shared.assign(args[0], args[2])
         inputs = convert((args, kwargs), self._value_of)
         depends = any(isinstance(leaf, Value) and leaf.depends for leaf in leaves(inputs))
         depends = depends and op not in SHAPE_ONLY
@@ -142,7 +141,7 @@ class Recorder(TorchFunctionMode):
     def _value_of(self, leaf: object) -> object:
         if not isinstance(leaf, Tensor):
             return leaf
-        if leaf in self._stale:
+        if self._shared.is_stale(leaf):
             self._renew(leaf)
         value = self._values.get(leaf)
         if value is None and leaf.grad_fn is not None:
@@ -182,21 +181,14 @@ class Recorder(TorchFunctionMode):
         new = Operation(name, kind, op, replaced, named, outputs, module, user_line(), self._calls)
         self.graph.operations.append(new)
         self.graph.tensors.extend(tensors[:1])
-        shares = _writes_in_place(func) or (op in OPERATIONS and OPERATIONS[op].shares)
-        if op == "getitem" and _is_view(args[1]):
-            self._parts[tensors[0]] = args[0], args[1]
-        elif op == "getitem":
-            shares = False
-        for tensor, value in zip(tensors, outputs, strict=True):
-            self._values[tensor] = value
-            if shares:
-                self._memories[tensor] = self._memory_of(args[0])
-        if _writes_in_place(func):
+        self._shared.made(op, func, args, tensors)
+        self._values.update(zip(tensors, outputs, strict=True))
+        if writes_in_place(func):
             self._values[args[0]] = outputs[0]
             if self._run_as is not None:
                 self._newest[args[0]] = tensors[0]
             if len(new.inputs) > 1 or op == "setitem":
-                self._outdate(args[0], new)
+                self._shared.wrote(args[0], new, self._values)
 
     def _row_name(self, op: str) -> tuple[str, str]:
         """A childless module of torch.nn is one layer; elsewhere each operation is one."""
@@ -209,44 +201,18 @@ class Recorder(TorchFunctionMode):
         nth = f"{op}_{self._counts[name, op] - 1}" if self._counts[name, op] > 1 else op
         return (f"{name}.{nth}" if name else nth), op
 
-    def _outdate(self, written: Tensor, operation: Operation) -> None:
-        """Note the tensors that share the memory which `operation` wrote into."""
-        for tensor in self._values:
-            if tensor is not written and self._memory_of(tensor) == self._memory_of(written):
-                self._stale[tensor] = written, operation
-
-    def _memory_of(self, tensor: Tensor) -> object:
-        """Return what tensors that share memory have in common; what runs instead may copy."""
-        if self._run_as is None:
-            return tensor.untyped_storage()._cdata  # noqa: SLF001
-        return self._memories.setdefault(tensor, object())
-
     def _renew(self, tensor: Tensor) -> None:
         """Follow what was written, through another tensor, into the memory of this one."""
-        written, operation = self._stale.pop(tensor)
-        whole, index = self._parts.get(written, (None, None))
-        alike = tensor.numel() == written.numel()
-        in_order = self._run_as is not None or (tensor.is_contiguous() and written.is_contiguous())
-        func: Callable[..., Any]
-        arguments: tuple[Any, ...]
-        if whole is tensor:
-            op, func = "setitem", Tensor.__setitem__
-            arguments = tensor, convert(index, self._newest_of), written
-        elif alike and in_order:
-            op, func, arguments = "view", Tensor.view, (written, tuple(tensor.shape))
-        else:
-            raise ModelError(
-                f"{operation.op!r} {operation.place} writes into a part of a tensor in place: "
-                "write it without the trailing underscore, on a new tensor"
-            )
-        inputs = convert(arguments, self._value_of)
+        renewal = self._shared.renew(tensor)
+        inputs = convert(renewal.args, self._value_of)
         if self._run_as is not None:
-            newest = convert(arguments, self._newest_of)
-            self._newest[tensor] = self._run_as(op, func, newest, {}, (inputs, {}))
+            newest = convert(renewal.args, self._newest_of)
+            self._newest[tensor] = self._run_as(renewal.op, renewal.func, newest, {}, (inputs, {}))
         new = Value(tuple(tensor.shape), depends=True)
-        name, kind = self._row_name(op)
-        made = replace(operation, name=name, type=kind, op=op, args=inputs, kwargs={})
-        self.graph.operations.append(replace(made, outputs=(new,), call=self._calls))
+        name, kind = self._row_name(renewal.op)
+        by, op = renewal.written_by, renewal.op
+        made = Operation(name, kind, op, inputs, {}, (new,), by.module, by.source, self._calls)
+        self.graph.operations.append(made)
         self.graph.tensors.append(self._newest.get(tensor, tensor))
         self._values[tensor] = new
 
@@ -257,19 +223,6 @@ def _handle(handle: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _writes_in_place(func: Callable[..., Any]) -> bool:
-    name = func.__name__
-    if name.startswith("__"):
-        return name.startswith("__i") or name == "__setitem__"
-    return name.endswith("_")
-
-
-def _is_view(index: object) -> bool:
-    """Whether indexing so gives a view: with lists, it copies."""
-    items = index if isinstance(index, tuple) else (index,)
-    return not any(isinstance(item, list | Tensor) for item in items)
 
 
 def _numbers_in(tensor: Tensor) -> NDArray[Any] | None:

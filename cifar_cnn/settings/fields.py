@@ -140,7 +140,8 @@ class Settings(BaseModel):
         0.0, ge=0, le=180, description="largest random rotation in degrees, reflected border"
     )
     color_jitter: Fraction = Field(
-        0.0, description="largest random change of brightness, contrast and saturation, as a fraction"
+        0.0,
+        description="largest random change of brightness, contrast and saturation, as a fraction",
     )
     cutout: Probability = Field(0.0, description="probability of a cut-out square")
     cutout_size: int = Field(16, ge=1, description="side of the cut-out square in pixels")

@@ -7,7 +7,6 @@ import typer
 
 from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.errors import RunError
 
 OWN = "the checkpoint's own"
 
@@ -53,9 +52,10 @@ def evaluate(
     from cifar_cnn.inference.evaluate import write_predictions
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.evaluation_tables import show_evaluation
+    from cifar_cnn.storage.files import check_folder
 
-    if predictions is not None and not predictions.parent.is_dir():
-        raise RunError(f"{predictions} cannot be written: there is no folder {predictions.parent}")
+    if predictions is not None:
+        check_folder(predictions)
     result = evaluate_checkpoint(file, split=split, tta=tta, overrides=overrides)
     if predictions is not None:
         write_predictions(result.images, predictions)

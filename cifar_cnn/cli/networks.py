@@ -9,7 +9,7 @@ import typer
 
 from cifar_cnn.cli.completion import complete_model
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.errors import RequestError, UserError
+from cifar_cnn.errors import RequestError
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.many import Answer
@@ -84,29 +84,23 @@ def answer_many(
     from cifar_cnn.analysis.many import answer_each
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.many_networks import as_csv, as_junit, show_networks
+    from cifar_cnn.storage.files import check_folder, write_result
 
+    for file in filter(None, files.values()):
+        check_folder(file)
     answers = []
-    console = people_console(json=json)
-    with Progress(console=people_console(json=True), transient=True) as progress:
+    console, bar = people_console(json=json), people_console(json=True)
+    with Progress(console=bar, transient=True, disable=not bar.is_terminal) as progress:
         asked = progress.add_task("networks", total=len(models))
         for answer in answer_each(job, models, time_limit):
             answers.append(answer)
             progress.advance(asked)
     show_networks(console, answers)
     if (path := files["csv"]) is not None:
-        _write(path, as_csv(answers))
+        write_result(path, as_csv(answers))
     if (path := files["junit"]) is not None:
-        _write(path, as_junit(answers, command))
+        write_result(path, as_junit(answers, command))
     if json:
         print_json([answer.as_dict() for answer in answers])
     if not all(answer.passed for answer in answers):
         raise typer.Exit(1)
-
-
-def _write(path: Path, content: bytes) -> None:
-    from cifar_cnn.storage.files import write_atomically
-
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error

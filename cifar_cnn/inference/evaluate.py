@@ -18,7 +18,7 @@ from cifar_cnn.inference.metrics import Evaluation, measure
 from cifar_cnn.inference.trained import open_stored
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings
-from cifar_cnn.storage.files import write_atomically
+from cifar_cnn.storage.files import write_result
 
 SPLITS = ("train", "val", "test")
 
@@ -121,7 +121,7 @@ def write_predictions(images: Iterable[JudgedImage], path: Path) -> None:
     """Write a CSV file with a line for each image; one that is there is replaced.
 
     Raises:
-        RunError: it cannot be written.
+        UserError: it cannot be written.
     """
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
@@ -129,10 +129,7 @@ def write_predictions(images: Iterable[JudgedImage], path: Path) -> None:
     for each in images:
         correct = "true" if each.correct else "false"
         rows.writerow([*each[:3], f"{each.probability:.6f}", correct])
-    try:
-        write_atomically(path, os.fsencode(text.getvalue()))
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    write_result(path, os.fsencode(text.getvalue()))
 
 
 def _judged(data: Split, log_probabilities: Tensor) -> tuple[JudgedImage, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from cifar_cnn.errors import UserError
+
 NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system answers that cannot sync a folder."""
 
@@ -34,6 +36,28 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file whose folder is not there, before the work whose result it is to hold.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
+
+
+def write_result(path: Path, content: bytes) -> None:
+    """Write a file that the user has named, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written; one line says why.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:

@@ -82,7 +82,7 @@ def test_a_broken_budget_is_a_failed_test(submissions, cli):
         *("summary", "baseline", "--model", "compact", "--max-params", "190000"),
         *("--junit", "grades.xml"),
     )
-    assert done.returncode == 1, done.stderr
+    assert (done.returncode, done.stderr) == (1, "")
     assert "baseline: max-params: 197,922" in done.stdout
     first, second = ET.parse(submissions / "grades.xml").getroot()[0]  # noqa: S314 - our own
     assert first.find("failure").get("message") == "max-params: 197,922"
@@ -114,6 +114,12 @@ def test_without_a_budget_no_operation_has_to_be_known(tmp_path, cli):
     done = cli("summary", "fourier.py", "baseline", "--no-budget", "--json")
     assert done.returncode == 0, done.stderr
     assert [each["totals"]["parameters"] for each in json.loads(done.stdout)] == [280, 197_922]
+
+
+def test_a_folder_that_is_not_there_is_said_before_any_network_runs(cli):
+    done = cli("summary", "baseline", "compact", "--csv", "none/grades.csv")
+    said = "cifar-cnn: none/grades.csv cannot be written: there is no folder none\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
 @pytest.mark.parametrize(

@@ -96,12 +96,17 @@ def describe(step: Step) -> Layer:
 
 
 def spatial_dim(axis: Axis, field: Field) -> int | None:
-    """Return the dimension of a map that walks along the axis, if there is exactly one."""
+    """Return the dimension of a map that walks along the axis, if there is one.
+
+    Where fields are listed and change along several, it is the one whose units see the least.
+    """
     if len(field.shape) not in MAP_RANKS:
         return None
     walking = {family.dim for family in axis if family.dim is not None}
     if not walking:
-        walking = {d for family in axis for d, size in enumerate(family.low.shape) if size > 1}
+        listed = {d for family in axis for d, size in enumerate(family.low.shape) if size > 1}
+        seen = {d: walk_along(Field(field.shape, (axis, axis)), 0, d).size for d in listed}
+        walking = {d for d in listed if seen[d] == min(seen.values())}
     return walking.pop() if len(walking) == 1 else None
 
 

@@ -64,6 +64,29 @@ def filled(net, x):
     return y
 
 
+def every_other(net, x):
+    y = x * 1
+    y[:, :, ::2, 1::3] = net.wide(x)[:, :, ::2, 1::3]
+    return y
+
+
+def listed(net, x):
+    y = x * 1
+    y[:, [3, 0], 2:9] = net.wide(x)[:, :2, 2:9]
+    return y
+
+
+def nothing_assigned(_, x):
+    y = x * 1
+    y[:, 4:] = 0
+    return y
+
+
+def turned_windows(_, x):
+    windows = F.unfold(x, 3, padding=1).unflatten(1, (4, 9))
+    return F.fold(windows.flip(2).flatten(1, 2), x.shape[2:], 3, padding=1)
+
+
 def masked(net, x):
     y = x * 1
     y[net.wide(x) < 0] = 0
@@ -96,6 +119,12 @@ def unpooled(net, x):
         (unpooled, 12),
         (parts_of_each, 7),
         (filled, 7),
+        (every_other, 7),
+        (listed, 7),
+        (nothing_assigned, 3),
+        (lambda _, x: F.fold(F.unfold(x, 3, 1, 2, 2), x.shape[2:], 3, 1, 2, 2), 3),
+        (turned_windows, 7),
+        (lambda _, x: F.fold(F.unfold(x, (2, 1), padding=1), (16, 16), (2, 1), padding=1), 3),
         (masked, 7),
     ],
 )
@@ -116,6 +145,17 @@ def test_a_part_that_is_assigned_leaves_the_others_as_they_were():
         return parts_of_each(net, x)[:, 2:]
 
     assert receptive_field(Net(others)).final == (5, 5)
+
+
+def test_units_that_are_no_range_are_assigned_one_by_one():
+    def others(net, x):
+        return listed(net, x)[:, [1, 2]]
+
+    def between(net, x):
+        return every_other(net, x)[:, :, 1::2]
+
+    assert receptive_field(Net(others)).final == (3, 3)
+    assert receptive_field(Net(between)).final == (3, 3)
 
 
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice:UserWarning")
@@ -198,8 +238,8 @@ def test_a_rolled_or_mirrored_map_keeps_jump_and_padding():
 def test_vouching_is_offered_only_where_it_can_be_true():
     with pytest.raises(ModelError, match="say --assume-pointwise cumsum"):
         receptive_field(Net(lambda _, x: x.cumsum(2)))
-    with pytest.raises(ModelError, match=r"unknown operation 'fold'.*it changes the shape"):
-        receptive_field(Net(lambda _, x: F.fold(x.flatten(2).repeat(1, 4, 1), 33, 2)))
+    with pytest.raises(ModelError, match=r"unknown operation 'diff'.*it changes the shape"):
+        receptive_field(Net(lambda _, x: x.diff()))
 
 
 @pytest.mark.parametrize(

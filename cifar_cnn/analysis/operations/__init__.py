@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from cifar_cnn.analysis.operations import (
+    columns,
     convolution,
     elementwise,
     indexing,
@@ -21,6 +22,7 @@ OPERATIONS: dict[str, Entry] = {
     **mixing.ENTRIES,
     **shape.ENTRIES,
     **indexing.ENTRIES,
+    **columns.ENTRIES,
     **convolution.ENTRIES,
     **pooling.ENTRIES,
     **resampling.ENTRIES,

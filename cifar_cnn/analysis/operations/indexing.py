@@ -1,4 +1,4 @@
-"""Operations that choose units: slices, lists, assignments to a part, windows as columns."""
+"""Operations that choose units: slices, lists, assignments to a part."""
 
 from collections.abc import Callable, Sequence
 from types import EllipsisType
@@ -16,7 +16,6 @@ from cifar_cnn.analysis.operations.entry import (
     Outcome,
     Shapes,
     UnsupportedError,
-    sizes,
 )
 
 
@@ -53,14 +52,13 @@ def assignment(_: Shapes, field: Field, index: object, value: object) -> Outcome
     """Replace a part of the tensor by `value`, which is broadcast to it; or where a mask says."""
     if isinstance(index, Field) and index.shape == field.shape and not isinstance(value, Field):
         return Outcome((hull(field.shape, [field, index]),))
-    ranges = dict(_indexed(index, field.shape))
-    if not all(isinstance(units, range) and units.step == 1 for units in ranges.values()):
-        raise UnsupportedError("to units that are no range")
-    part = [len(ranges.get(dim, range(size))) for dim, size in enumerate(field.shape)]
+    chosen = dict(_indexed(index, field.shape))
+    part = [len(chosen.get(dim, range(size))) for dim, size in enumerate(field.shape)]
     given = value if isinstance(value, Field) else Field((), ((), ()))
     kept = [d for d in range(len(part)) if d not in _integers(index, field.shape)]
     fitted = hull(tuple(part[d] for d in kept), [given])
-    return Outcome((_with_part(field, reshape(fitted, part), [*ranges.items()]),))
+    some = [(d, units) for d, units in chosen.items() if not _is_all(units, field.shape[d])]
+    return Outcome((_with_part(field, reshape(fitted, part), some),))
 
 
 def assigned(func: Callable[..., Any], x: Tensor, index: object, value: object) -> Tensor:
@@ -70,13 +68,6 @@ def assigned(func: Callable[..., Any], x: Tensor, index: object, value: object) 
     copy = x.clone()
     func(copy, index, value)
     return copy
-
-
-def unfolding(out: Shapes, field: Field, *args: Any, **named: Any) -> Outcome:
-    """Give each window's units a dimension: of one dimension, or of a map as its columns."""
-    if len(out[0]) == len(field.shape) + 1:
-        return _unfolded_dim(out, field, *args, **named)
-    return _unfolded_map(out, field, *args, **named)
 
 
 def roll(
@@ -156,47 +147,20 @@ def _listed(index: object, size: int) -> IntArray:
     return units.astype(np.int64) % size
 
 
-def _with_part(field: Field, part: Field, ranges: Sequence[tuple[int, range | IntArray]]) -> Field:
-    """Return the field with `part` in place of the units that the ranges have in common."""
-    if not ranges:
+def _is_all(units: range | IntArray, size: int) -> bool:
+    return isinstance(units, range) and units == range(size)
+
+
+def _with_part(field: Field, part: Field, chosen: Sequence[tuple[int, range | IntArray]]) -> Field:
+    """Return the field with `part` in place of the units that are chosen in each dimension."""
+    if not chosen:
         return part
-    (dim, units), *others = ranges
-    size, start, stop = field.shape[dim], int(units[0]), int(units[-1]) + 1
-    inside = _with_part(narrow(field, dim, start, stop - start), part, others)
-    before, after = narrow(field, dim, 0, start), narrow(field, dim, stop, size - stop)
-    pieces = [piece for piece in (before, inside, after) if piece.shape[dim]]
-    return concatenate(pieces, dim) if len(pieces) > 1 else inside
-
-
-def _unfolded_dim(out: Shapes, field: Field, dimension: int, size: int, step: int) -> Outcome:
-    dim = dimension % len(field.shape)
-    count = out[0][dim]
-    pieces = [reshape(narrow(field, dim, k, count, step), (*out[0][:-1], 1)) for k in range(size)]
-    return Outcome((concatenate(pieces, len(field.shape)),))
-
-
-def _unfolded_map(
-    out: Shapes,
-    field: Field,
-    kernel_size: int | Sequence[int],
-    dilation: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
-    stride: int | Sequence[int] = 1,
-) -> Outcome:
-    *batch, channels, rows, columns = field.shape
-    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (
-        sizes(size, 2) for size in (kernel_size, dilation, padding, stride)
-    )
-    down = (rows + 2 * ph - dh * (kh - 1) - 1) // sh + 1
-    along = (columns + 2 * pw - dw * (kw - 1) - 1) // sw + 1
-    axis = len(batch) + 1
-    pieces = []
-    for y in range(kh):
-        for x in range(kw):
-            part = apply_taps(field, axis, taps.strided(y * dh - ph, sh), down)
-            part = apply_taps(part, axis + 1, taps.strided(x * dw - pw, sw), along)
-            pieces.append(reshape(part, (*batch, channels, 1, down, along)))
-    return Outcome((reshape(concatenate(pieces, axis), out[0]),))
+    (dim, kept), *others = chosen
+    units, size = np.asarray(kept, dtype=np.int64), field.shape[dim]
+    inside = _with_part(select(field, dim, units), part, others)
+    order = np.arange(size)
+    order[units] = size + np.arange(len(units))
+    return select(concatenate([field, inside], dim), dim, order)
 
 
 def _list(value: int | Sequence[int]) -> list[int]:
@@ -209,7 +173,6 @@ ENTRIES: dict[str, Entry] = {
     "getitem": Entry(Kind.SHAPE, indexing, shares=True),
     "setitem": Entry(Kind.SHAPE, assignment, assigned),
     "index_select": Entry(Kind.SHAPE, index_select),
-    "unfold": Entry(Kind.SHAPE, unfolding),
     "roll": Entry(Kind.SHAPE, roll),
     "flip": Entry(Kind.SHAPE, flip),
 }

@@ -40,8 +40,8 @@ PANELS = {
     "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size"),
     "Optimization": (
         *("epochs", "batch_size", "ghost_batch_size", "optimizer", "lr", "momentum", "nesterov"),
-        *("weight_decay", "label_smoothing", "scheduler", "step_size", "gamma", "warmup_epochs"),
-        *("lr_floor", "ema"),
+        *("weight_decay", "label_smoothing", "class_weights", "scheduler", "step_size", "gamma"),
+        *("warmup_epochs", "lr_floor", "ema"),
     ),
     "Distillation": ("teacher", "distill_alpha", "distill_temperature"),
     "Augmentation": (

@@ -101,6 +101,11 @@ class Settings(BaseModel):
         0.0, ge=0, description="weight decay, on weights only (not biases, not normalizations)"
     )
     label_smoothing: Fraction = Field(0.0, description="label smoothing")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="weight of a class in the loss of training: none, or balanced, by which each "
+        "class counts as much, however many images it has",
+    )
     dropout: Fraction | None = Field(
         None,
         description="dropout probability of a built-in network, or of yours where it has a "

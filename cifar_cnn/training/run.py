@@ -25,6 +25,7 @@ from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
+from cifar_cnn.training.loss import describe_weights
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.schedule import describe_new_length
@@ -84,6 +85,9 @@ class Run:
             listeners=listeners,
             should_stop=should_stop,
         )
+        weights = self.trainer.training_step.class_weights
+        if weights is not None:
+            self.notes.append(describe_weights(weights, self.classes))
         try_saving(self.trainer.final_model, lambda: self._checkpoint(with_training=True))
 
     def fit(self, directory: RunDirectory) -> RunResult:

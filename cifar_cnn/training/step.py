@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
@@ -13,6 +12,7 @@ from cifar_cnn.runtime import autocast, explaining_memory, is_out_of_memory
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distill import distillation_loss
 from cifar_cnn.training.distributed import ALONE, Part, Processes
+from cifar_cnn.training.loss import classification_loss
 
 SAMPLES, LOSS, CORRECT, LAST_LOSS, FAILED_STEP, FAILED_LOSS = range(6)
 
@@ -83,30 +83,6 @@ class RunningTotals:
         return arrived
 
 
-def classification_loss(
-    log_probabilities: Tensor, labels: Tensor, smoothing: float, mix: Mix | None = None
-) -> Tensor:
-    """Return the mean negative log-likelihood in nats, with label smoothing.
-
-    Args:
-        log_probabilities: float32 or float64 (N, classes).
-        labels: int64 (N); with `mix`, those of partners from elsewhere follow.
-        smoothing: fraction of the target spread evenly over all classes (Szegedy et al.,
-            "Rethinking the Inception Architecture", 2016, section 7).
-        mix: how the images were mixed; each label then counts by its image's fraction (Zhang et
-            al., "mixup", 2018, equation 1).
-    """
-    if mix is None:
-        loss = F.nll_loss(log_probabilities, labels)
-    else:
-        own = F.nll_loss(log_probabilities, labels[: len(log_probabilities)], reduction="none")
-        others = F.nll_loss(log_probabilities, labels[mix.partner], reduction="none")
-        loss = own.lerp(others, mix.fraction.to(own.dtype)).mean()
-    if smoothing == 0:
-        return loss
-    return (1 - smoothing) * loss - smoothing * log_probabilities.mean()
-
-
 class TrainingStep:
     """Updates a network by one batch after another, without waiting for the device.
 
@@ -121,6 +97,7 @@ class TrainingStep:
         device: where everything happens.
         teacher: a network to learn from, in evaluation mode on the device; or None.
         processes: that take a part of each batch; all of them learn the same.
+        class_weights: (classes), of each class in the loss; or None.
     """
 
     def __init__(
@@ -131,6 +108,7 @@ class TrainingStep:
         device: torch.device,
         teacher: nn.Module | None = None,
         processes: Processes = ALONE,
+        class_weights: Tensor | None = None,
     ) -> None:
         self.settings = settings
         self.model = model
@@ -138,6 +116,9 @@ class TrainingStep:
         self.device = device
         self.teacher = teacher
         self.processes = processes
+        self.class_weights = None
+        if class_weights is not None:
+            self.class_weights = class_weights.to(device, torch.float32)
         self.network = processes.wrap(model)
         self.part = processes.part(settings.batch_size)
         self.totals = RunningTotals(device)
@@ -215,7 +196,9 @@ class TrainingStep:
         settings = self.settings
         with autocast(self.device, settings.precision):
             output = self._answers(network or self.network, images)
-            loss = classification_loss(output, labels, settings.label_smoothing, mix)
+            loss = classification_loss(
+                output, labels, settings.label_smoothing, mix, self.class_weights
+            )
             if self.teacher is not None:
                 with torch.no_grad():
                     lesson = log_probabilities(self.teacher, images).to(output.dtype)

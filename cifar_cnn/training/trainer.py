@@ -20,6 +20,7 @@ from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.ema import WeightAverage
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
+from cifar_cnn.training.loss import balanced_weights
 from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.schedule import learning_rate
 from cifar_cnn.training.step import Totals, TrainingStep
@@ -71,8 +72,11 @@ class Trainer:
         self.optimizer = make_optimizer(model, settings)
         if teacher is not None:
             teacher = teacher.to(device).to(memory_format=torch.channels_last)
+        weights = None
+        if settings.class_weights == "balanced":
+            weights = balanced_weights(train.labels, len(train.classes))
         self.training_step = TrainingStep(
-            settings, self.model, self.optimizer, device, teacher, processes
+            settings, self.model, self.optimizer, device, teacher, processes, weights
         )
         self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
         self.evaluation = evaluation

@@ -404,3 +404,22 @@ class TestFiles:
 )
 def test_a_teacher_is_a_file_or_code(teacher, code):
     assert is_code(teacher) == code
+
+
+def test_a_run_with_class_weights_goes_on_to_the_bit_and_its_evaluation_is_unweighted(
+    small_settings, tmp_path, make_image_folder
+):
+    data = make_image_folder(tmp_path / "unequal")
+    for image in sorted((data / "train" / "red").iterdir())[2:]:
+        image.unlink()
+    settings = small_settings(data_dir=data, class_weights="balanced", ghost_batch_size=3)
+    whole = train(settings, tmp_path / "whole").run
+    stopped = train(settings, tmp_path / "stopped", **stop_after(5)).run
+    resumed, notes = resume(stopped)
+    assert_same_run(resumed.run, whole)
+    assert notes == ["class weights: blue 0.722, green 0.722, red 4.33"]
+    plain = train(small_settings(data_dir=data, ghost_batch_size=3), tmp_path / "plain").run
+    with pytest.raises(AssertionError):
+        assert_same_run(whole, plain)
+    measured = cifar_cnn.evaluate(whole / "model.pt").evaluation
+    assert measured.loss == read_checkpoint(whole / "last.pt").metrics["eval_loss"]

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import sys
 from contextlib import nullcontext
+from functools import partial
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from cifar_cnn.cli import (
     train,
 )
 from cifar_cnn.cli.allocator import keep_freed_memory
+from cifar_cnn.cli.gate import is_gate, run_gate
 from cifar_cnn.cli.output import documents_only, drop_output, print_json
 from cifar_cnn.cli.surroundings import settle
 from cifar_cnn.errors import RequestError, UserError, plain_words, printable
@@ -162,4 +164,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a bar or a tick must not end the program
             stream.reconfigure(encoding="utf-8" if os.name == "nt" else None, errors="replace")
+    if is_gate(sys.argv[1:]):
+        run_gate(partial(app, prog_name="cifar-cnn"), partial(_fail, json=JSON in sys.argv))
     app(prog_name="cifar-cnn")

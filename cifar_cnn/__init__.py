@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cifar_cnn.analysis.receptive_field import receptive_field
     from cifar_cnn.analysis.summary import summarize
     from cifar_cnn.analysis.verify import verify
-    from cifar_cnn.api import dry_run, effective_field, train
+    from cifar_cnn.api import dry_run, effective_field, explain, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
     from cifar_cnn.inference.export import export
@@ -32,6 +32,7 @@ _HOMES = {
     "effective_field": "cifar_cnn.api",
     "effective_receptive_field": "cifar_cnn.analysis.effective",
     "evaluate": "cifar_cnn.inference.evaluate",
+    "explain": "cifar_cnn.api",
     "export": "cifar_cnn.inference.export",
     "find_runs": "cifar_cnn.training.record",
     "plan_run": "cifar_cnn.training.plan",
@@ -55,6 +56,7 @@ __all__ = [
     "effective_field",
     "effective_receptive_field",
     "evaluate",
+    "explain",
     "export",
     "find_runs",
     "plan_run",

@@ -1,18 +1,22 @@
 """What takes several rooms of the house, as one function each."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from cifar_cnn.analysis.effective import EffectiveField, Target, effective_receptive_field
 from cifar_cnn.data.dataset import REFERENCE, normalize
 from cifar_cnn.data.load import load_test
+from cifar_cnn.errors import DataError
+from cifar_cnn.inference.predict import Unreadable, answers, load_predictor
 from cifar_cnn.inference.trained import open_stored
 from cifar_cnn.models import build_model
 from cifar_cnn.report.curves import CurvesPicture
 from cifar_cnn.report.environment import EnvironmentFile
+from cifar_cnn.report.explanation import MOST_EXPLAINED, Explanation
 from cifar_cnn.report.run_report import ReportFiles
 from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.runtime import global_state_kept, resolve_device
@@ -147,3 +151,31 @@ def effective_field(
     return effective_receptive_field(
         model, images, target=target, assume_pointwise=assume_pointwise
     )
+
+
+@global_state_kept()
+def explain(
+    images: Iterable[Path | str | BinaryIO],
+    checkpoint: Path | str,
+    overrides: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return a PNG of the first 16 images and of what their most probable class comes from.
+
+    Args:
+        images: as for `predict`.
+        checkpoint: `model.pt`, `best.pt` or `last.pt`.
+        overrides: settings in place of the checkpoint's: model, device …
+
+    Raises:
+        UserError: the checkpoint or an image is unusable, or the network has no map to look at.
+    """
+    trained = load_predictor(checkpoint, overrides)
+    explanation = Explanation(trained)
+    found = []
+    for answer in islice(answers(trained, images, top=1), MOST_EXPLAINED):
+        if isinstance(answer, Unreadable):
+            raise DataError(answer.reason)
+        found.append(answer)
+    if not found:
+        raise DataError("there is no image to explain")
+    return explanation.picture(found)

@@ -22,6 +22,7 @@ def test_the_public_surface_is_pinned():
         "effective_field",
         "effective_receptive_field",
         "evaluate",
+        "explain",
         "export",
         "find_runs",
         "plan_run",

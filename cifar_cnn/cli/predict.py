@@ -11,10 +11,12 @@ import typer
 from cifar_cnn.cli.evaluate import OWN
 from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.errors import DataError, printable
+from cifar_cnn.errors import DataError, SettingsError, printable
 
 if TYPE_CHECKING:
     from cifar_cnn.inference.predict import Unreadable
+    from cifar_cnn.inference.trained import TrainedNetwork
+    from cifar_cnn.report.explanation import Explanation
 
 STDIN = "-"
 
@@ -33,6 +35,14 @@ def predict(
         Path, typer.Option(metavar="FILE", help="model.pt, best.pt or last.pt of a run.")
     ],
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 3,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Picture of where the first class of each image comes from (Grad-CAM); of many "
+            "images the first 16.",
+        ),
+    ] = None,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
@@ -50,10 +60,17 @@ def predict(
     )
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.prediction_tables import PredictionLines
+    from cifar_cnn.storage.files import check_folder, write_result
 
+    if explain is not None:
+        if explain.suffix.lower() != ".png":
+            raise SettingsError(f"--explain writes a PNG picture: {explain} has to end in .png")
+        check_folder(explain)
     sources = [_standard_input() if image == STDIN else image for image in images]
     trained = load_predictor(checkpoint, overrides)
-    lines = PredictionLines(people_console(json=json), trained.classes, trained.settings.input_size)
+    explanation = _explanation(trained) if explain is not None else None
+    console = people_console(json=json)
+    lines = PredictionLines(console, trained.classes, trained.settings.input_size)
     found: list[Prediction] = []
     unreadable: list[Unreadable] = []
     for answer in answers(trained, sources, top=top):
@@ -67,10 +84,22 @@ def predict(
         sys.stderr.write(f"note: {note}\n")
     for each in unreadable:
         sys.stderr.write(f"cifar-cnn: {printable(each.reason)}\n")
+    document = predictions.as_dict() | _failure(unreadable)
+    if explain is not None and explanation is not None and found:
+        write_result(explain, explanation.picture(found))
+        said = f"saved {explain}: {explanation.about(len(found))}"
+        console.print(said, soft_wrap=True, markup=False)
+        document["explain"] = str(explain)
     if json:
-        print_json(predictions.as_dict() | _failure(unreadable))
+        print_json(document)
     if unreadable:
         raise typer.Exit(DataError.exit_status)
+
+
+def _explanation(trained: "TrainedNetwork") -> "Explanation":
+    from cifar_cnn.report.explanation import Explanation  # and matplotlib
+
+    return Explanation(trained)
 
 
 def _failure(unreadable: Sequence["Unreadable"]) -> dict[str, Any]:

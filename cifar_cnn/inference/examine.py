@@ -23,6 +23,7 @@ MISTAKES = 24
 class Mistake:
     """A wrong answer: its image, uint8 (3, H, W), and the class it took for the true one."""
 
+    file: str
     pixels: NDArray[np.uint8]
     true: str
     predicted: str
@@ -69,6 +70,7 @@ def _worst(data: Split, log_probabilities: Tensor) -> tuple[Mistake, ...]:
     order = wrong[confidence[wrong].argsort(descending=True, stable=True)][:MISTAKES]
     return tuple(
         Mistake(
+            data.files[i],
             data.images[i].numpy(),
             data.classes[int(data.labels[i])],
             data.classes[int(predicted[i])],

@@ -26,16 +26,21 @@ class Prediction:
     """The most probable classes of one image.
 
     Args:
-        file: its path; `-` where it was not a file.
+        source: where it was read.
         resized: whether it had another size than the network's input.
         on_white: whether it was transparent, and laid on white.
         top: (class, probability), the most probable first.
     """
 
-    file: str
+    source: Source
     resized: bool
     on_white: bool
     top: tuple[tuple[str, float], ...]
+
+    @property
+    def file(self) -> str:
+        """Its path; `-` where it was not a file."""
+        return _name(self.source)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the image's entry in `predict --json`."""
@@ -155,12 +160,16 @@ def _answer(
         if isinstance(each, Unreadable):
             said.append(each)
             continue
-        name, outcome = str(each) if isinstance(each, Path) else "-", next(outcomes)
+        outcome = next(outcomes)
         if isinstance(outcome, DataError):
-            said.append(Unreadable(name, str(outcome)))
+            said.append(Unreadable(_name(each), str(outcome)))
         else:
-            said.append(Prediction(name, outcome.resized, outcome.on_white, next(found)))
+            said.append(Prediction(each, outcome.resized, outcome.on_white, next(found)))
     return said
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, Path) else "-"
 
 
 def _top(

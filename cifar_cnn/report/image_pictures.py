@@ -2,43 +2,58 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import PurePath
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import MEAN, STD
+from cifar_cnn.errors import printable
 from cifar_cnn.inference.examine import Mistake
 from cifar_cnn.report.figures import picture, shortened
 
 COLUMNS = 8
 MOST_SHOWN = 32
+CAPTIONED = 4
+"""Columns of images with captions."""
+TILE, GAP, LINE = 1.35, 0.1, 0.145
+"""Inches: an image with the gap beside it, the gap, a line of its caption."""
+LETTERS = 19
+"""Of a caption's line."""
 
 Pixels = NDArray[np.floating]
+Heat = NDArray[np.float32]
 
 
 def draw_mistakes(mistakes: Sequence[Mistake]) -> bytes:
-    """Return a PNG: each image with its true class, and what it was taken for how surely."""
-    columns = 6
-    images = np.stack([mistake.pixels.transpose(1, 2, 0) / 255 for mistake in mistakes])
-    height, width = images.shape[1:3]
-    gap = (round(0.36 * height), round(0.1 * width) + 1)
-    mosaic = _mosaic(images, columns, gap)
+    """Return a PNG: each image with its class, what it was taken for how surely, and its file."""
+    return _draw_captioned([_shown(each.pixels) for each in mistakes], _said(mistakes))
 
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.set_axis_off()
-        axes.imshow(mosaic, interpolation="nearest", aspect="auto")
-        for index, mistake in enumerate(mistakes):
-            row, column = divmod(index, columns)
-            left = column * (width + gap[1]) + gap[1] - 0.5
-            top = (row + 1) * gap[0] + row * height - 0.5
-            said = f"→ {shortened(mistake.predicted, 13)} {mistake.probability:.0%}"
-            axes.text(left, top - 0.21 * height, shortened(mistake.true, 18), fontsize=8)
-            axes.text(left, top - 0.07 * height, said, fontsize=8)
 
-    return picture(9, 9 * mosaic.shape[0] / mosaic.shape[1], draw, colors=None)
+def draw_heated_mistakes(mistakes: Sequence[Mistake], heat: Heat) -> bytes:
+    """Return the PNG of `draw_mistakes` with the heat (N, H, W) of each answer laid over it."""
+    pairs = zip(mistakes, heat, strict=True)
+    images = [_heated(_shown(each.pixels), of_image) for each, of_image in pairs]
+    return _draw_captioned(images, _said(mistakes))
+
+
+def draw_explained(
+    pixels: Sequence[NDArray[np.uint8]], heat: Heat, files: Sequence[str], answers: Sequence[str]
+) -> bytes:
+    """Return a PNG: each image (3, H, W), and beside it the same with its heat (H, W) over it."""
+    shown = [_shown(each) for each in pixels]
+    pairs = [(each, _heated(each, of_image)) for each, of_image in zip(shown, heat, strict=True)]
+    return _draw_captioned(
+        [image for pair in pairs for image in pair],
+        [
+            said
+            for file, answer in zip(files, answers, strict=True)
+            for said in ((_end_of(file), answer), ("", "Grad-CAM"))
+        ],
+    )
 
 
 def draw_batch(images: Tensor) -> bytes:
@@ -60,6 +75,53 @@ def first_filters(model: nn.Module) -> NDArray[np.float32] | None:
             weights: NDArray[np.float32] = module.weight.detach()[:MOST_SHOWN].cpu().numpy()
             return weights
     return None
+
+
+def _said(mistakes: Sequence[Mistake]) -> list[tuple[str, ...]]:
+    return [
+        (each.true, f"→ {each.predicted} {each.probability:.0%}", _end_of(each.file))
+        for each in mistakes
+    ]
+
+
+def _end_of(file: str) -> str:
+    """Return a file's name; of a long one the end, where images tell each other apart."""
+    name = printable(PurePath(file).name)
+    return name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}"
+
+
+def _shown(pixels: NDArray[np.uint8]) -> Pixels:
+    return pixels.transpose(1, 2, 0) / 255
+
+
+def _heated(image: Pixels, heat: NDArray[np.float32]) -> Pixels:
+    """Mix an image (H, W, 3) with its heat (H, W), of which the largest is the brightest."""
+    relative = heat / (heat.max() or 1.0)
+    mixed: Pixels = (image + colormaps["inferno"](relative)[..., :3]) / 2
+    return mixed
+
+
+def _draw_captioned(images: Sequence[Pixels], captions: Sequence[tuple[str, ...]]) -> bytes:
+    """Return a PNG of images (H, W, 3) of one size, each under the lines of its caption."""
+    width = TILE * CAPTIONED
+    per_inch = images[0].shape[1] / (TILE - GAP)
+    line, gap = LINE * per_inch, math.ceil(GAP * per_inch)
+    above = math.ceil((len(captions[0]) + 0.5) * line)
+    mosaic = _mosaic(np.stack(images), CAPTIONED, (above, gap))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.set_axis_off()
+        axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+        for index, lines in enumerate(captions):
+            row, column = divmod(index, CAPTIONED)
+            left = column * (images[0].shape[1] + gap) + gap - 0.5
+            top = (row + 1) * above + row * images[0].shape[0] - 0.5
+            for number, text in enumerate(reversed(lines)):
+                said = shortened(printable(text), LETTERS)
+                axes.text(left, top - (number + 0.35) * line, said, fontsize=8)
+
+    return picture(width, width * mosaic.shape[0] / mosaic.shape[1], draw, colors=None)
 
 
 def _draw_mosaic(images: Pixels, gap: tuple[int, int], inches: float) -> bytes:

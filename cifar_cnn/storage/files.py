@@ -39,13 +39,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file whose folder is not there, before the work whose result it is to hold.
+    """Refuse a file that cannot be written, before the work whose result it is to hold.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, nothing may be written in it, or the file is a folder.
     """
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path} cannot be written: nothing may be written in {path.parent}")
 
 
 def write_result(path: Path, content: bytes) -> None:

@@ -2,9 +2,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+
+from cifar_cnn.settings import resolve_settings
+from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
 
 def test_json_says_class_probability_and_what_was_resized(quick_cli, untrained_file, image_folder):
@@ -128,3 +133,109 @@ def test_a_name_that_is_not_utf8_goes_through_json(cli, untrained_file, image_fo
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["predictions"][0]["file"] == name
     assert done.stderr.endswith("  a\\udcff.png\n")
+
+
+def test_explain_draws_each_image_beside_what_its_class_comes_from(
+    quick_cli, untrained_file, image_folder
+):
+    own = image_folder / "test/red/000.png"
+    done = quick_cli("predict", own, "--checkpoint", untrained_file, "--explain", "why.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("saved why.png: Grad-CAM on the 4×4 map of convblock4.3\n")
+    with Image.open("why.png") as one:
+        assert (one.format, one.width) == ("PNG", round(4 * 1.35 * 110))
+        small = one.height
+    done = quick_cli(
+        "predict", image_folder, "--checkpoint", untrained_file, "--top", 1, "--explain", "all.PNG"
+    )
+    assert done.stdout.splitlines()[-1].endswith("convblock4.3, the first 16 of 48 images")
+    with Image.open("all.PNG") as sixteen:
+        assert sixteen.height == pytest.approx(8 * small, abs=8)  # two images a row
+
+
+def test_the_picture_is_of_the_answers_that_are_printed(quick_cli, untrained_file, image_folder):
+    from cifar_cnn import explain
+
+    images = [image_folder / "test/red/000.png", image_folder / "test/blue/001.png"]
+    quick_cli("predict", *images, "--checkpoint", untrained_file, "--explain", "why.png")
+    assert Path("why.png").read_bytes() == explain(images, untrained_file)
+
+
+def test_explain_adds_only_the_pictures_name_to_the_document(
+    quick_cli, untrained_file, image_folder
+):
+    words = ["predict", image_folder / "test/red", "--checkpoint", untrained_file, "--json"]
+    plain = json.loads(quick_cli(*words).stdout)
+    explained = json.loads(quick_cli(*words, "--explain", "why.png").stdout)
+    assert explained == plain | {"explain": "why.png"}
+
+
+def test_standard_input_can_be_explained(untrained_file, image_folder, tmp_path):
+    picture = tmp_path / "why.png"
+    words = ["predict", "-", "--checkpoint", untrained_file, "--explain", picture]
+    done = subprocess.run(
+        [sys.executable, "-m", "cifar_cnn", *words],
+        input=(image_folder / "test/red/000.png").read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+
+
+def test_bad_images_are_left_out_of_the_explanation(quick_cli, untrained_file, three_bad):
+    words = ["--checkpoint", untrained_file, "--top", 1, "--explain", "why.png"]
+    done = quick_cli("predict", *three_bad, *words)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 3
+    with Image.open("why.png") as image:
+        assert image.format == "PNG"
+    done = quick_cli("predict", "none.png", "--checkpoint", untrained_file, "--explain", "no.png")
+    assert done.returncode == 1
+    assert not Path("no.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("why.jpg", 2, "--explain writes a PNG picture: why.jpg has to end in .png"),
+        ("why", 2, "--explain writes a PNG picture: why has to end in .png"),
+        ("", 2, "has to end in .png"),
+        ("none/why.png", 1, "none/why.png cannot be written: there is no folder none"),
+        ("folder.png", 1, "folder.png cannot be written: it is a folder"),
+    ],
+)
+def test_an_unusable_picture_is_refused_before_any_answer(
+    quick_cli, untrained_file, image_folder, tmp_path, name, status, message
+):
+    (tmp_path / "folder.png").mkdir()
+    done = quick_cli("predict", image_folder, "--checkpoint", untrained_file, "--explain", name)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_network_without_a_map_cannot_be_explained(quick_cli, image_folder, tmp_path):
+    (tmp_path / "flat.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
+    )
+    torch.manual_seed(0)
+    weights = {"1.weight": torch.randn(3, 3072), "1.bias": torch.zeros(3)}
+    settings = resolve_settings({"dataset": "folder", "model": "flat.py:net"})
+    checkpoint = Checkpoint(
+        model="flat.py:net",
+        classes=("blue", "green", "red"),
+        settings=settings,
+        metrics={},
+        state_dict=weights,
+    )
+    (tmp_path / "flat.pt").write_bytes(pack(checkpoint))
+    words = ["predict", image_folder, "--checkpoint", "flat.pt", "--model", "flat.py:net"]
+    done = quick_cli(*words, "--explain", "why.png")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("cifar-cnn: Grad-CAM needs a map before")
+    assert len(done.stderr.splitlines()) == 1
+    assert not Path("why.png").exists()

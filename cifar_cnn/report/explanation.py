@@ -1,0 +1,62 @@
+"""Where a trained network's answers come from: Grad-CAM of images, as numbers and as a picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cifar_cnn.analysis.grad_cam import GradCam
+from cifar_cnn.data.dataset import normalize
+from cifar_cnn.data.images import read_images
+from cifar_cnn.inference.predict import Prediction
+from cifar_cnn.inference.trained import TrainedNetwork
+from cifar_cnn.report.image_pictures import draw_explained
+
+MOST_EXPLAINED = 16
+"""Images in one picture."""
+
+
+class Explanation:
+    """Grad-CAM of a trained network.
+
+    Raises:
+        ModelError: the network cannot be followed.
+        UserError: it has no map before global pooling or flattening, or lets no gradient through.
+    """
+
+    def __init__(self, trained: TrainedNetwork) -> None:
+        self._trained = trained
+        self._grad_cam = GradCam(trained.model, trained.settings.input_size)
+        height, width = self._grad_cam.size
+        self.where = f"Grad-CAM on the {height}×{width} map of {self._grad_cam.layer}"
+
+        self.heat([np.zeros((3, *trained.settings.input_size), np.uint8)], trained.classes[:1])
+
+    def heat(
+        self, pixels: Sequence[NDArray[np.uint8]], classes: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """Return the heat (N, H, W) of images (3, H, W), each for the class that is named."""
+        images = torch.from_numpy(np.stack(pixels)).to(self._trained.device)
+        labels = [self._trained.classes.index(name) for name in classes]
+        heat = self._grad_cam(normalize(images, self._trained.normalization), labels)
+        return self._grad_cam.over_images(heat)
+
+    def picture(self, predictions: Sequence[Prediction]) -> bytes:
+        """Return a PNG of the first images, read again, and of what their first class comes from.
+
+        Raises:
+            DataError: an image is gone meanwhile.
+        """
+        shown = predictions[:MOST_EXPLAINED]
+        size = self._trained.settings.input_size
+        pixels, _ = read_images([each.source for each in shown], size)
+        answers = [each.top[0] for each in shown]
+        heat = self.heat(list(pixels), [name for name, _ in answers])
+        said = [f"{name} {probability:.0%}" for name, probability in answers]
+        return draw_explained(list(pixels), heat, [each.file for each in shown], said)
+
+    def about(self, count: int) -> str:
+        """Say what the picture of `count` images shows."""
+        many = f", the first {MOST_EXPLAINED} of {count:,} images" if count > MOST_EXPLAINED else ""
+        return self.where + many

@@ -18,6 +18,7 @@ VALID = {
     "limit_train": st.none() | st.integers(1, 10**6),
     "limit_eval": st.none() | st.integers(1, 10**6),
     "val_size": st.integers(0, 10**6),
+    "normalization": st.sampled_from(["cifar10", "dataset"]),
     "epochs": st.integers(1, 10**4),
     "batch_size": st.integers(1, 10**5),
     "ghost_batch_size": st.integers(0, 4096),
@@ -61,6 +62,7 @@ INVALID = {
     "limit_train": 0,
     "limit_eval": -1,
     "val_size": -1,
+    "normalization": "imagenet",
     "epochs": 0,
     "batch_size": 2.5,
     "ghost_batch_size": -1,
@@ -128,6 +130,30 @@ def test_a_recipe_on_the_command_line_beats_the_one_in_the_config(tmp_path):
     config = tmp_path / "run.toml"
     config.write_text('recipe = "reference"\n')
     assert resolve_settings({"recipe": "tuned"}, config) == resolve_settings({"recipe": "tuned"})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "cifar10"),
+        ({"dataset": "synthetic"}, "cifar10"),
+        ({"dataset": "folder"}, "dataset"),
+        ({"dataset": "folder", "recipe": "best"}, "dataset"),
+        ({"dataset": "folder", "recipe": "reference"}, "cifar10"),
+        ({"dataset": "folder", "normalization": "cifar10"}, "cifar10"),
+        ({"dataset": "synthetic", "normalization": "dataset"}, "dataset"),
+    ],
+    ids=str,
+)
+def test_folders_have_their_own_normalization_unless_something_says_how(given, expected):
+    settings = resolve_settings(given)
+    assert settings.normalization == expected
+    assert f'normalization = "{expected}"' in settings.to_toml()
+
+
+def test_settings_of_before_there_was_a_normalization_are_of_cifar10():
+    before = resolve_settings({"dataset": "folder"}).model_dump(exclude={"normalization"})
+    assert validate(before).normalization == "cifar10"
 
 
 def test_the_reference_recipe_is_the_reference_readme():

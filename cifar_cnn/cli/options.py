@@ -37,7 +37,7 @@ AssumePointwise = Annotated[
 
 PANELS = {
     "Network": ("recipe", "model", "input_size", "dropout"),
-    "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size"),
+    "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size", "normalization"),
     "Optimization": (
         *("epochs", "batch_size", "ghost_batch_size", "optimizer", "lr", "momentum", "nesterov"),
         *("weight_decay", "label_smoothing", "class_weights", "scheduler", "step_size", "gamma"),

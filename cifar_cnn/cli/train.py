@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 AUTO: Final = "auto"
 
 
-@settings_options(*Settings.model_fields, teacher="none", dropout="0, or your network's own")
+@settings_options(
+    *Settings.model_fields,
+    teacher="none",
+    dropout="0, or your network's own",
+    normalization="dataset for folder, else cifar10",
+)
 def train(  # noqa: PLR0917 - typer reads the flags from it
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings; flags beat it, it beats the recipe.")

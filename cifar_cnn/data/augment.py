@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_cnn.data.color import draw_color, recolor
-from cifar_cnn.data.dataset import normalize
+from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
@@ -133,20 +133,23 @@ def _about_center(angle: Tensor, scale: Tensor, shift: Tensor, settings: Setting
     return torch.stack([row_x, row_y], dim=1)
 
 
-def apply(images: Tensor, draws: Draws, cutout_size: int) -> Tensor:
+def apply(
+    images: Tensor, draws: Draws, cutout_size: int, normalization: Normalization = REFERENCE
+) -> Tensor:
     """Return the augmented batch.
 
     Args:
         images: uint8 (N, 3, H, W).
         draws: of the same N images, moved to their device.
         cutout_size: side of the cut-out square in pixels.
+        normalization: of the network's images.
 
     Returns:
         Normalized float32 (N, 3, H, W). A cut-out is 0: the mean color.
     """
-    out = normalize(_flip_and_shift(images, draws.flip, draws.shift))
+    out = normalize(_flip_and_shift(images, draws.flip, draws.shift), normalization)
     if draws.color is not None:
-        out = recolor(out, draws.color)
+        out = recolor(out, draws.color, normalization)
     if draws.rotation is not None:
         out = _warp(out, draws.rotation)
     if draws.warped is not None and len(draws.warped):  # a small last batch may have none

@@ -8,7 +8,7 @@ them together. Formulas: torchvision's `adjust_brightness`, `adjust_contrast` an
 import torch
 from torch import Tensor
 
-from cifar_cnn.data.dataset import MEAN, STD
+from cifar_cnn.data.dataset import REFERENCE, Normalization
 
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of R, G and B in the gray value (ITU-R BT.601), as torchvision rounds them."""
@@ -19,15 +19,16 @@ def draw_color(strength: float, count: int, generator: torch.Generator) -> Tenso
     return 1 + strength * (2 * torch.rand(count, 3, generator=generator) - 1)
 
 
-def recolor(images: Tensor, factors: Tensor) -> Tensor:
+def recolor(images: Tensor, factors: Tensor, normalization: Normalization = REFERENCE) -> Tensor:
     """Return the images with their colors changed.
 
     Args:
         images: float32 (N, 3, H, W), normalized as `normalize` does.
         factors: float32 (N, 3), of brightness, contrast and saturation; 1 changes nothing.
+        normalization: that of the images.
     """
-    mean = torch.tensor(MEAN, device=images.device)
-    std = torch.tensor(STD, device=images.device)
+    mean = torch.tensor(normalization.mean, device=images.device)
+    std = torch.tensor(normalization.std, device=images.device)
     luma = torch.tensor(LUMA, device=images.device)
     brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
     identity, gray = torch.eye(3, device=images.device), luma.expand(3, 3)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import MEAN, STD
+from cifar_cnn.data.dataset import Normalization
 from cifar_cnn.errors import printable
 from cifar_cnn.inference.examine import Mistake
 from cifar_cnn.report.figures import picture, shortened
@@ -56,10 +56,11 @@ def draw_explained(
     )
 
 
-def draw_batch(images: Tensor) -> bytes:
+def draw_batch(images: Tensor, normalization: Normalization) -> bytes:
     """Return a PNG of a batch as the network gets it: normalized float32 (N, 3, H, W)."""
     shown = images[:MOST_SHOWN].cpu().numpy().transpose(0, 2, 3, 1)
-    return _draw_mosaic((shown * STD + MEAN).clip(0, 1), (2, 2), 6.4)
+    pixels = shown * normalization.std + normalization.mean
+    return _draw_mosaic(pixels.clip(0, 1), (2, 2), 6.4)
 
 
 def draw_filters(weights: NDArray[np.float32]) -> bytes:
@@ -71,7 +72,7 @@ def draw_filters(weights: NDArray[np.float32]) -> bytes:
 def first_filters(model: nn.Module) -> NDArray[np.float32] | None:
     """Return weights (N, 3, kh, kw) of the first convolution on three channels, 32 at most."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.weight.shape[1] == len(MEAN):
+        if isinstance(module, nn.Conv2d) and module.weight.shape[1] == 3:
             weights: NDArray[np.float32] = module.weight.detach()[:MOST_SHOWN].cpu().numpy()
             return weights
     return None

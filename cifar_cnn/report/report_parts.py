@@ -123,9 +123,11 @@ class ReportParts:
 
     def _first_batch(self, found: Examination) -> bytes:
         settings = found.trained.settings
-        batches = TrainingBatches(settings, load_train(settings)[0], torch.device("cpu"))
+        normalization = found.trained.normalization
+        train, _ = load_train(settings)
+        batches = TrainingBatches(settings, train, torch.device("cpu"), normalization)
         images, _, _ = batches.at(epoch=0, index=0)
-        return draw_batch(images)
+        return draw_batch(images, normalization)
 
     def _try(self, make: Callable[[], T]) -> T | None:
         try:

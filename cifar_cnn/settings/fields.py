@@ -83,6 +83,12 @@ class Settings(BaseModel):
         "class; they choose best.pt",
     )
 
+    normalization: Literal["cifar10", "dataset"] = Field(
+        "cifar10",
+        description="mean and deviation of the colors that become 0 and 1: cifar10's, or dataset, "
+        "those of the training images (folder: dataset unless said)",
+    )
+
     epochs: int = Field(
         DEFAULT_EPOCHS, ge=1, le=1_000_000, description="passes over the training images"
     )

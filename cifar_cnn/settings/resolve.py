@@ -45,12 +45,16 @@ def given_settings(
 def complete(given: Mapping[str, Any]) -> Settings:
     """Build Settings from what `given_settings` returned; the recipe is `tuned` if none is named.
 
+    Images of a folder are normalized by their own mean and deviation, unless something says how.
+
     Raises:
         SettingsError: naming every unknown or invalid setting.
     """
-    if "recipe" in given:
-        return validate(given)
-    return validate({**_recipe_for(given, DEFAULT_RECIPE), **given})
+    if "recipe" not in given:
+        given = {**_recipe_for(given, DEFAULT_RECIPE), **given}
+    if given.get("dataset") == "folder":
+        given = {"normalization": "dataset", **given}
+    return validate(given)
 
 
 def _recipe_for(given: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cifar_cnn.data.augment import Draws, apply, draw
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import REFERENCE, Normalization, Split
 from cifar_cnn.data.mixup import Mix, draw_mix, mix_images
 from cifar_cnn.data.randomness import Purpose, generator
 from cifar_cnn.settings import Settings
@@ -23,10 +23,18 @@ class TrainingBatches:
         settings: of the run.
         train: the training images.
         device: where they go.
+        normalization: of the network's images.
     """
 
-    def __init__(self, settings: Settings, train: Split, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        train: Split,
+        device: torch.device,
+        normalization: Normalization = REFERENCE,
+    ) -> None:
         self.settings = settings
+        self.normalization = normalization
         self.device = device
         self.images = train.images.to(device)
         self.labels = train.labels.to(device)
@@ -69,7 +77,7 @@ class TrainingBatches:
         first, stop, _ = part.indices(len(chosen))
         draws = self._draws(epoch)[1].of(slice(done + first, done + stop))
         images = self.images.index_select(0, chosen[part])
-        images = apply(images, draws, self.settings.cutout_size)
+        images = apply(images, draws, self.settings.cutout_size, self.normalization)
         return images.contiguous(memory_format=torch.channels_last)
 
     def free(self) -> None:

@@ -9,15 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifar_cnn.data.dataset import REFERENCE, Normalization
 from cifar_cnn.errors import CheckpointError
-from cifar_cnn.inference.trained import StoredNetwork
+from cifar_cnn.inference.trained import StoredNetwork, TrainedNetwork
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model, is_built_in
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, settings_of
 
 
-def load_teacher(teacher: str, classes: tuple[str, ...], input_size: tuple[int, int]) -> nn.Module:
+def load_teacher(
+    teacher: str,
+    classes: tuple[str, ...],
+    input_size: tuple[int, int],
+    normalization: Normalization = REFERENCE,
+) -> nn.Module:
     """Return a network to learn from, in evaluation mode, without gradients.
 
     Args:
@@ -25,12 +31,17 @@ def load_teacher(teacher: str, classes: tuple[str, ...], input_size: tuple[int, 
             that returns a network with its trained weights.
         classes: names that a checkpoint must have been trained on, in index order.
         input_size: (H, W) that it must take.
+        normalization: of the images that it is given; a checkpoint's own is put in its place, code
+            gets them as they are.
 
     Raises:
         CheckpointError: the file is unusable, or of other classes.
         ModelError: the network cannot be built, or does not fit images or classes.
     """
-    model = build_model(teacher) if is_code(teacher) else _from_file(Path(teacher), classes)
+    if is_code(teacher):
+        model = build_model(teacher)
+    else:
+        model = _as_trained(_from_file(Path(teacher), classes), normalization)
     check_output(model, input_size, len(classes))
     return model.eval().requires_grad_(requires_grad=False)
 
@@ -47,7 +58,7 @@ def runs_own_code(settings: Settings) -> bool:
     return not is_built_in(settings.model) or is_code(settings.teacher or "")
 
 
-def _from_file(path: Path, classes: tuple[str, ...]) -> nn.Module:
+def _from_file(path: Path, classes: tuple[str, ...]) -> TrainedNetwork:
     checkpoint = read_checkpoint(path)
     if not isinstance(checkpoint, Checkpoint):
         raise CheckpointError(
@@ -63,7 +74,23 @@ def _from_file(path: Path, classes: tuple[str, ...]) -> nn.Module:
         raise CheckpointError(f"teacher {path} was trained on other classes than the data set has")
     settings = settings_of(checkpoint, path, {})
     cpu, weights = torch.device("cpu"), checkpoint.state_dict
-    return StoredNetwork(path, settings, cpu, weights, checkpoint).build(classes).model
+    return StoredNetwork(path, settings, cpu, weights, checkpoint).build(classes)
+
+
+def _as_trained(trained: TrainedNetwork, given: Normalization) -> nn.Module:
+    """Return the network, which turns images normalized as `given` into such as it knows."""
+    model, own = trained.model, trained.normalization
+    if own == given:
+        return model
+    mean, std, own_mean, own_std = (
+        torch.tensor(each, dtype=torch.float64).view(3, 1, 1) for each in (*given, *own)
+    )
+    model.register_buffer("_scale", (std / own_std).float(), persistent=False)
+    model.register_buffer("_offset", ((mean - own_mean) / own_std).float(), persistent=False)
+    model.register_forward_pre_hook(
+        lambda network, inputs: torch.addcmul(network._offset, inputs[0], network._scale)  # noqa: SLF001
+    )
+    return model
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

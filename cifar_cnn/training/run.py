@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cifar_cnn.data.augment import check_augmentation
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import REFERENCE, Normalization, Split, measure
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.output import check_output
@@ -72,7 +72,9 @@ class Run:
         model = build_model(self.settings.model, len(self.classes), self.settings.dropout)
         output = check_output(model, self.settings.input_size, len(self.classes))
         self.notes += describe_hopeless(train, output)
-        show_images(model, train)
+        own = self.settings.normalization == "dataset"
+        normalization = measure(train.images) if own else REFERENCE
+        show_images(model, train, normalization)
         self.trainer = Trainer(
             self.settings,
             model,
@@ -81,7 +83,8 @@ class Run:
             self.device,
             processes=processes,
             eval_split=eval_split,
-            teacher=self._load_teacher(),
+            normalization=normalization,
+            teacher=self._load_teacher(normalization),
             listeners=listeners,
             should_stop=should_stop,
         )
@@ -131,6 +134,7 @@ class Run:
                 f"{self.train_images} of {len(self.classes)} here"
             )
         self.history = list(state.history)
+        self.trainer.batches.normalization = checkpoint.normalization  # whatever decoded the images
         load_weights(self.trainer.final_model, checkpoint.state_dict, Path("the checkpoint"))
         try:
             go_on(self.trainer, state)
@@ -157,10 +161,11 @@ class Run:
         threads = resolve_threads(settings.threads)
         return settings.model_copy(update={"precision": precision, "threads": threads})
 
-    def _load_teacher(self) -> nn.Module | None:
-        if self.settings.teacher is None:
+    def _load_teacher(self, normalization: Normalization) -> nn.Module | None:
+        settings = self.settings
+        if settings.teacher is None:
             return None
-        return load_teacher(self.settings.teacher, self.classes, self.settings.input_size)
+        return load_teacher(settings.teacher, self.classes, settings.input_size, normalization)
 
     def _load_images(self) -> tuple[Split, Split, str]:
         train, val = load_train(self.settings)
@@ -205,9 +210,12 @@ class Run:
             if self.best:
                 best = Best(metrics=self.best.metrics, state_dict=self.best.state_dict)
             training = state_of(self.trainer, self.history, best).pack()
+        mean, std = self.trainer.batches.normalization
         return Checkpoint(
             model=self.settings.model,
             classes=self.classes,
+            mean=mean,
+            std=std,
             settings=self.settings,
             metrics=self.history[-1].metrics() if self.history else {},
             state_dict=dict(self.trainer.final_model.state_dict()),

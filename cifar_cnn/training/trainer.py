@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import nn
 
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import REFERENCE, Normalization, Split
 from cifar_cnn.errors import RunError
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import EvaluationStopped, predict_log_probabilities
@@ -44,6 +44,7 @@ class Trainer:
         device: where everything happens.
         processes: that train this network together, this one among them.
         eval_split: what those are called, `test` or `val`.
+        normalization: of all images.
         teacher: a network to learn from, moved like `model`; or None.
         listeners: told of each step.
         should_stop: asked after each step and between the batches of an evaluation.
@@ -59,6 +60,7 @@ class Trainer:
         *,
         processes: Processes = ALONE,
         eval_split: str = "test",
+        normalization: Normalization = REFERENCE,
         teacher: nn.Module | None = None,
         listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
@@ -83,7 +85,7 @@ class Trainer:
         self.eval_split = eval_split
         self.listeners = listeners
         self.should_stop = should_stop
-        self.batches = TrainingBatches(settings, train, device)
+        self.batches = TrainingBatches(settings, train, device, normalization)
         self.update = Update(self.training_step, self.batches, self.threads)
         self.cores = CoreTime(self.update.busy_threads)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
@@ -233,6 +235,7 @@ class Trainer:
             split.images[processes.part(len(split)).images],
             self.device,
             self.settings.precision,
+            normalization=self.batches.normalization,
             threads=self.threads,
             should_stop=self.should_stop if processes.size == 1 else lambda: False,
         )

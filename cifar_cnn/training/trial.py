@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import Split, normalize
+from cifar_cnn.data.dataset import Normalization, Split, normalize
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models.output import is_probability
 from cifar_cnn.storage.archive import load_archive
@@ -32,7 +32,7 @@ def describe_hopeless(train: Split, output: Tensor) -> list[str]:
     return []
 
 
-def show_images(model: nn.Module, train: Split) -> None:
+def show_images(model: nn.Module, train: Split, normalization: Normalization) -> None:
     """Show training images to a network that asks for them, before its first step.
 
     One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalized
@@ -45,7 +45,7 @@ def show_images(model: nn.Module, train: Split) -> None:
     if see is None:
         return
     try:
-        see(normalize(train.limited(SHOWN).images))
+        see(normalize(train.limited(SHOWN).images, normalization))
     except Exception as error:  # a user's network may raise anything
         raise ModelError(f"the network cannot see_images: {one_line(error)}") from error
 

@@ -3,8 +3,9 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from cifar_cnn.data.color import draw_color, recolor
-from cifar_cnn.data.dataset import normalize
+from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
 
+OTHER = Normalization((0.5, 0.2, 0.7), (0.3, 0.1, 0.2))
 NAMES = ("adjust_brightness", "adjust_contrast", "adjust_saturation")
 
 
@@ -22,14 +23,18 @@ def by_torchvision(image, factors):
 
 
 @pytest.mark.parametrize("only", [0, 1, 2, None])
-def test_each_image_is_changed_as_torchvision_would_by_its_own_factors(only):
+@pytest.mark.parametrize("normalization", [REFERENCE, OTHER])
+def test_each_image_is_changed_as_torchvision_would_by_its_own_factors(only, normalization):
     images = soft_images(6)
     factors = draw_color(0.3, 6, torch.Generator().manual_seed(1))
     if only is not None:
         factors[:, [i for i in range(3) if i != only]] = 1
     expected = torch.stack([by_torchvision(*pair) for pair in zip(images, factors, strict=True)])
     torch.testing.assert_close(
-        recolor(normalize(images), factors), normalize(expected), atol=1e-3, rtol=1e-4
+        recolor(normalize(images, normalization), factors, normalization),
+        normalize(expected, normalization),
+        atol=1e-3,
+        rtol=1e-4,
     )
     assert len({tuple(row) for row in factors.tolist()}) == 6
 

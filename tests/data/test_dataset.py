@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_cnn.data.dataset import MEAN, STD, Split, normalize
+from cifar_cnn.data.dataset import MEAN, STD, Normalization, Split, measure, normalize
 
 
 def make_split(labels, classes=3):
@@ -74,3 +74,30 @@ def test_normalization_is_that_of_the_reference(value):
     expected = (value / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(out, expected)
     assert out.dtype == torch.float32
+
+
+def test_mean_and_deviation_are_those_of_all_pixels():
+    source = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 200, (50, 3, 7, 9), dtype=torch.uint8, generator=source)
+    images[:, 1] //= 3
+    pixels = images.double().transpose(0, 1).flatten(1) / 255
+    found = measure(images)
+    assert found.mean == pytest.approx(pixels.mean(dim=1).tolist(), rel=1e-14)
+    assert found.std == pytest.approx(pixels.std(dim=1, correction=0).tolist(), rel=1e-14)
+    out = normalize(images, found).transpose(0, 1).flatten(1)
+    assert out.mean(dim=1).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    assert out.std(dim=1, correction=0).tolist() == pytest.approx([1, 1, 1], rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_a_channel_of_one_value_becomes_zero(value):
+    images = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8)
+    images[:, 2] = value
+    found = measure(images)
+    assert (found.mean[2], found.std[2]) == (value / 255, 1.0)
+    assert normalize(images, found)[:, 2].abs().max() < 1e-6
+
+
+def test_the_images_of_many_are_summed_exactly():
+    images = torch.full((3, 3, 1, 1), 255, dtype=torch.uint8).expand(-1, -1, 2000, 2000)
+    assert measure(images) == Normalization((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))

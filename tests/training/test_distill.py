@@ -5,7 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from cifar_cnn import build_model, train
+from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
+from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError, ModelError
+from cifar_cnn.inference.trained import load_trained
 from cifar_cnn.training.distill import distillation_loss, is_code, load_teacher
 
 CLASSES = ("blue", "green", "red")
@@ -84,3 +87,16 @@ def test_what_cannot_teach_is_refused(small_settings, tmp_path):
     own = train(small_settings(epochs=1, model=f"{source}:net"), tmp_path / "own").model_file
     with pytest.raises(CheckpointError, match="to let its code run"):
         load_teacher(str(own), CLASSES, SIZE)
+
+
+def test_a_checkpoint_gets_images_as_it_was_trained_on_them(small_settings, tmp_path):
+    settings = small_settings(epochs=1, normalization="dataset")
+    file = train(settings, tmp_path / "run", report=False).model_file
+    own = load_trained(file)
+    images = load_test(settings).images
+    expected = own.model(normalize(images, own.normalization))
+    for given in (own.normalization, REFERENCE, Normalization((0.1, 0.9, 0.5), (0.5, 0.1, 0.3))):
+        teacher = load_teacher(str(file), CLASSES, SIZE, given)
+        torch.testing.assert_close(
+            teacher(normalize(images, given)), expected, atol=1e-4, rtol=1e-4
+        )

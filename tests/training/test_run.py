@@ -9,9 +9,12 @@ import weakref
 
 import pytest
 import torch
+from PIL import Image
 
 import cifar_cnn
 from cifar_cnn import dry_run, evaluate, plan_run
+from cifar_cnn.data.dataset import REFERENCE, measure
+from cifar_cnn.data.load import load_train
 from cifar_cnn.errors import ModelError, RunError, SettingsError
 from cifar_cnn.settings import validate
 from cifar_cnn.storage.checkpoint import read_checkpoint
@@ -470,3 +473,49 @@ def test_pupil_and_teacher_may_compute_in_different_types(small_settings, tmp_pa
     spec = {"model": f"{file}:{pupil}", "teacher": f"{file}:{teacher}", "mixup": 0.5}
     result = train(small_settings(**spec), tmp_path / "run")
     assert result.steps == 10
+
+
+def test_a_folder_is_normalized_by_its_training_images_everywhere(small_settings, tmp_path):
+    settings = small_settings(val_size=9, epochs=1)
+    train_images, _ = load_train(settings)
+    expected = measure(train_images.images)
+    shown = []
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3072, 3)
+
+        def see_images(self, images):
+            shown.append(images)
+
+        def forward(self, images):
+            if self.training:
+                shown.append(images)
+            return self.layer(images.flatten(1))
+
+    module = types.ModuleType("measured")
+    module.Net = Net
+    sys.modules["measured"] = module
+    settings = small_settings(val_size=9, epochs=1, batch_size=27, model="measured:Net", shift=0)
+    checkpoint = read_checkpoint(train(settings, tmp_path / "run").model_file)
+    assert checkpoint.normalization == expected
+    assert checkpoint.settings.normalization == "dataset"
+    for images in shown:
+        channels = images.transpose(0, 1).flatten(1)
+        assert channels.mean(dim=1).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+        assert channels.std(dim=1, correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+    assert len(shown) == 2
+
+
+def test_a_resumed_run_keeps_its_mean_and_deviation(small_settings, tmp_path):
+    settings = small_settings()
+    stopped = Run(settings, should_stop=lambda: True)
+    with RunDirectory(tmp_path / "run", replace=False) as directory:
+        stopped.fit(directory)
+    before = read_checkpoint(tmp_path / "run" / "last.pt")
+    image = next((settings.data_dir / "train" / "red").iterdir())
+    Image.new("RGB", (32, 32)).save(image)
+    plan = plan_run({}, resume=tmp_path / "run")
+    model = train(plan.settings, plan.directory, checkpoint=plan.checkpoint).model_file
+    assert read_checkpoint(model).normalization == before.normalization != REFERENCE

@@ -13,7 +13,7 @@ from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import DataError
 from cifar_cnn.inference.predict import Unreadable, answers, load_predictor
 from cifar_cnn.inference.trained import open_stored
-from cifar_cnn.models import build_model
+from cifar_cnn.models.registry import build_for
 from cifar_cnn.report.curves import CurvesPicture
 from cifar_cnn.report.environment import EnvironmentFile
 from cifar_cnn.report.explanation import MOST_EXPLAINED, Explanation
@@ -146,7 +146,7 @@ def effective_field(
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            model = build_model(settings.model, num_classes=len(data.classes))
+            model = build_for(settings, len(data.classes))
     images = normalize(data.images, normalization)
     return effective_receptive_field(
         model, images, target=target, assume_pointwise=assume_pointwise

@@ -13,6 +13,7 @@ from cifar_cnn.settings import Settings, resolve_settings, validate
 VALID = {
     "recipe": st.sampled_from(RECIPES),
     "model": st.sampled_from(["baseline", "my.nets:Net", "nets/my net.py:Net"]),
+    "model_arg": st.just(()) | st.just(("width=8", "name = a 'b'", "sizes=[1, 2]")),
     "input_size": st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
     "dataset": st.sampled_from(["cifar10", "folder", "synthetic"]),
     "limit_train": st.none() | st.integers(1, 10**6),
@@ -56,6 +57,7 @@ VALID = {
 
 INVALID = {
     "model": 3,
+    "model_arg": ["width"],
     "input_size": "32x",
     "dataset": "cifar",
     "data_dir": 3,

@@ -57,24 +57,46 @@ Job = Callable[[str], Answer]
 
 
 def summary_of(
-    model: str, *, input_size: tuple[int, int], budget: Budget | None, assume_pointwise: Names
+    model: str,
+    *,
+    model_arg: Names,
+    input_size: tuple[int, int],
+    budget: Budget | None,
+    assume_pointwise: Names,
 ) -> Answer:
     """Summarize one network and hold it against the budget, if there is one."""
     from cifar_cnn.analysis.summary import summarize
 
-    found = summarize(model, input_size, budget=budget, assume_pointwise=assume_pointwise)
+    found = summarize(
+        model,
+        input_size,
+        model_arg=model_arg,
+        budget=budget,
+        assume_pointwise=assume_pointwise,
+    )
     passed = found.budget is None or found.budget.passed
     field = found.receptive_field.as_dict() if found.receptive_field else None
     return Answer(model, passed, found.as_dict(), field)
 
 
 def field_of(
-    model: str, *, input_size: tuple[int, int], minimum: int, assume_pointwise: Names
+    model: str,
+    *,
+    model_arg: Names,
+    input_size: tuple[int, int],
+    minimum: int,
+    assume_pointwise: Names,
 ) -> Answer:
     """Compute the receptive fields of one network and hold the output's against the minimum."""
     from cifar_cnn.analysis.receptive_field import receptive_field
 
-    found = receptive_field(model, input_size, minimum=minimum, assume_pointwise=assume_pointwise)
+    found = receptive_field(
+        model,
+        input_size,
+        model_arg=model_arg,
+        minimum=minimum,
+        assume_pointwise=assume_pointwise,
+    )
     document = found.as_dict()
     return Answer(model, found.passed, document, document)
 

@@ -9,7 +9,7 @@ give the hull of their fields, and are aligned if they agree on jump and center.
 clipped to the image.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -82,6 +82,7 @@ def receptive_field(
     model: Model,
     input_size: Size = (32, 32),
     *,
+    model_arg: Sequence[str] = (),
     minimum: int = Budget().min_rf,
     assume_pointwise: Collection[str] = (),
 ) -> ReceptiveField:
@@ -91,6 +92,7 @@ def receptive_field(
         model: a built-in name, `module:attr`, `path.py:attr`, or a module that takes (N, 3, H, W)
             float images and returns one tensor.
         input_size: (H, W) of the image in pixels.
+        model_arg: arguments of the user's class or factory, each `NAME=VALUE`.
         minimum: the final field has to be above this, in pixels.
         assume_pointwise: operations unknown to the tool whose output positions each read only the
             same input position.
@@ -98,7 +100,7 @@ def receptive_field(
     Raises:
         ModelError: the network cannot be built, run or followed; the line says what and where.
     """
-    name, _, graph = follow(model, input_size, {*OPERATIONS, *assume_pointwise})
+    name, _, graph = follow(model, input_size, {*OPERATIONS, *assume_pointwise}, model_arg)
     return analyze(name, graph, propagate(graph, assume_pointwise), minimum)
 
 

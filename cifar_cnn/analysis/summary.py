@@ -1,7 +1,7 @@
 """What a network is made of: its layers with their outputs, parameters and mult-adds; its sizes."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,7 @@ def summarize(
     model: Model,
     input_size: tuple[int, int] = (32, 32),
     *,
+    model_arg: Sequence[str] = (),
     budget: Budget | None = None,
     assume_pointwise: Collection[str] = (),
 ) -> Summary:
@@ -90,6 +91,7 @@ def summarize(
         model: a built-in name, `module:attr`, `path.py:attr`, or a module that takes (N, 3, H, W)
             float images and returns one tensor.
         input_size: (H, W) of the image in pixels.
+        model_arg: arguments of the user's class or factory, each `NAME=VALUE`.
         budget: what to hold it against; without one there is no verdict.
         assume_pointwise: as for `receptive_field`.
 
@@ -97,7 +99,7 @@ def summarize(
         ModelError: the network cannot be built, run or followed.
     """
     known = None if budget is None else {*OPERATIONS, *assume_pointwise}
-    name, module, graph = follow(model, input_size, known)
+    name, module, graph = follow(model, input_size, known, model_arg)
     rows = find_rows(module, input_size)
     parameters = sum(p.numel() for p in module.parameters())
     field = verdict = None

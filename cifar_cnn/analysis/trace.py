@@ -9,7 +9,7 @@ import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -35,7 +35,10 @@ Model = str | nn.Module
 
 
 def follow(
-    model: Model, input_size: tuple[int, int], known: Collection[str] | None
+    model: Model,
+    input_size: tuple[int, int],
+    known: Collection[str] | None,
+    model_arg: Sequence[str] = (),
 ) -> tuple[str, nn.Module, Graph]:
     """Return the network's name, the network and its graph, without weights where that can be.
 
@@ -44,24 +47,25 @@ def follow(
     """
     if isinstance(model, nn.Module):
         return type(model).__name__, model, trace(model, input_size, known)
-    name = full_spec(model)
+    name = full_spec(model, model_arg)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns that copying into no memory does nothing
-            module = build_model(model, device="meta")
+            module = build_model(model, model_arg=model_arg, device="meta")
     except ModelError as error:
         if "meta" not in str(error.__cause__).lower():
             raise  # it would fail again
         # a constructor that reads its own weights needs them to be there
-        module = build_model(model)
+        module = build_model(model, model_arg=model_arg)
     if _needs_numbers(module):
-        module = build_model(model)
+        module = build_model(model, model_arg=model_arg)
     try:
         return name, module, trace(module, input_size, known)
     except ModelError as error:
         if "meta" not in str(error.__cause__):
             raise
-    module = build_model(model)  # it has tensors of its own, on a device where there are numbers
+    # it has tensors of its own, on a device where there are numbers
+    module = build_model(model, model_arg=model_arg)
     return name, module, trace(module, input_size, known)
 
 

@@ -6,7 +6,7 @@ are computed for the same strip, and every operation is held against its gradien
 `unit_proof`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from torch import nn
 
@@ -27,6 +27,7 @@ def verify(
     model: Model,
     input_size: Size = (32, 32),
     *,
+    model_arg: Sequence[str] = (),
     assume_pointwise: Collection[str] = (),
     progress: Progress = lambda done, total: None,
 ) -> Verification:
@@ -35,6 +36,7 @@ def verify(
     Args:
         model: as for `receptive_field`.
         input_size: (H, W) in pixels; the proof runs on strips of its own, if the network lets it.
+        model_arg: as for `receptive_field`.
         assume_pointwise: as for `receptive_field`; the proof takes the user's word too.
         progress: called as the proof goes on.
 
@@ -42,7 +44,7 @@ def verify(
         ModelError: as for `receptive_field`.
     """
     known = {*OPERATIONS, *assume_pointwise}
-    _, module, graph = follow(model, input_size, known)
+    _, module, graph = follow(model, input_size, known, model_arg)
     original = propagate(graph, assume_pointwise)
     checked: list[Checked] = []
     strips = []

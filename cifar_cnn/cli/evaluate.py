@@ -13,6 +13,7 @@ OWN = "the checkpoint's own"
 
 @settings_options(
     "model",
+    "model_arg",
     "dataset",
     "data_dir",
     "limit_train",
@@ -22,6 +23,7 @@ OWN = "the checkpoint's own"
     "threads",
     "device",
     model=f"{OWN}; baseline for a bare state dict",
+    model_arg=OWN,
     dataset=OWN,
     data_dir=OWN,
     limit_train=OWN,

@@ -10,7 +10,7 @@ from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
 
 
-@settings_options("model", model=OWN)
+@settings_options("model", "model_arg", model=OWN, model_arg=OWN)
 def export(
     file: Annotated[Path, typer.Argument(help="model.pt, best.pt or last.pt of a run.")],
     format: Annotated[  # noqa: A002 - the flag's name

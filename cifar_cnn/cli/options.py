@@ -36,7 +36,7 @@ AssumePointwise = Annotated[
 
 
 PANELS = {
-    "Network": ("recipe", "model", "input_size", "dropout"),
+    "Network": ("recipe", "model", "model_arg", "input_size", "dropout"),
     "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size", "normalization"),
     "Optimization": (
         *("epochs", "batch_size", "ghost_batch_size", "optimizer", "lr", "momentum", "nesterov"),
@@ -49,6 +49,7 @@ PANELS = {
     ),
     "Arithmetic": ("seed", "precision", "threads", "deterministic", "device"),
 }
+METAVARS = {"input_size": "N|HxW", "model_arg": "NAME=VALUE"}
 COMPLETIONS = {"model": complete_model, "recipe": complete_recipe}
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
@@ -64,7 +65,7 @@ def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., No
         @functools.wraps(command)
         def wrapper(**arguments: Any) -> None:
             given = {name: arguments.pop(name) for name in names}
-            overrides = {name: value for name, value in given.items() if value is not None}
+            overrides = {name: value for name, value in given.items() if value not in (None, [])}
             command(**arguments, overrides=overrides)
 
         signature = inspect.signature(command)
@@ -97,6 +98,8 @@ def _parameter(name: str, default: str | None) -> inspect.Parameter:
 
 def _flag_type(field: FieldInfo) -> Any:
     annotation = field.annotation
+    if get_args(annotation) == (str, ...):
+        return list[str]
     if get_origin(annotation) in {tuple, Literal}:  # parsed by Settings, which knows what is meant
         return str
     members = [m for m in get_args(annotation) if m is not type(None)]
@@ -107,7 +110,7 @@ def _flag_type(field: FieldInfo) -> Any:
 def _metavar(name: str, field: FieldInfo) -> str | None:
     if get_origin(field.annotation) is Literal:
         return "|".join(get_args(field.annotation))
-    return "N|HxW" if name == "input_size" else None
+    return METAVARS.get(name)
 
 
 def _help(field: FieldInfo, default: str) -> str:

@@ -22,7 +22,14 @@ STDIN = "-"
 
 
 @settings_options(
-    "model", "precision", "threads", "device", model=OWN, precision="fp32, as in exported files"
+    "model",
+    "model_arg",
+    "precision",
+    "threads",
+    "device",
+    model=OWN,
+    model_arg=OWN,
+    precision="fp32, as in exported files",
 )
 def predict(
     images: Annotated[

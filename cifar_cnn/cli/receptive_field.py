@@ -22,10 +22,12 @@ class TargetChoice(StrEnum):
 
 
 @settings_options(
+    "model_arg",
     "input_size",
     "dataset",
     "data_dir",
     "seed",
+    model_arg="none, or the checkpoint's own",
     input_size="32x32, or the checkpoint's own",
     dataset="the checkpoint's own, else synthetic",
     data_dir="data, or the checkpoint's own",
@@ -86,6 +88,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         settings = resolve_settings(overrides)
         job = partial(
             field_of,
+            model_arg=settings.model_arg,
             input_size=settings.input_size,
             minimum=budget.min_rf,
             assume_pointwise=vouched,
@@ -99,7 +102,11 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     else:
         settings = resolve_settings({"dataset": "synthetic"} | overrides)
     result = compute(
-        settings.model, settings.input_size, minimum=budget.min_rf, assume_pointwise=vouched
+        settings.model,
+        settings.input_size,
+        model_arg=settings.model_arg,
+        minimum=budget.min_rf,
+        assume_pointwise=vouched,
     )
     console = people_console(json=json)
     tables.show_receptive_field(console, result, None if min_rf is not None else budget.file)
@@ -108,7 +115,11 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     if verify:
         with tables.proof_progress(people_console(json=True)) as progress:
             proof = prove(
-                settings.model, settings.input_size, assume_pointwise=vouched, progress=progress
+                settings.model,
+                settings.input_size,
+                model_arg=settings.model_arg,
+                assume_pointwise=vouched,
+                progress=progress,
             )
         tables.show_verification(console, proof)
         document["verification"] = proof.as_dict()

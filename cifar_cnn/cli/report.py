@@ -11,7 +11,9 @@ from cifar_cnn.cli.options import JsonFlag, settings_options
 from cifar_cnn.cli.output import print_json
 
 
-@settings_options("model", "data_dir", "device", model=OWN, data_dir=OWN)
+@settings_options(
+    "model", "model_arg", "data_dir", "device", model=OWN, model_arg=OWN, data_dir=OWN
+)
 def report(
     run: Annotated[
         Path,

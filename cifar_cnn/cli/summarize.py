@@ -11,7 +11,7 @@ from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_opt
 from cifar_cnn.cli.output import print_json
 
 
-@settings_options("input_size")
+@settings_options("model_arg", "input_size", model_arg="none")
 def summarize(  # noqa: PLR0917 - typer reads the flags from it
     networks: several.Networks = None,
     model: several.Models = None,
@@ -80,7 +80,11 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     vouched = assume_pointwise or ()
     if len(models) > 1 or csv or junit:
         job = partial(
-            summary_of, input_size=settings.input_size, budget=budget, assume_pointwise=vouched
+            summary_of,
+            model_arg=settings.model_arg,
+            input_size=settings.input_size,
+            budget=budget,
+            assume_pointwise=vouched,
         )
         files = {"csv": csv, "junit": junit}
         several.answer_many(
@@ -88,7 +92,11 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         )
         return
     summary = summarize_network(
-        settings.model, settings.input_size, budget=budget, assume_pointwise=vouched
+        settings.model,
+        settings.input_size,
+        model_arg=settings.model_arg,
+        budget=budget,
+        assume_pointwise=vouched,
     )
     show_summary(people_console(json=json), summary)
     if json:

@@ -28,6 +28,7 @@ AUTO: Final = "auto"
 @settings_options(
     *Settings.model_fields,
     teacher="none",
+    model_arg="none",
     dropout="0, or your network's own",
     normalization="dataset for folder, else cifar10",
 )

@@ -12,7 +12,7 @@ from cifar_cnn.data.dataset import REFERENCE, Normalization
 from cifar_cnn.errors import CheckpointError, DataError
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_model
+from cifar_cnn.models.registry import build_for, how_to_mend_outputs
 from cifar_cnn.recipes import read_recipe
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, validate
@@ -120,8 +120,10 @@ class StoredNetwork:
                 f"{self.path} was trained on the classes {_names(stored.classes)}; "
                 f"the data set has {_names(classes)}"
             )
-        model = build_model(self.settings.model, len(classes), self.settings.dropout)
-        check_output(model, self.settings.input_size, len(classes))  # lazy layers take their shape
+        model = build_for(self.settings, len(classes))
+        mended = how_to_mend_outputs(self.settings, len(classes))
+        # lazy layers take their shape
+        check_output(model, self.settings.input_size, len(classes), mended=mended)
         load_weights(model, self.state_dict, self.path)
         return TrainedNetwork(
             model.eval().to(self.device),

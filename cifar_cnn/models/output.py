@@ -26,8 +26,16 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def check_output(model: nn.Module, input_size: tuple[int, int], num_classes: int) -> Tensor:
+def check_output(
+    model: nn.Module, input_size: tuple[int, int], num_classes: int, *, mended: str = ""
+) -> Tensor:
     """Return what the network, in evaluation mode, makes of one black image of `input_size` (H, W).
+
+    Args:
+        model: on its device.
+        input_size: (H, W) in pixels.
+        num_classes: outputs that it has to have.
+        mended: what to do where it has another number of them, for the end of the line.
 
     Raises:
         ModelError: it cannot take the image, or its output is not (1, num_classes).
@@ -49,7 +57,7 @@ def check_output(model: nn.Module, input_size: tuple[int, int], num_classes: int
     if tuple(output.shape) != (1, num_classes):
         raise ModelError(
             f"the network's output for one image is {tuple(output.shape)}, "
-            f"the data set needs (1, {num_classes})"
+            f"the data set needs (1, {num_classes}){mended if output.ndim == 2 else ''}"
         )
     return output
 

@@ -1,10 +1,10 @@
 """How a name becomes a network."""
 
-import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,21 +12,28 @@ from torch import nn
 from cifar_cnn.errors import ModelError, did_you_mean, one_line
 from cifar_cnn.models.baseline import Baseline
 from cifar_cnn.models.compact import Compact
+from cifar_cnn.models.factory import (
+    CLASSES,
+    NUM_CLASSES,
+    check_arguments,
+    construct,
+    missing_arguments,
+    parameters,
+    unknown_arguments,
+)
 from cifar_cnn.models.own_code import import_source
-from cifar_cnn.settings import Settings
+from cifar_cnn.settings import Settings, parse_arguments
 
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {"baseline": Baseline, "compact": Compact}
 
 
-NUM_CLASSES = 10
-"""Outputs of a network that needs a number and is given none."""
-
-CLASSES = ("num_classes", "n_classes", "classes")
-"""Parameters of a user's class or factory that take the number of classes."""
-
-
 def build_model(
-    spec: str, num_classes: int | None = None, dropout: float | None = None, *, device: str = "cpu"
+    spec: str,
+    num_classes: int | None = None,
+    dropout: float | None = None,
+    *,
+    model_arg: Sequence[str] = (),
+    device: str = "cpu",
 ) -> nn.Module:
     """Build the network that `spec` names.
 
@@ -34,24 +41,45 @@ def build_model(
         spec: a built-in name (`baseline`), `path.py`, `path.py:attr` or `module:attr`. The others
             name a class or factory, or an instance, which is copied; see `full_spec`.
         num_classes: outputs of a built-in network (10 unless said), and what a parameter of the
-            user's class or factory gets that has one of the names `CLASSES`.
+            user's class or factory gets that is named `num_classes`, `n_classes` or `classes`.
         dropout: dropout probability of a built-in network (0 unless said), and of the user's where
             its class or factory has a parameter of that name.
+        model_arg: arguments of the user's class or factory, each `NAME=VALUE`, before those two.
         device: where the weights are made; `meta` gives shapes without memory.
 
     Raises:
         ModelError: the name is unknown, or what it names cannot be imported or built.
     """
-    check_spec(spec)
+    arguments = _arguments(spec, model_arg)
     if spec in BUILT_IN:
         with torch.device(device):
             return BUILT_IN[spec](
                 num_classes=NUM_CLASSES if num_classes is None else num_classes,
                 dropout=dropout or 0.0,
             )
-    factory = _load_attribute(spec)
+    factory = _load_attribute(spec, model_arg)
     with torch.device(device):
-        return _construct(spec, factory, num_classes, dropout)
+        return construct(spec, factory, num_classes, dropout, arguments)
+
+
+def build_for(settings: Settings, num_classes: int) -> nn.Module:
+    """Build the network that the settings say, for so many classes.
+
+    Raises:
+        ModelError: as `build_model` does.
+    """
+    return build_model(settings.model, num_classes, settings.dropout, model_arg=settings.model_arg)
+
+
+def how_to_mend_outputs(settings: Settings, num_classes: int) -> str:
+    """Return what to do where the network has another number of outputs; "" for a built-in one."""
+    if settings.model in BUILT_IN:
+        return ""
+    taken = parameters(_load_attribute(settings.model, settings.model_arg))
+    name = next((each for each in CLASSES if each in taken), None)
+    if name:
+        return f": --model-arg {name}={num_classes} makes it so"
+    return ": change its last layer, or give it a parameter num_classes, which is filled in"
 
 
 def check_spec(spec: str) -> None:
@@ -71,29 +99,32 @@ def check_spec(spec: str) -> None:
         raise ModelError(f"model file {source} does not exist")
 
 
-def full_spec(spec: str) -> str:
+def full_spec(spec: str, model_arg: Sequence[str] = ()) -> str:
     """Return `path.py:attr` for a `path.py`: the one network in it; other specs as they are.
 
-    That is the only class of a network that needs no arguments; without one, the only network that
-    stands there ready; without one, the only function that needs no arguments.
+    That is the only class of a network that can be built with these arguments; without one, the
+    only network that stands there ready; without one, the only function that takes them. Where
+    nothing does, it is the only class or function, whose arguments are wrong.
 
     Raises:
         ModelError: the file cannot be imported, or has no such network or several.
     """
-    check_spec(spec)
+    arguments = _arguments(spec, model_arg)
     source, attribute = _split(spec)
     if not source or attribute:
         return spec
-    found = _networks(_import(spec, source))
+    found = _networks(_import(spec, source), arguments)
     if len(found) == 1:
-        return f"{spec}:{found[0]}"
-    if found:
+        return f"{spec}:{next(iter(found))}"
+    if not found:
         raise ModelError(
-            f"{spec} has several networks: name one, as {spec}:{found[0]} ({', '.join(found)})"
+            f"{spec} has no class or factory of a network: name what there is, as {spec}:attr"
         )
+    first, *_ = found
+    if any(missing_arguments(each, arguments) for each in found.values()):
+        raise ModelError(_which_needs_what(spec, found, arguments))
     raise ModelError(
-        f"{spec} has no class or factory of a network that needs no arguments: "
-        f"name what there is, as {spec}:attr"
+        f"{spec} has several networks: name one, as {spec}:{first} ({', '.join(found)})"
     )
 
 
@@ -104,12 +135,16 @@ def check_heard(settings: Settings) -> None:
         ModelError: there is one, or the network is unknown or cannot be imported.
     """
     spec = settings.model
-    check_spec(spec)
+    arguments = _arguments(spec, settings.model_arg)
     if spec in BUILT_IN:
         return
     if settings.ghost_batch_size:
         raise ModelError(f"ghost_batch_size is for built-in networks, {spec} is none: leave it out")
-    if settings.dropout and "dropout" not in _parameters(_load_attribute(spec)):
+    factory = _load_attribute(spec, settings.model_arg)
+    check_arguments(spec, factory, arguments)
+    if settings.dropout and "dropout" in arguments:
+        raise ModelError("dropout is given by --dropout and by --model-arg: leave one out")
+    if settings.dropout and "dropout" not in parameters(factory):
         raise ModelError(
             f"dropout does not reach {spec}, which has no parameter of that name: "
             "leave it out, or add the parameter"
@@ -134,8 +169,23 @@ def _split(spec: str) -> tuple[str, str]:
     return source, attribute
 
 
-def _load_attribute(spec: str) -> object:
-    source, attribute = _split(full_spec(spec))
+def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments by name; refuse a spec that names no network, or one without any.
+
+    Raises:
+        ModelError: the spec, or one of the texts, is of no form that is known.
+    """
+    check_spec(spec)
+    if model_arg and spec in BUILT_IN:
+        raise ModelError(f"{spec} is built in and takes no arguments: leave --model-arg out")
+    try:
+        return parse_arguments(model_arg)
+    except ValueError as error:
+        raise ModelError(f"model argument {error}") from error
+
+
+def _load_attribute(spec: str, model_arg: Sequence[str]) -> object:
+    source, attribute = _split(full_spec(spec, model_arg))
     target: object = _import(spec, source)
     for part in attribute.split("."):
         if not hasattr(target, part):
@@ -154,85 +204,46 @@ def _import(spec: str, source: str) -> ModuleType:
         ) from error
 
 
-def _networks(module: ModuleType) -> list[str]:
+def _which_needs_what(spec: str, found: Mapping[str, object], arguments: Mapping[str, Any]) -> str:
+    """Return the line on a file's networks, each of which lacks an argument."""
+    known = {name for each in found.values() for name in parameters(each)}
+    unknown = [
+        f"none has {name!r}{did_you_mean(name, known)}" for name in arguments if name not in known
+    ]
+    needs = [f"{name} ({', '.join(parameters(each))})" for name, each in found.items()]
+    said = "; ".join([f"each network of {spec} needs arguments, {', '.join(needs)}", *unknown])
+    return f"{said}: name one, as {spec}:{[*found][-1]}, and give its own by --model-arg NAME=VALUE"
+
+
+def _networks(module: ModuleType, arguments: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return what may be the network of a file, by name: see `full_spec`."""
     own = {
         name: value
         for name, value in vars(module).items()
         if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
     }
-    classes = [
-        name
+    classes = {
+        name: value
         for name, value in own.items()
-        if inspect.isclass(value) and issubclass(value, nn.Module) and not _required(value)
-    ]
-    ready = [name for name, value in vars(module).items() if isinstance(value, nn.Module)]
-    functions = [
-        name for name, value in own.items() if inspect.isfunction(value) and not _required(value)
-    ]
-    return classes or ready or functions
+        if inspect.isclass(value) and issubclass(value, nn.Module)
+    }
+    ready = {name: value for name, value in vars(module).items() if isinstance(value, nn.Module)}
+    functions = {name: value for name, value in own.items() if inspect.isfunction(value)}
 
+    def buildable(named: Mapping[str, object]) -> dict[str, object]:
+        return {n: each for n, each in named.items() if not missing_arguments(each, arguments)}
 
-def _construct(
-    spec: str, factory: object, num_classes: int | None, dropout: float | None
-) -> nn.Module:
-    if isinstance(factory, nn.Module):
-        return copy.deepcopy(factory)
-    if not callable(factory):
-        raise ModelError(
-            f"model {spec!r} is {type(factory).__name__} data, not a class or factory: "
-            "name something that returns the network when called without arguments"
-        )
-    required = _required(factory)
-    if required:
-        raise _needs(spec, ", ".join(required))
-    try:
-        model = factory(**_arguments(factory, num_classes, dropout))
-    except (Exception, SystemExit) as error:  # a user's constructor may raise anything
-        if isinstance(error, TypeError) and "required" in str(error):  # of what the factory calls
-            raise _needs(spec, one_line(error)) from error
-        raise ModelError(
-            f"model {spec!r} cannot be built: {type(error).__name__}: {one_line(error)}"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"model {spec!r} returns {type(model).__name__}, not a torch.nn.Module")
-    return model
+    def taking(named: Mapping[str, object]) -> dict[str, object]:
+        fit = buildable(named).items()
+        return {name: each for name, each in fit if not unknown_arguments(each, arguments)}
 
-
-def _needs(spec: str, what: str) -> ModelError:
-    return ModelError(
-        f"model {spec!r} needs arguments ({what}): "
-        "give them defaults, or name a function that fills them in"
+    tiers: tuple[Mapping[str, object], ...] = (
+        taking(classes),
+        {} if arguments else ready,
+        taking(functions),
+        buildable(classes),
+        classes,
+        functions,
+        ready,
     )
-
-
-def _arguments(
-    factory: Callable[..., object], num_classes: int | None, dropout: float | None
-) -> dict[str, object]:
-    """Return what the factory takes of the two; a number of classes also where it needs one."""
-    given: dict[str, object] = {}
-    for name, parameter in _parameters(factory).items():
-        if name == "dropout" and dropout is not None:
-            given[name] = dropout
-        if name in CLASSES and parameter.default is parameter.empty:
-            given[name] = NUM_CLASSES if num_classes is None else num_classes
-        elif name in CLASSES and num_classes is not None and type(parameter.default) is int:
-            given[name] = num_classes
-    return given
-
-
-def _required(factory: Callable[..., object]) -> list[str]:
-    """Return the names of the arguments that only the user could give."""
-    named = _parameters(factory).items()
-    return [name for name, p in named if p.default is p.empty and name not in CLASSES]
-
-
-def _parameters(factory: object) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters that can be given by name, and those that have to be by place."""
-    if not callable(factory) or isinstance(factory, nn.Module):
-        return {}
-    try:
-        parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # builtins without a signature: calling them tells
-        return {}
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {name: p for name, p in parameters.items() if p.kind not in kinds}
+    return next(filter(None, tiers), {})

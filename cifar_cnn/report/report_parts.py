@@ -115,8 +115,9 @@ class ReportParts:
             return  # its code may not run unasked; `trained` says so
         model = self.examination.trained.model.cpu() if self.examination else spec
         size = self.record.settings.input_size
-        self.summary = self._try(lambda: summarize(model, size, budget=read_budget({})))
-        self.field = self._try(lambda: receptive_field(model, size))
+        given = {"model_arg": self.overrides.get("model_arg", self.record.settings.model_arg)}
+        self.summary = self._try(lambda: summarize(model, size, **given, budget=read_budget({})))
+        self.field = self._try(lambda: receptive_field(model, size, **given))
         if self.field is not None:
             shows = "receptive field after each layer with a window, in pixels"
             self._add("field", draw_receptive_field(self.field), shows)

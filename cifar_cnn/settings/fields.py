@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE
+from cifar_cnn.settings.arguments import parse_arguments
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -37,7 +38,13 @@ def _expand(folder: Path) -> Path:
     return Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's own fails where there is no home
 
 
+def _readable(texts: tuple[str, ...]) -> tuple[str, ...]:
+    parse_arguments(texts)
+    return texts
+
+
 Folder = Annotated[Path, AfterValidator(_expand)]
+Arguments = Annotated[tuple[str, ...], AfterValidator(_readable)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -62,6 +69,11 @@ class Settings(BaseModel):
     recipe: str = Field(DEFAULT_RECIPE, description="settings to start from")
     model: str = Field(
         "baseline", description="network: built-in name, module:attr, path.py or path.py:attr"
+    )
+    model_arg: Arguments = Field(
+        (),
+        description="argument of your network's class or factory, NAME=VALUE with a Python literal "
+        "(what is none is text); repeatable",
     )
     input_size: InputSize = Field((32, 32), description="image height and width, N or HxW")
 

@@ -194,10 +194,10 @@ def _is_state_dict(payload: object) -> bool:
 
 
 def _is_plain(settings: Mapping[Any, Any]) -> bool:
-    """Say whether these are names with single values or pairs: nothing that grows when shown."""
+    """Say whether these are names with single values or plain lists: nothing that grows shown."""
     parts = list(settings)
     for value in settings.values():
-        parts += value if isinstance(value, list) and len(value) == 2 else [value]
+        parts += value if isinstance(value, list) else [value]
     return all(isinstance(part, str | int | float | None) for part in parts)
 
 

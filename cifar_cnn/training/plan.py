@@ -10,7 +10,7 @@ from typing import Any, Literal
 from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
 from cifar_cnn.models.registry import check_heard
 from cifar_cnn.runtime import resolve_device, resolve_precision
-from cifar_cnn.settings import Settings, complete, validate
+from cifar_cnn.settings import Settings, complete, parse_arguments, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.history import EpochRow, RunResult
@@ -182,10 +182,12 @@ def _resumed(
     return Plan(settings, directory or path.parent, checkpoint, notes=notes)
 
 
-def _is_same(key: str, there: object, here: object) -> bool:
+def _is_same(key: str, there: Any, here: Any) -> bool:
     """Say whether two values of a setting mean the same; code and networks may lie in files."""
     if there == here:
         return True
+    if key == "model_arg":
+        return parse_arguments(there) == parse_arguments(here)
     if key not in {"model", "teacher"} or not isinstance(there, str) or not isinstance(here, str):
         return False
     (old, old_name), (new, new_name) = _file_and_name(there), _file_and_name(here)

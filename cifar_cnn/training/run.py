@@ -11,7 +11,7 @@ from cifar_cnn.data.dataset import REFERENCE, Normalization, Split, measure
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_model, check_spec
+from cifar_cnn.models.registry import build_for, check_spec, how_to_mend_outputs
 from cifar_cnn.runtime import (
     configure_cuda,
     has_fast_bf16,
@@ -69,8 +69,9 @@ class Run:
             train, evaluation, eval_split = self._load_images()
         self.classes, self.train_images = train.classes, len(train)
         torch.manual_seed(self.settings.seed)
-        model = build_model(self.settings.model, len(self.classes), self.settings.dropout)
-        output = check_output(model, self.settings.input_size, len(self.classes))
+        model = build_for(self.settings, len(self.classes))
+        mended = how_to_mend_outputs(self.settings, len(self.classes))
+        output = check_output(model, self.settings.input_size, len(self.classes), mended=mended)
         self.notes += describe_hopeless(train, output)
         own = self.settings.normalization == "dataset"
         normalization = measure(train.images) if own else REFERENCE

@@ -1,0 +1,140 @@
+"""What the user's class or factory takes, and the network that it returns."""
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from cifar_cnn.errors import ModelError, did_you_mean, one_line
+
+NUM_CLASSES = 10
+"""Outputs of a network that needs a number and is given none."""
+
+CLASSES = ("num_classes", "n_classes", "classes")
+"""Parameters of a user's class or factory that take the number of classes."""
+
+
+def construct(
+    spec: str,
+    factory: object,
+    num_classes: int | None,
+    dropout: float | None,
+    arguments: Mapping[str, Any],
+) -> nn.Module:
+    """Return the network that the user's class or factory makes, or a copy of the user's instance.
+
+    Args:
+        spec: what it was named by.
+        factory: what stands there.
+        num_classes: for a parameter that has one of the names `CLASSES`, if it is not an argument.
+        dropout: for a parameter of that name, if it is not an argument.
+        arguments: for parameters of these names.
+
+    Raises:
+        ModelError: it takes other arguments, or fails, or returns no network.
+    """
+    check_arguments(spec, factory, arguments)
+    if isinstance(factory, nn.Module):
+        return copy.deepcopy(factory)
+    assert callable(factory)
+    try:
+        model = factory(**{**_filled_in(factory, num_classes, dropout), **arguments})
+    except (Exception, SystemExit) as error:  # a user's constructor may raise anything
+        if isinstance(error, TypeError) and "required" in str(error):  # of what the factory calls
+            raise ModelError(
+                f"model {spec!r} needs arguments ({one_line(error)}): "
+                "give them defaults, or name a function that fills them in"
+            ) from error
+        raise ModelError(
+            f"model {spec!r} cannot be built: {type(error).__name__}: {one_line(error)}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model {spec!r} returns {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def check_arguments(spec: str, factory: object, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a class or factory does not have, and the lack of one that it needs.
+
+    Raises:
+        ModelError: one line that says which it has, or how they are given.
+    """
+    if isinstance(factory, nn.Module):
+        if arguments:
+            raise ModelError(f"model {spec!r} is an instance, built already: {_TAKES_NONE}")
+        return
+    if not callable(factory):
+        raise ModelError(
+            f"model {spec!r} is {type(factory).__name__} data, not a class or factory: "
+            "name something that returns the network when called without arguments"
+        )
+    unknown = unknown_arguments(factory, arguments)
+    if unknown:
+        known = parameters(factory)
+        has = f"it has {', '.join(known)}" if known else _TAKES_NONE
+        raise ModelError(
+            f"model {spec!r} has no argument {unknown[0]!r}{did_you_mean(unknown[0], known)}: {has}"
+        )
+    missing = missing_arguments(factory, arguments)
+    if missing:
+        raise ModelError(
+            f"model {spec!r} needs arguments ({', '.join(missing)}): "
+            f"give them, as --model-arg {missing[0]}=VALUE, or give them defaults"
+        )
+
+
+_TAKES_NONE = "leave --model-arg out"
+
+
+def missing_arguments(factory: object, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the names of the parameters that only the user could fill in, and has not."""
+    named = parameters(factory).items()
+    return [
+        name
+        for name, p in named
+        if p.default is p.empty and name not in CLASSES and name not in arguments
+    ]
+
+
+def unknown_arguments(factory: object, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the names of the arguments that the class or factory does not have."""
+    signature = _signature(factory)
+    if signature is None or any(
+        p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()
+    ):
+        return []  # calling it tells
+    return [name for name in arguments if name not in parameters(factory)]
+
+
+def parameters(factory: object) -> dict[str, inspect.Parameter]:
+    """Return the parameters that can be given by name, and those that have to be by place."""
+    signature = _signature(factory)
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = signature.parameters.items() if signature else ()
+    return {name: p for name, p in named if p.kind not in kinds}
+
+
+def _signature(factory: object) -> inspect.Signature | None:
+    if not callable(factory) or isinstance(factory, nn.Module):
+        return None
+    try:
+        return inspect.signature(factory)
+    except (TypeError, ValueError):  # a builtin may have none
+        return None
+
+
+def _filled_in(
+    factory: object, num_classes: int | None, dropout: float | None
+) -> dict[str, object]:
+    """Return what the factory takes of the two; a number of classes also where it needs one."""
+    given: dict[str, object] = {}
+    for name, parameter in parameters(factory).items():
+        if name == "dropout" and dropout is not None:
+            given[name] = dropout
+        if name in CLASSES and parameter.default is parameter.empty:
+            given[name] = NUM_CLASSES if num_classes is None else num_classes
+        elif name in CLASSES and num_classes is not None and type(parameter.default) is int:
+            given[name] = num_classes
+    return given

@@ -1,0 +1,125 @@
+"""`--model-arg`: once said, it goes with the network."""
+
+import json
+
+import pytest
+
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, width, num_classes=10):
+        super().__init__(
+            nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(width, num_classes),
+        )
+"""
+OWN = ("--model", "net.py")
+WIDE = (*OWN, "--model-arg", "width=6")
+
+
+@pytest.fixture
+def folder(tmp_path, image_folder):
+    (tmp_path / "net.py").write_text(NET)
+    return tmp_path
+
+
+@pytest.fixture
+def small(folder, image_folder):
+    return (
+        *("--dataset", "folder", "--data-dir", image_folder, "--batch-size", 8, "--epochs", 1),
+        *("--no-report", "--name", "a"),
+    )
+
+
+def test_a_run_keeps_them_for_all_that_is_done_with_it(quick_cli, small, folder, image_folder):
+    assert quick_cli("train", *small, *WIDE).returncode == 0
+    run = folder / "runs" / "a"
+    assert 'model_arg = [\n    "width=6",\n]' in (run / "settings.toml").read_text()
+    picture = image_folder / "test" / "blue" / "000.png"
+    for done in (
+        quick_cli("eval", run / "model.pt", *OWN),
+        quick_cli("predict", picture, "--checkpoint", run / "model.pt", *OWN),
+        quick_cli("export", run / "model.pt", "--format", "safetensors", *OWN),
+        quick_cli("report", run, *OWN),
+        quick_cli("train", "--resume", run, "--epochs", 2, "--no-report", *OWN),
+        quick_cli("train", "--resume", run, *OWN, "--model-arg", "width = 6"),
+        quick_cli("train", "--config", run / "settings.toml", "--name", "b", "--no-report"),
+        quick_cli(
+            *("receptive-field", *OWN, "--min-rf", 3, "--effective"),
+            *("--checkpoint", run / "model.pt"),
+        ),
+    ):
+        assert (done.returncode, done.stderr) == (0, "")
+    other = quick_cli("train", "--resume", run, "--epochs", 3, *OWN, "--model-arg", "width=7")
+    assert other.returncode == 2
+    assert "model_arg is ('width=6',) there, ('width=7',) here" in other.stderr
+    wrong = quick_cli("eval", run / "model.pt", *OWN, "--model-arg", "width=7")
+    assert wrong.returncode == 1
+    assert "belongs to another network" in wrong.stderr
+
+
+def test_a_bare_state_dict_is_evaluated_with_them(quick_cli, folder, image_folder):
+    import torch
+
+    from cifar_cnn.models import build_model
+
+    network = build_model(f"{folder / 'net.py'}", 3, model_arg=["width=6"])
+    torch.save(network.state_dict(), folder / "bare.pt")
+    data = ("--dataset", "folder", "--data-dir", image_folder)
+    assert quick_cli("eval", "bare.pt", *data, *WIDE).returncode == 0
+    done = quick_cli("eval", "bare.pt", *data, *OWN)
+    assert done.returncode == 2
+    assert "give them, as --model-arg width=VALUE" in done.stderr
+
+
+def test_summary_and_receptive_field_take_them_for_each_network(quick_cli, cli, folder):
+    done = quick_cli("summary", *WIDE, "--no-budget", "--json")
+    assert json.loads(done.stdout)["totals"]["parameters"] == 3 * 6 * 9 + 6 + 6 * 10 + 10
+    done = quick_cli("receptive-field", *WIDE, "--min-rf", 3, "--verify")
+    assert done.returncode == 0
+    (folder / "other.py").write_text(NET)
+    done = cli("summary", "net.py", "other.py", "--model-arg", "width=2", "--no-budget", "--json")
+    assert [each["totals"]["parameters"] for each in json.loads(done.stdout)] == [86, 86]
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "said"),
+    [
+        ("summary", ["--model-arg", "width"], "'width' is not NAME=VALUE"),
+        ("summary", ["--model-arg", "width=1", "--model-arg", "width=2"], "width is given twice"),
+        (
+            "receptive-field",
+            ["--model-arg", "wide=1"],
+            "no argument 'wide' (did you mean 'width'?)",
+        ),
+        ("train", [], "needs arguments (width): give them, as --model-arg width=VALUE"),
+        (
+            "train",
+            ["--model-arg", "width=2", "--model-arg", "num_classes=5"],
+            "(1, 5), the data set needs (1, 3): --model-arg num_classes=3 makes it so",
+        ),
+        ("train", ["--model-arg", "width=wide"], "model 'net.py:Net' cannot be built: TypeError"),
+    ],
+)
+def test_a_wrong_one_is_one_line(quick_cli, folder, small, command, flags, said):
+    model = () if "--model" in flags else ("--model", "net.py:Net")
+    done = quick_cli(command, *model, *flags, *(small if command == "train" else ()))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert said in done.stderr
+    assert not (folder / "runs").exists()
+
+
+def test_a_number_of_outputs_that_cannot_be_given_is_said_with_a_way_out(quick_cli, folder, small):
+    (folder / "ten.py").write_text(NET.replace(", num_classes=10", "").replace("num_classes", "10"))
+    done = quick_cli("train", "--model", "ten.py", "--model-arg", "width=2", *small)
+    assert done.returncode == 2
+    assert "needs (1, 3): change its last layer, or give it a parameter num_classes" in done.stderr
+
+
+def test_a_built_in_network_takes_none(quick_cli, small):
+    done = quick_cli("train", *small, "--model-arg", "num_classes=3")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "cifar-cnn: baseline is built in and takes no arguments: leave --model-arg out\n",
+    )

@@ -16,7 +16,11 @@ from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.verdict import Verdict, first_few
 from cifar_cnn.report.console import NARROW
 
+WITH_PLACES = 72
+"""Columns from which the budget's table says where, too."""
 LAYER_HEADINGS = ("layer", "output", "kernel", "stride", "pad", "dil", "field", "jump", "start")
+NARROW_LAYER_COLUMNS = (0, 6, 7)
+"""Those of the headings that a narrow screen has."""
 
 
 def show_summary(console: Console, summary: Summary) -> None:
@@ -37,18 +41,19 @@ def show_summary(console: Console, summary: Summary) -> None:
 
 def show_verdict(console: Console, verdict: Verdict) -> None:
     """Print each requirement with its limit, what the network has, and where."""
-    narrow = console.width < NARROW
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("requirement", overflow="fold")
-    table.add_column("limit", justify="right")
-    table.add_column("actual", justify="right")
-    if not narrow:
+    table = Table("", box=None, pad_edge=False)
+    table.add_column("requirement", no_wrap=True)
+    beside, places = console.width >= NARROW, console.width >= WITH_PLACES
+    for heading in ("limit", "actual") if beside else ():
+        table.add_column(heading, justify="right")
+    if places:
         table.add_column("where", overflow="fold")
     for item in verdict.requirements:
         mark = "[green]✓[/]" if item.passed else "[red]✗[/]"
-        cells = [mark, item.name, f"{item.limit:,}", f"{item.actual:,}"]
-        table.add_row(*cells, *([] if narrow else [item.detail]))
+        numbers = [f"{item.limit:,}", f"{item.actual:,}"]
+        below = "" if beside else f"\n{numbers[1]} (limit {numbers[0]})"
+        cells = [mark, item.name + below, *(numbers if beside else ())]
+        table.add_row(*cells, *([item.detail] if places else ()))
     console.print(table)
     missed = [item.name for item in verdict.requirements if not item.passed]
     where = f" (limits of {verdict.file})" if verdict.file else ""
@@ -170,7 +175,7 @@ def _rows_table(summary: Summary, *, narrow: bool) -> Table:
 
 
 def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
-    kept = (0, 6, 7) if narrow else range(9)
+    kept = NARROW_LAYER_COLUMNS if narrow else range(9)
     table = _table(LAYER_HEADINGS, kept)
     for layer in result.layers:
         cells = layer_cells(layer)

@@ -9,7 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from cifar_cnn.report.figures import BLUE, GREEN, ORANGE, PINK, SKY, picture, shortened
+from cifar_cnn.report.figures import (
+    BLUE,
+    GREEN,
+    NARROW,
+    ORANGE,
+    PINK,
+    SKY,
+    WIDE,
+    picture,
+    shortened,
+)
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.history import LOG_NAMES, EpochRow, MetricsRow
 from cifar_cnn.training.run_files import CURVES, write_file
@@ -68,12 +78,14 @@ def reference_curve() -> Curve:
     )
 
 
-def draw_curves(history: Rows) -> bytes:
+def draw_curves(history: Rows, *, narrow: bool = False) -> bytes:
     """Return a PNG of loss and accuracy over the epochs, training and evaluation."""
 
     def draw(figure: Figure) -> None:
         name = LOG_NAMES[history[-1].eval_split].lower()
-        for axes, quantity in zip(_panels(figure), ("loss", "accuracy"), strict=True):
+        for axes, quantity in zip(
+            _panels(figure, narrow=narrow), ("loss", "accuracy"), strict=True
+        ):
             epochs = [row.epoch for row in history]
             for prefix, label, color in (
                 ("train", "training (augmented images)", TRAIN_COLOR),
@@ -86,14 +98,15 @@ def draw_curves(history: Rows) -> bytes:
         said = f"{name} {last.eval_accuracy:.2%} after epoch {last.epoch}"
         figure.axes[1].set_title(said, loc="right")
 
-    return picture(9, 3.8, draw)
+    width, height = NARROW if narrow else WIDE
+    return picture(width, height, draw)
 
 
-def draw_comparison(curves: Mapping[str, Curve]) -> bytes:
+def draw_comparison(curves: Mapping[str, Curve], *, narrow: bool = False) -> bytes:
     """Return a PNG of the evaluation of several runs over their epochs."""
 
     def draw(figure: Figure) -> None:
-        panels = _panels(figure)
+        panels = _panels(figure, narrow=narrow)
         for index, (name, curve) in enumerate(curves.items()):
             split = LOG_NAMES[curve.split].lower()
             style = {
@@ -104,13 +117,16 @@ def draw_comparison(curves: Mapping[str, Curve]) -> bytes:
             for axes, values in zip(panels, (curve.loss, curve.accuracy), strict=True):
                 _line(axes, curve.epochs, values, **style)
         handles, labels = panels[1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=2)
+        columns = 1 if narrow else 2
+        figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=columns)
 
-    return picture(9, 3.8 + 0.12 * len(curves), draw)
+    width, height = NARROW if narrow else WIDE
+    return picture(width, height + (0.24 if narrow else 0.12) * len(curves), draw)
 
 
-def _panels(figure: Figure) -> tuple[Axes, Axes]:
-    loss_axes, accuracy_axes = figure.subplots(1, 2)
+def _panels(figure: Figure, *, narrow: bool) -> tuple[Axes, Axes]:
+    """Make room for loss and accuracy: side by side, or one above the other."""
+    loss_axes, accuracy_axes = figure.subplots(*((2, 1) if narrow else (1, 2)))
     loss_axes.set_ylabel("loss (nats per image)")
     accuracy_axes.set_ylabel("accuracy")
     accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from cifar_cnn.inference.metrics import CALIBRATION_BINS, Calibration, Evaluation
-from cifar_cnn.report.figures import BLUE, ORANGE, picture, shortened
+from cifar_cnn.report.figures import BLUE, NARROW, ORANGE, WIDE, picture, shortened
 
 MOST_NUMBERED = 20
 """Classes up to which each cell of the confusion matrix says its number."""
@@ -19,7 +19,7 @@ def draw_confusion(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
     """Return a PNG: images of each true class (row) by predicted class (column)."""
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(max(0.5 * len(classes) + 1.4, 4.2), 9.0)
+    side = _side(classes)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -39,6 +39,11 @@ def draw_confusion(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
         axes.spines[:].set_visible(False)
 
     return picture(side + 0.8, side, draw)
+
+
+def _side(classes: Sequence[str]) -> float:
+    """Return the height in inches of the pictures that stand beside each other."""
+    return min(max(0.5 * len(classes) + 1.4, 4.2), 9.0)
 
 
 def draw_classes(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
@@ -62,33 +67,35 @@ def draw_classes(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel("accuracy")
 
-    return picture(6, min(0.28 * len(classes) + 1.2, 12), draw)
+    return picture(6, _side(classes), draw)
 
 
-def draw_reliability(calibration: Calibration, error: float) -> bytes:
+def draw_reliability(calibration: Calibration, error: float, *, narrow: bool = False) -> bytes:
     """Return a PNG: accuracy by confidence against the diagonal, and how many images there are."""
     samples, hits = calibration.samples.numpy(), calibration.hits.numpy()
     filled = samples > 0
     confidence = calibration.confidence.numpy()[filled] / samples[filled]
     accuracy = hits[filled] / samples[filled]
-    width = 1 / CALIBRATION_BINS
-    centers = (np.arange(CALIBRATION_BINS) + 0.5) * width
+    bin_width = 1 / CALIBRATION_BINS
+    centers = (np.arange(CALIBRATION_BINS) + 0.5) * bin_width
 
     def draw(figure: Figure) -> None:
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        upper.plot(
+        shares, counts = figure.subplots(*((2, 1) if narrow else (1, 2)))
+        shares.plot(
             [0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="as it should be"
         )
-        upper.plot(confidence, accuracy, color=BLUE, marker="o", markersize=4, label="the network")
-        upper.set_ylabel("accuracy")
-        upper.set_title(f"expected calibration error {error:.4f}", loc="right")
-        upper.legend(frameon=False, loc="upper left")
-        upper.grid(alpha=0.25)
-        lower.bar(centers, samples, width=0.9 * width, color=BLUE)
-        lower.set_ylabel("images")
-        lower.set_xlabel("confidence (probability of the predicted class)")
-        lower.set_xlim(0, 1)
-        for axis in (upper.yaxis, lower.xaxis):
+        shares.plot(confidence, accuracy, color=BLUE, marker="o", markersize=4, label="the network")
+        shares.set_ylabel("accuracy")
+        shares.set_title(f"expected calibration error {error:.4f}", loc="right")
+        shares.legend(frameon=False, loc="upper left")
+        shares.grid(alpha=0.25)
+        counts.bar(centers, samples, width=0.9 * bin_width, color=BLUE)
+        counts.set_ylabel("images")
+        for axes in (shares, counts):
+            axes.set_xlabel("confidence (probability of the predicted class)")
+            axes.set_xlim(0, 1)
+        for axis in (shares.xaxis, shares.yaxis, counts.xaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
-    return picture(5.4, 5, draw)
+    width, height = NARROW if narrow else WIDE
+    return picture(width, height, draw)

@@ -9,6 +9,7 @@ from cifar_cnn.inference.evaluate import CheckpointEvaluation
 from cifar_cnn.report.console import NARROW
 
 MOST_CONFUSED = 5
+CONFUSION = "true class (row) by predicted class (column)"
 
 
 def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
@@ -34,7 +35,12 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     console.print(_class_table(result, narrow=console.width < NARROW))
     matrix = _confusion_table(result)
     unbounded = console.options.update(max_width=10_000)
-    if Measurement.get(console, unbounded, matrix).maximum <= console.width:
+    width = Measurement.get(console, unbounded, matrix).maximum
+    if width <= console.width:
+        if width < len(CONFUSION):  # as a title it would be as narrow as the table
+            console.print(CONFUSION)
+        else:
+            matrix.title = CONFUSION
         console.print(matrix)
     else:
         console.print(_most_confused_table(result))
@@ -52,7 +58,7 @@ def _class_table(result: CheckpointEvaluation, *, narrow: bool) -> Table:
 
 
 def _confusion_table(result: CheckpointEvaluation) -> Table:
-    table = Table(title="true class (row) by predicted class (column)", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
     for index in range(len(result.classes)):
         table.add_column(str(index), justify="right")

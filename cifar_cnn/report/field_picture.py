@@ -4,12 +4,12 @@ from matplotlib.figure import Figure
 
 from cifar_cnn.analysis.operations.entry import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField
-from cifar_cnn.report.figures import BLUE, ORANGE, picture, shortened
+from cifar_cnn.report.figures import BLUE, NARROW, ORANGE, WIDE, picture, shortened
 
 MOST_LAYERS = 40
 
 
-def draw_receptive_field(result: ReceptiveField) -> bytes:
+def draw_receptive_field(result: ReceptiveField, *, narrow: bool = False) -> bytes:
     """Return a PNG: the field after each layer that has a window, and at the output.
 
     Of very deep networks the last layers are shown.
@@ -36,4 +36,5 @@ def draw_receptive_field(result: ReceptiveField) -> bytes:
         axes.set_xlabel("receptive field (pixels, the smaller side)")
         figure.legend(loc="outside upper right", frameon=False, ncols=2)
 
-    return picture(6.4, 0.3 * len(rows) + 1.3, draw)
+    width, _ = NARROW if narrow else WIDE
+    return picture(width, 0.3 * len(rows) + 1.3, draw)

@@ -12,6 +12,9 @@ from PIL import Image
 BLUE, ORANGE, GREEN, SKY, PINK = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7"
 """Of Okabe and Ito's palette, safe for the color-blind."""
 
+WIDE, NARROW = (9, 3.8), (5.2, 6.8)
+"""Inches of two panels: side by side on a page, or one above the other on a telephone."""
+
 _DPI = 110
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # matplotlib brings it along

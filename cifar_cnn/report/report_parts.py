@@ -1,8 +1,10 @@
 """What a report of a run is made of, as far as it is available: pictures, figures, notes."""
 
 import base64
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -22,8 +24,15 @@ from cifar_cnn.report.curves import (
     reference_curve,
 )
 from cifar_cnn.report.evaluation_pictures import draw_classes, draw_confusion, draw_reliability
+from cifar_cnn.report.explanation import Explanation
 from cifar_cnn.report.field_picture import draw_receptive_field
-from cifar_cnn.report.image_pictures import draw_batch, draw_filters, draw_mistakes, first_filters
+from cifar_cnn.report.image_pictures import (
+    draw_batch,
+    draw_filters,
+    draw_heated_mistakes,
+    draw_mistakes,
+    first_filters,
+)
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.history import LOG_NAMES
 from cifar_cnn.training.record import RunRecord
@@ -34,16 +43,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the report: its file in the run directory, its PNG, and what it shows."""
+    """A picture of the report: its file in the run directory, its PNG, and what it shows.
+
+    One that has a line of the page to itself is there for a telephone too, `narrow`.
+    """
 
     file: str
     content: bytes
     shows: str
+    narrow: bytes | None = None
 
     @property
     def data(self) -> str:
         """The PNG as it stands in the page."""
-        return f"data:image/png;base64,{base64.b64encode(self.content).decode()}"
+        return _in_page(self.content)
+
+    @property
+    def narrow_data(self) -> str | None:
+        """The PNG for a telephone as it stands in the page."""
+        return _in_page(self.narrow) if self.narrow else None
+
+    @property
+    def aspect(self) -> float:
+        """Its width by its height, from the PNG's header."""
+        width, height = struct.unpack(">II", self.content[16:24])
+        return float(width / height)
 
 
 class ReportParts:
@@ -63,7 +87,9 @@ class ReportParts:
         if not self.record.rows:
             self.notes.append("no epoch has ended yet")
             return
-        self._add("curves", draw_curves(self.record.rows), "loss and accuracy by epoch")
+        self._add_wide(
+            "curves", partial(draw_curves, self.record.rows), "loss and accuracy by epoch"
+        )
         curves: dict[str, Curve] = {}
         for each in (self.record, *others):
             if each.rows:
@@ -78,7 +104,7 @@ class ReportParts:
             self.notes.append(f"the curves that are compared are not of one split: {said}")
         if len(curves) > 1:
             shows = f"evaluation by epoch of {', '.join(curves)}"
-            self._add("comparison", draw_comparison(curves), shows)
+            self._add_wide("comparison", partial(draw_comparison, curves), shows)
 
     def trained(self) -> None:
         """Look at the trained network, and at what it was shown."""
@@ -95,11 +121,12 @@ class ReportParts:
         self._add("confusion", drawn, "true class (row) by predicted (column)")
         drawn = draw_classes(measured, classes)
         self._add("classes", drawn, "accuracy of each class")
-        drawn = draw_reliability(found.calibration, measured.calibration_error)
-        self._add("reliability", drawn, "accuracy by confidence")
+        draw = partial(draw_reliability, found.calibration, measured.calibration_error)
+        self._add_wide("reliability", draw, "accuracy by confidence")
         if found.mistakes:
-            shows = "wrong answers with their true and predicted class, the surest first"
+            shows = "wrong answers: true class, predicted class, file; the surest first"
             self._add("mistakes", draw_mistakes(found.mistakes), shows)
+            self._try(lambda: self._explain(found))
         filters = first_filters(found.trained.model)
         if filters is not None:
             shows = "weights of the first convolution as colors"
@@ -120,7 +147,14 @@ class ReportParts:
         self.field = self._try(lambda: receptive_field(model, size, **given))
         if self.field is not None:
             shows = "receptive field after each layer with a window, in pixels"
-            self._add("field", draw_receptive_field(self.field), shows)
+            self._add_wide("field", partial(draw_receptive_field, self.field), shows)
+
+    def _explain(self, found: Examination) -> None:
+        explanation = Explanation(found.trained)
+        wrong = found.mistakes
+        heat = explanation.heat([each.pixels for each in wrong], [each.predicted for each in wrong])
+        shows = f"what speaks for the predicted class: {explanation.where}"
+        self._add("grad_cam", draw_heated_mistakes(wrong, heat), shows)
 
     def _first_batch(self, found: Examination) -> bytes:
         settings = found.trained.settings
@@ -140,6 +174,13 @@ class ReportParts:
 
     def _add(self, key: str, content: bytes, shows: str) -> None:
         self.pictures[key] = Picture(PICTURE_OF[key], content, shows)
+
+    def _add_wide(self, key: str, draw: Callable[..., bytes], shows: str) -> None:
+        self.pictures[key] = Picture(PICTURE_OF[key], draw(), shows, draw(narrow=True))
+
+
+def _in_page(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _label(run: RunRecord, taken: Mapping[str, Curve]) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, layer_cells
+from cifar_cnn.errors import printable
+from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, NARROW_LAYER_COLUMNS, layer_cells
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.training.events import Event, RunEnded
@@ -15,6 +16,7 @@ from cifar_cnn.training.record import RunRecord, read_run
 from cifar_cnn.training.run_files import REPORT, write_file
 
 TEMPLATES = Environment(loader=PackageLoader("cifar_cnn.report"), autoescape=True)
+TEMPLATES.filters["printable"] = printable
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def _write(
         summary=parts.summary,
         field=parts.field,
         headings=LAYER_HEADINGS,
+        narrow=NARROW_LAYER_COLUMNS,
         layers=[layer_cells(layer) for layer in parts.field.layers] if parts.field else [],
         examination=parts.examination,
         settings=record.settings.model_dump(mode="json"),

@@ -28,6 +28,7 @@ PICTURE_OF = {
     "classes": "classes.png",
     "reliability": "reliability.png",
     "mistakes": "mistakes.png",
+    "grad_cam": "grad-cam.png",
     "batch": "batch.png",
     "filters": "filters.png",
     "field": "receptive-field.png",

@@ -111,3 +111,11 @@ def test_predictions_that_cannot_be_written_are_said_first(quick_cli, model_file
     done = quick_cli("eval", model_file, "--predictions", "none/all.csv")
     assert (done.returncode, done.stdout) == (1, "")
     assert "none/all.csv cannot be written: there is no folder none" in done.stderr
+
+
+def test_the_title_of_a_small_confusion_matrix_is_one_line(quick_cli, untrained_file, image_folder):
+    done = quick_cli("eval", untrained_file, "--data-dir", image_folder)
+    title = "true class (row) by predicted class (column)"
+    lines = done.stdout.splitlines()
+    assert title in lines
+    assert lines[lines.index(title) + 1].split() == ["0", "1", "2"]

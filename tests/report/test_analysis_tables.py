@@ -4,8 +4,12 @@ import pytest
 from rich.console import Console
 from torch import nn
 
-from cifar_cnn import receptive_field, verify
-from cifar_cnn.report.analysis_tables import show_receptive_field, show_verification
+from cifar_cnn import Budget, receptive_field, summarize, verify
+from cifar_cnn.report.analysis_tables import (
+    show_receptive_field,
+    show_summary,
+    show_verification,
+)
 
 
 def shown(show, *results, width=80):
@@ -25,6 +29,14 @@ def test_every_layer_is_shown_with_its_field_on_any_screen(width):
     text = shown(show_receptive_field, receptive_field("baseline"), width=width)
     for field in (3, 5, 13, 17, 25, 49):
         assert f" {field} " in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_names_of_requirements_are_whole_on_any_screen(width):
+    text = shown(show_summary, summarize("baseline", budget=Budget()), width=width)
+    for said in ("require:depthwise-separable", "197,922", "200,000"):
+        assert said in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_warnings_are_shown():

@@ -1,5 +1,6 @@
 import html
 import io
+import json
 import os
 import shutil
 import sys
@@ -55,6 +56,67 @@ def test_the_report_opens_in_chromium_without_errors_or_overflow(run, page):
     assert page.of("Page.javascriptDialogOpening") == []
     requests = page.of("Network.requestWillBeSent")
     assert {each["request"]["url"].partition(":")[0] for each in requests} <= {"file", "data"}
+
+
+HOLES = """JSON.stringify([...document.querySelectorAll('.cards, .row')].flatMap(box => {
+    const edges = box.getBoundingClientRect();
+    const rows = Object.groupBy([...box.children], each => each.getBoundingClientRect().top);
+    return Object.values(rows).flatMap(row => {
+        const sides = row.map(each => each.getBoundingClientRect());
+        const pictures = row.map(each => (each.querySelector('img') || each).offsetHeight);
+        return [
+            sides[0].left - edges.left,
+            edges.right - sides.at(-1).right,
+            ...sides.slice(1).map((each, i) => each.left - sides[i].right),
+            Math.max(...pictures) - Math.min(...pictures),
+        ];
+    });
+}))"""
+ALONE = """JSON.stringify([...document.querySelectorAll('main > figure img')].map(
+    image => image.offsetWidth / document.querySelector('main').offsetWidth))"""
+OFF_SCREEN = """JSON.stringify([...document.body.querySelectorAll('*')].filter(
+    each => each.getBoundingClientRect().right > innerWidth).map(each => each.outerHTML))"""
+BROKEN_NAMES = """JSON.stringify([...document.querySelectorAll('.name')].filter(each => {
+    const range = document.createRange();
+    range.selectNodeContents(each);
+    return range.getClientRects().length > 1;
+}).map(each => each.innerText))"""
+
+
+def test_cards_and_pictures_leave_no_holes(run, page):
+    page.show(run / "report.html", 1280)
+    holes = measured(page, HOLES)
+    assert len(holes) > 20
+    assert max(holes) <= 17  # the gap between two, a rem, and a pixel of rounding
+    alone = measured(page, ALONE)
+    assert len(alone) == 3  # curves, reliability, receptive field
+    assert set(alone) == {1}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_off_the_screen_and_no_name_is_broken(run, page, width):
+    page.show(run / "report.html", width)
+    assert measured(page, OFF_SCREEN) == []
+    assert measured(page, BROKEN_NAMES) == []
+    assert "require:depthwise-separable" in measured(
+        page, "JSON.stringify(document.body.innerText)"
+    )
+
+
+def measured(page, expression):
+    return json.loads(page.call("Runtime.evaluate", expression=expression)["result"]["value"])
+
+
+def test_mistakes_are_beside_their_grad_cam_and_named_by_their_files(run, images):
+    page = html.unescape((run / "report.html").read_text(encoding="utf-8"))
+    assert "what speaks for the predicted class: Grad-CAM on the 4×4 map of convblock4.3" in page
+    files = page.partition("Files of these mistakes")[2].partition("</table>")[0]
+    named = [each for each in (images / "test").rglob("*.png") if str(each) in files]
+    wrong = files.count("<tr>") - 1
+    assert len(named) == wrong > 0
+    with Image.open(run / "mistakes.png") as plain, Image.open(run / "grad-cam.png") as heated:
+        assert plain.size == heated.size
+        assert plain.tobytes() != heated.tobytes()
 
 
 def test_the_page_is_one_file_of_a_few_hundred_kilobytes_without_scripts(run):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cifar_cnn.models import build_model
     from cifar_cnn.report.run_report import write_report
     from cifar_cnn.settings import Settings, resolve_settings
+    from cifar_cnn.training.naming import find_checkpoint, find_run
     from cifar_cnn.training.plan import plan_run
     from cifar_cnn.training.record import find_runs, read_run
 
@@ -34,6 +35,8 @@ _HOMES = {
     "evaluate": "cifar_cnn.inference.evaluate",
     "explain": "cifar_cnn.api",
     "export": "cifar_cnn.inference.export",
+    "find_checkpoint": "cifar_cnn.training.naming",
+    "find_run": "cifar_cnn.training.naming",
     "find_runs": "cifar_cnn.training.record",
     "plan_run": "cifar_cnn.training.plan",
     "predict": "cifar_cnn.inference.predict",
@@ -58,6 +61,8 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "find_checkpoint",
+    "find_run",
     "find_runs",
     "plan_run",
     "predict",

@@ -24,6 +24,8 @@ def test_the_public_surface_is_pinned():
         "evaluate",
         "explain",
         "export",
+        "find_checkpoint",
+        "find_run",
         "find_runs",
         "plan_run",
         "predict",

@@ -1,11 +1,9 @@
 """What the shell may complete: names of runs, networks and recipes."""
 
-from pathlib import Path
-
 from cifar_cnn.recipes import RECIPES
+from cifar_cnn.training.naming import RUNS
 from cifar_cnn.training.run_files import SETTINGS
 
-RUNS = Path("runs")
 MODELS = ("baseline", "compact")
 """The built-in networks; the registry itself would load torch at every press of the key."""
 
@@ -20,15 +18,8 @@ def complete_recipe(incomplete: str) -> list[str]:
     return [name for name in RECIPES if name.startswith(incomplete)]
 
 
-def complete_run_name(incomplete: str) -> list[str]:
-    """Return the runs in the default folder that begin so."""
-    return [path.name for path in _runs() if path.name.startswith(incomplete)]
-
-
-def complete_run_path(incomplete: str) -> list[str]:
-    """Return the directories of the runs in the default folder that begin so."""
-    return [path.as_posix() for path in _runs() if path.as_posix().startswith(incomplete)]
-
-
-def _runs() -> list[Path]:
-    return sorted(path.parent for path in RUNS.glob(f"*/{SETTINGS}"))
+def complete_run(incomplete: str) -> list[str]:
+    """Return the runs in the default folder whose name begins so, or whose path does."""
+    runs = sorted(path.parent for path in RUNS.glob(f"*/{SETTINGS}"))
+    names = [run.name for run in runs if run.name.startswith(incomplete)]
+    return names or [run.as_posix() for run in runs if run.as_posix().startswith(incomplete)]

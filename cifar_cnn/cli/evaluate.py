@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.completion import complete_run
+from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.training.naming import RUNS, find_checkpoint
 
 OWN = "the checkpoint's own"
 
@@ -31,7 +33,13 @@ OWN = "the checkpoint's own"
     precision=OWN,
 )
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="model.pt, best.pt, last.pt or a state dict.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Run (its model.pt), or model.pt, best.pt, last.pt or a state dict.",
+            autocompletion=complete_run,
+        ),
+    ],
     split: Annotated[
         str, typer.Option(metavar="train|val|test", help="Which images; val as cut by the run.")
     ] = "test",
@@ -45,6 +53,7 @@ def evaluate(
             help="Write file, true, predicted, probability and correct of each image.",
         ),
     ] = None,
+    output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
@@ -56,9 +65,10 @@ def evaluate(
     from cifar_cnn.report.evaluation_tables import show_evaluation
     from cifar_cnn.storage.files import check_folder
 
+    checkpoint = find_checkpoint(file, output_dir)
     if predictions is not None:
         check_folder(predictions)
-    result = evaluate_checkpoint(file, split=split, tta=tta, overrides=overrides)
+    result = evaluate_checkpoint(checkpoint, split=split, tta=tta, overrides=overrides)
     if predictions is not None:
         write_predictions(result.images, predictions)
     show_evaluation(people_console(json=json), result)

@@ -5,14 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
+from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.evaluate import OWN
-from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.training.naming import RUNS, find_checkpoint
 
 
 @settings_options("model", "model_arg", model=OWN, model_arg=OWN)
 def export(
-    file: Annotated[Path, typer.Argument(help="model.pt, best.pt or last.pt of a run.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Run (its model.pt), or its best.pt or last.pt.", autocompletion=complete_run
+        ),
+    ],
     format: Annotated[  # noqa: A002 - the flag's name
         str, typer.Option(metavar="onnx|torch-export|safetensors", help="What to write.")
     ],
@@ -33,6 +40,7 @@ def export(
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="Replace the output where there is one.")
     ] = False,
+    output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
@@ -45,7 +53,7 @@ def export(
     from cifar_cnn.report.console import people_console
 
     done = exporting.export(
-        file,
+        find_checkpoint(file, output_dir),
         format,
         output,
         with_preprocessing=with_preprocessing,

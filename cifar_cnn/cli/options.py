@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -33,7 +34,7 @@ AssumePointwise = Annotated[
         "same input position (repeatable).",
     ),
 ]
-
+OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
 PANELS = {
     "Network": ("recipe", "model", "model_arg", "input_size", "dropout"),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.evaluate import OWN
-from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import DataError, SettingsError, printable
+from cifar_cnn.training.naming import RUNS, find_checkpoint
 
 if TYPE_CHECKING:
     from cifar_cnn.inference.predict import Unreadable
@@ -39,7 +41,12 @@ def predict(
         ),
     ],
     checkpoint: Annotated[
-        Path, typer.Option(metavar="FILE", help="model.pt, best.pt or last.pt of a run.")
+        Path,
+        typer.Option(
+            metavar="RUN|FILE",
+            help="Run (its model.pt), or its best.pt or last.pt.",
+            autocompletion=complete_run,
+        ),
     ],
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 3,
     explain: Annotated[
@@ -50,6 +57,7 @@ def predict(
             "images the first 16.",
         ),
     ] = None,
+    output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
@@ -73,8 +81,9 @@ def predict(
         if explain.suffix.lower() != ".png":
             raise SettingsError(f"--explain writes a PNG picture: {explain} has to end in .png")
         check_folder(explain)
+    file = find_checkpoint(checkpoint, output_dir)
     sources = [_standard_input() if image == STDIN else image for image in images]
-    trained = load_predictor(checkpoint, overrides)
+    trained = load_predictor(file, overrides)
     explanation = _explanation(trained) if explain is not None else None
     console = people_console(json=json)
     lines = PredictionLines(console, trained.classes, trained.settings.input_size)

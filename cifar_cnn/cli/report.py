@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run_path
+from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.evaluate import OWN
-from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.training.naming import RUNS, find_run
 
 
 @settings_options(
@@ -17,20 +18,21 @@ from cifar_cnn.cli.output import print_json
 def report(
     run: Annotated[
         Path,
-        typer.Argument(help="Run directory, finished or not.", autocompletion=complete_run_path),
+        typer.Argument(help="Run, finished or not: name or folder.", autocompletion=complete_run),
     ],
     compare: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="RUN",
             help="Another run, for learning curves side by side; repeatable.",
-            autocompletion=complete_run_path,
+            autocompletion=complete_run,
         ),
     ] = None,
     reference: Annotated[
         bool,
         typer.Option("--reference", help="Compare with the reference program's published log too."),
     ] = False,
+    output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
@@ -39,7 +41,12 @@ def report(
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.run_report import write_report
 
-    written = write_report(run, compare=compare or (), reference=reference, overrides=overrides)
+    written = write_report(
+        find_run(run, output_dir),
+        compare=[find_run(each, output_dir) for each in compare or ()],
+        reference=reference,
+        overrides=overrides,
+    )
     console = people_console(json=json)
     for note in written.notes:
         console.print(f"left out: {note}", soft_wrap=True, markup=False)

@@ -1,22 +1,21 @@
 """`cifar-cnn runs`: the runs in a folder, and one of them."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run_name
-from cifar_cnn.cli.options import JsonFlag
+from cifar_cnn.cli.completion import complete_run
+from cifar_cnn.cli.options import JsonFlag, OutputDir
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.training.naming import RUNS, find_run
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
-OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
 
 @app.callback()
 def runs(
     ctx: typer.Context,
-    output_dir: OutputDir = Path("runs"),
+    output_dir: OutputDir = RUNS,
     sort: Annotated[
         str,
         typer.Option(
@@ -51,9 +50,9 @@ def runs(
 def show(
     name: Annotated[
         str,
-        typer.Argument(help="Name of the run, or its path.", autocompletion=complete_run_name),
+        typer.Argument(help="Name of the run, or its path.", autocompletion=complete_run),
     ],
-    output_dir: OutputDir = Path("runs"),
+    output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
 ) -> None:
     """What is known of one run."""
@@ -61,8 +60,7 @@ def show(
     from cifar_cnn.report.runs_table import show_run
     from cifar_cnn.training.record import read_run
 
-    named = output_dir / name
-    run = read_run(Path(name) if Path(name).is_dir() and not named.is_dir() else named)
+    run = read_run(find_run(name, output_dir))
     show_run(people_console(json=json), run)
     if json:
         settings = run.settings.model_dump(mode="json")

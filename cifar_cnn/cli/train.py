@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run_path
-from cifar_cnn.cli.options import JsonFlag, settings_options
+from cifar_cnn.cli.completion import complete_run
+from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
 from cifar_cnn.settings import Settings, given_settings, resolve_settings
 from cifar_cnn.training.distributed import is_launched, is_main_process
+from cifar_cnn.training.naming import RUNS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +37,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings; flags beat it, it beats the recipe.")
     ] = None,
-    output_dir: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    output_dir: OutputDir = RUNS,
     name: Annotated[
         str | None, typer.Option(help="Name of the run (default: date, time and recipe).")
     ] = None,
@@ -46,9 +47,9 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     resume: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH|auto",
-            help="Go on from a run directory or its last.pt; auto: from this run's own, if any.",
-            autocompletion=complete_run_path,
+            metavar="RUN|auto",
+            help="Go on from a run or its last.pt; auto: from this run's own, if any.",
+            autocompletion=complete_run,
         ),
     ] = None,
     report: Annotated[

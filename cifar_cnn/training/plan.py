@@ -14,6 +14,7 @@ from cifar_cnn.settings import Settings, complete, parse_arguments, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
 from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.history import EpochRow, RunResult
+from cifar_cnn.training.naming import find_checkpoint, find_run
 from cifar_cnn.training.run_files import (
     LAST,
     MODEL,
@@ -80,22 +81,24 @@ def plan_run(
 
     Args:
         given: settings that were asked for, from `given_settings`.
-        output_dir: parent of new run directories.
+        output_dir: parent of new run directories, and of runs that are named.
         name: of the run directory; date, time and recipe, or where the resumed run is, unless said.
-        resume: a checkpoint or a run directory to go on from; `auto` is this run's own directory,
-            or its previous.pt where last.pt is damaged, or a start where no run has saved anything;
-            None starts afresh.
+        resume: a run to go on from, by name or path, or a checkpoint; `auto` is this run's own
+            directory, or its previous.pt where last.pt is damaged, or a start where no run has
+            saved anything; None starts afresh.
         exist_ok: start again where there is a run.
 
     Raises:
         SettingsError: a setting is unknown, invalid, or contradicts the checkpoint's.
         RequestError: `auto` without a name, or a name that is a path.
         CheckpointError: the checkpoint is missing, damaged, or no training can go on from it.
-        RunError: there is a run in the directory, and neither `exist_ok` nor `resume` was said.
+        RunError: there is a run in the directory, and neither `exist_ok` nor `resume` was said; or
+            no run of the name.
     """
     if name is not None and (Path(name).name != name or name in {"", ".."}):
         raise RequestError(f"--name {name!r} is no plain name: --output-dir says in which folder")
     directory = output_dir / name if name else None
+    given = _with_teacher_found(given, output_dir)
     if resume == "auto":
         if directory is None:
             raise RequestError(
@@ -105,7 +108,8 @@ def plan_run(
             path, checkpoint, notes = _last_good(directory)
             return _resumed(given, path, checkpoint, directory, notes)
     elif resume is not None:
-        path = resume / LAST if resume.is_dir() else resume
+        path = find_run(resume, output_dir)
+        path = path / LAST if path.is_dir() else path
         return _resumed(given, path, _read(path), directory)
     settings = complete(given)
     check_heard(settings)
@@ -120,6 +124,13 @@ def plan_run(
 def read_history(checkpoint: Checkpoint) -> list[EpochRow]:
     """Return the epochs that a `last.pt` has behind it."""
     return list(read_state(checkpoint, LAST).history)
+
+
+def _with_teacher_found(given: Mapping[str, Any], output_dir: Path) -> Mapping[str, Any]:
+    teacher = given.get("teacher")
+    if not isinstance(teacher, str) or is_code(teacher):
+        return given
+    return {**given, "teacher": str(find_checkpoint(teacher, output_dir))}
 
 
 def _read(path: Path) -> Checkpoint:

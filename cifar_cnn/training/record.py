@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from cifar_cnn.errors import RunError, SettingsError, did_you_mean, one_line
+from cifar_cnn.errors import RunError, SettingsError, one_line
 from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.lock import is_held
 from cifar_cnn.training.history import MetricsRow, best_row, saved_line
+from cifar_cnn.training.naming import find_run
 from cifar_cnn.training.run_files import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS
 
 State = Literal["finished", "interrupted", "running"]
@@ -67,19 +68,21 @@ class RunRecord:
 
 
 def read_run(directory: Path | str) -> RunRecord:
-    """Read a run directory.
+    """Read a run that is named as for `find_run`.
 
     Raises:
-        RunError: it is no run directory, or one that this version cannot read.
+        RunError: there is none, or it is no run directory, or one that this version cannot read.
     """
-    path = Path(directory)
+    path = find_run(directory)
     try:
         settings = validate(tomllib.loads((path / SETTINGS).read_text(encoding="utf-8")))
         rows = _read_metrics(path / METRICS)
         environment = _read_environment(path / ENVIRONMENT)
         state = _state(path)
     except FileNotFoundError as error:
-        raise RunError(_not_a_run(path)) from error
+        raise RunError(
+            f"{path} is not a run directory: it lacks {SETTINGS} or {METRICS}"
+        ) from error
     except OSError as error:
         raise RunError(f"run directory {path} cannot be read: {error.strerror}") from error
     except (SettingsError, ValidationError, ValueError) as error:
@@ -128,10 +131,3 @@ def _state(path: Path) -> State:
     if said.endswith(saved_line(MODEL)) and model.exists():
         return "finished"
     return "running" if is_held(path / LOCK) else "interrupted"
-
-
-def _not_a_run(path: Path) -> str:
-    if path.is_dir():
-        return f"{path} is not a run directory: it lacks {SETTINGS} or {METRICS}"
-    siblings = [each.parent.name for each in path.parent.glob(f"*/{SETTINGS}")]
-    return f"there is no run {path}{did_you_mean(path.name, siblings)}"

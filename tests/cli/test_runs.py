@@ -98,6 +98,8 @@ def test_a_mistake_ends_in_one_line_and_its_exit_status(
     [
         ("runs show ", ["a", "b", "c"]),
         ("report runs/b", ["runs/b"]),
+        ("eval ", ["a", "b", "c"]),
+        ("predict x.png --checkpoint b", ["b"]),
         ("train --recipe ref", ["reference"]),
         ("train --model base", ["baseline"]),
         ("train --resume runs/", ["runs/a", "runs/b", "runs/c"]),

@@ -1,0 +1,83 @@
+"""How a run is named: by its path, or by its name in the folder of the runs. No torch is needed."""
+
+from pathlib import Path
+
+from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
+from cifar_cnn.storage.lock import is_held
+from cifar_cnn.training.run_files import LAST, LOCK, MODEL, PREVIOUS, SETTINGS
+
+RUNS = Path("runs")
+"""Where runs are, unless another folder is named."""
+
+
+def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:
+    """Return what is named: a path that exists, else the run of that name in `output_dir`.
+
+    Raises:
+        RunError: it is neither.
+    """
+    path = Path(name)
+    found = _find(path, output_dir)
+    if found is None:
+        missing = output_dir / path if _is_plain(path) else path
+        raise RunError(f"there is no run {missing}{_nearest(path, output_dir)}")
+    return found
+
+
+def find_checkpoint(name: Path | str, output_dir: Path = RUNS) -> Path:
+    """Return a file that is named, or the `model.pt` of a run that is named as for `find_run`.
+
+    Raises:
+        CheckpointError: there is neither such a file nor such a run.
+        RunError: the run has no `model.pt`, or the folder is none.
+    """
+    path = Path(name)
+    found = _find(path, output_dir)
+    if found is None:
+        hint = _nearest(path, output_dir)
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read: there is no such file or run{hint}"
+        )
+    if not found.is_dir():
+        return found
+    if not (found / MODEL).exists():
+        raise RunError(_without_model(found))
+    return found / MODEL
+
+
+def _find(path: Path, output_dir: Path) -> Path | None:
+    if path.exists():
+        return path
+    return output_dir / path if _is_plain(path) and (output_dir / path).is_dir() else None
+
+
+def _is_plain(path: Path) -> bool:
+    """Say whether this is a name, and not a way through folders."""
+    return len(path.parts) == 1
+
+
+def _nearest(path: Path, output_dir: Path) -> str:
+    """Return a hint at the run or checkpoint whose name is nearest."""
+    if _is_plain(path):
+        files, folder = Path(), output_dir
+    else:
+        path = path if path.parent.is_dir() else path.parent  # a file in a run that is not there
+        files = folder = path.parent
+    runs = [each.parent.name for each in folder.glob(f"*/{SETTINGS}")]
+    return did_you_mean(path.name, [*runs, *(each.name for each in files.glob("*.pt"))])
+
+
+def _without_model(run: Path) -> str:
+    """Say why a folder has no `model.pt`, and what to do."""
+    if not (run / SETTINGS).exists():
+        return f"{run} is a folder without {MODEL}: name a run, or a checkpoint"
+    saved = [run / name for name in (LAST, PREVIOUS) if (run / name).exists()]
+    instead = f", or name {saved[0]}" if saved else ""
+    if is_held(run / LOCK):
+        return f"run {run} goes on and has no {MODEL} yet: wait for its end{instead}"
+    if not saved:
+        return f"run {run} was stopped before it saved anything: train it again, with --exist-ok"
+    return (
+        f"run {run} is not finished and has no {MODEL}: "
+        f"go on with cifar-cnn train --resume {run}{instead}"
+    )

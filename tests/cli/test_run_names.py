@@ -1,0 +1,134 @@
+import shutil
+
+import pytest
+
+from cifar_cnn import resolve_settings, train
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, make_image_folder):
+    """A folder with images and a finished run of one epoch; no test may change it."""
+    root = tmp_path_factory.mktemp("finished")
+    values = {
+        "dataset": "folder",
+        "data_dir": make_image_folder(root / "images"),
+        "epochs": 1,
+        "batch_size": 8,
+        "precision": "fp32",
+    }
+    train(resolve_settings(values), root / "run", report=False)
+    return root
+
+
+@pytest.fixture
+def root(finished, tmp_path):
+    """The folder that commands run in: `runs/t80` is a finished run."""
+    shutil.copytree(finished / "run", tmp_path / "runs" / "t80")
+    shutil.copytree(finished / "images", tmp_path / "images")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("eval t80", "mine/t80/model.pt: baseline on 12 test images of folder"),
+        ("predict images/test/red --checkpoint t80 --top 1", "images/test/red/003.png"),
+        ("export t80 --format safetensors", "saved mine/t80/model.safetensors"),
+        ("report t80 --compare t80", "saved mine/t80/report.html"),
+        ("runs show t80", "mine/t80 (finished)"),
+        ("train --resume t80", "mine/t80 is already finished"),
+    ],
+)
+def test_a_run_is_named_alike_in_every_command(quick_cli, root, line, said):
+    (root / "runs").rename(root / "mine")
+    done = quick_cli(*line.split(), "--output-dir", "mine", columns=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert said in done.stdout.replace("\\", "/")
+
+
+@pytest.mark.parametrize("name", ["t80", "runs/t80", "runs/t80/", "runs/t80/model.pt"])
+def test_a_run_is_named_by_its_name_its_folder_or_its_file(quick_cli, root, name):
+    done = quick_cli("eval", name)
+    assert done.stdout.replace("\\", "/").startswith("runs/t80/model.pt: baseline"), done.stderr
+
+
+def test_a_path_that_exists_wins_over_a_name(quick_cli, root):
+    shutil.copytree(root / "runs" / "t80", root / "t80")
+    (root / "t80" / "best.pt").write_bytes((root / "t80" / "model.pt").read_bytes())
+    for name, file in (("t80", "t80/model.pt"), ("t80/best.pt", "t80/best.pt")):
+        done = quick_cli("eval", name)
+        assert done.stdout.replace("\\", "/").startswith(f"{file}: baseline"), done.stderr
+    (root / "t80").rename(root / "runs" / "none.pt")
+    assert "cannot be read" in quick_cli("eval", "../none.pt").stderr
+
+
+def test_a_teacher_is_named_as_a_run(quick_cli, root):
+    images = ("--dataset", "folder", "--data-dir", "images", "--batch-size", 8, "--epochs", 1)
+    done = quick_cli("train", *images, "--teacher", "t80", "--name", "pupil", "--no-report")
+    assert done.returncode == 0, done.stderr
+    settings = (root / "runs" / "pupil" / "settings.toml").read_text().replace("\\\\", "/")
+    assert 'teacher = "runs/t80/model.pt"' in settings
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("eval t8", "checkpoint t8 cannot be read: there is no such file or run "
+         "(did you mean 't80'?)"),
+        ("eval runs/t8", "checkpoint runs/t8 cannot be read: there is no such file or run "
+         "(did you mean 't80'?)"),
+        ("eval runs/t8/model.pt", "checkpoint runs/t8/model.pt cannot be read: there is no such "
+         "file or run (did you mean 't80'?)"),
+        ("eval runs/t80/modle.pt", "checkpoint runs/t80/modle.pt cannot be read: there is no such "
+         "file or run (did you mean 'model.pt'?)"),
+        ("predict images --checkpoint t8", "checkpoint t8 cannot be read: there is no such file "
+         "or run (did you mean 't80'?)"),
+        ("export t8 --format onnx", "checkpoint t8 cannot be read: there is no such file or run "
+         "(did you mean 't80'?)"),
+        ("train --teacher t8", "checkpoint t8 cannot be read: there is no such file or run "
+         "(did you mean 't80'?)"),
+        ("report t8", "there is no run runs/t8 (did you mean 't80'?)"),
+        ("report t80 --compare t8", "there is no run runs/t8 (did you mean 't80'?)"),
+        ("runs show t8", "there is no run runs/t8 (did you mean 't80'?)"),
+        ("train --resume t8", "there is no run runs/t8 (did you mean 't80'?)"),
+        ("eval t80 --output-dir none", "checkpoint t80 cannot be read: there is no such file or "
+         "run"),
+        ("eval images", "images is a folder without model.pt: name a run, or a checkpoint"),
+        ("report images", "images is not a run directory: it lacks settings.toml or metrics.csv"),
+    ],
+)  # fmt: skip
+def test_what_is_neither_a_path_nor_a_run_is_one_line(quick_cli, root, line, said):
+    done = quick_cli(*line.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.replace("\\", "/") == f"cifar-cnn: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (["last.pt", "previous.pt"], "run runs/t80 is not finished and has no model.pt: go on with "
+         "cifar-cnn train --resume runs/t80, or name runs/t80/last.pt"),
+        ([], "run runs/t80 was stopped before it saved anything: train it again, with --exist-ok"),
+    ],
+)  # fmt: skip
+def test_an_unfinished_run_says_so_and_what_to_do(quick_cli, root, kept, said):
+    for file in (root / "runs" / "t80").glob("*.pt"):
+        if file.name not in kept:
+            file.unlink()
+    done = quick_cli("eval", "t80")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.replace("\\", "/") == f"cifar-cnn: {said}\n"
+
+
+def test_a_run_that_goes_on_says_so(quick_cli, root):
+    from cifar_cnn.storage.lock import Lock
+
+    (root / "runs" / "t80" / "model.pt").unlink()
+    lock = Lock(root / "runs" / "t80" / ".lock")
+    lock.acquire(1)
+    done = quick_cli("eval", "t80")
+    lock.release()
+    assert done.returncode == 1
+    assert "run runs/t80 goes on and has no model.pt yet: wait for its end" in (
+        done.stderr.replace("\\", "/")
+    )

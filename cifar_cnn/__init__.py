@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cifar_cnn.inference.export import export
     from cifar_cnn.inference.predict import predict
     from cifar_cnn.models import build_model
+    from cifar_cnn.report.comparison import compare_runs
     from cifar_cnn.report.run_report import write_report
     from cifar_cnn.settings import Settings, resolve_settings
     from cifar_cnn.training.naming import find_checkpoint, find_run
@@ -29,6 +30,7 @@ _HOMES = {
     "Settings": "cifar_cnn.settings",
     "UserError": "cifar_cnn.errors",
     "build_model": "cifar_cnn.models",
+    "compare_runs": "cifar_cnn.report.comparison",
     "dry_run": "cifar_cnn.api",
     "effective_field": "cifar_cnn.api",
     "effective_receptive_field": "cifar_cnn.analysis.effective",
@@ -55,6 +57,7 @@ __all__ = [
     "Settings",
     "UserError",
     "build_model",
+    "compare_runs",
     "dry_run",
     "effective_field",
     "effective_receptive_field",

@@ -18,6 +18,7 @@ def test_the_public_surface_is_pinned():
         "Settings",
         "UserError",
         "build_model",
+        "compare_runs",
         "dry_run",
         "effective_field",
         "effective_receptive_field",

@@ -1,5 +1,6 @@
-"""`cifar-cnn runs`: the runs in a folder, and one of them."""
+"""`cifar-cnn runs`: the runs in a folder, one of them, and several beside one another."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.options import JsonFlag, OutputDir
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.errors import RequestError
 from cifar_cnn.training.naming import RUNS, find_run
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
@@ -27,7 +29,12 @@ def runs(
     json: JsonFlag = False,
 ) -> None:
     """The runs in a folder: network, recipe, epochs, accuracy, state."""
-    if ctx.invoked_subcommand:
+    if ctx.invoked_subcommand:  # which takes what is said before its name, too
+        if sort != "name":
+            raise RequestError(
+                f"--sort orders the list of the runs: leave it out of {ctx.invoked_subcommand}"
+            )
+        ctx.default_map = {ctx.invoked_subcommand: {"output_dir": output_dir, "json": json}}
         return
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.runs_table import show_runs, sort_runs
@@ -67,3 +74,42 @@ def show(
         history = [row.model_dump() for row in run.rows]
         document = {"settings": settings, "environment": run.environment, "history": history}
         print_json(run.as_dict() | document)
+
+
+@app.command("compare")
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Two runs or more, by name or path.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ],
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw their learning curves.")
+    ] = None,
+    output_dir: OutputDir = RUNS,
+    json: JsonFlag = False,
+) -> None:
+    """Runs beside one another: the settings that differ, figures, curves.
+
+    Runs that differ only in their seed are one line: mean ± sample deviation.
+    """
+    from cifar_cnn.report.comparison import compare_runs
+    from cifar_cnn.report.comparison_table import draw_runs, show_comparison
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.storage.files import check_folder, write_result
+
+    if plot is not None:
+        check_folder(plot)
+    comparison = compare_runs([find_run(name, output_dir) for name in runs])
+    if plot is not None:
+        write_result(plot, draw_runs(comparison))
+    console = people_console(json=json)
+    show_comparison(console, comparison)
+    if plot is not None:
+        console.print(f"saved {plot}", soft_wrap=True, markup=False)
+    if json:
+        print_json(comparison.as_dict() | {"plot": plot and str(plot)})

@@ -14,7 +14,7 @@ from cifar_cnn.training.record import RunRecord
 SORTABLE = ("name", "model", "recipe", "epochs", "parameters", "eval_accuracy", "seconds", "state")
 SAID_ELSEWHERE = ("recipe", "model", "dataset", "epochs", "threads")
 MIDDLE = 90
-"""Columns below which the table leaves network and recipe out."""
+"""Columns below which the table leaves network, recipe and seconds out."""
 
 
 def sort_runs(runs: Sequence[RunRecord], column: str) -> list[RunRecord]:
@@ -43,7 +43,8 @@ def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
         "epochs": ("right", 0),
         "parameters": ("right", NARROW),
         "accuracy": ("right", 0),
-        "seconds": ("right", NARROW),
+        "data set": ("left", 80),
+        "seconds": ("right", MIDDLE),
         "state": ("left", 0),
     }
     kept = [
@@ -60,9 +61,10 @@ def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
             entry["model"],
             entry["recipe"],
             f"{entry['epochs']}/{entry['planned_epochs']}",
-            _number(entry["parameters"], ",d"),
+            number(entry["parameters"], ",d"),
             f"{run.best.eval_accuracy:.2%} {run.best.eval_split}" if run.best else "–",
-            _number(entry["seconds"], ",.0f"),
+            entry["dataset"],
+            number(entry["seconds"], ",.0f"),
             entry["state"],
         ]
         table.add_row(*(escape(cells[i]) for i in kept))
@@ -77,7 +79,7 @@ def show_run(console: Console, run: RunRecord) -> None:
 
 def _facts(run: RunRecord) -> dict[str, str]:
     entry, best, environment = run.as_dict(), run.best, run.environment
-    parameters = _number(entry["parameters"], ",d")
+    parameters = number(entry["parameters"], ",d")
     facts = {
         "run": f"{run.directory} ({run.state})",
         "network": f"{entry['model']}, {parameters} parameters",
@@ -119,5 +121,6 @@ def _changed(run: RunRecord) -> list[str]:
     return facts
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """Return a figure as text; a dash where there is none."""
     return "–" if value is None else format(value, form)

@@ -60,6 +60,24 @@ def test_an_unreadable_folder_hides_no_other_run(quick_cli, runs):
     assert done.stdout.splitlines()[3] == "left out: runs/b cannot be read: Permission denied"
 
 
+def test_the_data_set_of_an_accuracy_is_said(quick_cli, runs):
+    settings = runs / "b" / "settings.toml"
+    settings.write_text(settings.read_text().replace('"synthetic"', '"folder"'))
+    _, *lines = quick_cli("runs", columns=80).stdout.splitlines()
+    assert "50.00% test  synthetic " in lines[0]
+    assert "75.00% test  folder " in lines[1]
+
+
+def test_what_is_said_before_the_name_of_a_subcommand_counts_too(quick_cli, runs):
+    runs.rename(runs.with_name("mine"))
+    for words in (["show", "b"], ["compare", "a", "b"]):
+        after = quick_cli("runs", *words, "--output-dir", "mine", "--json")
+        before = quick_cli("runs", "--output-dir", "mine", "--json", *words)
+        assert after.returncode == before.returncode == 0, after.stderr
+        assert before.stdout == after.stdout != ""
+        assert before.stderr == after.stderr
+
+
 def test_numbers_are_sorted_from_the_largest_and_what_is_missing_comes_last(quick_cli, runs):
     done = quick_cli("runs", "--sort", "eval_accuracy", "--json")
     assert [run["name"] for run in json.loads(done.stdout)] == ["b", "a", "c"]
@@ -80,6 +98,7 @@ def test_one_run_is_shown_by_name_and_by_path(quick_cli, runs):
     [
         (["--sort", "acuracy"], 2, "did you mean 'eval_accuracy'"),
         (["--output-dir", "none"], 1, "there is no folder none"),
+        (["--sort", "state", "show", "a"], 2, "--sort orders the list of the runs: leave it out"),
         (["show", "aa"], 1, "there is no run runs/aa (did you mean 'a'?)"),
     ],
 )
@@ -98,6 +117,7 @@ def test_a_mistake_ends_in_one_line_and_its_exit_status(
     [
         ("runs show ", ["a", "b", "c"]),
         ("report runs/b", ["runs/b"]),
+        ("runs compare a ", ["a", "b", "c"]),
         ("eval ", ["a", "b", "c"]),
         ("predict x.png --checkpoint b", ["b"]),
         ("train --recipe ref", ["reference"]),

@@ -1,0 +1,128 @@
+"""Several runs beside one another, as tables and as a picture."""
+
+from statistics import mean
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cifar_cnn.errors import RunError
+from cifar_cnn.report.comparison import Comparison, Line, Spread
+from cifar_cnn.report.console import NARROW
+from cifar_cnn.report.curves import Curve, draw_comparison, evaluation_curve
+from cifar_cnn.report.runs_table import number
+
+SHARED = ("data set", "epochs", "parameters")
+"""Columns that become a line below the table where all runs have the same."""
+
+UNBOUNDED = 10_000
+"""Columns of a screen on which any table fits."""
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print what the runs came to, and the settings that differ."""
+    lines = [_cells(line) for line in comparison.lines]
+    alike = [name for name in SHARED if len({cells[name] for cells in lines}) == 1]
+    table = Table(box=None, pad_edge=False)
+    kept = [name for name in lines[0] if name not in alike]
+    if console.width < NARROW:
+        kept = [name for name in kept if name not in {"loss", "parameters", "seconds"}]
+    for name in kept:
+        justify = "left" if name in {"runs", "data set"} else "right"
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for cells in lines:
+        table.add_row(*(escape(cells[name]) for name in kept))
+    console.print(table)
+    if alike:
+        said = ", ".join(f"{name} {lines[0][name]}" for name in alike)
+        console.print(f"in all of them: {said}", soft_wrap=True, markup=False)
+    console.print()
+    _show_settings(console, comparison)
+    for warning in comparison.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+
+
+def draw_runs(comparison: Comparison) -> bytes:
+    """Return a PNG of the runs' curves, those of a line as their mean.
+
+    Raises:
+        RunError: no run has an epoch.
+    """
+    curves = {_title(line): _curve(line) for line in comparison.lines if line.best}
+    if not curves:
+        raise RunError("no run has finished an epoch: there are no curves to draw")
+    return draw_comparison(curves)
+
+
+def _cells(line: Line) -> dict[str, str]:
+    entry, best = line.as_dict(), line.best
+    return {
+        "runs": line.label,
+        "n": str(len(line.runs)),
+        "accuracy": _percent(line.spread("eval_accuracy")),
+        "loss": _plain(line.spread("eval_loss"), ".4f"),
+        "data set": f"{entry['dataset']} {best.eval_split if best else ''}".rstrip(),
+        "epochs": f"{entry['epochs']}/{entry['planned_epochs']}",
+        "parameters": number(entry["parameters"], ",d"),
+        "seconds": _plain(line.spread("seconds"), ",.0f"),
+    }
+
+
+def _percent(spread: Spread | None) -> str:
+    if spread is None or spread.deviation is None:
+        return number(spread.mean if spread else None, ".2%")
+    return f"{100 * spread.mean:.2f} ± {100 * spread.deviation:.2f}%"
+
+
+def _plain(spread: Spread | None, form: str) -> str:
+    text = number(spread.mean if spread else None, form)
+    if spread is None or spread.deviation is None:
+        return text
+    return f"{text} ± {spread.deviation:{form}}"
+
+
+def _show_settings(console: Console, comparison: Comparison) -> None:
+    """Print a table with a column for each line, or, where that is too wide, a row for each."""
+    if not comparison.differing:
+        console.print("no setting differs")
+        return
+    values = [
+        {name: _value(line, name) for name in comparison.differing} for line in comparison.lines
+    ]
+    table = Table("setting", box=None, pad_edge=False)
+    for line in comparison.lines:
+        table.add_column(escape(line.label))
+    for name in comparison.differing:
+        table.add_row(name, *(escape(each[name]) for each in values))
+    unbounded = console.options.update_width(UNBOUNDED)
+    if console.measure(table, options=unbounded).maximum > console.width:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("runs", "settings that differ"):
+            table.add_column(heading, overflow="fold")
+        for line, each in zip(comparison.lines, values, strict=True):
+            said = ", ".join(f"{name} {value}" for name, value in each.items())
+            table.add_row(escape(line.label), escape(said))
+    console.print(table)
+
+
+def _value(line: Line, setting: str) -> str:
+    if setting == "seed":
+        return ", ".join(str(run.settings.seed) for run in line.runs)
+    value = getattr(line.runs[0].settings, setting)
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return "–" if value is None else str(value)
+
+
+def _title(line: Line) -> str:
+    return line.label if len(line.runs) == 1 else f"mean of {len(line.runs)}: {line.label}"
+
+
+def _curve(line: Line) -> Curve:
+    curves = [evaluation_curve(run.rows) for run in line.runs]
+    return Curve(
+        curves[0].split,
+        curves[0].epochs,
+        [mean(values) for values in zip(*(curve.loss for curve in curves), strict=True)],
+        [mean(values) for values in zip(*(curve.accuracy for curve in curves), strict=True)],
+    )

@@ -32,6 +32,13 @@ def report(
         bool,
         typer.Option("--reference", help="Compare with the reference program's published log too."),
     ] = False,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md",
+            help="Write the same as Markdown for GitHub, its pictures in FILE_files/ beside it.",
+        ),
+    ] = None,
     output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
@@ -45,11 +52,13 @@ def report(
         find_run(run, output_dir),
         compare=[find_run(each, output_dir) for each in compare or ()],
         reference=reference,
+        markdown=markdown,
         overrides=overrides,
     )
     console = people_console(json=json)
     for note in written.notes:
         console.print(f"left out: {note}", soft_wrap=True, markup=False)
-    console.print(f"saved {written.path}", soft_wrap=True, markup=False)
+    for path in filter(None, (written.path, written.markdown)):
+        console.print(f"saved {path}", soft_wrap=True, markup=False)
     if json:
         print_json(written.as_dict())

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader
 
 from cifar_cnn.errors import printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, NARROW_LAYER_COLUMNS, layer_cells
+from cifar_cnn.report.markdown import check_markdown, write_markdown
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.training.events import Event, RunEnded
@@ -26,6 +27,7 @@ class RunReport:
     path: Path
     pictures: tuple[str, ...]
     notes: tuple[str, ...]
+    markdown: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the document that `report --json` prints."""
@@ -33,7 +35,7 @@ class RunReport:
             "report": str(self.path),
             "pictures": [str(self.path.parent / name) for name in self.pictures],
             "notes": list(self.notes),
-        }
+        } | ({"markdown": str(self.markdown)} if self.markdown else {})
 
 
 class ReportFiles:
@@ -55,6 +57,7 @@ def write_report(
     *,
     compare: Sequence[Path | str] = (),
     reference: bool = False,
+    markdown: Path | str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> RunReport:
     """Write a run's pictures and its report.html into its directory.
@@ -66,14 +69,24 @@ def write_report(
         run: the run directory.
         compare: other run directories, for a picture of the learning curves side by side.
         reference: compare with the figures of the reference program's log too.
+        markdown: a file, `.md`, for the same as Markdown, with its pictures in a folder beside it.
         overrides: settings in place of the run's: model, data_dir, device …
 
     Raises:
         RunError: a run directory cannot be used, or the report cannot be written.
+        UserError: the Markdown cannot be written, or would take the place of what is not its own.
     """
+    file = None if markdown is None else Path(markdown)
     record = read_run(run)
     others = [read_run(each) for each in compare]
-    return _write(record, ReportParts(record, {**(overrides or {})}), others, reference=reference)
+    if file is not None:
+        check_markdown(file)
+    parts = ReportParts(record, {**(overrides or {})})
+    written = _write(record, parts, others, reference=reference)
+    if file is None:
+        return written
+    write_markdown(file, parts)
+    return replace(written, markdown=file)
 
 
 def _write(

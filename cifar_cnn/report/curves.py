@@ -132,7 +132,7 @@ def _panels(figure: Figure, *, narrow: bool) -> tuple[Axes, Axes]:
     accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
     return loss_axes, accuracy_axes
 

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from cifar_cnn.analysis.operations.entry import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField
-from cifar_cnn.report.figures import BLUE, NARROW, ORANGE, WIDE, picture, shortened
+from cifar_cnn.report.figures import BLUE, NARROW, ORANGE, WIDE, ending, picture
 
 MOST_LAYERS = 40
 
@@ -27,7 +27,7 @@ def draw_receptive_field(result: ReceptiveField, *, narrow: bool = False) -> byt
         axes = figure.subplots()
         bars = axes.barh(range(len(rows)), sizes, color=BLUE, height=0.65)
         axes.bar_label(bars, padding=3, fontsize=9)
-        axes.set_yticks(range(len(rows)), [shortened(name, 30) for name in names])
+        axes.set_yticks(range(len(rows)), [ending(name, 30) for name in names])
         axes.invert_yaxis()
         axes.axvline(side, color="0.45", linestyle=":", linewidth=1.2, label=f"image: {side}")
         limit = f"has to be above {result.minimum}"

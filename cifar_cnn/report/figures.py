@@ -47,6 +47,11 @@ def picture(
     return reduced.getvalue()
 
 
+def ending(name: str, length: int) -> str:
+    """Return `name`, cut at its start: files and layers are told apart by their ends."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
 def shortened(name: str, length: int = 18) -> str:
     """Return `name`, cut to what fits beside an axis."""
     return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import Normalization
 from cifar_cnn.errors import printable
 from cifar_cnn.inference.examine import Mistake
-from cifar_cnn.report.figures import picture, shortened
+from cifar_cnn.report.figures import ending, picture, shortened
 
 COLUMNS = 8
 MOST_SHOWN = 32
@@ -86,9 +86,7 @@ def _said(mistakes: Sequence[Mistake]) -> list[tuple[str, ...]]:
 
 
 def _end_of(file: str) -> str:
-    """Return a file's name; of a long one the end, where images tell each other apart."""
-    name = printable(PurePath(file).name)
-    return name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}"
+    return ending(printable(PurePath(file).name), LETTERS)
 
 
 def _shown(pixels: NDArray[np.uint8]) -> Pixels:
@@ -126,7 +124,8 @@ def _draw_captioned(images: Sequence[Pixels], captions: Sequence[tuple[str, ...]
 
 
 def _draw_mosaic(images: Pixels, gap: tuple[int, int], inches: float) -> bytes:
-    mosaic = _mosaic(images, min(COLUMNS, len(images)), gap)
+    square = math.ceil(math.sqrt(2 * len(images)))  # about: the whole is twice as wide as high
+    mosaic = _mosaic(images, min(COLUMNS, square + square % 2, len(images)), gap)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()

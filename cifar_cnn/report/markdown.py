@@ -12,6 +12,7 @@ from cifar_cnn.errors import SettingsError, UserError, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, layer_cells
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.storage.files import check_folder, write_atomically
+from cifar_cnn.training.history import LOG_NAMES
 
 Cells = Sequence[object]
 
@@ -109,6 +110,8 @@ def _lines(parts: ReportParts, folder: str) -> Iterator[str]:
     ):
         yield from _pictures(parts, folder, title, keys)
     yield from _pictures(parts, folder, "Misclassified images", ("mistakes",))
+    if parts.examination and not parts.examination.mistakes:
+        yield from ("## Misclassified images", "", "There is none.", "")
     if parts.examination and parts.examination.mistakes:
         mistakes = (
             (each.file, each.true, each.predicted, f"{each.probability:.1%}")
@@ -129,7 +132,12 @@ def _result(parts: ReportParts) -> Iterator[str]:
             ("test loss", f"{measured.loss:.4f} nats per image"),
         ]
     if best and (best.eval_split != "test" or not found):
-        rows.append((f"{best.eval_split} accuracy", f"{best.eval_accuracy:.2%} by the run's log"))
+        rows.append(
+            (
+                f"{LOG_NAMES[best.eval_split].lower()} accuracy",
+                f"{best.eval_accuracy:.2%} by the run's log",
+            )
+        )
     if best:
         rows.append(("weights", f"of epoch {best.epoch}"))
     rows += [(name, getattr(run.settings, name)) for name in SAID]

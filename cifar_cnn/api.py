@@ -9,6 +9,7 @@ import torch
 
 from cifar_cnn.analysis.effective import EffectiveField, Target, effective_receptive_field
 from cifar_cnn.data.dataset import REFERENCE, normalize
+from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import DataError
 from cifar_cnn.inference.predict import Unreadable, answers, load_predictor
@@ -43,6 +44,7 @@ def train(
     report: bool = True,
     tensorboard: bool = False,
     listeners: Sequence[Listener] = (),
+    decoding: Decoding | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Train a network and fill a run directory; under torchrun, together with its processes.
@@ -59,6 +61,7 @@ def train(
         report: write report.html and its pictures at the end of a finished run.
         tensorboard: write event files below the run directory.
         listeners: called with each event of the run (of several processes, each calls its own).
+        decoding: told how the decoding of image files goes.
         should_stop: asked after each step; when it says so, the run is saved and ends early.
 
     Raises:
@@ -83,7 +86,13 @@ def train(
             numbered=numbered,
             writes=processes.is_main,
         ) as run_directory:
-            run = Run(settings, processes=processes, listeners=told, should_stop=should_stop)
+            run = Run(
+                settings,
+                processes=processes,
+                listeners=told,
+                decoding=decoding,
+                should_stop=should_stop,
+            )
             run.notes += run_directory.notes
             if checkpoint is not None:
                 run.resume(checkpoint)
@@ -95,17 +104,23 @@ def train(
 
 
 @global_state_kept()
-def dry_run(settings: Settings, say: Callable[[str], None] = lambda _note: None) -> float:
+def dry_run(
+    settings: Settings,
+    say: Callable[[str], None] = lambda _note: None,
+    *,
+    decoding: Decoding | None = None,
+) -> float:
     """Build everything, run one batch forward and backward, write nothing; return its loss.
 
     Args:
         settings: of the run.
         say: is told what the user should know about it, a line at a time.
+        decoding: told how the decoding of image files goes.
 
     Raises:
         UserError: what `train` would raise before its first step.
     """
-    run = Run(settings)
+    run = Run(settings, decoding=decoding)
     for note in run.notes:
         say(note)
     return try_step(run.trainer)
@@ -138,7 +153,7 @@ def effective_field(
         settings = stored.settings
     else:
         settings = resolve_settings({"dataset": "synthetic"} | given)
-    data = load_test(settings).limited(samples)
+    data = load_test(settings, samples)
     normalization = REFERENCE
     if stored:
         trained = stored.build(None if stored.checkpoint else data.classes)

@@ -41,8 +41,13 @@ def evaluate(
         ),
     ],
     split: Annotated[
-        str, typer.Option(metavar="train|val|test", help="Which images; val as cut by the run.")
-    ] = "test",
+        str | None,
+        typer.Option(
+            metavar="train|val|test",
+            help="Which images; val as cut by the run (default: test, or val/ where a folder has "
+            "no test/).",
+        ),
+    ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Average each image's answer with its mirror image's.")
     ] = False,
@@ -62,15 +67,20 @@ def evaluate(
     from cifar_cnn.inference.evaluate import evaluate as evaluate_checkpoint
     from cifar_cnn.inference.evaluate import write_predictions
     from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.decoding import DecodingProgress
     from cifar_cnn.report.evaluation_tables import show_evaluation
     from cifar_cnn.storage.files import check_folder
 
     checkpoint = find_checkpoint(file, output_dir)
     if predictions is not None:
         check_folder(predictions)
-    result = evaluate_checkpoint(checkpoint, split=split, tta=tta, overrides=overrides)
+    console = people_console(json=json)
+    with DecodingProgress(console) as decoding:
+        result = evaluate_checkpoint(
+            checkpoint, split=split, tta=tta, overrides=overrides, decoding=decoding
+        )
     if predictions is not None:
         write_predictions(result.images, predictions)
-    show_evaluation(people_console(json=json), result)
+    show_evaluation(console, result)
     if json:
         print_json(result.as_dict())

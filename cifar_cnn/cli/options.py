@@ -38,7 +38,10 @@ OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
 PANELS = {
     "Network": ("recipe", "model", "model_arg", "input_size", "dropout"),
-    "Data": ("dataset", "data_dir", "limit_train", "limit_eval", "val_size", "normalization"),
+    "Data": (
+        *("dataset", "data_dir", "limit_train", "limit_eval", "val_size", "test_size"),
+        "normalization",
+    ),
     "Optimization": (
         *("epochs", "batch_size", "ghost_batch_size", "optimizer", "lr", "momentum", "nesterov"),
         *("weight_decay", "label_smoothing", "class_weights", "scheduler", "step_size", "gamma"),

@@ -137,8 +137,10 @@ def _note(console: "Console", note: str) -> None:
 def _dry_run(plan: "Plan", console: "Console", *, json: bool) -> None:
     """Try what the plan asks for, and say what came of it."""
     from cifar_cnn import api
+    from cifar_cnn.report.decoding import DecodingProgress
 
-    loss = api.dry_run(plan.settings, lambda note: _note(console, note))
+    with DecodingProgress(console) as decoding:
+        loss = api.dry_run(plan.settings, lambda note: _note(console, note), decoding=decoding)
     console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
     if json and is_main_process():
         print_json({"model": plan.settings.model, "loss": loss})
@@ -156,6 +158,7 @@ def _train(
 ) -> "RunResult":
     """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
+    from cifar_cnn.report.decoding import DecodingProgress
     from cifar_cnn.report.progress import ConsoleProgress
     from cifar_cnn.training.run_files import LAST, REPORT
 
@@ -170,7 +173,7 @@ def _train(
     def can_save(_event: "Event") -> None:
         signals.training = True
 
-    progress = ConsoleProgress(console)
+    progress, decoding = ConsoleProgress(console), DecodingProgress(console)
     try:
         result = api.train(
             plan.settings,
@@ -180,10 +183,12 @@ def _train(
             checkpoint=plan.checkpoint,
             report=report,
             tensorboard=tensorboard,
+            decoding=None if quiet else decoding,
             listeners=[can_save] if quiet or not is_main_process() else [can_save, progress],
             should_stop=lambda: bool(signals.received) or time.monotonic() > deadline,
         )
     finally:
+        decoding.close()
         progress.close()
     if result.model_file is None:
         done = f"stopped after {len(result.history)} epochs, step {result.steps}"

@@ -1,8 +1,7 @@
 """Images and labels in memory, and the subsets cut from them."""
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +35,7 @@ class Split:
         classes: class names in index order.
         notes: what the user should be told about how the images were read.
         files: of each image, or its place in the data set: test/00017.
+        name: of the split: train, val or test.
     """
 
     images: Tensor
@@ -43,48 +43,64 @@ class Split:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @cached_property
-    def _ranks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """All indices (N), shuffled by a fixed seed; how many of its class stand before each."""
-        shuffled = np.random.RandomState(_SUBSET_SEED).permutation(len(self))
-        labels = self.labels.numpy()[shuffled]
-        rank = np.empty(len(self), dtype=np.int64)
-        for label in range(len(self.classes)):
-            of_class = np.flatnonzero(labels == label)
-            rank[of_class] = np.arange(len(of_class))
-        return shuffled, rank
 
     def limited(self, size: int | None) -> "Split":
         """Return a subset of `size` images, as class-balanced as the labels allow.
 
         A smaller one is a part of a larger one; all images for None or too many.
         """
-        if size is None or size >= len(self):
-            return self
-        shuffled, rank = self._ranks
-        order = shuffled[np.lexsort((self.labels.numpy()[shuffled], rank))]
-        return self._take(order[:size])
+        return self._take(balanced(self.labels.numpy(), size))
 
     def cut(self, size: int) -> tuple["Split", "Split"]:
         """Return (the rest, a part of `size` images), of each class the same share.
 
         What is left over by rounding down goes to the classes that lost most by it.
         """
-        shuffled, rank = self._ranks
-        exact = np.bincount(self.labels, minlength=len(self.classes)) * size
-        shares, lost = np.divmod(exact, len(self))
-        shares[np.argsort(-lost, kind="stable")[: size - shares.sum()]] += 1
-        in_part = rank < shares[self.labels.numpy()[shuffled]]
-        return self._take(shuffled[~in_part]), self._take(shuffled[in_part])
+        rest, part = stratified(self.labels.numpy(), size)
+        return self._take(rest), self._take(part)
 
     def _take(self, indices: NDArray[np.int64]) -> "Split":
-        chosen = torch.from_numpy(np.sort(indices))
-        files = tuple(self.files[index] for index in chosen.tolist()) if self.files else ()
-        return Split(self.images[chosen], self.labels[chosen], self.classes, self.notes, files)
+        if len(indices) == len(self):
+            return self
+        chosen = torch.from_numpy(indices)
+        return replace(
+            self,
+            images=self.images[chosen],
+            labels=self.labels[chosen],
+            files=tuple(self.files[index] for index in indices) if self.files else (),
+        )
+
+
+def balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:
+    """Return the indices of the images that `Split.limited` takes, ascending."""
+    if size is None or size >= len(labels):
+        return np.arange(len(labels))
+    shuffled, rank = _ranks(labels)
+    order = shuffled[np.lexsort((labels[shuffled], rank))]
+    return np.sort(order[:size])
+
+
+def stratified(labels: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of the two splits that `Split.cut` makes, ascending."""
+    shuffled, rank = _ranks(labels)
+    shares, lost = np.divmod(np.bincount(labels) * size, len(labels))
+    shares[np.argsort(-lost, kind="stable")[: size - shares.sum()]] += 1
+    in_part = rank < shares[labels[shuffled]]
+    return np.sort(shuffled[~in_part]), np.sort(shuffled[in_part])
+
+
+def _ranks(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return all indices (N), shuffled by a fixed seed; how many of its class stand before each."""
+    shuffled = np.random.RandomState(_SUBSET_SEED).permutation(len(labels))
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels[shuffled] == label)
+        rank[of_class] = np.arange(len(of_class))
+    return shuffled, rank
 
 
 def measure(images: Tensor) -> Normalization:

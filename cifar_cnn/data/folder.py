@@ -1,9 +1,8 @@
-"""Images in folders, train/<class>/* and test/<class>/*, decoded once and cached."""
+"""Images in folders, one for each class, decoded once and cached."""
 
 import hashlib
 import os
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,90 +12,80 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_cnn.data.cache import read_cache, write_cache
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import Split, balanced, stratified
 from cifar_cnn.data.images import DECODER, read_images
-from cifar_cnn.data.listing import KINDS, is_hidden, list_images
+from cifar_cnn.data.layout import Classes, find_layout
+from cifar_cnn.data.listing import KINDS, list_images
 from cifar_cnn.errors import DataError
 
-LAYOUT = f"expected train/<class>/ and test/<class>/ with {KINDS} images below --data-dir"
+Decoding = Callable[[Path, int, int], None]
+"""Is told in which folder images are decoded, how many are, and of how many; 0 at first."""
 
 
 class _Decoded(NamedTuple):
+    """Images uint8 (N, 3, H, W), and bool (N): which of them were changed."""
+
     images: NDArray[np.uint8]
-    resized: int
-    on_white: int
+    resized: NDArray[np.bool_]
+    on_white: NDArray[np.bool_]
 
 
-def load_folder(root: Path, name: str, size: tuple[int, int]) -> Split:
-    """Load the `train` or `test` images below `root`, resized to `size` (H, W) where they differ.
+def load_folder(
+    root: Path,
+    name: str,
+    size: tuple[int, int],
+    *,
+    test_size: float = 0.0,
+    limit: int | None = None,
+    decoding: Decoding | None = None,
+) -> Split:
+    """Load the `train`, `val` or `test` images below `root`, resized to `size` (H, W).
 
     Classes are the sub-folders in alphabetical order, their names in Unicode's form NFC, and images
     lie at any depth in them, as in torchvision's ImageFolder. Decoded images are cached, keyed by
     the files' names, sizes, times and numbers in the file system.
 
+    Args:
+        root: with a folder for each split, or those of the classes alone.
+        name: of the split.
+        size: of the images that are returned.
+        test_size: fraction of the images that are `test` where there are class folders alone, of
+            each class the same; it depends on nothing but the files.
+        limit: as many images as `Split.limited` leaves of them; no others are decoded.
+        decoding: is told how it goes.
+
     Raises:
         DataError: a folder, class or image is missing or unreadable; the message names it.
+        SettingsError: `test_size` does not go with the folder, or leaves a class without images.
     """
+    layout = find_layout(root)
+    folder, classes = layout.classes(name, test_size)
     try:
-        classes = _classes(root, name)
-        listed = [_images_of(folder) for folder in classes.values()]
-        paths = [path for images, _ in listed for path in images]
-        decoded = _decode_once(paths, size)
+        files, labels, skipped = _list(classes)
+        chosen = np.arange(len(files))
+        if layout.unsplit:
+            chosen = _cut(labels, classes, test_size)[name == "test"]
+        chosen = chosen[balanced(labels[chosen], limit)]
+        told = None if decoding is None else lambda done, all_: decoding(folder, done, all_)
+        decoded = _decode_once(files, chosen, size, told)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
-    labels = np.repeat(np.arange(len(classes)), [len(images) for images, _ in listed])
     return Split(
         torch.from_numpy(decoded.images),
-        torch.from_numpy(labels),
+        torch.from_numpy(labels[chosen]),
         tuple(classes),
-        _notes(root / name, size, decoded, sum(skipped for _, skipped in listed)),
-        tuple(paths),
+        _notes(folder, size, decoded, skipped),
+        tuple(files[index] for index in chosen),
+        name,
     )
 
 
-def _notes(folder: Path, size: tuple[int, int], decoded: _Decoded, skipped: int) -> tuple[str, ...]:
-    height, width = size
-    of_all = f"of {len(decoded.images):,} images in {folder}"
-    notes = []
-    if decoded.resized:
-        notes.append(f"{decoded.resized:,} {of_all} are not {height}x{width} and were resized")
-    if decoded.on_white:
-        notes.append(f"{decoded.on_white:,} {of_all} are transparent and were laid on white")
-    if skipped:
-        notes.append(f"{skipped:,} files in {folder} were skipped: not named as {KINDS} images")
-    return tuple(notes)
-
-
-def _classes(root: Path, name: str) -> Mapping[str, Path]:
-    """Return the folder of each class, in the order of their names."""
-    if not root.is_dir():
-        raise DataError(f"folder {root} does not exist: {LAYOUT}")
-    found = {half: _subfolders(root / half) for half in ("train", "test")}
-    if not found[name]:
-        raise DataError(f"folder {root / name} has no class folders: {LAYOUT}")
-    other = "test" if name == "train" else "train"
-    if found[other]:
-        for here, there in ((name, other), (other, name)):
-            missing = sorted(set(found[here]) - set(found[there]))
-            if missing:
-                raise DataError(f"class {missing[0]!r} is in {root / here} but not in {there}/")
-    return found[name]
-
-
-def _subfolders(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    found: dict[str, Path] = {}
-    for path in folder.iterdir():
-        if is_hidden(path.name) or not path.is_dir():
-            continue
-        name = unicodedata.normalize("NFC", path.name)
-        if name.encode(errors="ignore") != os.fsencode(name):
-            raise DataError(f"class folder {path} has a name that is not UTF-8: rename it")
-        if name in found:
-            raise DataError(f"two class folders in {folder} are called {name!r}: rename one")
-        found[name] = path
-    return dict(sorted(found.items()))
+def _list(classes: Classes) -> tuple[list[str], NDArray[np.int64], int]:
+    """Return all files in order, their labels, and how many others were skipped."""
+    listed = [_images_of(folder) for folder in classes.values()]
+    labels = np.repeat(np.arange(len(classes)), [len(images) for images, _ in listed])
+    files = [file for images, _ in listed for file in images]
+    return files, labels, sum(skipped for _, skipped in listed)
 
 
 def _images_of(folder: Path) -> tuple[list[str], int]:
@@ -106,29 +95,77 @@ def _images_of(folder: Path) -> tuple[list[str], int]:
     return images, skipped
 
 
-def _decode_once(paths: Sequence[str], size: tuple[int, int]) -> _Decoded:
-    """Return the images, uint8 (N, 3, H, W), and how many were changed."""
-    key = _cache_key(paths, size)
-    cached = read_cache(key)
-    if cached is not None:
-        return _Decoded(cached["images"], int(cached["resized"]), int(cached["on_white"]))
-    images, changes = read_images([Path(path) for path in paths], size)
-    decoded = _Decoded(
-        images, sum(each.resized for each in changes), sum(each.on_white for each in changes)
-    )
-    write_cache(key, {name: np.asarray(value) for name, value in decoded._asdict().items()})
+def _cut(
+    labels: NDArray[np.int64], classes: Classes, test_size: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which images are for training, and which for the test."""
+    rest, test = stratified(labels, round(len(labels) * test_size))
+    of_class = np.bincount(labels)
+    for part in (rest, test):
+        counts = np.bincount(labels[part], minlength=len(classes))
+        if not counts.all():
+            label = int(counts.argmin())
+            raise DataError(
+                f"class folder {[*classes.values()][label]} has too few images to split "
+                f"({of_class[label]}): test_size {test_size:g} leaves none of them for "
+                f"{'training' if part is rest else 'the test'}"
+            )
+    return rest, test
+
+
+def _notes(folder: Path, size: tuple[int, int], decoded: _Decoded, skipped: int) -> tuple[str, ...]:
+    height, width = size
+    of_all = f"of {len(decoded.images):,} images in {folder}"
+    notes = []
+    if resized := int(decoded.resized.sum()):
+        notes.append(f"{resized:,} {of_all} are not {height}x{width} and were resized")
+    if on_white := int(decoded.on_white.sum()):
+        notes.append(f"{on_white:,} {of_all} are transparent and were laid on white")
+    if skipped:
+        notes.append(f"{skipped:,} files in {folder} were skipped: not named as {KINDS} images")
+    return tuple(notes)
+
+
+def _decode_once(
+    files: Sequence[str],
+    chosen: NDArray[np.int64],
+    size: tuple[int, int],
+    told: Callable[[int, int], None] | None,
+) -> _Decoded:
+    """Return the chosen ones of the files; those of all are looked for in the cache, too."""
+    identities = [_identity(file) for file in files]
+    own = [identities[index] for index in chosen]
+    if len(own) < len(files) and (everything := _cached(_key(identities, size))):
+        images, resized, on_white = everything
+        return _Decoded(images[chosen], resized[chosen], on_white[chosen])
+    key = _key(own, size)
+    if cached := _cached(key):
+        return cached
+    images, changes = read_images([Path(files[index]) for index in chosen], size, told)
+    resized, on_white = np.array(changes).T
+    decoded = _Decoded(images, resized, on_white)
+    write_cache(key, decoded._asdict())
     return decoded
 
 
-def _cache_key(paths: Sequence[str], size: tuple[int, int]) -> str:
-    """Return a name for these files, of which any change of content or place makes another one.
+def _cached(key: str) -> _Decoded | None:
+    found = read_cache(key)
+    if found is None:
+        return None
+    return _Decoded(found["images"], found["resized"].view(bool), found["on_white"].view(bool))
+
+
+def _key(identities: Sequence[str], size: tuple[int, int]) -> str:
+    lines = [repr((DECODER, PIL.__version__, size)), *identities]
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()[:32]
+
+
+def _identity(file: str) -> str:
+    """Return a line that any change of content or place makes another one.
 
     The number of a file and the time of its last change of any kind catch what keeps size and time
     of writing: two files, or two folders, that changed places.
     """
-    lines = [repr((DECODER, PIL.__version__, size))]
-    for path in paths:
-        found = os.stat(path)  # noqa: PTH116 - 60,000 of them in a fraction of a second
-        times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
-        lines.append(f"{path}\0{found.st_size} {times} {found.st_ino}")
-    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()[:32]
+    found = os.stat(file)  # noqa: PTH116 - 60,000 of them in a fraction of a second
+    times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
+    return f"{file}\0{found.st_size} {times} {found.st_ino}"

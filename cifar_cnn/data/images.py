@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,12 +18,15 @@ from cifar_cnn.data.listing import KINDS
 from cifar_cnn.data.memory import check_memory
 from cifar_cnn.errors import DataError, one_line
 
-DECODER = 2
-"""Version of what this module makes of a file; another one makes cached images void."""
+DECODER = 3
+"""Version of what is kept of a decoded file; another one makes cached images void."""
 MAX_PIXELS = 64_000_000  # beyond any photograph that is meant to become 32×32
 READ_AT_ONCE = 1 << 16
 """Bytes that are asked for without a look at how many there are."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # none of Pillow's that starts other programs
+
+AT_ONCE = 8
+"""Most images that a thread decodes before it asks for more: asking takes a small one's time."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,9 +60,16 @@ class Changes(NamedTuple):
 
 
 def read_images(
-    sources: Sequence[Source], size: tuple[int, int]
+    sources: Sequence[Source],
+    size: tuple[int, int],
+    told: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.uint8], list[Changes]]:
     """Decode images to RGB uint8 (N, 3, H, W) of `size` (H, W), and say what that changed.
+
+    Args:
+        sources: image files.
+        size: of the images that are returned.
+        told: is told now and then how many images are decoded, and of how many.
 
     Raises:
         DataError: a file cannot be read as an image, or is unreasonably large; or there is no
@@ -71,7 +82,7 @@ def read_images(
         images[index], changes = read_image(sources[index], size)
         return changes
 
-    return images, _in_threads(decode, len(sources))
+    return images, _in_threads(decode, len(sources), told)
 
 
 def try_images(
@@ -90,15 +101,35 @@ def try_images(
     return images, _in_threads(decode, len(sources))
 
 
-def _in_threads(decode: Callable[[int], Decoded], count: int) -> list[Decoded]:
-    pool = ThreadPoolExecutor(os.cpu_count())  # the decoders release the interpreter lock
+def _in_threads(
+    decode: Callable[[int], Decoded],
+    count: int,
+    told: Callable[[int, int], None] | None = None,
+) -> list[Decoded]:
+    workers = os.cpu_count() or 1
+    at_once = max(1, min(AT_ONCE, count // (4 * workers)))
+    decoded: list[Decoded] = []
+    stopped = Event()
+
+    def some(first: int) -> list[Decoded]:
+        images = range(first, min(first + at_once, count))
+        return [decode(index) for index in images if not stopped.is_set()]
+
+    pool = ThreadPoolExecutor(workers)  # the decoders release the interpreter lock
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # broken EXIF
-            return list(pool.map(decode, range(count)))
+            if told:
+                told(0, count)
+            for each in pool.map(some, range(0, count, at_once)):
+                decoded += each
+                if told:
+                    told(len(decoded), count)
+            return decoded
     finally:
-        pool.shutdown(cancel_futures=True)  # where one image fails or the user stops
+        stopped.set()  # where one image fails or the user stops
+        pool.shutdown(cancel_futures=True)
 
 
 def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8], Changes]:

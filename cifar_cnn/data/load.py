@@ -4,45 +4,82 @@ import dataclasses
 
 from cifar_cnn.data.cifar10 import load_cifar10
 from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.folder import load_folder
+from cifar_cnn.data.folder import Decoding, load_folder
+from cifar_cnn.data.layout import find_layout
 from cifar_cnn.data.resize import resize
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
 
-def load_train(settings: Settings) -> tuple[Split, Split | None]:
-    """Return the training images, and the validation images cut from them if `val_size` asks.
+def load_train(settings: Settings, decoding: Decoding | None = None) -> tuple[Split, Split | None]:
+    """Return the training images, and the validation images if there are any.
+
+    Those are in a folder `val`, or cut from the training images where `val_size` asks for it.
+
+    Args:
+        settings: of the run; `limit_eval` limits what is read of a folder `val`.
+        decoding: is told how it goes.
 
     Raises:
         DataError: images are missing or unusable.
-        SettingsError: `val_size` leaves nothing to train on.
+        SettingsError: `val_size` leaves nothing to train on, or `test_size` nothing to cut it from.
     """
-    pool = _load(settings, "train").limited(settings.limit_train)
+    if settings.test_size and settings.dataset != "folder":
+        raise SettingsError(f"test_size is for --dataset folder, not for {settings.dataset}")
+    has_val = settings.dataset == "folder" and "val" in find_layout(settings.data_dir).splits
+    if has_val and settings.val_size:
+        raise SettingsError(
+            f"val_size {settings.val_size} would cut validation images from the training images, "
+            f"and {settings.data_dir} has val/: leave it out"
+        )
+    pool = _load(settings, "train", settings.limit_train, decoding)
+    if has_val:
+        return pool, _load(settings, "val", settings.limit_eval, decoding)
     if not settings.val_size:
         return pool, None
     if settings.val_size >= len(pool):
         raise SettingsError(
             f"val_size {settings.val_size} leaves no training image of {len(pool)}: make it smaller"
         )
-    return pool.cut(settings.val_size)
+    train, val = pool.cut(settings.val_size)
+    return train, dataclasses.replace(val, name="val")
 
 
-def load_test(settings: Settings) -> Split:
-    """Return the test images, all of them.
+def load_test(
+    settings: Settings, limit: int | None = None, decoding: Decoding | None = None
+) -> Split:
+    """Return the images to evaluate on, all of them or a balanced subset; `name` is their split's.
 
     Raises:
         DataError: images are missing or unusable.
     """
-    return _load(settings, "test")
+    return _load(settings, evaluation_split(settings), limit, decoding)
 
 
-def _load(settings: Settings, name: str) -> Split:
+def evaluation_split(settings: Settings) -> str:
+    """Return `test`, or `val` where a folder of images has that in its place.
+
+    Raises:
+        DataError: there is no such folder, or its splits have other classes.
+    """
+    return find_layout(settings.data_dir).evaluation if settings.dataset == "folder" else "test"
+
+
+def _load(settings: Settings, name: str, limit: int | None, decoding: Decoding | None) -> Split:
     if settings.dataset == "folder":
-        return load_folder(settings.data_dir, name, settings.input_size)
+        return load_folder(
+            settings.data_dir,
+            name,
+            settings.input_size,
+            test_size=settings.test_size,
+            limit=limit,
+            decoding=decoding,
+        )
     if settings.dataset == "cifar10":
         split = load_cifar10(settings.data_dir, name)
     else:
         split = draw_synthetic(name)
     files = tuple(f"{name}/{index:05}" for index in range(len(split)))
-    return resize(dataclasses.replace(split, files=files), settings.input_size)
+    named = dataclasses.replace(split, files=files, name=name)
+    return resize(named.limited(limit), settings.input_size)

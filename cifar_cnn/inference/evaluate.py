@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.load import load_test, load_train
+from cifar_cnn.data.folder import Decoding
+from cifar_cnn.data.layout import SPLITS
+from cifar_cnn.data.load import evaluation_split, load_test, load_train
 from cifar_cnn.errors import RunError, SettingsError, did_you_mean
 from cifar_cnn.inference.metrics import Evaluation, measure
 from cifar_cnn.inference.trained import open_stored
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.files import write_result
-
-SPLITS = ("train", "val", "test")
 
 
 class JudgedImage(NamedTuple):
@@ -81,17 +81,20 @@ class CheckpointEvaluation:
 def evaluate(
     file: Path | str,
     *,
-    split: str = "test",
+    split: str | None = None,
     tta: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    decoding: Decoding | None = None,
 ) -> CheckpointEvaluation:
     """Evaluate a checkpoint, or a bare state dict, on a split.
 
     Args:
         file: `model.pt`, `best.pt`, `last.pt`, or a state dict saved by another program.
-        split: `train` and `val` are those of the checkpoint's own run.
+        split: `train` and `val` are those of the checkpoint's own run; `test` unless said, or `val`
+            where a folder of images has that in its place.
         tta: average each image's probabilities with those of its mirror image.
         overrides: settings in place of the checkpoint's: model, dataset, data_dir, limit_eval …
+        decoding: told how the decoding of image files goes.
 
     Raises:
         CheckpointError: the file is unusable, or does not fit the network or the data.
@@ -100,7 +103,7 @@ def evaluate(
     """
     stored = open_stored(file, overrides)
     settings = stored.settings
-    data = stored.images(lambda settings: _load_split(settings, split))
+    data = stored.images(lambda settings: _load_split(settings, split, decoding))
     trained = stored.build(data.classes)
     data = data.limited(settings.limit_eval)
     output = trained.log_probabilities(data.images, tta=tta)
@@ -108,7 +111,7 @@ def evaluate(
         checkpoint=str(file),
         model=settings.model,
         dataset=settings.dataset,
-        split=split,
+        split=data.name,
         tta=tta,
         classes=data.classes,
         evaluation=judge(output, data.labels),
@@ -156,13 +159,18 @@ def judge(answers: Tensor, labels: Tensor) -> Evaluation:
     return result
 
 
-def _load_split(settings: Settings, split: str) -> Split:
-    if split not in SPLITS:
+def _load_split(settings: Settings, split: str | None, decoding: Decoding | None) -> Split:
+    if split is not None and split not in SPLITS:
         hint = did_you_mean(split, SPLITS)
         raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
+    own = evaluation_split(settings)
+    if split in {None, own}:
+        return load_test(settings, settings.limit_eval, decoding)
     if split == "test":
-        return load_test(settings)
-    train, val = load_train(settings)
+        raise SettingsError(
+            f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
+        )
+    train, val = load_train(settings, decoding)
     if split == "train":
         return train
     if val is None:

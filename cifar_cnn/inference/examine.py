@@ -32,9 +32,13 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Examination:
-    """A network on the test images of its run; `mistakes` are the most confident ones."""
+    """A network on the test images of its run; `mistakes` are the most confident ones.
+
+    `split` is `val` where a folder of images has that in the place of test images.
+    """
 
     trained: TrainedNetwork
+    split: str
     evaluation: Evaluation
     calibration: Calibration
     mistakes: tuple[Mistake, ...]
@@ -52,12 +56,14 @@ def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Exa
     stored = open_stored(file, overrides)
     trained = stored.build()
     assert stored.checkpoint is not None
-    data = stored.images(load_test).limited(stored.checkpoint.settings.limit_eval)
+    limit = stored.checkpoint.settings.limit_eval
+    data = stored.images(lambda settings: load_test(settings, limit))
     if data.classes != trained.classes:
         raise CheckpointError(f"{file} was trained on other classes than those of the test images")
     output = trained.log_probabilities(data.images)
     return Examination(
         trained,
+        data.name,
         judge(output, data.labels),
         calibrate(output, data.labels),
         _worst(data, output),

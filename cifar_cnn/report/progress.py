@@ -100,8 +100,9 @@ class ConsoleProgress:
         self.first_step = event.step
         self.started = time.perf_counter()
         if self.console.is_terminal:
-            split = "val" if settings.val_size else "test"
-            headings = (c.heading.format(split=split).rjust(c.width) for c in self.columns)
+            headings = (
+                c.heading.format(split=event.eval_split).rjust(c.width) for c in self.columns
+            )
             self.console.print(Text("".join(headings), style="bold"))
             self.live = Live(
                 get_renderable=self._render,

@@ -13,6 +13,7 @@ from cifar_cnn.report.markdown import check_markdown, write_markdown
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.training.events import Event, RunEnded
+from cifar_cnn.training.history import LOG_NAMES
 from cifar_cnn.training.record import RunRecord, read_run
 from cifar_cnn.training.run_files import REPORT, write_file
 
@@ -105,6 +106,7 @@ def _write(
         narrow=NARROW_LAYER_COLUMNS,
         layers=[layer_cells(layer) for layer in parts.field.layers] if parts.field else [],
         examination=parts.examination,
+        log_names=LOG_NAMES,
         settings=record.settings.model_dump(mode="json"),
     )
     path = record.directory / REPORT

@@ -95,6 +95,11 @@ class Settings(BaseModel):
         "class; they choose best.pt",
     )
 
+    test_size: Fraction = Field(
+        0.0,
+        description="fraction of each class that is the test images, the same always, where "
+        "--data-dir has class folders alone",
+    )
     normalization: Literal["cifar10", "dataset"] = Field(
         "cifar10",
         description="mean and deviation of the colors that become 0 and 1: cifar10's, or dataset, "

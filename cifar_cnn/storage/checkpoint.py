@@ -121,7 +121,7 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
     """Return a checkpoint's settings for its use, with `overrides` in their place.
 
     Device, threads and the limit of the run's own evaluation are not taken over, and another data
-    set than the run's does not lie in the run's `data_dir`.
+    set than the run's does not lie in the run's `data_dir`, nor is it split like that.
 
     Raises:
         CheckpointError: its network is the user's own code, which `overrides` do not name again.
@@ -130,7 +130,7 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
     require_model_again(checkpoint, source, overrides)
     own = checkpoint.settings.model_dump(exclude={"device", "threads", "limit_eval"})
     if overrides.get("dataset", own["dataset"]) != own["dataset"]:
-        del own["data_dir"]
+        del own["data_dir"], own["test_size"]
     return validate({**own, **overrides})
 
 

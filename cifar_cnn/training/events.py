@@ -20,6 +20,7 @@ class RunStarted:
     history: tuple[EpochRow, ...]
     notes: tuple[str, ...]
     step: int = 0
+    eval_split: str = "test"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from torch import nn
 
 from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import REFERENCE, Normalization, Split, measure
+from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.output import check_output
@@ -41,6 +42,7 @@ class Run:
         settings: of the run; precision `auto` and 0 threads are resolved here.
         processes: that do the run together, this one among them.
         listeners: told of every event.
+        decoding: told how the decoding of image files goes.
         should_stop: asked after each step; when it says so, the run saves and ends early.
 
     Raises:
@@ -53,6 +55,7 @@ class Run:
         *,
         processes: Processes = ALONE,
         listeners: Sequence[Listener] = (),
+        decoding: Decoding | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         check_augmentation(settings)
@@ -66,7 +69,7 @@ class Run:
             configure_cuda(deterministic=settings.deterministic)
         self.settings = self._resolve_arithmetic(settings)
         with processes.in_turn():
-            train, evaluation, eval_split = self._load_images()
+            train, evaluation = self._load_images(decoding)
         self.classes, self.train_images = train.classes, len(train)
         torch.manual_seed(self.settings.seed)
         model = build_for(self.settings, len(self.classes))
@@ -83,7 +86,7 @@ class Run:
             evaluation,
             self.device,
             processes=processes,
-            eval_split=eval_split,
+            eval_split=evaluation.name,
             normalization=normalization,
             teacher=self._load_teacher(normalization),
             listeners=listeners,
@@ -135,6 +138,11 @@ class Run:
                 f"{self.train_images} of {len(self.classes)} here"
             )
         self.history = list(state.history)
+        if self.history and self.history[-1].eval_split != self.trainer.eval_split:
+            raise CheckpointError(
+                f"the run is evaluated on {self.history[-1].eval_split} images, and the data set "
+                f"has {self.trainer.eval_split} images for that now"
+            )
         self.trainer.batches.normalization = checkpoint.normalization  # whatever decoded the images
         load_weights(self.trainer.final_model, checkpoint.state_dict, Path("the checkpoint"))
         try:
@@ -168,13 +176,14 @@ class Run:
             return None
         return load_teacher(settings.teacher, self.classes, settings.input_size, normalization)
 
-    def _load_images(self) -> tuple[Split, Split, str]:
-        train, val = load_train(self.settings)
-        evaluation, name = (load_test(self.settings), "test") if val is None else (val, "val")
+    def _load_images(self, decoding: Decoding | None) -> tuple[Split, Split]:
+        limit = self.settings.limit_eval
+        train, val = load_train(self.settings, decoding)
+        evaluation = load_test(self.settings, limit, decoding) if val is None else val
         for note in (*train.notes, *evaluation.notes):
             if note not in self.notes:
                 self.notes.append(note)
-        return train, evaluation.limited(self.settings.limit_eval), name
+        return train, evaluation.limited(limit)
 
     def _start(self, directory: RunDirectory) -> None:
         directory.write_settings(self.settings)
@@ -191,6 +200,7 @@ class Run:
                 tuple(self.history),
                 tuple(self.notes),
                 self.trainer.step,
+                self.trainer.eval_split,
             )
         )
 

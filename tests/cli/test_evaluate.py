@@ -119,3 +119,62 @@ def test_the_title_of_a_small_confusion_matrix_is_one_line(quick_cli, untrained_
     lines = done.stdout.splitlines()
     assert title in lines
     assert lines[lines.index(title) + 1].split() == ["0", "1", "2"]
+
+
+def test_val_in_the_place_of_test_is_called_so_everywhere(quick_cli, image_folder, tmp_path):
+    (image_folder / "test").rename(image_folder / "val")
+    data = ("--dataset", "folder", "--data-dir", image_folder, "--epochs", 1, "--batch-size", 12)
+    done = quick_cli("train", *data, "--name", "a", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["eval"]["split"] == "val"
+    assert "val accuracy" in done.stderr
+    run = tmp_path / "runs" / "a"
+    assert ",val," in (run / "metrics.csv").read_text().splitlines()[1]
+    assert "Validation set:" in (run / "training.log").read_text()
+    assert (run / "best.pt").exists()
+    page = (run / "report.html").read_text()
+    assert "validation accuracy, 12 images" in page
+    assert "test accuracy" not in page
+    for flags in ([], ["--split", "val"]):
+        done = quick_cli("eval", run / "model.pt", "--json", *flags)
+        document = json.loads(done.stdout)
+        assert (document["split"], document["samples"]) == ("val", 12)
+        assert "on 12 val images of folder" in done.stderr
+    done = quick_cli("eval", run / "model.pt", "--split", "test")
+    assert done.returncode == 2
+    assert "no test split: " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_class_folders_alone_are_split_alike_in_training_and_evaluation(
+    quick_cli, image_folder, tmp_path
+):
+    data = ("--dataset", "folder", "--data-dir", image_folder / "train", "--batch-size", 9)
+    done = quick_cli("train", *data, "--epochs", 1, "--name", "a")
+    assert done.returncode == 1
+    assert "--test-size 0.2" in done.stderr
+    assert not (tmp_path / "runs").exists()
+    for seed in (1, 2):
+        flags = ("--test-size", 0.25, "--seed", seed, "--epochs", 1, "--no-report")
+        done = quick_cli("train", *data, *flags, "--name", seed, "--json")
+        trained = json.loads(done.stdout)["eval"]
+        done = quick_cli("eval", f"runs/{seed}/model.pt", "--json", "--predictions", f"{seed}.csv")
+        document = json.loads(done.stdout)
+        assert (document["split"], document["samples"]) == ("test", 9)
+        assert document["accuracy"] == trained["accuracy"]
+    files = [
+        [line.split(",")[0] for line in (tmp_path / f"{seed}.csv").read_text().splitlines()]
+        for seed in (1, 2)
+    ]
+    assert files[0] == files[1]
+    quick_cli("eval", "runs/1/model.pt", "--split", "train", "--predictions", "train.csv")
+    trained_on = {line.split(",")[0] for line in (tmp_path / "train.csv").read_text().splitlines()}
+    assert trained_on & set(files[0]) == {"file"}
+    assert len(trained_on) == 1 + 27
+
+
+@pytest.mark.parametrize("value", ["1", "-0.1", "a", "nan"])
+def test_a_test_size_that_is_no_fraction_is_one_line(quick_cli, value):
+    done = quick_cli("train", "--dataset", "folder", f"--test-size={value}")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,134 @@
+"""How a folder of images is laid out: which of the folders in it hold what."""
+
+import os
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from cifar_cnn.data.listing import KINDS, is_hidden
+from cifar_cnn.errors import DataError, SettingsError
+
+LAYOUT = (
+    f"expected train/<class>/ and test/<class>/ or val/<class>/ with {KINDS} images below "
+    "--data-dir, or class folders alone and --test-size"
+)
+SPLITS = ("train", "val", "test")
+_MEANT = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+
+Classes = Mapping[str, Path]
+"""The folder of each class, in the order of their names."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is where.
+
+    Args:
+        root: the folder.
+        splits: of train, val and test those that are there.
+        unsplit: the classes where no folder is a split; else empty.
+    """
+
+    root: Path
+    splits: Mapping[str, Classes]
+    unsplit: Classes
+
+    @property
+    def evaluation(self) -> str:
+        """The split to evaluate on: test, or val where that is there in its place."""
+        return "val" if "val" in self.splits and "test" not in self.splits else "test"
+
+    def classes(self, name: str, test_size: float) -> tuple[Path, Classes]:
+        """Return the folder that holds a split, and those of the classes in it.
+
+        Raises:
+            DataError: there is none, or nothing to evaluate on beside the training images.
+            SettingsError: `test_size` would cut test images where there are some.
+        """
+        if self.unsplit and not test_size:
+            raise DataError(
+                f"{self.root} has class folders alone ({_some(self.unsplit)}): train with "
+                "--test-size 0.2, which makes a fifth of each class the test images, or put them "
+                "below train/ and test/"
+            )
+        if self.unsplit:
+            return self.root, self.unsplit
+        if name not in self.splits:
+            raise DataError(f"folder {self.root / name} has no class folders: {self._advice()}")
+        if name == "train" and test_size and len(self.splits) > 1:
+            raise SettingsError(
+                f"test_size {test_size:g} is for class folders alone, and {self.root} has "
+                f"{self.evaluation}/: leave it out"
+            )
+        if name == "train" and len(self.splits) == 1:
+            raise DataError(
+                f"{self.root} has neither test/ nor val/ beside train/: {self._advice()}"
+            )
+        return self.root / name, self.splits[name]
+
+    def _advice(self) -> str:
+        return _misnamed(self.root) or LAYOUT
+
+
+def find_layout(root: Path) -> Layout:
+    """Look which folders are in `root`; hidden ones are none.
+
+    Raises:
+        DataError: it is not there or cannot be read, or its splits have other classes.
+    """
+    if not root.is_dir():
+        raise DataError(f"folder {root} does not exist: {LAYOUT}")
+    try:
+        splits = {name: found for name in SPLITS if (found := _subfolders(root / name))}
+        unsplit = {} if splits else _subfolders(root)
+        if unsplit.keys() <= {*SPLITS}:
+            unsplit = {}
+        misnamed = _misnamed(root) if unsplit else None
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if misnamed:
+        raise DataError(f"{root} has neither train/ nor test/: {misnamed}")
+    _check_classes(root, splits)
+    return Layout(root, splits, unsplit)
+
+
+def _check_classes(root: Path, splits: Mapping[str, Classes]) -> None:
+    """Raise a DataError unless all splits have the same classes."""
+    for one, other in pairwise(splits):
+        for here, there in ((one, other), (other, one)):
+            missing = sorted(set(splits[here]) - set(splits[there]))
+            if missing:
+                raise DataError(f"class {missing[0]!r} is in {root / here} but not in {there}/")
+
+
+def _misnamed(root: Path) -> str | None:
+    """Return what to do about a folder that is meant for a split, and is not called so."""
+    for path in sorted(root.iterdir()):
+        name = path.name.lower()
+        meant = _MEANT.get(name, name)
+        if meant in SPLITS and path.name != meant and _subfolders(path):
+            return f"rename {path} to {meant}"
+    return None
+
+
+def _subfolders(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    for path in folder.iterdir():
+        if is_hidden(path.name) or not path.is_dir():
+            continue
+        name = unicodedata.normalize("NFC", path.name)
+        if name.encode(errors="ignore") != os.fsencode(name):
+            raise DataError(f"class folder {path} has a name that is not UTF-8: rename it")
+        if name in found:
+            raise DataError(f"two class folders in {folder} are called {name!r}: rename one")
+        found[name] = path
+    return dict(sorted(found.items()))
+
+
+def _some(classes: Classes) -> str:
+    names = [*classes]
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} … {names[-1]}"

@@ -1,0 +1,263 @@
+"""Folders of images that are split otherwise than into train and test, or not at all."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cifar_cnn import plan_run, train
+from cifar_cnn.data.folder import load_folder
+from cifar_cnn.data.load import load_test, load_train
+from cifar_cnn.errors import CheckpointError, DataError, SettingsError
+
+SIZE = (32, 32)
+UNEQUAL = {"blue": 24, "green": 12, "red": 4}
+
+
+@pytest.fixture
+def unsplit(image_folder):
+    """Class folders alone, of 24, 12 and 4 images."""
+    root = image_folder.with_name("unsplit")
+    for name, count in UNEQUAL.items():
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            source = image_folder / "train" / name / f"{index % 12:03}.png"
+            shutil.copy(source, root / name / f"{index:03}.png")
+    return root
+
+
+@pytest.fixture
+def with_val(image_folder):
+    (image_folder / "test").rename(image_folder / "val")
+    return image_folder
+
+
+def counts(split):
+    return torch.bincount(split.labels).tolist()
+
+
+def test_val_in_the_place_of_test_is_the_split_to_evaluate_on(small_settings, with_val):
+    settings = small_settings()
+    train, val = load_train(settings)
+    own = load_test(settings)
+    assert (train.name, val.name, own.name) == ("train", "val", "val")
+    assert (len(train), len(val)) == (36, 12)
+    assert val.files == own.files
+    assert val.classes == train.classes
+
+
+def test_val_beside_test_is_the_validation_split(small_settings, image_folder):
+    shutil.copytree(image_folder / "test", image_folder / "val")
+    for image in (image_folder / "val").glob("*/003.png"):
+        image.unlink()
+    train, val = load_train(small_settings())
+    test = load_test(small_settings())
+    assert [(each.name, len(each)) for each in (train, val, test)] == [
+        ("train", 36),
+        ("val", 9),
+        ("test", 12),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("test_size", "expected"),
+    [(0.25, [6, 3, 1]), (0.5, [12, 6, 2]), (0.2, [5, 2, 1]), (0.75, [18, 9, 3])],
+)
+def test_class_folders_alone_are_cut_by_share(unsplit, test_size, expected):
+    train, test = (load_folder(unsplit, n, SIZE, test_size=test_size) for n in ("train", "test"))
+    assert (train.name, test.name) == ("train", "test")
+    assert train.classes == test.classes == ("blue", "green", "red")
+    assert counts(test) == expected
+    assert sorted(train.files + test.files) == sorted(map(str, unsplit.glob("*/*.png")))
+    for split in (train, test):
+        for image, file in zip(split.images, split.files, strict=True):
+            pixels = np.asarray(Image.open(file)).transpose(2, 0, 1)
+            assert (image.numpy() == pixels).all()
+
+
+def test_the_cut_does_not_depend_on_the_seed_or_the_place(unsplit, small_settings):
+    files = []
+    for seed, name in ((1, "unsplit"), (2, "unsplit"), (1, "moved")):
+        root = unsplit.with_name(name)
+        if not root.exists():
+            unsplit.rename(root)
+        settings = small_settings(data_dir=root, test_size=0.25, seed=seed)
+        files.append([file.removeprefix(f"{root}/") for file in load_test(settings).files])
+    assert files[0] == files[1] == files[2]
+
+
+def test_limits_and_validation_are_cut_from_what_the_test_leaves(unsplit, small_settings):
+    settings = small_settings(data_dir=unsplit, test_size=0.25, val_size=6, limit_train=20)
+    train, val = load_train(settings)
+    test = load_test(settings, 5)
+    assert (len(train), len(val), len(test)) == (14, 6, 5)
+    assert len({*train.files, *val.files, *test.files}) == 25
+
+
+@pytest.mark.parametrize(
+    ("test_size", "message"),
+    [
+        (0.1, r"red has too few .* split \(4\): test_size 0\.1 leaves none .* for the test"),
+        (
+            0.95,
+            r"red has too few .* split \(4\): test_size 0\.95 leaves none .* for training",
+        ),
+        (1e-9, r"too few images to split"),
+    ],
+)
+def test_a_class_that_is_too_small_to_split_is_named(unsplit, test_size, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_folder(unsplit, "train", SIZE, test_size=test_size)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_of_one_image_is_never_split(unsplit):
+    for image in [*(unsplit / "red").iterdir()][1:]:
+        image.unlink()
+    for test_size in (0.01, 0.5, 0.99):
+        with pytest.raises(DataError, match=r"red has too few .* split \(1\)|too few"):
+            load_folder(unsplit, "test", SIZE, test_size=test_size)
+
+
+def test_a_class_may_be_called_like_a_split(unsplit):
+    (unsplit / "red").rename(unsplit / "train")
+    split = load_folder(unsplit, "train", SIZE, test_size=0.25)
+    assert split.classes == ("blue", "green", "train")
+    assert counts(split) == [18, 9, 3]
+
+
+def only_classes(root):
+    shutil.rmtree(root / "test")
+    for folder in (root / "train").iterdir():
+        folder.rename(root / folder.name)
+    (root / "train").rmdir()
+    return {}, DataError, r"class folders alone \(blue, green, red\): train with --test-size 0\.2"
+
+
+def there_is_test(root):
+    return (
+        {"test_size": 0.2},
+        SettingsError,
+        "is for class folders alone, and .* has test/: leave",
+    )
+
+
+def there_is_val(root):
+    (root / "test").rename(root / "val")
+    return {"test_size": 0.2}, SettingsError, "is for class folders alone, and .* has val/: leave"
+
+
+def val_twice(root):
+    shutil.copytree(root / "test", root / "val")
+    return {"val_size": 3}, SettingsError, "val_size 3 would cut .* has val/: leave it out"
+
+
+def called_valid(root):
+    (root / "test").rename(root / "valid")
+    return {}, DataError, "neither test/ nor val/ beside train/: rename .*valid to val$"
+
+
+def called_validation(root):
+    (root / "test").rename(root / "Validation")
+    return {}, DataError, "neither test/ nor val/ beside train/: rename .*Validation to val$"
+
+
+def capitals(root):
+    for name in ("train", "test"):
+        (root / name).rename(root / name.title())
+    return {"test_size": 0.2}, DataError, "neither train/ nor test/: rename .*Test to test"
+
+
+def train_alone(root):
+    shutil.rmtree(root / "test")
+    return {}, DataError, "neither test/ nor val/ beside train/: expected train/<class>"
+
+
+def other_class_in_val(root):
+    (root / "test").rename(root / "val")
+    (root / "val" / "red").rename(root / "val" / "rot")
+    return {}, DataError, "class 'red' is in .*train but not in val/"
+
+
+def of_another_data_set(root):
+    return {"dataset": "synthetic", "test_size": 0.2}, SettingsError, "is for --dataset folder, not"
+
+
+def images_alone(root):
+    for image in (root / "test" / "red").iterdir():
+        image.rename(root / image.name)
+    shutil.rmtree(root / "test")
+    shutil.rmtree(root / "train")
+    return {"test_size": 0.2}, DataError, "train has no class folders: expected train/<class>"
+
+
+MISTAKES = [
+    only_classes,
+    there_is_test,
+    there_is_val,
+    val_twice,
+    called_valid,
+    called_validation,
+    capitals,
+    train_alone,
+    other_class_in_val,
+    of_another_data_set,
+    images_alone,
+]
+
+
+@pytest.mark.parametrize("spoil", MISTAKES, ids=lambda f: f.__name__)
+def test_each_mistake_is_one_line_before_any_image_is_decoded(
+    small_settings, image_folder, monkeypatch, spoil
+):
+    given, kind, message = spoil(image_folder)
+    monkeypatch.setattr("cifar_cnn.data.folder.read_images", None)
+    with pytest.raises(kind, match=message) as caught:
+        load_train(small_settings(**given))
+    assert "\n" not in str(caught.value)
+
+
+def test_only_what_a_limit_leaves_is_decoded(image_folder, small_settings, monkeypatch):
+    pool, _ = load_train(small_settings())
+    expected = pool.limited(7), load_test(small_settings()).limited(5)
+    monkeypatch.setenv("CIFAR_CNN_CACHE", str(image_folder.with_name("other")))
+    needed = {*expected[0].files, *expected[1].files}
+    for image in image_folder.glob("*/*/*.png"):
+        if str(image) not in needed:
+            image.write_bytes(b"unreadable")
+    found = load_train(small_settings(limit_train=7))[0], load_test(small_settings(), 5)
+    for split, own in zip(found, expected, strict=True):
+        assert split.files == own.files
+        assert torch.equal(split.images, own.images)
+        assert torch.equal(split.labels, own.labels)
+
+
+def test_a_limited_split_is_taken_from_the_cache_of_the_whole(image_folder, monkeypatch):
+    whole = load_folder(image_folder, "train", SIZE)
+    monkeypatch.setattr("cifar_cnn.data.folder.read_images", None)
+    part = load_folder(image_folder, "train", SIZE, limit=8)
+    assert torch.equal(part.images, whole.limited(8).images)
+
+
+def test_decoding_is_told_from_none_to_all_and_what_is_cached_is_not(image_folder):
+    told = []
+    for _ in range(2):
+        load_folder(image_folder, "train", SIZE, decoding=lambda *what: told.append(what))
+    assert {(folder, total) for folder, _, total in told} == {(image_folder / "train", 36)}
+    done = [each for _, each, _ in told]
+    assert done == sorted(set(done))
+    assert (done[0], done[-1]) == (0, 36)
+
+
+def test_a_run_does_not_go_on_with_another_split_to_evaluate_on(
+    small_settings, image_folder, tmp_path
+):
+    events = []
+    stop = {"listeners": [events.append], "should_stop": lambda: len(events) > 7}
+    run = train(small_settings(), tmp_path / "run", report=False, **stop).run
+    shutil.copytree(image_folder / "test", image_folder / "val")
+    plan = plan_run({}, resume=run)
+    with pytest.raises(CheckpointError, match=r"evaluated on test images, and .* has val images"):
+        train(plan.settings, plan.directory, checkpoint=plan.checkpoint)

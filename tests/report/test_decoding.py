@@ -1,0 +1,49 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cifar_cnn.report.decoding import DecodingProgress
+
+
+def shown(*, terminal, width=80):
+    """Return what is printed while 60,000 images are decoded, and what a stop at half leaves."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=width, highlight=False)
+    with DecodingProgress(console) as progress:
+        for done in (0, 30_000):
+            progress(Path("data/train"), done, 60_000)
+            if progress.bar:
+                progress.bar.refresh()
+    half = text.getvalue()
+    for done in (0, 60_000):
+        progress(Path("data/val"), done, 60_000)
+    return half, text.getvalue(), progress
+
+
+def test_elsewhere_than_on_a_terminal_it_is_one_line_a_folder():
+    _, whole, _ = shown(terminal=False)
+    assert whole == ("decoding 60,000 images in data/train\ndecoding 60,000 images in data/val\n")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_terminal_shows_how_many_are_done_and_the_time_left_and_is_left_clean(width):
+    half, _, progress = shown(terminal=True, width=width)
+    assert "30000/60000" in half
+    assert "left" in half
+    assert "\x1b[?25h" in half  # the cursor is there again, also where an error ends it
+    assert progress.bar is None
+
+
+def test_a_few_small_images_are_not_worth_a_word_and_a_few_large_ones_are(monkeypatch):
+    text = io.StringIO()
+    progress = DecodingProgress(Console(file=text, highlight=False))
+    for done in (0, 20, 36):
+        progress(Path("small"), done, 36)
+    assert text.getvalue() == ""
+    seconds = iter((0.0, 0.0, 5.0, 10.0))
+    monkeypatch.setattr("cifar_cnn.report.decoding.time.monotonic", lambda: next(seconds))
+    for done in (0, 20, 36):
+        progress(Path("large"), done, 36)
+    assert text.getvalue() == "decoding 36 images in large\n"

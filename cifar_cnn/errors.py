@@ -5,6 +5,7 @@ Every message is one line that says what is wrong and what to do about it.
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -46,6 +47,20 @@ class RunError(UserError):
 
 class ExportError(UserError):
     """A network that cannot be exported, or whose export gives other answers."""
+
+
+class ChangedSourceWarning(UserWarning):
+    """The file that a network stands in is not the one that its weights were trained with."""
+
+
+_FORMAT = warnings.formatwarning
+
+
+def format_warning(message: Any, category: Any, *place: Any, **line: Any) -> str:
+    """Return a warning as the program shows it: one of its own in a line, without the place."""
+    if issubclass(category, ChangedSourceWarning):
+        return f"cifar-cnn: warning: {printable(str(message))}\n"
+    return _FORMAT(message, category, *place, **line)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

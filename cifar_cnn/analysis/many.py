@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.errors import ModelError, UserError, one_line
+from cifar_cnn.errors import ModelError, UserError, format_warning, one_line
 
 MEMORY_LIMIT = 8 << 30
 """Bytes of data that a network's process may have, where the system can hold it to that."""
@@ -59,45 +60,48 @@ Job = Callable[[str], Answer]
 def summary_of(
     model: str,
     *,
-    model_arg: Names,
-    input_size: tuple[int, int],
+    overrides: Mapping[str, Any],
     budget: Budget | None,
     assume_pointwise: Names,
 ) -> Answer:
     """Summarize one network and hold it against the budget, if there is one."""
+    from cifar_cnn.analysis.named import network_named
     from cifar_cnn.analysis.summary import summarize
 
+    network = network_named(model, overrides, of_several=True)
     found = summarize(
-        model,
-        input_size,
-        model_arg=model_arg,
+        network.model,
+        network.settings.input_size,
+        model_arg=network.settings.model_arg,
         budget=budget,
         assume_pointwise=assume_pointwise,
     )
+    found = network.under_its_name(found)
     passed = found.budget is None or found.budget.passed
     field = found.receptive_field.as_dict() if found.receptive_field else None
-    return Answer(model, passed, found.as_dict(), field)
+    return Answer(model, passed, network.document(found), field)
 
 
 def field_of(
     model: str,
     *,
-    model_arg: Names,
-    input_size: tuple[int, int],
+    overrides: Mapping[str, Any],
     minimum: int,
     assume_pointwise: Names,
 ) -> Answer:
     """Compute the receptive fields of one network and hold the output's against the minimum."""
+    from cifar_cnn.analysis.named import network_named
     from cifar_cnn.analysis.receptive_field import receptive_field
 
+    network = network_named(model, overrides, of_several=True)
     found = receptive_field(
-        model,
-        input_size,
-        model_arg=model_arg,
+        network.model,
+        network.settings.input_size,
+        model_arg=network.settings.model_arg,
         minimum=minimum,
         assume_pointwise=assume_pointwise,
     )
-    document = found.as_dict()
+    document = network.document(network.under_its_name(found))
     return Answer(model, found.passed, document, document)
 
 
@@ -173,6 +177,7 @@ def _confine() -> None:
     """Give the process a group of its own, standard error for its output, and a memory limit."""
     sys.stdout.flush()
     os.dup2(2, 1)
+    warnings.formatwarning = format_warning
     if sys.platform != "win32":
         import resource
 

@@ -3,22 +3,28 @@
 import glob
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.completion import complete_model
+from cifar_cnn.cli.completion import MODELS, complete_model
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
+from cifar_cnn.settings import resolve_settings
+from cifar_cnn.training.naming import RUNS, find_checkpoint
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cifar_cnn.analysis.many import Answer
+    from cifar_cnn.analysis.named import Named
 
 Networks = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NETWORK]...",
-        help="Networks as --model takes them, or patterns of files (submissions/*.py).",
+        help="Networks as --model takes them, patterns of files (submissions/*.py), runs, or "
+        "files of weights (a run's model.pt).",
         show_default=False,
     ),
 ]
@@ -50,23 +56,67 @@ JunitFile = Annotated[
 
 
 def named(networks: Sequence[str]) -> list[str]:
-    """Return the networks with each pattern replaced by the files that it matches.
+    """Return the networks with each pattern replaced by what it matches, a run by its model.pt.
 
     Raises:
         RequestError: a pattern matches nothing.
+        CheckpointError, RunError: a run has no network.
     """
     found: list[str] = []
     for name in networks:
         source, colon, attribute = name.rpartition(":")
         pattern = source if colon else name
         if not glob.has_magic(pattern) or Path(pattern).is_file():
-            found.append(name)
+            found.append(_stored(name))
             continue
         files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones too
         if not files:
             raise RequestError(f"no file matches {pattern}: name files that are there")
-        found += [f"{file}{colon}{attribute}" if colon else file for file in files]
+        found += [f"{file}{colon}{attribute}" if colon else _stored(file) for file in files]
     return list(dict.fromkeys(found))
+
+
+def _stored(name: str) -> str:
+    """Return the file of weights of a run that is named; another name as it is."""
+    is_run = Path(name).is_dir() or (Path(name).name == name and (RUNS / name).is_dir())
+    return str(find_checkpoint(name)) if is_run and name not in MODELS else name
+
+
+def asked(
+    networks: Sequence[str], models: Sequence[str], overrides: Mapping[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the networks that are asked for, and the settings that each is looked at with.
+
+    Beside a file of weights, `--model` is no network of its own: as in `evaluate`, it lets the code
+    of that file's network run.
+
+    Raises:
+        RequestError: a pattern matches nothing, a setting is invalid, or it is not clear which
+            network a file is of.
+        CheckpointError, RunError: a run has no network.
+    """
+    from cifar_cnn.analysis.named import is_file_of_weights
+
+    resolve_settings(overrides)
+    code = [each for each in named(models) if not is_file_of_weights(each)]
+    found = list(dict.fromkeys([*named(networks), *(m for m in named(models) if m not in code)]))
+    if code and any(is_file_of_weights(each) for each in found):
+        if len(code) > 1:
+            raise RequestError(
+                "--model beside a file of weights says which code that may run: give it once, and "
+                "other networks without it"
+            )
+        return found, {**overrides, "model": code[0]}
+    found = list(dict.fromkeys([*found, *code]))
+    if len(found) == 1 and not is_file_of_weights(found[0]):
+        return found, {**overrides, "model": found[0]}
+    return found or [resolve_settings(overrides).model], dict(overrides)
+
+
+def say_file(console: "Console", network: "Named") -> None:
+    """Print the file that a network was named by, and what is in it."""
+    if network.title:
+        console.print(network.title, soft_wrap=True, markup=False)
 
 
 def answer_many(

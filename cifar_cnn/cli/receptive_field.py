@@ -3,7 +3,7 @@
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,10 @@ from cifar_cnn.cli import networks as several
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import SettingsError
+from cifar_cnn.settings import resolve_settings
+
+if TYPE_CHECKING:
+    from cifar_cnn.analysis.named import Named
 
 
 class TargetChoice(StrEnum):
@@ -71,51 +75,45 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     from cifar_cnn.analysis.many import field_of
     from cifar_cnn.analysis.receptive_field import receptive_field as compute
     from cifar_cnn.analysis.verify import verify as prove
-    from cifar_cnn.inference.trained import open_stored
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console
-    from cifar_cnn.settings import resolve_settings
 
     if not effective and (checkpoint is not None or plot is not None):
         raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
-    models = several.named([*(networks or []), *(model or [])])
-    overrides |= {"model": models[0]} if models else {}
+    models, overrides = several.asked(networks or [], model or [], overrides)
     budget = read_budget({} if min_rf is None else {"min_rf": min_rf})
     vouched = assume_pointwise or ()
     if len(models) > 1 or csv or junit:
         if verify or effective:
             raise SettingsError("--verify and --effective are for one network: give one")
-        settings = resolve_settings(overrides)
         job = partial(
             field_of,
-            model_arg=settings.model_arg,
-            input_size=settings.input_size,
+            overrides=overrides,
             minimum=budget.min_rf,
             assume_pointwise=vouched,
         )
         files, command = {"csv": csv, "junit": junit}, "receptive-field"
-        several.answer_many(job, models or [settings.model], command, time_limit, files, json=json)
+        several.answer_many(job, models, command, time_limit, files, json=json)
         return
-    stored = open_stored(checkpoint, overrides | {"device": "cpu"}) if checkpoint else None
-    if stored and stored.checkpoint:
-        settings = stored.settings
-    else:
-        settings = resolve_settings({"dataset": "synthetic"} | overrides)
+    network, checkpoint = _network(models[0], checkpoint, overrides)
+    settings = network.settings
     result = compute(
-        settings.model,
+        network.model,
         settings.input_size,
         model_arg=settings.model_arg,
         minimum=budget.min_rf,
         assume_pointwise=vouched,
     )
+    result = network.under_its_name(result)
     console = people_console(json=json)
+    several.say_file(console, network)
     tables.show_receptive_field(console, result, None if min_rf is not None else budget.file)
-    document = result.as_dict()
+    document = network.document(result)
     passed = result.passed
     if verify:
         with tables.proof_progress(people_console(json=True)) as progress:
             proof = prove(
-                settings.model,
+                network.model,
                 settings.input_size,
                 model_arg=settings.model_arg,
                 assume_pointwise=vouched,
@@ -145,6 +143,22 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         print_json(document)
     if not passed:
         raise typer.Exit(1)
+
+
+def _network(
+    name: str, checkpoint: Path | None, overrides: dict[str, Any]
+) -> tuple["Named", Path | None]:
+    """Return the network, and the file of its weights where there is one."""
+    from cifar_cnn.analysis.named import Named, is_file_of_weights, network_named
+    from cifar_cnn.inference.trained import open_stored
+
+    if checkpoint is None:
+        return network_named(name, overrides), Path(name) if is_file_of_weights(name) else None
+    if is_file_of_weights(name):
+        raise SettingsError(f"--checkpoint and {name} are both files of weights: give one")
+    stored = open_stored(checkpoint, overrides | {"device": "cpu"})
+    settings = stored.settings if stored.checkpoint else resolve_settings(overrides)
+    return Named(settings.model, settings), checkpoint
 
 
 def _draw(found: Any, path: Path) -> None:

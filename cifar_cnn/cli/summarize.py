@@ -61,13 +61,12 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     Exit status 1 when a requirement is not met.
     """
     from cifar_cnn.analysis.many import summary_of
+    from cifar_cnn.analysis.named import network_named
     from cifar_cnn.analysis.summary import summarize as summarize_network
     from cifar_cnn.report.analysis_tables import show_summary
     from cifar_cnn.report.console import people_console
-    from cifar_cnn.settings import resolve_settings
 
-    models = several.named([*(networks or []), *(model or [])])
-    settings = resolve_settings(overrides | ({"model": models[0]} if models else {}))
+    models, overrides = several.asked(networks or [], model or [], overrides)
     limits = {
         "max_params": max_params,
         "min_rf": min_rf,
@@ -79,27 +78,23 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     budget = None if no_budget else read_budget(given)
     vouched = assume_pointwise or ()
     if len(models) > 1 or csv or junit:
-        job = partial(
-            summary_of,
-            model_arg=settings.model_arg,
-            input_size=settings.input_size,
-            budget=budget,
-            assume_pointwise=vouched,
-        )
+        job = partial(summary_of, overrides=overrides, budget=budget, assume_pointwise=vouched)
         files = {"csv": csv, "junit": junit}
-        several.answer_many(
-            job, models or [settings.model], "summary", time_limit, files, json=json
-        )
+        several.answer_many(job, models, "summary", time_limit, files, json=json)
         return
+    network = network_named(models[0], overrides)
     summary = summarize_network(
-        settings.model,
-        settings.input_size,
-        model_arg=settings.model_arg,
+        network.model,
+        network.settings.input_size,
+        model_arg=network.settings.model_arg,
         budget=budget,
         assume_pointwise=vouched,
     )
-    show_summary(people_console(json=json), summary)
+    summary = network.under_its_name(summary)
+    console = people_console(json=json)
+    several.say_file(console, network)
+    show_summary(console, summary)
     if json:
-        print_json(summary.as_dict())
+        print_json(network.document(summary))
     if summary.budget is not None and not summary.budget.passed:
         raise typer.Exit(1)

@@ -2,14 +2,16 @@
 
 import os
 import sys
+import warnings
 from typing import NoReturn
 
-from cifar_cnn.errors import UserError
+from cifar_cnn.errors import UserError, format_warning
 
 
 def settle() -> None:
     """Take no harm from closed streams, a notebook's drawing backend, or a screen of no width."""
     _open_closed_streams()
+    warnings.formatwarning = format_warning
     os.environ["MPLBACKEND"] = "agg"  # pictures are files; a notebook's backend may not be here
     for name in ("COLUMNS", "LINES"):
         if os.environ.get(name, "").strip() in {"0", "00"}:

@@ -11,17 +11,10 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import REFERENCE, Normalization
 from cifar_cnn.errors import CheckpointError, DataError
 from cifar_cnn.inference.forward import predict_log_probabilities
-from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_for, how_to_mend_outputs
-from cifar_cnn.recipes import read_recipe
 from cifar_cnn.runtime import resolve_device, resolve_precision
-from cifar_cnn.settings import Settings, validate
-from cifar_cnn.storage.checkpoint import (
-    Checkpoint,
-    load_weights,
-    read_checkpoint,
-    settings_of,
-)
+from cifar_cnn.settings import Settings
+from cifar_cnn.storage.checkpoint import Checkpoint
+from cifar_cnn.storage.network import build_stored, read_stored
 
 T = TypeVar("T")
 
@@ -120,11 +113,7 @@ class StoredNetwork:
                 f"{self.path} was trained on the classes {_names(stored.classes)}; "
                 f"the data set has {_names(classes)}"
             )
-        model = build_for(self.settings, len(classes))
-        mended = how_to_mend_outputs(self.settings, len(classes))
-        # lazy layers take their shape
-        check_output(model, self.settings.input_size, len(classes), mended=mended)
-        load_weights(model, self.state_dict, self.path)
+        model = build_stored(self.path, self.settings, len(classes), self.state_dict, stored)
         return TrainedNetwork(
             model.eval().to(self.device),
             classes,
@@ -147,13 +136,7 @@ def open_stored(file: Path | str, overrides: Mapping[str, Any] | None = None) ->
         RequestError: a setting is invalid, or the device is not there.
     """
     path = Path(file)
-    content = read_checkpoint(path)
-    if isinstance(content, Checkpoint):
-        checkpoint, weights = content, content.state_dict
-        settings = settings_of(content, path, overrides or {})
-    else:
-        checkpoint, weights = None, content
-        settings = validate({**read_recipe("reference"), **(overrides or {})})
+    settings, weights, checkpoint = read_stored(path, overrides or {})
     return StoredNetwork(path, settings, resolve_device(settings.device), weights, checkpoint)
 
 

@@ -27,14 +27,14 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def check_output(
-    model: nn.Module, input_size: tuple[int, int], num_classes: int, *, mended: str = ""
+    model: nn.Module, input_size: tuple[int, int], num_classes: int | None, *, mended: str = ""
 ) -> Tensor:
     """Return what the network, in evaluation mode, makes of one black image of `input_size` (H, W).
 
     Args:
         model: on its device.
         input_size: (H, W) in pixels.
-        num_classes: outputs that it has to have.
+        num_classes: outputs that it has to have; None for any number.
         mended: what to do where it has another number of them, for the end of the line.
 
     Raises:
@@ -54,7 +54,7 @@ def check_output(
         model.train(was_training)
     if not isinstance(output, Tensor):
         raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
-    if tuple(output.shape) != (1, num_classes):
+    if num_classes is not None and tuple(output.shape) != (1, num_classes):
         raise ModelError(
             f"the network's output for one image is {tuple(output.shape)}, "
             f"the data set needs (1, {num_classes}){mended if output.ndim == 2 else ''}"

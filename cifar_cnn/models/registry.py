@@ -1,15 +1,13 @@
 """How a name becomes a network."""
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from cifar_cnn.errors import ModelError, did_you_mean, one_line
+from cifar_cnn.errors import ModelError, did_you_mean
 from cifar_cnn.models.baseline import Baseline
 from cifar_cnn.models.compact import Compact
 from cifar_cnn.models.factory import (
@@ -17,11 +15,9 @@ from cifar_cnn.models.factory import (
     NUM_CLASSES,
     check_arguments,
     construct,
-    missing_arguments,
     parameters,
-    unknown_arguments,
 )
-from cifar_cnn.models.own_code import import_source
+from cifar_cnn.models.own_file import attribute_of, defined_in, only_network, split
 from cifar_cnn.settings import Settings, parse_arguments
 
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {"baseline": Baseline, "compact": Compact}
@@ -62,7 +58,7 @@ def build_model(
         return construct(spec, factory, num_classes, dropout, arguments)
 
 
-def build_for(settings: Settings, num_classes: int) -> nn.Module:
+def build_for(settings: Settings, num_classes: int | None) -> nn.Module:
     """Build the network that the settings say, for so many classes.
 
     Raises:
@@ -88,7 +84,7 @@ def check_spec(spec: str) -> None:
     Raises:
         ModelError: it is no built-in name, nor of the form of the others, or its file is missing.
     """
-    source, _ = _split(spec)
+    source, _ = split(spec)
     if not source and spec not in BUILT_IN:
         known = ", ".join(BUILT_IN)
         raise ModelError(
@@ -110,22 +106,25 @@ def full_spec(spec: str, model_arg: Sequence[str] = ()) -> str:
         ModelError: the file cannot be imported, or has no such network or several.
     """
     arguments = _arguments(spec, model_arg)
-    source, attribute = _split(spec)
+    source, attribute = split(spec)
     if not source or attribute:
         return spec
-    found = _networks(_import(spec, source), arguments)
-    if len(found) == 1:
-        return f"{spec}:{next(iter(found))}"
-    if not found:
-        raise ModelError(
-            f"{spec} has no class or factory of a network: name what there is, as {spec}:attr"
-        )
-    first, *_ = found
-    if any(missing_arguments(each, arguments) for each in found.values()):
-        raise ModelError(_which_needs_what(spec, found, arguments))
-    raise ModelError(
-        f"{spec} has several networks: name one, as {spec}:{first} ({', '.join(found)})"
-    )
+    return f"{spec}:{only_network(spec, arguments)}"
+
+
+def source_file(spec: str, model_arg: Sequence[str] = ()) -> Path | None:
+    """Return the file that the user's network stands in; None for a built-in one, or one in none.
+
+    Of a module's class or function, that is the file in which it is defined.
+
+    Raises:
+        ModelError: there is no such file or module.
+    """
+    check_spec(spec)
+    source, _ = split(spec)
+    if spec in BUILT_IN or source.endswith(".py"):
+        return None if spec in BUILT_IN else Path(source)
+    return defined_in(full_spec(spec, model_arg))
 
 
 def check_heard(settings: Settings) -> None:
@@ -161,14 +160,6 @@ def is_own(model: nn.Module) -> bool:
     return isinstance(model, (Baseline, Compact))
 
 
-def _split(spec: str) -> tuple[str, str]:
-    """Return module or file, and attribute; both empty for a plain name."""
-    if spec.endswith(".py"):
-        return spec, ""
-    source, _, attribute = spec.rpartition(":")
-    return source, attribute
-
-
 def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:
     """Return the arguments by name; refuse a spec that names no network, or one without any.
 
@@ -185,65 +176,4 @@ def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:
 
 
 def _load_attribute(spec: str, model_arg: Sequence[str]) -> object:
-    source, attribute = _split(full_spec(spec, model_arg))
-    target: object = _import(spec, source)
-    for part in attribute.split("."):
-        if not hasattr(target, part):
-            hint = did_you_mean(part, dir(target))
-            raise ModelError(f"model {spec!r}: {source} has no {attribute!r}{hint}")
-        target = getattr(target, part)
-    return target
-
-
-def _import(spec: str, source: str) -> ModuleType:
-    try:
-        return import_source(source)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise ModelError(
-            f"model {spec!r}: importing {source} failed: {type(error).__name__}: {one_line(error)}"
-        ) from error
-
-
-def _which_needs_what(spec: str, found: Mapping[str, object], arguments: Mapping[str, Any]) -> str:
-    """Return the line on a file's networks, each of which lacks an argument."""
-    known = {name for each in found.values() for name in parameters(each)}
-    unknown = [
-        f"none has {name!r}{did_you_mean(name, known)}" for name in arguments if name not in known
-    ]
-    needs = [f"{name} ({', '.join(parameters(each))})" for name, each in found.items()]
-    said = "; ".join([f"each network of {spec} needs arguments, {', '.join(needs)}", *unknown])
-    return f"{said}: name one, as {spec}:{[*found][-1]}, and give its own by --model-arg NAME=VALUE"
-
-
-def _networks(module: ModuleType, arguments: Mapping[str, Any]) -> Mapping[str, object]:
-    """Return what may be the network of a file, by name: see `full_spec`."""
-    own = {
-        name: value
-        for name, value in vars(module).items()
-        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
-    }
-    classes = {
-        name: value
-        for name, value in own.items()
-        if inspect.isclass(value) and issubclass(value, nn.Module)
-    }
-    ready = {name: value for name, value in vars(module).items() if isinstance(value, nn.Module)}
-    functions = {name: value for name, value in own.items() if inspect.isfunction(value)}
-
-    def buildable(named: Mapping[str, object]) -> dict[str, object]:
-        return {n: each for n, each in named.items() if not missing_arguments(each, arguments)}
-
-    def taking(named: Mapping[str, object]) -> dict[str, object]:
-        fit = buildable(named).items()
-        return {name: each for name, each in fit if not unknown_arguments(each, arguments)}
-
-    tiers: tuple[Mapping[str, object], ...] = (
-        taking(classes),
-        {} if arguments else ready,
-        taking(functions),
-        buildable(classes),
-        classes,
-        functions,
-        ready,
-    )
-    return next(filter(None, tiers), {})
+    return attribute_of(full_spec(spec, model_arg))

@@ -43,6 +43,7 @@ class Checkpoint(BaseModel):
         settings: of the run.
         metrics: of the epoch it was taken after, named as in metrics.csv.
         state_dict: parameters and buffers.
+        source_sha256: of the file that the user's own network stood in; see the run's copy.
         training: optimizer and progress, in `last.pt` and `previous.pt` only.
     """
 
@@ -56,6 +57,7 @@ class Checkpoint(BaseModel):
     settings: Settings
     metrics: dict[str, int | float | str]
     state_dict: dict[str, Tensor]
+    source_sha256: str | None = None
     training: dict[str, Any] | None = None
 
     @property

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from cifar_cnn.errors import UserError
 
+SOURCE = "network.py"
+"""The copy that a run keeps of the file that its network stands in, if that is the user's."""
+
 NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system answers that cannot sync a folder."""
 

@@ -12,6 +12,7 @@ from cifar_cnn.models.registry import check_heard
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, parse_arguments, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
+from cifar_cnn.storage.network import changed_source
 from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.history import EpochRow, RunResult
 from cifar_cnn.training.naming import find_checkpoint, find_run
@@ -182,6 +183,8 @@ def _resumed(
     ]
     if differences:
         raise SettingsError(f"{path} has other settings: {'; '.join(differences)}")
+    changed = changed_source(path, checkpoint, settings)
+    notes = (*notes, changed) if changed else notes
     state = read_state(checkpoint, path)
     begun = state.epoch + (state.batch > 0)
     if settings.epochs < begun:

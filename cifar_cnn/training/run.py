@@ -22,6 +22,7 @@ from cifar_cnn.runtime import (
 )
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
+from cifar_cnn.storage.network import digest, read_source
 from cifar_cnn.training.distill import load_teacher
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
@@ -73,6 +74,7 @@ class Run:
         self.classes, self.train_images = train.classes, len(train)
         torch.manual_seed(self.settings.seed)
         model = build_for(self.settings, len(self.classes))
+        self.source = read_source(self.settings)
         mended = how_to_mend_outputs(self.settings, len(self.classes))
         output = check_output(model, self.settings.input_size, len(self.classes), mended=mended)
         self.notes += describe_hopeless(train, output)
@@ -187,6 +189,7 @@ class Run:
 
     def _start(self, directory: RunDirectory) -> None:
         directory.write_settings(self.settings)
+        self.source = directory.keep_source(self.source)
         directory.write_history(self.history)
         if self.best:
             directory.save(BEST, self.best)
@@ -230,6 +233,7 @@ class Run:
             settings=self.settings,
             metrics=self.history[-1].metrics() if self.history else {},
             state_dict=dict(self.trainer.final_model.state_dict()),
+            source_sha256=digest(self.source) if self.source is not None else None,
             training=training,
         )
 

@@ -11,7 +11,7 @@ from filelock import Timeout
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.settings import Settings
-from cifar_cnn.storage.files import remove_leftovers
+from cifar_cnn.storage.files import SOURCE, remove_leftovers
 from cifar_cnn.storage.lock import Lock
 from cifar_cnn.training.history import EpochRow, to_csv
 from cifar_cnn.training.run_files import (
@@ -152,6 +152,18 @@ class RunDirectory:
     def write_settings(self, settings: Settings) -> None:
         """Write settings.toml, which `--config` accepts."""
         self._write(SETTINGS, settings.to_toml().encode())
+
+    def keep_source(self, source: bytes | None) -> bytes | None:
+        """Write a copy of the network's file, unless the run has one from before; return that.
+
+        A run that goes on with changed code keeps the code that it began with.
+        """
+        if source is None or not self._writes:
+            return source
+        kept = content_of(self.path / SOURCE)
+        if not kept:
+            self._write(SOURCE, source)
+        return kept or source
 
     def save_last(self, checkpoint: "Checkpoint") -> None:
         """Write last.pt; the one before it becomes previous.pt. At no instant is last.pt absent.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cifar_cnn.errors import RunError
-from cifar_cnn.storage.files import leftovers, write_atomically
+from cifar_cnn.storage.files import SOURCE, leftovers, write_atomically
 from cifar_cnn.training.history import EpochRow, to_log
 
 SETTINGS = "settings.toml"
@@ -35,7 +35,7 @@ PICTURE_OF = {
 }
 PICTURES = tuple(PICTURE_OF.values())
 CHECKPOINTS = (LAST, PREVIOUS, BEST, MODEL)
-FILES = (SETTINGS, ENVIRONMENT, METRICS, LOG, *CHECKPOINTS, REPORT, *PICTURES)
+FILES = (SETTINGS, SOURCE, ENVIRONMENT, METRICS, LOG, *CHECKPOINTS, REPORT, *PICTURES)
 
 EVENTS = "tensorboard"
 """A folder, of TensorBoard's event files."""
@@ -137,7 +137,7 @@ def _is_sealed(file: Path) -> bool:
 
 def _has_saved(path: Path, names: set[str]) -> bool:
     """Say whether a run has got further than its start: has an epoch, a network or a picture."""
-    if names & {*FILES} - {SETTINGS, ENVIRONMENT, METRICS, LOG}:
+    if names & {*FILES} - {SETTINGS, SOURCE, ENVIRONMENT, METRICS, LOG}:
         return True
     return content_of(path / METRICS).count(b"\n") > 1 or bool(content_of(path / LOG))
 

@@ -1,0 +1,116 @@
+"""A run keeps a copy of its network's source, and says when the file is no longer that."""
+
+import hashlib
+
+import pytest
+
+from cifar_cnn import predict, train
+from cifar_cnn.errors import ChangedSourceWarning, ModelError
+from cifar_cnn.inference.export import export
+from cifar_cnn.inference.trained import load_trained
+from cifar_cnn.storage.checkpoint import read_checkpoint
+from cifar_cnn.training.plan import plan_run
+from cifar_cnn.training.run_directory import RunDirectory
+from cifar_cnn.training.run_files import check_free
+
+NET = """
+from torch import nn
+
+def make(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, num_classes))
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, small_settings):
+    """A run of one epoch of net.py, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    train(small_settings(model="net.py", epochs=1), tmp_path / "run", report=False)
+    return tmp_path / "run"
+
+
+def test_the_copy_is_the_files_and_its_digest_is_in_each_checkpoint(run):
+    assert (run / "network.py").read_text() == NET
+    for name in ("last.pt", "model.pt"):
+        digest = hashlib.sha256(NET.encode()).hexdigest()
+        assert read_checkpoint(run / name).source_sha256 == digest
+
+
+def test_a_built_in_network_has_none(tmp_path, small_settings):
+    train(small_settings(epochs=1), tmp_path / "run", report=False)
+    assert not (tmp_path / "run" / "network.py").exists()
+    assert read_checkpoint(tmp_path / "run" / "model.pt").source_sha256 is None
+
+
+def test_of_a_module_it_is_the_file_in_which_the_network_is_defined(
+    tmp_path, monkeypatch, small_settings
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo_of_sources").mkdir()
+    (tmp_path / "zoo_of_sources" / "__init__.py").write_text("from .small import make\n")
+    (tmp_path / "zoo_of_sources" / "small.py").write_text(NET)
+    settings = small_settings(model="zoo_of_sources:make", epochs=1)
+    train(settings, tmp_path / "run", report=False)
+    assert (tmp_path / "run" / "network.py").read_text() == NET
+
+
+def test_a_changed_file_is_said_in_one_line_that_names_the_copy(run, image_folder, tmp_path):
+    load_trained(run / "model.pt", {"model": "net.py"})
+    load_trained(run / "model.pt", {"model": f"{run / 'network.py'}:make"})
+    (tmp_path / "net.py").write_text(f"{NET}\n# changed\n")
+    line = (
+        f"^the code of net.py is not what {run / 'model.pt'} was trained with: "
+        f"{run / 'network.py'} is the run's copy of that$"
+    )
+    picture = image_folder / "test" / "blue" / "000.png"
+    with pytest.warns(ChangedSourceWarning, match=line):
+        predict([picture], run / "model.pt", overrides={"model": "net.py"})
+    with pytest.warns(ChangedSourceWarning, match=line):
+        export(run / "model.pt", "safetensors", overrides={"model": "net.py"})
+    plan = plan_run({"model": "net.py", "epochs": 2}, resume=run)
+    assert [note for note in plan.notes if "network.py is the run's copy" in note] == [*plan.notes]
+    (run / "model.pt").rename(tmp_path / "elsewhere.pt")
+    with pytest.warns(ChangedSourceWarning, match=r"the run kept a copy, network.py, of that$"):
+        load_trained(tmp_path / "elsewhere.pt", {"model": "net.py"})
+
+
+def test_a_run_that_goes_on_with_changed_code_keeps_the_copy_that_it_began_with(run, tmp_path):
+    (tmp_path / "net.py").write_text(f"{NET}\n# changed\n")
+    plan = plan_run({"model": "net.py", "epochs": 2}, resume=run)
+    train(plan.settings, plan.directory, checkpoint=plan.checkpoint, report=False)
+    assert (run / "network.py").read_text() == NET
+    digest = hashlib.sha256(NET.encode()).hexdigest()
+    assert read_checkpoint(run / "model.pt").source_sha256 == digest
+
+
+def test_a_run_that_starts_again_has_the_new_copy(run, tmp_path, small_settings):
+    (tmp_path / "net.py").write_text(f"{NET}\n# changed\n")
+    train(small_settings(model="net.py", epochs=1), run, replace=True, report=False)
+    assert (run / "network.py").read_text().endswith("# changed\n")
+    train(small_settings(epochs=1), run, replace=True, report=False)
+    assert not (run / "network.py").exists()
+
+
+def test_of_a_file_that_is_gone_the_copy_is_named(run, tmp_path):
+    (tmp_path / "net.py").unlink()
+    said = rf"^model file net.py does not exist; {run / 'network.py'} is the run's copy of it$"
+    with pytest.raises(ModelError, match=said):
+        load_trained(run / "model.pt", {"model": "net.py"})
+    with pytest.raises(ModelError, match=said):
+        plan_run({"model": "net.py", "epochs": 2}, resume=run)
+
+
+def test_a_run_without_a_saved_epoch_is_replaced_with_its_copy(run):
+    for name in ("last.pt", "model.pt", "curves.png"):
+        (run / name).unlink()
+    (run / "training.log").write_text("")
+    (run / "metrics.csv").write_text((run / "metrics.csv").read_text().splitlines()[0] + "\n")
+    check_free(run, replace="unsaved")
+
+
+def test_one_process_of_a_run_writes_the_copy(tmp_path):
+    other = RunDirectory(tmp_path / "run", writes=False)
+    assert other.keep_source(b"code") == b"code"
+    assert not (tmp_path / "run").exists()

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from cifar_cnn.cli import (
     evaluate,
     export,
+    models,
     predict,
     receptive_field,
     report,
@@ -129,6 +130,7 @@ app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.add_typer(runs.app, name="runs")
+app.command("models")(models.models)
 app.command("settings")(settings.settings)
 
 

@@ -10,7 +10,7 @@ pool, and refine what is left. What is different:
   be computed backwards through the first and largest maps.
 - Poolings overlap: 31, 15, 7 and 3 pixels a side are the same from the left and from the right.
 
-With the recipe `best` it reaches 88.08 % after 10 epochs, 89.56 % after 30 (CIFAR-10, JPEG, n = 3).
+`usage.py` says what it reaches.
 """
 
 import torch

@@ -1,0 +1,15 @@
+"""`cifar-cnn models`: the built-in networks."""
+
+from cifar_cnn.cli.options import JsonFlag
+from cifar_cnn.cli.output import print_json
+
+
+def models(json: JsonFlag = False) -> None:
+    """The built-in networks: size, receptive field, recipe, accuracy that they reach."""
+    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.models_table import built_in_networks, show_models
+
+    networks = built_in_networks()
+    show_models(people_console(json=json), networks)
+    if json:
+        print_json([network.as_dict() for network in networks])

@@ -17,8 +17,8 @@ from cifar_cnn.training.history import LOG_NAMES
 Cells = Sequence[object]
 
 SAID = ("dataset", "epochs", "seed", "recipe", "batch_size", "optimizer", "lr", "scheduler")
-CUTS = ("limit_train", "limit_eval", "val_size")
-"""Settings that are said of every run, and those that are said where they cut images off."""
+WHERE_GIVEN = ("model_arg", "limit_train", "limit_eval", "val_size", "test_size")
+"""Settings that are said of every run, and those that are said where they are given."""
 
 
 def check_markdown(file: Path) -> None:
@@ -126,23 +126,18 @@ def _result(parts: ReportParts) -> Iterator[str]:
     run, found, best = parts.record, parts.examination, parts.record.best
     rows: list[Cells] = []
     if found:
-        measured = found.evaluation
-        rows += [
-            ("test accuracy", f"{measured.accuracy:.2%} ({measured.correct}/{measured.samples})"),
-            ("test loss", f"{measured.loss:.4f} nats per image"),
-        ]
-    if best and (best.eval_split != "test" or not found):
-        rows.append(
-            (
-                f"{LOG_NAMES[best.eval_split].lower()} accuracy",
-                f"{best.eval_accuracy:.2%} by the run's log",
-            )
-        )
+        measured, split = found.evaluation, LOG_NAMES[found.split].lower()
+        said = f"{measured.accuracy:.2%} ({measured.correct}/{measured.samples})"
+        rows.append((f"{split} accuracy", said))
+        rows.append((f"{split} loss", f"{measured.loss:.4f} nats per image"))
+    if best and not (found and found.split == best.eval_split):
+        split = LOG_NAMES[best.eval_split].lower()
+        rows.append((f"{split} accuracy", f"{best.eval_accuracy:.2%} by the run's log"))
     if best:
         rows.append(("weights", f"of epoch {best.epoch}"))
     rows += [(name, getattr(run.settings, name)) for name in SAID]
-    cuts = ((name, getattr(run.settings, name)) for name in CUTS)
-    rows += [cut for cut in cuts if cut[1]]
+    given = run.settings.model_dump(mode="json", include={*WHERE_GIVEN})
+    rows += [(name, given[name]) for name in WHERE_GIVEN if given[name]]
     if run.rows:
         rows.append(("training", f"{sum(row.seconds for row in run.rows):,.0f} s"))
     environment = run.environment

@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -82,6 +83,16 @@ def test_it_holds_what_is_handed_in(written):
     assert ["total", "", "", "197,019"] in [row[:4] for row in rows]
     (last_map,) = (row for row in rows if row[0] == "convblock4.3" and len(row) == 9)
     assert last_map[6:8] == ["25", "8"]
+
+
+def test_accuracy_is_named_by_its_split(run, images, tmp_path):
+    shutil.copytree(images / "train", tmp_path / "images" / "train")
+    shutil.copytree(images / "test", tmp_path / "images" / "val")
+    overrides = {"data_dir": tmp_path / "images"}
+    written = write_report(run, markdown=tmp_path / "work.md", overrides=overrides).markdown
+    result = dict(row for row in parsed(written)[1] if len(row) == 2)
+    assert result["validation accuracy"].endswith("/12)")
+    assert result["test accuracy"].endswith("by the run's log")
 
 
 def test_names_are_shown_as_they_are(written, images):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -102,6 +103,8 @@ def predict(
         sys.stderr.write(f"cifar-cnn: {printable(each.reason)}\n")
     document = predictions.as_dict() | _failure(unreadable)
     if explain is not None and explanation is not None and found:
+        _check_is_no_image(explain, [each.file for each in found])
+        _check_is_no_image(explain, [each.file for each in unreadable])
         write_result(explain, explanation.picture(found))
         said = f"saved {explain}: {explanation.about(len(found))}"
         console.print(said, soft_wrap=True, markup=False)
@@ -116,6 +119,13 @@ def _explanation(trained: "TrainedNetwork") -> "Explanation":
     from cifar_cnn.report.explanation import Explanation  # and matplotlib
 
     return Explanation(trained)
+
+
+def _check_is_no_image(picture: Path, images: Sequence[str]) -> None:
+    for each in images:
+        with suppress(OSError):  # one of the two is not there
+            if picture.samefile(each):
+                raise DataError(f"{picture} is one of the images: give --explain another name")
 
 
 def _failure(unreadable: Sequence["Unreadable"]) -> dict[str, Any]:

@@ -216,6 +216,18 @@ def test_an_unusable_picture_is_refused_before_any_answer(
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_image_is_never_replaced_by_its_explanation(quick_cli, untrained_file, image_folder):
+    own = image_folder / "test/red/000.png"
+    before = own.read_bytes()
+    for given in (own, own.parent):
+        done = quick_cli("predict", given, "--checkpoint", untrained_file, "--explain", own)
+        assert done.returncode == 1
+        assert (
+            done.stderr == f"cifar-cnn: {own} is one of the images: give --explain another name\n"
+        )
+        assert own.read_bytes() == before
+
+
 def test_a_network_without_a_map_cannot_be_explained(quick_cli, image_folder, tmp_path):
     (tmp_path / "flat.py").write_text(
         "from torch import nn\n"

@@ -56,20 +56,20 @@ class Layout:
         if self.unsplit:
             return self.root, self.unsplit
         if name not in self.splits:
-            raise DataError(f"folder {self.root / name} has no class folders: {self._advice()}")
+            advice = _misnamed(self.root) or LAYOUT
+            raise DataError(f"folder {self.root / name} has no class folders: {advice}")
         if name == "train" and test_size and len(self.splits) > 1:
             raise SettingsError(
                 f"test_size {test_size:g} is for class folders alone, and {self.root} has "
                 f"{self.evaluation}/: leave it out"
             )
         if name == "train" and len(self.splits) == 1:
-            raise DataError(
-                f"{self.root} has neither test/ nor val/ beside train/: {self._advice()}"
+            advice = _misnamed(self.root) or (
+                f"add one of them, or cut the test images from it with --data-dir "
+                f"{self.root / name} --test-size 0.2"
             )
+            raise DataError(f"{self.root} has neither test/ nor val/ beside train/: {advice}")
         return self.root / name, self.splits[name]
-
-    def _advice(self) -> str:
-        return _misnamed(self.root) or LAYOUT
 
 
 def find_layout(root: Path) -> Layout:

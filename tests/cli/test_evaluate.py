@@ -135,6 +135,10 @@ def test_val_in_the_place_of_test_is_called_so_everywhere(quick_cli, image_folde
     page = (run / "report.html").read_text()
     assert "validation accuracy, 12 images" in page
     assert "test accuracy" not in page
+    assert quick_cli("report", run, "--markdown", "handed-in.md").returncode == 0
+    handed_in = (tmp_path / "handed-in.md").read_text()
+    assert "validation accuracy" in handed_in
+    assert "test accuracy" not in handed_in
     for flags in ([], ["--split", "val"]):
         done = quick_cli("eval", run / "model.pt", "--json", *flags)
         document = json.loads(done.stdout)

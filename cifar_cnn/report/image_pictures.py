@@ -53,6 +53,7 @@ def draw_explained(
             for file, answer in zip(files, answers, strict=True)
             for said in ((_end_of(file), answer), ("", "Grad-CAM"))
         ],
+        min(CAPTIONED, 2 * len(shown)),
     )
 
 
@@ -100,20 +101,22 @@ def _heated(image: Pixels, heat: NDArray[np.float32]) -> Pixels:
     return mixed
 
 
-def _draw_captioned(images: Sequence[Pixels], captions: Sequence[tuple[str, ...]]) -> bytes:
+def _draw_captioned(
+    images: Sequence[Pixels], captions: Sequence[tuple[str, ...]], columns: int = CAPTIONED
+) -> bytes:
     """Return a PNG of images (H, W, 3) of one size, each under the lines of its caption."""
-    width = TILE * CAPTIONED
+    width = TILE * columns
     per_inch = images[0].shape[1] / (TILE - GAP)
     line, gap = LINE * per_inch, math.ceil(GAP * per_inch)
     above = math.ceil((len(captions[0]) + 0.5) * line)
-    mosaic = _mosaic(np.stack(images), CAPTIONED, (above, gap))
+    mosaic = _mosaic(np.stack(images), columns, (above, gap))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.set_axis_off()
         axes.imshow(mosaic, interpolation="nearest", aspect="auto")
         for index, lines in enumerate(captions):
-            row, column = divmod(index, CAPTIONED)
+            row, column = divmod(index, columns)
             left = column * (images[0].shape[1] + gap) + gap - 0.5
             top = (row + 1) * above + row * images[0].shape[0] - 0.5
             for number, text in enumerate(reversed(lines)):

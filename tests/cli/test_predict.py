@@ -143,7 +143,7 @@ def test_explain_draws_each_image_beside_what_its_class_comes_from(
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("saved why.png: Grad-CAM on the 4×4 map of convblock4.3\n")
     with Image.open("why.png") as one:
-        assert (one.format, one.width) == ("PNG", round(4 * 1.35 * 110))
+        assert (one.format, one.width) == ("PNG", round(2 * 1.35 * 110))
         small = one.height
     done = quick_cli(
         "predict", image_folder, "--checkpoint", untrained_file, "--top", 1, "--explain", "all.PNG"

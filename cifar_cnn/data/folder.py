@@ -59,6 +59,7 @@ def load_folder(
         SettingsError: `test_size` does not go with the folder, or leaves a class without images.
     """
     layout = find_layout(root)
+    unused = [f"{layout.misnamed}, or it is not used"] if layout.misnamed else []
     folder, classes = layout.classes(name, test_size)
     try:
         files, labels, skipped = _list(classes)
@@ -74,7 +75,7 @@ def load_folder(
         torch.from_numpy(decoded.images),
         torch.from_numpy(labels[chosen]),
         tuple(classes),
-        _notes(folder, size, decoded, skipped),
+        (*unused, *_notes(folder, size, decoded, skipped)),
         tuple(files[index] for index in chosen),
         name,
     )

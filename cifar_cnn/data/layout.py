@@ -29,11 +29,13 @@ class Layout:
         root: the folder.
         splits: of train, val and test those that are there.
         unsplit: the classes where no folder is a split; else empty.
+        misnamed: what to do about a folder that is meant for a split, and is not called so.
     """
 
     root: Path
     splits: Mapping[str, Classes]
     unsplit: Classes
+    misnamed: str | None
 
     @property
     def evaluation(self) -> str:
@@ -56,7 +58,7 @@ class Layout:
         if self.unsplit:
             return self.root, self.unsplit
         if name not in self.splits:
-            advice = _misnamed(self.root) or LAYOUT
+            advice = self.misnamed or LAYOUT
             raise DataError(f"folder {self.root / name} has no class folders: {advice}")
         if name == "train" and test_size and len(self.splits) > 1:
             raise SettingsError(
@@ -64,7 +66,7 @@ class Layout:
                 f"{self.evaluation}/: leave it out"
             )
         if name == "train" and len(self.splits) == 1:
-            advice = _misnamed(self.root) or (
+            advice = self.misnamed or (
                 f"add one of them, or cut the test images from it with --data-dir "
                 f"{self.root / name} --test-size 0.2"
             )
@@ -85,13 +87,13 @@ def find_layout(root: Path) -> Layout:
         unsplit = {} if splits else _subfolders(root)
         if unsplit.keys() <= {*SPLITS}:
             unsplit = {}
-        misnamed = _misnamed(root) if unsplit else None
+        misnamed = _misnamed(root)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
-    if misnamed:
+    if misnamed and unsplit:
         raise DataError(f"{root} has neither train/ nor test/: {misnamed}")
     _check_classes(root, splits)
-    return Layout(root, splits, unsplit)
+    return Layout(root, splits, unsplit, misnamed)
 
 
 def _check_classes(root: Path, splits: Mapping[str, Classes]) -> None:
@@ -104,7 +106,7 @@ def _check_classes(root: Path, splits: Mapping[str, Classes]) -> None:
 
 
 def _misnamed(root: Path) -> str | None:
-    """Return what to do about a folder that is meant for a split, and is not called so."""
+    """Return what `Layout` says of the first such folder."""
     for path in sorted(root.iterdir()):
         name = path.name.lower()
         meant = _MEANT.get(name, name)

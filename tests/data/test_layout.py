@@ -219,6 +219,14 @@ def test_each_mistake_is_one_line_before_any_image_is_decoded(
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_that_may_be_meant_for_a_split_is_told(image_folder):
+    shutil.copytree(image_folder / "test", image_folder / "valid")
+    (image_folder / "raw" / "red").mkdir(parents=True)
+    split = load_folder(image_folder, "train", SIZE)
+    assert split.notes == (f"rename {image_folder / 'valid'} to val, or it is not used",)
+    assert len(split) == 36
+
+
 def test_only_what_a_limit_leaves_is_decoded(image_folder, small_settings, monkeypatch):
     pool, _ = load_train(small_settings())
     expected = pool.limited(7), load_test(small_settings()).limited(5)

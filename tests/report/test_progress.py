@@ -46,6 +46,16 @@ def test_the_live_part_says_where_the_run_is_its_best_and_the_time_left(tmp_path
     assert "━" in said
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_the_table_is_headed_by_the_split_that_is_evaluated(tmp_path, split):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    progress = ConsoleProgress(console)
+    settings = resolve_settings({"epochs": 1})
+    progress(RunStarted(tmp_path, settings, "cpu", 10, 197922, (), (), eval_split=split))
+    progress.close()
+    assert f"{split} loss" in console.file.getvalue()
+
+
 def test_the_time_left_of_a_resumed_run_counts_the_steps_still_to_run(tmp_path, monkeypatch):
     """Four of ten steps were done before; the fifth took 5 seconds, so five more take 25."""
     now = [100.0]

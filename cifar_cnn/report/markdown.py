@@ -137,7 +137,7 @@ def _result(parts: ReportParts) -> Iterator[str]:
         rows.append(("weights", f"of epoch {best.epoch}"))
     rows += [(name, getattr(run.settings, name)) for name in SAID]
     given = run.settings.model_dump(mode="json", include={*WHERE_GIVEN})
-    rows += [(name, given[name]) for name in WHERE_GIVEN if given[name]]
+    rows += [(name, _listed(given[name])) for name in WHERE_GIVEN if given[name]]
     if run.rows:
         rows.append(("training", f"{sum(row.seconds for row in run.rows):,.0f} s"))
     environment = run.environment
@@ -145,6 +145,10 @@ def _result(parts: ReportParts) -> Iterator[str]:
         rows.append(("ran on", environment["device_name"] or environment["processor"]))
         rows.append(("torch", environment["torch"]))
     yield from ("## Result", "", *_table(("what", "value"), rows))
+
+
+def _listed(value: object) -> object:
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _parameters(parts: ReportParts) -> Iterator[str]:

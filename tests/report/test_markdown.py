@@ -95,6 +95,27 @@ def test_accuracy_is_named_by_its_split(run, images, tmp_path):
     assert result["test accuracy"].endswith("by the run's log")
 
 
+def test_an_own_network_is_handed_in_with_its_arguments(small_settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("student.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, width, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv2d(3, width, 3)\n"
+        "        self.classify = nn.Linear(width, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.classify(self.conv(x).relu().mean((2, 3)))\n"
+    )
+    settings = small_settings(model="student.py", model_arg=["width=8"], epochs=1, lr=1e-6)
+    run = train(settings, tmp_path / "run", report=False).run
+    written = write_report(run, markdown="work.md", overrides={"model": "student.py"})
+    headings, rows, _ = parsed(written.markdown)
+    assert ["model_arg", "width=8"] in rows
+    assert {"Budget: broken", "Parameters", "Grad-CAM"} <= {*headings}
+    assert "Grad-CAM on the 30×30 map of relu" in Path("work.md").read_text(encoding="utf-8")
+
+
 def test_names_are_shown_as_they_are(written, images):
     _, rows, _ = parsed(written)
     start = rows.index(["file", "true", "predicted", "probability"])

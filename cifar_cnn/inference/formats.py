@@ -13,8 +13,8 @@ from torch.export import Dim
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import ExportError, one_line
 from cifar_cnn.inference.trained import TrainedNetwork
-from cifar_cnn.models.output import check_output, log_probabilities
-from cifar_cnn.models.registry import build_for
+from cifar_cnn.models.output import log_probabilities
+from cifar_cnn.models.registry import build_checked
 
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -122,8 +122,7 @@ def run_safetensors(trained: TrainedNetwork, content: bytes) -> Runner:
     """Return a network that is built anew and given the file's weights."""
     from safetensors.torch import load
 
-    model = build_for(trained.settings, len(trained.classes))
-    check_output(model, trained.settings.input_size, len(trained.classes))
+    model, _ = build_checked(trained.settings, len(trained.classes))
     model.load_state_dict(load(content))
     return model.eval()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar_cnn.errors import ModelError, did_you_mean
 from cifar_cnn.models.baseline import Baseline
@@ -17,6 +17,7 @@ from cifar_cnn.models.factory import (
     construct,
     parameters,
 )
+from cifar_cnn.models.output import check_output
 from cifar_cnn.models.own_file import attribute_of, defined_in, only_network, split
 from cifar_cnn.settings import Settings, parse_arguments
 
@@ -67,15 +68,17 @@ def build_for(settings: Settings, num_classes: int | None) -> nn.Module:
     return build_model(settings.model, num_classes, settings.dropout, model_arg=settings.model_arg)
 
 
-def how_to_mend_outputs(settings: Settings, num_classes: int) -> str:
-    """Return what to do where the network has another number of outputs; "" for a built-in one."""
-    if settings.model in BUILT_IN:
-        return ""
-    taken = parameters(_load_attribute(settings.model, settings.model_arg))
-    name = next((each for each in CLASSES if each in taken), None)
-    if name:
-        return f": --model-arg {name}={num_classes} makes it so"
-    return ": change its last layer, or give it a parameter num_classes, which is filled in"
+def build_checked(settings: Settings, num_classes: int | None) -> tuple[nn.Module, Tensor]:
+    """Build that network, and return it with its output for a black image: it fits both.
+
+    Lazy layers have taken their shape then. None is any number of classes.
+
+    Raises:
+        ModelError: as `build_model` does, or image or number of classes do not fit.
+    """
+    model = build_for(settings, num_classes)
+    mended = _how_to_mend_outputs(settings, num_classes)
+    return model, check_output(model, settings.input_size, num_classes, mended=mended)
 
 
 def check_spec(spec: str) -> None:
@@ -173,6 +176,17 @@ def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:
         return parse_arguments(model_arg)
     except ValueError as error:
         raise ModelError(f"model argument {error}") from error
+
+
+def _how_to_mend_outputs(settings: Settings, num_classes: int | None) -> str:
+    """Return what to do where the network has another number of outputs; "" for a built-in one."""
+    if settings.model in BUILT_IN:
+        return ""
+    taken = parameters(_load_attribute(settings.model, settings.model_arg))
+    name = next((each for each in CLASSES if each in taken), None)
+    if name:
+        return f": --model-arg {name}={num_classes} makes it so"
+    return ": change its last layer, or give it a parameter num_classes, which is filled in"
 
 
 def _load_attribute(spec: str, model_arg: Sequence[str]) -> object:

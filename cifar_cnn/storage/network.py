@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cifar_cnn.errors import ChangedSourceWarning, ModelError
-from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_for, how_to_mend_outputs, is_built_in, source_file
+from cifar_cnn.models.registry import build_checked, is_built_in, source_file
 from cifar_cnn.recipes import read_recipe
 from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
@@ -64,10 +63,7 @@ def build_stored(
     """
     if checkpoint and (changed := changed_source(path, checkpoint, settings)):
         warnings.warn(changed, ChangedSourceWarning, stacklevel=2)
-    model = build_for(settings, num_classes)
-    mended = how_to_mend_outputs(settings, num_classes) if num_classes else ""
-    # lazy layers take their shape
-    check_output(model, settings.input_size, num_classes, mended=mended)
+    model, _ = build_checked(settings, num_classes)
     load_weights(model, state_dict, path)
     return model
 

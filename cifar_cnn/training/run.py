@@ -11,8 +11,7 @@ from cifar_cnn.data.dataset import REFERENCE, Normalization, Split, measure
 from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
-from cifar_cnn.models.output import check_output
-from cifar_cnn.models.registry import build_for, check_spec, how_to_mend_outputs
+from cifar_cnn.models.registry import build_checked, check_spec
 from cifar_cnn.runtime import (
     configure_cuda,
     has_fast_bf16,
@@ -73,10 +72,8 @@ class Run:
             train, evaluation = self._load_images(decoding)
         self.classes, self.train_images = train.classes, len(train)
         torch.manual_seed(self.settings.seed)
-        model = build_for(self.settings, len(self.classes))
+        model, output = build_checked(self.settings, len(self.classes))
         self.source = read_source(self.settings)
-        mended = how_to_mend_outputs(self.settings, len(self.classes))
-        output = check_output(model, self.settings.input_size, len(self.classes), mended=mended)
         self.notes += describe_hopeless(train, output)
         own = self.settings.normalization == "dataset"
         normalization = measure(train.images) if own else REFERENCE
@@ -220,9 +217,8 @@ class Run:
     def _checkpoint(self, *, with_training: bool = False) -> Checkpoint:
         training = None
         if with_training:
-            best = None
-            if self.best:
-                best = Best(metrics=self.best.metrics, state_dict=self.best.state_dict)
+            was = self.best
+            best = Best(metrics=was.metrics, state_dict=was.state_dict) if was else None
             training = state_of(self.trainer, self.history, best).pack()
         mean, std = self.trainer.batches.normalization
         return Checkpoint(

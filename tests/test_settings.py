@@ -130,6 +130,16 @@ def test_overrides_beat_config_beats_recipe_beats_defaults(tmp_path):
     assert (settings.recipe, settings.dropout, settings.epochs) == ("reference", 0.02, 20)
 
 
+def test_arguments_of_a_network_that_are_no_list_are_refused(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text('model_arg = "width=8"\n')
+    with pytest.raises(
+        SettingsError, match=r"model_arg = 'width=8' is invalid: it has to be a list"
+    ):
+        resolve_settings({}, config)
+    assert resolve_settings().model_arg == ()
+
+
 def test_a_recipe_on_the_command_line_beats_the_one_in_the_config(tmp_path):
     config = tmp_path / "run.toml"
     config.write_text('recipe = "reference"\n')

@@ -12,6 +12,7 @@ from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.naming import RUNS, find_checkpoint
+from cifar_cnn.training.run_files import MODEL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,8 +73,13 @@ def named(networks: Sequence[str]) -> list[str]:
         files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones too
         if not files:
             raise RequestError(f"no file matches {pattern}: name files that are there")
-        found += [f"{file}{colon}{attribute}" if colon else _stored(file) for file in files]
+        found += [f"{file}{colon}{attribute}" if colon else _model_of(file) for file in files]
     return list(dict.fromkeys(found))
+
+
+def _model_of(match: str) -> str:
+    """Return the file of weights of a folder, there or not; of its lack its own line tells."""
+    return str(Path(match) / MODEL) if Path(match).is_dir() else match
 
 
 def _stored(name: str) -> str:

@@ -29,5 +29,5 @@ def show_settings(console: Console) -> None:
 
 def _show(value: object) -> str:
     if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    return "–" if value in {None, ()} else str(value)
+        return "x".join(map(str, value)) or "–"
+    return "–" if value is None else str(value)

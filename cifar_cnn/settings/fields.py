@@ -38,13 +38,19 @@ def _expand(folder: Path) -> Path:
     return Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's own fails where there is no home
 
 
+def _listed(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        raise ValueError("it has to be a list, as ['width=8'] is")  # noqa: TRY004 - pydantic's way
+    return value
+
+
 def _readable(texts: tuple[str, ...]) -> tuple[str, ...]:
     parse_arguments(texts)
     return texts
 
 
 Folder = Annotated[Path, AfterValidator(_expand)]
-Arguments = Annotated[tuple[str, ...], AfterValidator(_readable)]
+Arguments = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_readable)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -26,3 +26,9 @@ def test_every_setting_is_a_row_that_fits_the_screen(quick_cli, columns):
     if columns == 120:
         shown = {line.split(" ")[0] for line in lines}
         assert set(Settings.model_fields) - {"recipe"} <= shown
+
+
+def test_a_setting_that_is_not_given_is_a_dash(quick_cli):
+    lines = quick_cli("settings").stdout.splitlines()
+    (row,) = [line for line in lines if line.startswith("model_arg")]
+    assert row.split()[1:4] == ["–"] * 3

@@ -102,6 +102,17 @@ def test_files_stand_among_other_networks(cli, stored, untrained_file):
     assert error["error"].endswith("--model net.py:Net: pass that again to let its code run")
 
 
+def test_a_pattern_of_runs_answers_for_those_that_have_a_network(cli, stored, untrained_file):
+    (stored.parent / "b").mkdir()
+    untrained_file.rename(stored.parent / "b" / "model.pt")
+    (stored.parent / "unfinished").mkdir()
+    done = cli("summary", "runs/*", "--model", "net.py:Net", "--no-budget", "--json")
+    assert done.returncode == 1
+    a, b, unfinished = json.loads(done.stdout)
+    assert (a["checkpoint"], b["checkpoint"]) == ("runs/a/model.pt", "runs/b/model.pt")
+    assert "runs/unfinished/model.pt cannot be read" in unfinished["error"]
+
+
 def test_a_bare_state_dict_needs_its_network_named(quick_cli, stored):
     done = quick_cli("summary", "bare.pt")
     assert (done.returncode, done.stdout) == (1, "")

@@ -112,6 +112,17 @@ def plain_words(message: str) -> str:
     return re.sub(r", (unable to|got a number).*", "", message).replace("a valid ", "a ")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 epoch`, `2 epochs`, `3 classes`, `10,000 images`."""
+    plural = f"{noun}es" if noun.endswith(("s", "tch")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def verbs(number: int) -> tuple[str, str]:
+    """Return `is` and `was`, or `are` and `were`, as the number of a subject asks for."""
+    return ("is", "was") if number == 1 else ("are", "were")
+
+
 def printable(text: str) -> str:
     """Return the text on one line that does nothing to a terminal: it may quote a foreign file.
 

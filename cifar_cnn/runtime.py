@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 import torch
 
-from cifar_cnn.errors import RequestError, RunError
+from cifar_cnn.errors import RequestError, RunError, counted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -106,7 +106,7 @@ def explaining_memory(device: torch.device, count: int, batch_size: int) -> Iter
         if not is_out_of_memory(error):
             raise
         raise RunError(
-            f"out of memory on {device} with a batch of {count} images: "
+            f"out of memory on {device} with a batch of {counted(count, 'image')}: "
             f"try --batch-size {max(batch_size // 2, 1)}"
         ) from error
 

@@ -20,6 +20,7 @@ from cifar_cnn.analysis.propagate import Propagated, propagate
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.recorder import Recorder
 from cifar_cnn.analysis.trace import evaluating, trace
+from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError
 
 Target = Literal["features", "logits"]
@@ -35,6 +36,10 @@ class Square:
     side: int
     top: int
     left: int
+
+    def as_dict(self) -> documents.Square:
+        """Return it as in `receptive-field --effective --json`."""
+        return {"mass": self.mass, "side": self.side, "top": self.top, "left": self.left}
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class EffectiveField:
         columns = min(right, width - 1) - max(left, 0) + 1
         return 1.0 - float(rows * columns) / ((bottom - top + 1) * (right - left + 1))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.EffectiveField:
         """Return it as in `receptive-field --effective --json`."""
         top, left, bottom, right = self.theoretical
         return {
@@ -85,7 +90,7 @@ class EffectiveField:
                 "left": left,
                 "clipped": self.clipped,
             },
-            "squares": [vars(square) for square in self.squares],
+            "squares": [square.as_dict() for square in self.squares],
         }
 
 

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from cifar_cnn.analysis.budget import Budget
+from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError, UserError, format_warning, one_line
 
 MEMORY_LIMIT = 8 << 30
@@ -42,12 +43,14 @@ class Answer:
 
     model: str
     passed: bool = False
-    document: dict[str, Any] | None = None
-    field: dict[str, Any] | None = None
+    document: documents.Summary | documents.ReceptiveField | None = None
+    field: documents.ReceptiveField | None = None
     error: str = ""
     exit_status: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(
+        self,
+    ) -> documents.Summary | documents.ReceptiveField | documents.NetworkFailure:
         """Return the document, or the error with its exit status, as `--json` lists them."""
         if self.document is not None:
             return self.document

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from cifar_cnn.analysis.receptive_field import ReceptiveField
 from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.trace import Model
+from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.settings import Settings, resolve_settings
 from cifar_cnn.storage.network import build_stored, is_of_built_in, read_stored
@@ -43,9 +44,20 @@ class Named:
         """Return what was found, of the network's spec instead of its class."""
         return found if self.file is None else replace(found, model=self.settings.model)
 
-    def document(self, found: Summary | ReceptiveField) -> dict[str, Any]:
+    @overload
+    def document(self, found: Summary) -> documents.Summary: ...
+
+    @overload
+    def document(self, found: ReceptiveField) -> documents.ReceptiveField: ...
+
+    def document(
+        self, found: Summary | ReceptiveField
+    ) -> documents.Summary | documents.ReceptiveField:
         """Return what `--json` prints: of a file of weights, with the file."""
-        return ({"checkpoint": self.file} if self.file else {}) | found.as_dict()
+        document = found.as_dict()
+        if self.file:
+            document["checkpoint"] = self.file
+        return document
 
 
 def is_file_of_weights(name: str) -> bool:

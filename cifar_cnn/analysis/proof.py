@@ -1,7 +1,8 @@
 """The outcome of a numeric proof, unit by unit."""
 
 from dataclasses import dataclass
-from typing import Any
+
+from cifar_cnn.documents import analysis as documents
 
 Size = tuple[int, int]
 
@@ -26,6 +27,17 @@ class Checked:
     def total(self) -> int:
         """Pixels from one end to the other, holes included."""
         return self.analytic[1] - self.analytic[0] + 1
+
+    def as_dict(self) -> documents.CheckedUnit:
+        """Return it as in `receptive-field --verify --json`."""
+        return {
+            "layer": self.layer,
+            "axis": self.axis,
+            "unit": self.unit,
+            "analytic": list(self.analytic),
+            "reached": list(self.reached),
+            "contributing": self.contributing,
+        }
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class Verification:
         last = {(unit.layer, unit.axis): unit for unit in self.checked}
         return tuple(unit for unit in last.values() if unit.contributing < unit.total)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.Verification:
         """Return it as in `receptive-field --verify --json`."""
         wrong = self.first_disagreement
         return {
@@ -61,7 +73,7 @@ class Verification:
             "units": len(self.checked),
             "skipped": list(self.skipped),
             "strips": [list(strip) for strip in self.strips],
-            "first_disagreement": vars(wrong) if wrong else None,
+            "first_disagreement": wrong.as_dict() if wrong else None,
             "gridding": [
                 {
                     "layer": unit.layer,

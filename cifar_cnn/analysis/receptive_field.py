@@ -12,7 +12,6 @@ clipped to the image.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.graph import Graph, Value
@@ -20,6 +19,7 @@ from cifar_cnn.analysis.layers import Layer, Walk, describe, layers_of
 from cifar_cnn.analysis.operations import OPERATIONS
 from cifar_cnn.analysis.propagate import Propagated, Step, local_part, propagate
 from cifar_cnn.analysis.trace import Model, follow
+from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError
 
 Size = tuple[int, int]
@@ -30,14 +30,16 @@ class ReceptiveField:
     """The answer for a whole network.
 
     `layers` has a row for each layer. `features` is the last row with a map before global pooling
-    or flattening; None if there is no such row. `final` is the largest field at the output, not
-    clipped to the image.
+    or flattening; None if there is no such row. Where global gates let its units see the whole
+    image, `without_gates` is its field without them. `final` is the largest field at the output,
+    not clipped to the image.
     """
 
     model: str
     input_size: Size
     layers: tuple[Layer, ...]
     features: Layer | None
+    without_gates: Size | None
     final: Size
     covers_input: bool
     aligned: bool
@@ -50,7 +52,7 @@ class ReceptiveField:
         return min(self.final) > self.minimum
 
     @property
-    def units(self) -> dict[str, Any] | None:
+    def units(self) -> documents.Units | None:
         """First, middle and last unit of the features, where one row does not hold for all."""
         if self.features is None:
             return None
@@ -62,20 +64,42 @@ class ReceptiveField:
             "last": _unit(self.features.walks, Fraction(1)),
         }
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.ReceptiveField:
         """Return the document that `receptive-field --json` prints."""
         return {
             "model": self.model,
-            "input_size": list(self.input_size),
+            "input_size": [3, *self.input_size],
             "layers": [_row(layer) for layer in self.layers],
-            "features": _features(self.features),
-            "final": {"receptive_field": list(self.final), "covers_input": self.covers_input},
+            "features": self.features_as_dict(),
+            "final": self.final_as_dict(),
             "aligned": self.aligned,
             "units": self.units,
             "warnings": list(self.warnings),
             "minimum": self.minimum,
             "passed": self.passed,
         }
+
+    def features_as_dict(self) -> documents.Features:
+        """Return `features` as in the documents."""
+        if self.features is None:  # the network flattens the image itself
+            return {
+                "receptive_field": [1, 1],
+                "without_gates": None,
+                "jump": [1, 1],
+                "padding": [0, 0],
+                "layer": "input",
+            }
+        return {
+            "receptive_field": [walk.size for walk in self.features.walks],
+            "without_gates": list(self.without_gates) if self.without_gates else None,
+            "jump": [number(walk.jump) for walk in self.features.walks],
+            "padding": [walk.padding for walk in self.features.walks],
+            "layer": self.features.name,
+        }
+
+    def final_as_dict(self) -> documents.Final:
+        """Return `final` as in the documents."""
+        return {"receptive_field": list(self.final), "covers_input": self.covers_input}
 
 
 def receptive_field(
@@ -112,6 +136,7 @@ def analyze(name: str, graph: Graph, propagated: Propagated, minimum: int) -> Re
     used = used_values(graph)
     maps = [row for row in layers if row.is_map and used & set(row.step.operation.outputs)]
     features = maps[-1] if maps else None
+    without_gates = _without_gates(features) if features and propagated.gates else None
     steps = (s for s in reversed(propagated.steps) if graph.output in s.operation.outputs)
     last = next(steps, None)
     if last is None:
@@ -126,10 +151,11 @@ def analyze(name: str, graph: Graph, propagated: Propagated, minimum: int) -> Re
         input_size=size,
         layers=tuple(layers),
         features=features,
+        without_gates=without_gates,
         final=(walks[0].size, walks[1].size),
         covers_input=covers,
         aligned=not propagated.misaligned,
-        warnings=tuple(_warnings(propagated, features)),
+        warnings=tuple(_warnings(propagated, features, without_gates)),
         minimum=minimum,
     )
 
@@ -143,12 +169,18 @@ def used_values(graph: Graph) -> set[Value]:
     return {value for value in used if value is not None}
 
 
-def _warnings(propagated: Propagated, features: Layer | None) -> list[str]:
+def _without_gates(features: Layer) -> Size:
+    step = features.step
+    local = describe(Step(step.operation, local_part(step.field), step.window, step.rearranges))
+    return local.walks[0].size, local.walks[1].size
+
+
+def _warnings(
+    propagated: Propagated, features: Layer | None, without_gates: Size | None
+) -> list[str]:
     lines = list(propagated.misaligned)
-    if features is not None and propagated.gates:
-        step = features.step
-        local = describe(Step(step.operation, local_part(step.field), step.window, step.rearranges))
-        height, width = (walk.size for walk in local.walks)
+    if features is not None and without_gates is not None:
+        height, width = without_gates
         lines.append(
             f"global gate at {', '.join(propagated.gates)}: each unit behind it sees the whole "
             f"image; without such gates the field at {features.name} is {height}×{width}"
@@ -166,7 +198,7 @@ def _warnings(propagated: Propagated, features: Layer | None) -> list[str]:
     return lines
 
 
-def _unit(walks: tuple[Walk, Walk], where: Fraction) -> dict[str, Any]:
+def _unit(walks: tuple[Walk, Walk], where: Fraction) -> documents.Unit:
     places = [int((len(walk.low) - 1) * where) for walk in walks]
     ends = [(int(walk.low[i]), int(walk.high[i])) for walk, i in zip(walks, places, strict=True)]
     return {
@@ -175,18 +207,7 @@ def _unit(walks: tuple[Walk, Walk], where: Fraction) -> dict[str, Any]:
     }
 
 
-def _features(layer: Layer | None) -> dict[str, Any]:
-    if layer is None:  # the network flattens the image itself
-        return {"receptive_field": [1, 1], "jump": [1, 1], "padding": [0, 0], "layer": "input"}
-    return {
-        "receptive_field": [walk.size for walk in layer.walks],
-        "jump": [number(walk.jump) for walk in layer.walks],
-        "padding": [walk.padding for walk in layer.walks],
-        "layer": layer.name,
-    }
-
-
-def _row(layer: Layer) -> dict[str, Any]:
+def _row(layer: Layer) -> documents.FieldLayer:
     window = layer.window
     jumps = [number(walk.jump) for walk in layer.walks]
     return {

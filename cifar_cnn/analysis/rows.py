@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchinfo.layer_info import LayerInfo
 
 from cifar_cnn.analysis.trace import fake_image
+from cifar_cnn.documents import analysis as documents
 from cifar_cnn.models.layers import type_name
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -33,6 +34,16 @@ class SummaryRow:
     output_size: tuple[int, ...]
     parameters: int
     mult_adds: int
+
+    def as_dict(self) -> documents.SummaryLayer:
+        """Return it as in `summarize --json`."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "output_size": list(self.output_size),
+            "parameters": self.parameters,
+            "mult_adds": self.mult_adds,
+        }
 
 
 def find_rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]:

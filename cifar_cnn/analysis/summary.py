@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.operations import OPERATIONS
@@ -13,6 +12,7 @@ from cifar_cnn.analysis.rows import SummaryRow, find_rows
 from cifar_cnn.analysis.structure import find_structures
 from cifar_cnn.analysis.trace import Model, follow
 from cifar_cnn.analysis.verdict import Measured, Verdict, judge
+from cifar_cnn.documents import analysis as documents
 
 MEBIBYTE = 1 << 20
 FLOAT32_BYTES = 4
@@ -52,12 +52,12 @@ class Summary:
         """MiB of the three together."""
         return self.input_mb + self.forward_backward_mb + self.parameters_mb
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.Summary:
         """Return the document that `summary --json` prints."""
         return {
             "model": self.model,
             "input_size": [3, *self.input_size],
-            "layers": [{**vars(row), "output_size": list(row.output_size)} for row in self.rows],
+            "layers": [row.as_dict() for row in self.rows],
             "totals": {
                 "parameters": self.parameters,
                 "trainable": self.trainable,

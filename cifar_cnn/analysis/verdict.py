@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField
 from cifar_cnn.analysis.structure import Sighting
+from cifar_cnn.documents import analysis as documents
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,29 @@ class Requirement:
     passed: bool
     detail: str
 
+    def as_dict(self) -> documents.Requirement:
+        """Return it as in `summarize --json`."""
+        return {
+            "name": self.name,
+            "limit": self.limit,
+            "actual": self.actual,
+            "passed": self.passed,
+            "detail": self.detail,
+        }
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a whole budget; `file` is the pyproject.toml that set limits, if one did."""
+    """The answer to a whole budget.
+
+    Args:
+        requirements: its items.
+        receptive_field: of the network.
+        file: the pyproject.toml that set limits, if one did.
+    """
 
     requirements: tuple[Requirement, ...]
+    receptive_field: ReceptiveField
     file: str | None = None
 
     @property
@@ -32,12 +49,14 @@ class Verdict:
         """Whether every requirement is met."""
         return all(requirement.passed for requirement in self.requirements)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as in `summary --json`."""
+    def as_dict(self) -> documents.BudgetVerdict:
+        """Return it as in `summarize --json`."""
         return {
             "passed": self.passed,
             "file": self.file,
-            "requirements": [vars(requirement) for requirement in self.requirements],
+            "requirements": [requirement.as_dict() for requirement in self.requirements],
+            "features": self.receptive_field.features_as_dict(),
+            "final": self.receptive_field.final_as_dict(),
         }
 
 
@@ -104,7 +123,7 @@ def judge(budget: Budget, measured: Measured) -> Verdict:
         found = sighting.layers
         detail = first_few(found) or sighting.instead or "no layer of this kind"
         requirements.append(Requirement(f"require:{name}", 1, len(found), bool(found), detail))
-    return Verdict(tuple(requirements), budget.file)
+    return Verdict(tuple(requirements), field, budget.file)
 
 
 def first_few(names: Sequence[str], most: int = 3) -> str:

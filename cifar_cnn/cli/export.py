@@ -1,7 +1,7 @@
 """`cifar-cnn export`: a trained network for other programs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from cifar_cnn.cli.evaluate import OWN
 from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.training.naming import RUNS, find_checkpoint
+
+if TYPE_CHECKING:
+    from cifar_cnn.documents.inference import TensorFormat
 
 
 @settings_options("model", "model_arg", model=OWN, model_arg=OWN)
@@ -50,7 +53,7 @@ def export(
     Exit status 1, and no file, when the exported network answers otherwise.
     """
     from cifar_cnn.inference import export as exporting
-    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.console import file_size, people_console
 
     done = exporting.export(
         find_checkpoint(file, output_dir),
@@ -63,9 +66,9 @@ def export(
     )
     console = people_console(json=json)
     for line in (
-        f"saved {done.file}: {done.format}, {done.size / 1e6:.2f} MB",
-        f"input: {done.inputs}",
-        f"output: {done.outputs}",
+        f"saved {done.file}: {done.format}, {file_size(done.size)}",
+        f"input: {_described(done.inputs, 'normalized float32')}",
+        f"output: {_described(done.outputs, 'float32')}",
         f"largest difference from PyTorch on {exporting.CHECKED} images: {done.max_difference:.2g}",
         f"latency: {done.milliseconds:.2f} ms (one image, median of {exporting.TIMED})",
         "arithmetic: fp32, as predict's unless --precision says otherwise",
@@ -73,3 +76,9 @@ def export(
         console.print(line, soft_wrap=True, markup=False)
     if json:
         print_json(done.as_dict())
+
+
+def _described(tensor: "TensorFormat", without_range: str) -> str:
+    shape, ends = ", ".join(map(str, tensor["shape"])), tensor["range"]
+    values = f"{tensor['dtype']} RGB {ends[0]}–{ends[1]}" if ends else without_range
+    return f"{tensor['name']} ({shape}), {values}"

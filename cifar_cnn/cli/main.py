@@ -12,7 +12,6 @@ from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from cifar_cnn.cli import (
     evaluate,
@@ -28,6 +27,7 @@ from cifar_cnn.cli import (
 )
 from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.cli.gate import is_gate, run_gate
+from cifar_cnn.cli.help import App, Group
 from cifar_cnn.cli.output import documents_only, drop_output, print_json
 from cifar_cnn.cli.surroundings import settle
 from cifar_cnn.errors import RequestError, UserError, plain_words, printable
@@ -38,13 +38,13 @@ DEBUG, JSON = "--debug", "--json"
 HELP = ("-h", "--help")
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """The commands under both spellings; a user's mistake ends in one line on standard error."""
 
     def main(self, args: Any = None, *options: Any, **more: Any) -> Any:
         """Run the program; print an error as one line, with `--json` as a document too."""
         words = list(sys.argv[1:] if args is None else args)
-        json = JSON in words and not {*HELP} & {*words}
+        json = JSON in words and not {*HELP, "--help-all"} & {*words}
         with documents_only() if json else nullcontext():
             try:
                 status = super().main(words, *options, **more | {"standalone_mode": False})
@@ -115,11 +115,11 @@ def _misuse(error: typer.TyperException) -> str:
     return f"{plain_words(message)}{'' if message.endswith('?') else ';'} {more}"
 
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": [*HELP]},
 )
 app.command("train")(train.train)
@@ -155,7 +155,7 @@ def root(
 ) -> None:
     """Train, evaluate and check small CIFAR-10 networks under a hard budget."""
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help(), nl=False)
+        typer.echo(ctx.get_help())
         raise typer.Exit(RequestError.exit_status)
 
 

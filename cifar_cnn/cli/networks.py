@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Networks = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NETWORK]...",
+        metavar="NETWORK",
         help="Networks as --model takes them, patterns of files (submissions/*.py), runs, or "
         "files of weights (a run's model.pt).",
         show_default=False,
@@ -135,23 +135,20 @@ def answer_many(
     json: bool,
 ) -> None:
     """Ask each network, show a line each, write what was asked for; exit 1 unless all passed."""
-    from rich.progress import Progress
-
     from cifar_cnn.analysis.many import answer_each
-    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.console import people_console, progress_bar, progress_console
     from cifar_cnn.report.many_networks import as_csv, as_junit, show_networks
     from cifar_cnn.storage.files import check_folder, write_result
 
     for file in filter(None, files.values()):
         check_folder(file)
     answers = []
-    console, bar = people_console(json=json), people_console(json=True)
-    with Progress(console=bar, transient=True, disable=not bar.is_terminal) as progress:
-        asked = progress.add_task("networks", total=len(models))
+    with progress_bar(progress_console(json=json), "networks") as progress:
+        asked = progress.add_task("", total=len(models))
         for answer in answer_each(job, models, time_limit):
             answers.append(answer)
             progress.advance(asked)
-    show_networks(console, answers)
+    show_networks(people_console(json=json), answers)
     if (path := files["csv"]) is not None:
         write_result(path, as_csv(answers))
     if (path := files["junit"]) is not None:

@@ -13,9 +13,14 @@ from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.cli.completion import complete_model, complete_recipe
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.settings import Settings
+from cifar_cnn.settings.fields import DEVICES
 
 JsonFlag = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, the rest on stderr.")
+    bool,
+    typer.Option(
+        "--json",
+        help="One JSON document on standard output; standard error has warnings and errors only.",
+    ),
 ]
 
 MinRf = Annotated[
@@ -53,7 +58,8 @@ PANELS = {
     ),
     "Arithmetic": ("seed", "precision", "threads", "deterministic", "device"),
 }
-METAVARS = {"input_size": "N|HxW", "model_arg": "NAME=VALUE"}
+METAVARS = {"input_size": "N|HxW", "model_arg": "NAME=VALUE", "device": "|".join(DEVICES)}
+"""What stands for a setting's value in the help, where its type alone says too little."""
 COMPLETIONS = {"model": complete_model, "recipe": complete_recipe}
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
@@ -108,7 +114,8 @@ def _flag_type(field: FieldInfo) -> Any:
         return str
     members = [m for m in get_args(annotation) if m is not type(None)]
     is_optional = len(members) < len(get_args(annotation))
-    return members[0] if is_optional else annotation
+    kind = members[0] if is_optional else annotation
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _metavar(name: str, field: FieldInfo) -> str | None:

@@ -17,6 +17,7 @@ from cifar_cnn.errors import DataError, SettingsError, printable
 from cifar_cnn.training.naming import RUNS, find_checkpoint
 
 if TYPE_CHECKING:
+    from cifar_cnn.documents import inference as documents
     from cifar_cnn.inference.predict import Unreadable
     from cifar_cnn.inference.trained import TrainedNetwork
     from cifar_cnn.report.explanation import Explanation
@@ -101,7 +102,8 @@ def predict(
         sys.stderr.write(f"note: {note}\n")
     for each in unreadable:
         sys.stderr.write(f"cifar-cnn: {printable(each.reason)}\n")
-    document = predictions.as_dict() | _failure(unreadable)
+    document = predictions.as_dict()
+    _add_failure(document, unreadable)
     if explain is not None and explanation is not None and found:
         _check_is_no_image(explain, [each.file for each in found])
         _check_is_no_image(explain, [each.file for each in unreadable])
@@ -128,16 +130,15 @@ def _check_is_no_image(picture: Path, images: Sequence[str]) -> None:
                 raise DataError(f"{picture} is one of the images: give --explain another name")
 
 
-def _failure(unreadable: Sequence["Unreadable"]) -> dict[str, Any]:
-    """Return what the document says of images without an answer."""
+def _add_failure(document: "documents.Predictions", unreadable: Sequence["Unreadable"]) -> None:
+    """Put into the document what it says of images without an answer."""
     if not unreadable:
-        return {}
-    return {
-        "error": f"not read: {len(unreadable)} of the images, the first because: "
-        f"{unreadable[0].reason}",
-        "exit_status": DataError.exit_status,
-        "unreadable": [vars(each) for each in unreadable],
-    }
+        return
+    document["error"] = (
+        f"not read: {len(unreadable)} of the images, the first because: {unreadable[0].reason}"
+    )
+    document["exit_status"] = DataError.exit_status
+    document["unreadable"] = [each.as_dict() for each in unreadable]
 
 
 def _standard_input() -> BinaryIO:

@@ -76,7 +76,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     from cifar_cnn.analysis.receptive_field import receptive_field as compute
     from cifar_cnn.analysis.verify import verify as prove
     from cifar_cnn.report import analysis_tables as tables
-    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.console import people_console, progress_console
 
     if not effective and (checkpoint is not None or plot is not None):
         raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
@@ -111,7 +111,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     document = network.document(result)
     passed = result.passed
     if verify:
-        with tables.proof_progress(people_console(json=True)) as progress:
+        with tables.proof_progress(progress_console(json=json)) as progress:
             proof = prove(
                 network.model,
                 settings.input_size,

@@ -45,7 +45,7 @@ def report(
     overrides: dict[str, Any],
 ) -> None:
     """A run as pictures and as one self-contained page, in the run's directory."""
-    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.console import people_console, warn
     from cifar_cnn.report.run_report import write_report
 
     written = write_report(
@@ -57,7 +57,7 @@ def report(
     )
     console = people_console(json=json)
     for note in written.notes:
-        console.print(f"left out: {note}", soft_wrap=True, markup=False)
+        warn(console, f"left out: {note}")
     for path in filter(None, (written.path, written.markdown)):
         console.print(f"saved {path}", soft_wrap=True, markup=False)
     if json:

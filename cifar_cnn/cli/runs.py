@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from cifar_cnn.cli.completion import complete_run
+from cifar_cnn.cli.help import App, Group
 from cifar_cnn.cli.options import JsonFlag, OutputDir
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.training.naming import RUNS, find_run
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
+app = App(cls=Group, invoke_without_command=True, rich_markup_mode=None)
 
 
 @app.callback()
@@ -36,7 +37,7 @@ def runs(
             )
         ctx.default_map = {ctx.invoked_subcommand: {"output_dir": output_dir, "json": json}}
         return
-    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.console import people_console, warn
     from cifar_cnn.report.runs_table import show_runs, sort_runs
     from cifar_cnn.training.record import find_runs
 
@@ -48,7 +49,7 @@ def runs(
     else:
         console.print(f"no runs in {output_dir}", soft_wrap=True, markup=False)
     for line in refused:
-        console.print(f"left out: {line}", soft_wrap=True, markup=False)
+        warn(console, f"left out: {line}")
     if json:
         print_json([run.as_dict() for run in found])
 
@@ -70,10 +71,7 @@ def show(
     run = read_run(find_run(name, output_dir))
     show_run(people_console(json=json), run)
     if json:
-        settings = run.settings.model_dump(mode="json")
-        history = [row.model_dump() for row in run.rows]
-        document = {"settings": settings, "environment": run.environment, "history": history}
-        print_json(run.as_dict() | document)
+        print_json(run.shown())
 
 
 @app.command("compare")
@@ -112,4 +110,7 @@ def compare(
     if plot is not None:
         console.print(f"saved {plot}", soft_wrap=True, markup=False)
     if json:
-        print_json(comparison.as_dict() | {"plot": plot and str(plot)})
+        document = comparison.as_dict()
+        if plot is not None:
+            document["plot"] = str(plot)
+        print_json(document)

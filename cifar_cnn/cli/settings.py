@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cifar_cnn import documents
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.settings import Settings
@@ -13,6 +14,13 @@ def settings(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of config files instead.")
     ] = False,
+    results_schema: Annotated[
+        bool,
+        typer.Option(
+            "--results-schema",
+            help="Print the JSON Schema of what each command prints with --json instead.",
+        ),
+    ] = False,
 ) -> None:
     """Every setting, its value in each recipe, and what it means."""
     if schema:
@@ -20,6 +28,9 @@ def settings(
         for name, value in read_recipe(DEFAULT_RECIPE).items():
             document["properties"][name]["default"] = value
         print_json({"$schema": "https://json-schema.org/draft/2020-12/schema"} | document)
+        return
+    if results_schema:
+        print_json(documents.results_schema())
         return
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.settings_table import show_settings

@@ -53,10 +53,10 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     *,
     overrides: dict[str, Any],
 ) -> None:
-    r"""Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
+    """Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
 
     Several networks get a line each; their code runs in processes of their own.
-    Limits not given come from \[tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
+    Limits not given come from [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
     current folder upwards, else from the CIFAR-10 brief.
     Exit status 1 when a requirement is not met.
     """

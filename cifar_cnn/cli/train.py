@@ -3,15 +3,18 @@
 import math
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cifar_cnn.cli.completion import complete_run
+from cifar_cnn.cli.help import show_everything
 from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
+from cifar_cnn.errors import RequestError, counted
 from cifar_cnn.settings import Settings, given_settings, resolve_settings
 from cifar_cnn.training.distributed import is_launched, is_main_process
 from cifar_cnn.training.naming import RUNS
@@ -74,6 +77,12 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
             metavar="MINUTES", min=0, help="Save and stop after so many minutes (exit status 0)."
         ),
     ] = None,
+    help_all: Annotated[
+        bool,
+        typer.Option(
+            "--help-all", is_eager=True, callback=show_everything, help="Show all flags and exit."
+        ),
+    ] = False,
     *,
     json: JsonFlag = False,
     overrides: dict[str, Any],
@@ -81,7 +90,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     """Train a network; the run directory gets its metrics, log, curves and checkpoints."""
     given = given_settings(overrides, config)
     if print_config:
-        typer.echo(resolve_settings(given).to_toml(), nl=False)
+        _print_config(given, json=json)
         return
     deadline = time.monotonic() + 60 * (math.inf if max_time is None else max_time)
     try:
@@ -89,8 +98,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
             from cifar_cnn.report.console import people_console
             from cifar_cnn.training.plan import plan_run
 
-            console = people_console(json=json)
-            console.quiet = not is_main_process()
+            console = people_console(json=json or not is_main_process())
             plan = plan_run(
                 given,
                 output_dir=output_dir,
@@ -114,7 +122,10 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
                 quiet=quiet,
             )
     except Interrupted:
-        typer.echo("cifar-cnn: stopped before the first step; nothing was changed", err=True)
+        said = "stopped before the first step; nothing was changed"
+        typer.echo(f"cifar-cnn: {said}", err=True)
+        if json and is_main_process():
+            print_json({"error": said, "exit_status": signals.exit_status})
         raise typer.Exit(signals.exit_status) from None
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # rich has seen it
@@ -130,8 +141,17 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         raise typer.Exit(signals.exit_status)
 
 
+def _print_config(given: Mapping[str, Any], *, json: bool) -> None:
+    if json:
+        raise RequestError("--print-config prints TOML: leave --json out")
+    typer.echo(resolve_settings(given).to_toml(), nl=False)
+
+
 def _note(console: "Console", note: str) -> None:
-    console.print(f"note: {note}", soft_wrap=True, markup=False)
+    from cifar_cnn.report.console import warn
+
+    if is_main_process():
+        warn(console, f"note: {note}")
 
 
 def _dry_run(plan: "Plan", console: "Console", *, json: bool) -> None:
@@ -158,6 +178,7 @@ def _train(
 ) -> "RunResult":
     """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
+    from cifar_cnn.report.console import warn
     from cifar_cnn.report.decoding import DecodingProgress
     from cifar_cnn.report.progress import ConsoleProgress
     from cifar_cnn.training.run_files import LAST, REPORT
@@ -191,8 +212,10 @@ def _train(
         decoding.close()
         progress.close()
     if result.model_file is None:
-        done = f"stopped after {len(result.history)} epochs, step {result.steps}"
-        say(f"{done}; saved {result.run / LAST}; go on with: {_resume_command(plan, result.run)}")
+        done = f"stopped after {counted(len(result.history), 'epoch')}, step {result.steps}"
+        if is_main_process():
+            go_on = _resume_command(plan, result.run)
+            warn(console, f"{done}; saved {result.run / LAST}; go on with: {go_on}")
     elif not quiet:
         beside = f" and {result.run / REPORT}" if report else ""
         say(f"saved {result.model_file}{beside}")

@@ -16,7 +16,7 @@ from cifar_cnn.data.dataset import Split, balanced, stratified
 from cifar_cnn.data.images import DECODER, read_images
 from cifar_cnn.data.layout import Classes, find_layout
 from cifar_cnn.data.listing import KINDS, list_images
-from cifar_cnn.errors import DataError
+from cifar_cnn.errors import DataError, counted, verbs
 
 Decoding = Callable[[Path, int, int], None]
 """Is told in which folder images are decoded, how many are, and of how many; 0 at first."""
@@ -116,14 +116,18 @@ def _cut(
 
 def _notes(folder: Path, size: tuple[int, int], decoded: _Decoded, skipped: int) -> tuple[str, ...]:
     height, width = size
-    of_all = f"of {len(decoded.images):,} images in {folder}"
+    of_all = f"of {counted(len(decoded.images), 'image')} in {folder}"
     notes = []
     if resized := int(decoded.resized.sum()):
-        notes.append(f"{resized:,} {of_all} are not {height}x{width} and were resized")
+        are, were = verbs(resized)
+        notes.append(f"{resized:,} {of_all} {are} not {height}x{width} and {were} resized")
     if on_white := int(decoded.on_white.sum()):
-        notes.append(f"{on_white:,} {of_all} are transparent and were laid on white")
+        are, were = verbs(on_white)
+        notes.append(f"{on_white:,} {of_all} {are} transparent and {were} laid on white")
     if skipped:
-        notes.append(f"{skipped:,} files in {folder} were skipped: not named as {KINDS} images")
+        _, were = verbs(skipped)
+        said = f"{counted(skipped, 'file')} in {folder} {were} skipped"
+        notes.append(f"{said}: not named as {KINDS} images")
     return tuple(notes)
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from cifar_cnn.errors import DataError
+from cifar_cnn.errors import DataError, counted
 
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -17,9 +17,11 @@ def check_memory(count: int, size: tuple[int, int]) -> None:
     height, width = size
     needed, there = count * 3 * height * width, memory()
     if needed > there:
+        need = "needs" if count == 1 else "need"
+        images = f"{counted(count, 'image')} of {height}x{width}"
         raise DataError(
-            f"{count:,} images of {height}x{width} need {needed / 1e9:,.1f} GB of memory, and "
-            f"there are {there / 1e9:,.1f} GB: choose a smaller --input-size, or fewer images"
+            f"{images} {need} {needed / 1e9:,.1f} GB of memory, and there are "
+            f"{there / 1e9:,.1f} GB: choose a smaller --input-size, or fewer images"
         )
 
 

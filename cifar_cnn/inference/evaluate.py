@@ -15,7 +15,8 @@ from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.layout import SPLITS
 from cifar_cnn.data.load import evaluation_split, load_test, load_train
-from cifar_cnn.errors import RunError, SettingsError, did_you_mean
+from cifar_cnn.documents import inference as documents
+from cifar_cnn.errors import RunError, SettingsError, counted, did_you_mean
 from cifar_cnn.inference.metrics import Evaluation, measure
 from cifar_cnn.inference.trained import open_stored
 from cifar_cnn.runtime import global_state_kept
@@ -47,10 +48,10 @@ class CheckpointEvaluation:
     notes: tuple[str, ...]
     images: tuple[JudgedImage, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.Evaluation:
         """Return the document that `evaluate --json` prints."""
         result = self.evaluation
-        per_class = {
+        per_class: dict[str, documents.ClassScores] = {
             name: {
                 "accuracy": each.recall,
                 "samples": each.samples,
@@ -153,8 +154,8 @@ def judge(answers: Tensor, labels: Tensor) -> Evaluation:
     result = measure(answers, labels)
     if not math.isfinite(result.loss):
         raise RunError(
-            f"the loss on {len(labels)} images is {result.loss}: the training diverged, or the "
-            "weights are damaged"
+            f"the loss on {counted(len(labels), 'image')} is {result.loss}: the training "
+            "diverged, or the weights are damaged"
         )
     return result
 

@@ -17,6 +17,7 @@ from cifar_cnn.data.dataset import normalize
 from cifar_cnn.data.images import fit
 from cifar_cnn.data.resize import resize
 from cifar_cnn.data.synthetic import draw_synthetic
+from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import ExportError, SettingsError, did_you_mean
 from cifar_cnn.inference import formats
 from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
@@ -41,7 +42,7 @@ class Exported:
         file: its path.
         format: onnx, torch-export or safetensors.
         size: in bytes.
-        inputs, outputs: name and type of each, or what the weights are for.
+        inputs, outputs: name, shape and type of each; for safetensors, of the network it is for.
         max_difference: largest difference of an output from PyTorch's on CHECKED images.
         milliseconds: median of TIMED runs on one image.
     """
@@ -49,14 +50,22 @@ class Exported:
     file: Path
     format: str
     size: int
-    inputs: str
-    outputs: str
+    inputs: documents.TensorFormat
+    outputs: documents.TensorFormat
     max_difference: float
     milliseconds: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.Export:
         """Return the document that `export --json` prints."""
-        return vars(self) | {"file": str(self.file)}
+        return {
+            "file": str(self.file),
+            "format": self.format,
+            "size": self.size,
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "max_difference": self.max_difference,
+            "milliseconds": self.milliseconds,
+        }
 
 
 @global_state_kept()
@@ -106,14 +115,22 @@ def export(
         write_atomically(target, content)
     except OSError as error:
         raise ExportError(f"{target} cannot be written: {error.strerror}") from error
-    shape = ", ".join(map(str, ("batch", *images.shape[1:])))
-    takes = "uint8 RGB 0–255" if with_preprocessing else "normalized float32"
     return Exported(
         file=target,
         format=format,
         size=len(content),
-        inputs=f"{formats.INPUT} ({shape}), {takes}",
-        outputs=f"{outputs} (batch, {len(trained.classes)}), float32",
+        inputs={
+            "name": formats.INPUT,
+            "shape": ["batch", *images.shape[1:]],
+            "dtype": "uint8" if with_preprocessing else "float32",
+            "range": [0, 255] if with_preprocessing else None,
+        },
+        outputs={
+            "name": outputs,
+            "shape": ["batch", len(trained.classes)],
+            "dtype": "float32",
+            "range": None,
+        },
         max_difference=difference,
         milliseconds=milliseconds,
     )

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_cnn.documents import inference as documents
+
 CALIBRATION_BINS = 15
 
 
@@ -42,7 +44,7 @@ class Evaluation:
         ]
 
     @property
-    def macro(self) -> dict[str, float]:
+    def macro(self) -> documents.MacroScores:
         """Mean precision, recall and F1 of the classes that occur, as truth or as answer."""
         there = [each for each in self.per_class if each.samples + each.predicted]
         return {

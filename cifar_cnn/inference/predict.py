@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cifar_cnn.data.images import Source, try_images
 from cifar_cnn.data.listing import KINDS, is_image, list_images
-from cifar_cnn.errors import DataError
+from cifar_cnn.documents import inference as documents
+from cifar_cnn.errors import DataError, counted, verbs
 from cifar_cnn.inference.trained import TrainedNetwork, load_trained
 from cifar_cnn.runtime import global_state_kept
 
@@ -42,10 +43,17 @@ class Prediction:
         """Its path; `-` where it was not a file."""
         return _name(self.source)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.ImagePrediction:
         """Return the image's entry in `predict --json`."""
-        top = [{"class": name, "probability": probability} for name, probability in self.top]
-        return {"file": self.file, "resized": self.resized, "top": top}
+        top: list[documents.ClassProbability] = [
+            {"class": name, "probability": probability} for name, probability in self.top
+        ]
+        return {
+            "file": self.file,
+            "resized": self.resized,
+            "on_white": self.on_white,
+            "top": top,
+        }
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,10 @@ class Unreadable:
 
     file: str
     reason: str
+
+    def as_dict(self) -> documents.UnreadableImage:
+        """Return it as in `predict --json`."""
+        return {"file": self.file, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -70,13 +82,13 @@ class Predictions:
         on_white = sum(image.on_white for image in self.images)
         notes = []
         if on_white:
-            of_all = f"of {len(self.images):,} images"
-            notes.append(f"{on_white:,} {of_all} are transparent and were laid on white")
+            (are, were), of_all = verbs(on_white), counted(len(self.images), "image")
+            notes.append(f"{on_white:,} of {of_all} {are} transparent and {were} laid on white")
         if self.precision != "fp32":
             notes.append(f"{self.precision} arithmetic: exported files compute in fp32")
         return tuple(notes)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.Predictions:
         """Return the document that `predict --json` prints."""
         return {
             "predictions": [image.as_dict() for image in self.images],

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, JustifyMethod
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cifar_cnn.analysis.effective import EffectiveField
@@ -14,7 +13,8 @@ from cifar_cnn.analysis.proof import Verification
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.verdict import Verdict, first_few
-from cifar_cnn.report.console import NARROW
+from cifar_cnn.errors import counted
+from cifar_cnn.report.console import NARROW, progress_bar
 
 WITH_PLACES = 72
 """Columns from which the budget's table says where, too."""
@@ -74,14 +74,11 @@ def show_receptive_field(console: Console, result: ReceptiveField, file: str | N
 @contextmanager
 def proof_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
     """Give a function that shows a bar, for as long as the proof goes on; none on a file."""
-    columns = (TextColumn("proving {task.fields[layer_count]}"), BarColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=None, layer_count="")
+    with progress_bar(console, "proving") as bar:
+        task = bar.add_task("", total=None)
 
         def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, layer_count=f"{done} of {total}")
+            bar.update(task, completed=done, total=total)
 
         yield show
 
@@ -96,10 +93,12 @@ def show_verification(console: Console, proof: Verification) -> None:
             soft_wrap=wide,
             markup=False,
         )
-    layers = len({unit.layer for unit in proof.checked})
+    layers = counted(len({unit.layer for unit in proof.checked}), "layer")
     wrong = proof.first_disagreement
     if proof.agreed:
-        line = f"verified: {layers} layers, {len(proof.checked)} units agree with the gradient"
+        units = counted(len(proof.checked), "unit")
+        agree = "agrees" if len(proof.checked) == 1 else "agree"
+        line = f"verified: {layers}, {units} {agree} with the gradient"
     elif wrong is None:
         line = "not verified: no unit could be checked"
     else:
@@ -126,7 +125,8 @@ def show_effective(console: Console, found: EffectiveField, weights: str) -> Non
     )
     where = f"unit {found.unit[0]},{found.unit[1]} of {found.layer}" if found.unit else found.layer
     lines = [
-        f"effective field of {where} ({weights}, {found.samples} images): {sides} pixels",
+        f"effective field of {where} ({weights}, {counted(found.samples, 'image')}): {sides} "
+        "pixels",
         f"its theoretical field {bottom - top + 1}×{right - left + 1} has rows {top} to {bottom}, "
         f"columns {left} to {right}: the {height}×{width} image clips {found.clipped:.0%} of it",
     ]
@@ -151,7 +151,9 @@ def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
     )
     lines += [f"warning: {text}" for text in result.warnings]
     if result.units:
-        shown = (f"{unit} {_times(at['receptive_field'])}" for unit, at in result.units.items())
+        units = result.units
+        three = (("first", units["first"]), ("middle", units["middle"]), ("last", units["last"]))
+        shown = (f"{name} {_times(unit['receptive_field'])}" for name, unit in three)
         lines.append(f"units: {', '.join(shown)}")
     if result.model == "baseline" and result.input_size == (32, 32):
         lines.append(

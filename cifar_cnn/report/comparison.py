@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.history import MetricsRow
@@ -49,17 +50,32 @@ class Line:
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return Spread(statistics.mean(values), deviation)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.RunLine:
         """Return the line's entry in `runs compare --json`."""
-        runs = [run.as_dict() | {"seed": run.settings.seed} | _figures(run) for run in self.runs]
-        entry: dict[str, Any] = {"n": len(runs), "settings": self.settings}
-        for name in ("dataset", "eval_split", "epochs", "planned_epochs", "parameters"):
-            entry[name] = runs[0][name]
-        for name in FIGURES:
-            spread = self.spread(name)
-            entry[name] = spread and spread.mean
-            entry[f"{name}_deviation"] = spread and spread.deviation
-        return entry | {"runs": runs}
+        first, best = self.runs[0].as_dict(), self.best
+        accuracy, loss, seconds = (self.spread(figure) for figure in FIGURES)
+        means: documents.SplitFigures | None = None
+        deviation: documents.Deviation | None = None
+        if best and accuracy and loss and seconds:
+            means = {"split": best.eval_split, "accuracy": accuracy.mean, "loss": loss.mean}
+            if accuracy.deviation is not None:
+                deviation = {
+                    "accuracy": accuracy.deviation,
+                    "loss": loss.deviation or 0.0,
+                    "seconds": seconds.deviation or 0.0,
+                }
+        return {
+            "n": len(self.runs),
+            "settings": self.settings,
+            "dataset": first["dataset"],
+            "epochs": first["epochs"],
+            "planned_epochs": first["planned_epochs"],
+            "parameters": first["parameters"],
+            "eval": means,
+            "seconds": seconds.mean if seconds else 0.0,
+            "deviation": deviation,
+            "runs": [{**run.as_dict(), "seed": run.settings.seed} for run in self.runs],
+        }
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,7 @@ class Comparison:
     lines: tuple[Line, ...]
     warnings: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.Comparison:
         """Return the document that `runs compare --json` prints."""
         return {
             "differing": list(self.differing),
@@ -128,7 +144,7 @@ def _but_for_seed(run: RunRecord) -> tuple[Settings, int, int | None]:
 
 def _stored(run: RunRecord) -> list[tuple[str, Any]]:
     """Return the settings as settings.toml has them, without the seed."""
-    return [*run.settings.model_dump(mode="json", exclude={"seed"}).items()]
+    return [*((name, value) for name, value in run.settings.as_dict().items() if name != "seed")]
 
 
 def _differ(runs: Sequence[RunRecord], setting: str) -> bool:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.report.comparison import Comparison, Line, Spread
-from cifar_cnn.report.console import NARROW
+from cifar_cnn.report.console import NARROW, warn
 from cifar_cnn.report.curves import Curve, draw_comparison, evaluation_curve
 from cifar_cnn.report.runs_table import number
 
@@ -39,7 +39,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     console.print()
     _show_settings(console, comparison)
     for warning in comparison.warnings:
-        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+        warn(console, f"warning: {warning}")
 
 
 def draw_runs(comparison: Comparison) -> bytes:

@@ -1,11 +1,56 @@
 """Where people-facing text goes."""
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from cifar_cnn.errors import counted
 
 NARROW = 60
 """Columns below which a table shows only what matters most."""
 
 
 def people_console(*, json: bool = False) -> Console:
-    """Return the console for people: standard output, or standard error beside JSON."""
-    return Console(stderr=json, highlight=False)
+    """Return the console for people: standard output; a quiet one beside a JSON document."""
+    return Console(quiet=json, highlight=False)
+
+
+def progress_console(*, json: bool = False) -> Console:
+    """Return the console for progress bars: standard error; a quiet one beside a JSON document."""
+    return Console(stderr=True, quiet=json, highlight=False)
+
+
+def progress_bar(console: Console, unit: str) -> Progress:
+    """Return a bar for tasks that count `unit`s, which leaves the screen at its end.
+
+    On a file, and on a quiet console, there is none. It is no wider than a narrow window: one made
+    narrower would keep the ends of its lines.
+    """
+    return Progress(
+        TextColumn(unit),
+        BarColumn(bar_width=7),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=console,
+        transient=True,
+        disable=console.quiet or not console.is_terminal,
+    )
+
+
+def warn(console: Console, line: str) -> None:
+    """Print what is to be known of an answer; beside a JSON document, on standard error."""
+    heard = Console(stderr=True, highlight=False) if console.quiet else console
+    heard.print(line, soft_wrap=True, markup=False)
+
+
+def file_size(size: int) -> str:
+    """Return a number of bytes as `1 byte`, `512 bytes`, `12 kB` or `1.25 MB`."""
+    if size < 1000:
+        return counted(size, "byte")
+    return f"{size / 1e3:,.0f} kB" if size < 999_500 else f"{size / 1e6:,.2f} MB"

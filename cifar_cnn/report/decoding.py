@@ -6,15 +6,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
+from rich.progress import Progress, TaskID
+
+from cifar_cnn.errors import counted
+from cifar_cnn.report.console import progress_bar
 
 MANY = 100
 PATIENCE = 1.0
@@ -48,19 +43,10 @@ class DecodingProgress:
     def _show(self, folder: Path, total: int) -> None:
         self.shown = True
         if not self.console.is_terminal:
-            line = f"decoding {total:,} images in {folder}"
+            line = f"decoding {counted(total, 'image')} in {folder}"
             self.console.print(line, soft_wrap=True, markup=False)
             return
-        self.bar = Progress(
-            TextColumn("decoding"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            TextColumn("left"),
-            console=self.console,
-            transient=True,
-            expand=True,
-        )
+        self.bar = progress_bar(self.console, "decoding")
         self.bar.start()
         self.task = self.bar.add_task("", total=total)
 

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cifar_cnn.analysis.effective import EffectiveField
+from cifar_cnn.errors import counted
 from cifar_cnn.report.figures import GREEN, ORANGE, SKY, picture
 
 SQUARES = {0.5: SKY, 0.9: GREEN}
@@ -31,7 +32,7 @@ def draw_effective(result: EffectiveField) -> bytes:
         axes.set_ylim(max(bottom, height - 1) + 1.5, min(top, 0) - 1.5)
         axes.set_facecolor("0.85")  # outside of the image
         unit = f"unit {result.unit} of {result.layer}" if result.unit else "the largest logit"
-        axes.set_title(f"{unit}, {result.samples} images of {height}×{width}")
+        axes.set_title(f"{unit}, {counted(result.samples, 'image')} of {height}×{width}")
         axes.set_xlabel("pixel")
         axes.set_ylabel("pixel")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=9)

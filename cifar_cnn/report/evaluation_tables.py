@@ -5,8 +5,9 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from cifar_cnn.errors import counted
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
-from cifar_cnn.report.console import NARROW
+from cifar_cnn.report.console import NARROW, warn
 
 MOST_CONFUSED = 5
 CONFUSION = "true class (row) by predicted class (column)"
@@ -16,11 +17,11 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     """Print the figures, the accuracy of each class and what is confused with what."""
     measured = result.evaluation
     for note in result.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        warn(console, f"note: {note}")
     averaged = ", mirror images averaged" if result.tta else ""
+    images = counted(measured.samples, f"{result.split} image")
     console.print(
-        f"{result.checkpoint}: {result.model} on {measured.samples:,} {result.split} images of "
-        f"{result.dataset}{averaged}",
+        f"{result.checkpoint}: {result.model} on {images} of {result.dataset}{averaged}",
         soft_wrap=not console.is_terminal,
         markup=False,
     )

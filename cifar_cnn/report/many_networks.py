@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar_cnn.analysis.many import Answer
-from cifar_cnn.errors import printable
+from cifar_cnn.errors import counted, printable
 from cifar_cnn.report.console import NARROW
 
 COLUMNS = ("model", "verdict", "parameters", "mult_adds", "rf_features", "rf_output")
@@ -22,7 +22,7 @@ def row(answer: Answer) -> dict[str, Any]:
     if answer.document is None:
         wrong = printable(answer.error)
         return {"model": printable(answer.model), "verdict": "error", "wrong": wrong}
-    document = answer.document
+    document: Any = answer.document  # one of two kinds, which the keys tell
     line: dict[str, Any] = {
         "model": printable(answer.model),
         "verdict": "met" if answer.passed else "broken",
@@ -31,7 +31,7 @@ def row(answer: Answer) -> dict[str, Any]:
         line |= {name: document["totals"][name] for name in ("parameters", "mult_adds")}
     if answer.field is not None:
         features = answer.field["features"]
-        line["rf_features"] = _size(features["receptive_field"]) if features else ""
+        line["rf_features"] = _size(features["receptive_field"])
         line["rf_output"] = _size(answer.field["final"]["receptive_field"])
     requirements = (document.get("budget") or {}).get("requirements", [])
     line |= {item["name"]: "yes" if item["passed"] else "no" for item in requirements}
@@ -65,7 +65,7 @@ def show_networks(console: Console, answers: Sequence[Answer]) -> None:
             console.print(said, markup=False, soft_wrap=not console.is_terminal)
     verdicts = [line["verdict"] for line in rows]
     counts = [f"{verdicts.count(each)} {each}" for each in ("met", "broken", "error")]
-    console.print(f"{len(rows)} networks: {', '.join(counts)}")
+    console.print(f"{counted(len(rows), 'network')}: {', '.join(counts)}")
 
 
 def as_csv(answers: Sequence[Answer]) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from cifar_cnn.errors import SettingsError, UserError, printable
+from cifar_cnn.errors import SettingsError, UserError, counted, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, layer_cells
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.storage.files import check_folder, write_atomically
@@ -95,7 +95,7 @@ def _lines(parts: ReportParts, folder: str) -> Iterator[str]:
     yield ""
     yield (
         f"{escaped(settings.model)}, recipe {settings.recipe}, on {settings.dataset}: {run.state} "
-        f"after {len(run.rows)} of {settings.epochs} epochs"
+        f"after {len(run.rows)} of {counted(settings.epochs, 'epoch')}"
     )
     yield ""
     for note in parts.notes:

@@ -1,7 +1,6 @@
 """The built-in networks: their size and field, and what they reach with which recipe."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +8,8 @@ from rich.table import Table
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField
 from cifar_cnn.analysis.summary import summarize
+from cifar_cnn.documents import analysis as documents
+from cifar_cnn.errors import counted
 from cifar_cnn.models import BUILT_IN
 from cifar_cnn.models.usage import USAGE, Usage
 from cifar_cnn.report.console import NARROW
@@ -24,24 +25,29 @@ class BuiltIn:
     field: ReceptiveField
     usage: Usage
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.BuiltIn:
         """Return the network's entry in `models --json`."""
-        field = self.field.as_dict()
         return {
             "model": self.model,
             "parameters": self.parameters,
             "mult_adds": self.mult_adds,
-            "features": field["features"],
-            "final": field["final"],
+            "features": self.field.features_as_dict(),
+            "final": self.field.final_as_dict(),
             "recipe": self.usage.recipe,
-            "reached": [asdict(each) for each in self.usage.reached],
+            "reached": [
+                {"epochs": each.epochs, "accuracy": each.accuracy, "n": each.n}
+                for each in self.usage.reached
+            ],
         }
 
     @property
     def cells(self) -> dict[str, str]:
         """What is shown of it, by heading."""
-        features, final = self.as_dict()["features"], self.as_dict()["final"]
-        fields = [_size(each["receptive_field"]) for each in (features, final)]
+        entry = self.as_dict()
+        fields = [
+            _size(entry["features"]["receptive_field"]),
+            _size(entry["final"]["receptive_field"]),
+        ]
         return {
             "model": self.model,
             "parameters": f"{self.parameters:,}",
@@ -49,7 +55,7 @@ class BuiltIn:
             "field": f"{fields[0]} map\n{fields[1]} output",
             "recipe": self.usage.recipe,
             "reached on CIFAR-10": "\n".join(
-                f"{each.accuracy:.2%}, {each.epochs} epochs, n = {each.n}"
+                f"{each.accuracy:.2%}, {counted(each.epochs, 'epoch')}, n = {each.n}"
                 for each in self.usage.reached
             ),
         }

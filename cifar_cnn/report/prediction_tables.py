@@ -17,7 +17,7 @@ class PredictionLines:
     def __init__(
         self, console: Console, classes: Sequence[str], input_size: tuple[int, int]
     ) -> None:
-        self._file = console.file
+        self._file, self._quiet = console.file, console.quiet
         self._names = max(map(len, classes))
         self._bar = max(1, min(LONGEST_BAR, console.width - self._names - 13))
         height, width = input_size
@@ -25,6 +25,8 @@ class PredictionLines:
 
     def show(self, image: Prediction) -> None:
         """Print it at once, without a formatter's time: there may be many thousands."""
+        if self._quiet:
+            return
         said = printable(image.file) + (self._note if image.resized else "")
         if len(image.top) == 1:
             ((name, probability),) = image.top

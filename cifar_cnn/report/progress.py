@@ -10,6 +10,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from cifar_cnn.errors import counted
+from cifar_cnn.report.console import warn
 from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted, StepEnded
 from cifar_cnn.training.history import EpochRow
 
@@ -53,6 +55,8 @@ WIDE = (
     Column("images/s", 9, "{images_per_second:.0f}"),
     Column("seconds", 8, "{seconds:.1f}"),
 )
+LIVE_WIDTH = 39
+"""Columns of the live part: where a window becomes narrower, no line that is to go is broken."""
 
 
 class ConsoleProgress:
@@ -61,7 +65,8 @@ class ConsoleProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.live: Live | None = None
-        self.columns: Sequence[Column] = WIDE if console.width >= 76 else NARROW
+        self.columns: Sequence[Column] = ()
+        self.split = ""
         self.started = time.perf_counter()
         self.step: StepEnded | None = None
         self.best: EpochRow | None = None
@@ -89,21 +94,21 @@ class ConsoleProgress:
         settings = event.settings
         self._show_notes(event.notes)
         self.console.print(
-            f"{settings.model}, {settings.recipe} on {settings.dataset}, {settings.epochs} epochs "
-            f"of {event.steps_per_epoch} steps, {event.device} {settings.precision} "
-            f"-> {event.directory}",
+            f"{settings.model}, {settings.recipe} on {settings.dataset}, "
+            f"{counted(settings.epochs, 'epoch')} of {counted(event.steps_per_epoch, 'step')}, "
+            f"{event.device} {settings.precision} -> {event.directory}",
             soft_wrap=not self.console.is_terminal,
             markup=False,
         )
+        if event.step:
+            self.console.print(_where_it_goes_on(event))
         self.steps_per_epoch = event.steps_per_epoch
         self.total_steps = settings.epochs * event.steps_per_epoch
         self.first_step = event.step
         self.started = time.perf_counter()
-        if self.console.is_terminal:
-            headings = (
-                c.heading.format(split=event.eval_split).rjust(c.width) for c in self.columns
-            )
-            self.console.print(Text("".join(headings), style="bold"))
+        if self.console.is_terminal and not self.console.quiet:
+            self.split = event.eval_split
+            self._show_headings()
             self.live = Live(
                 get_renderable=self._render,
                 console=self.console,
@@ -116,12 +121,13 @@ class ConsoleProgress:
 
     def _show_notes(self, notes: Sequence[str]) -> None:
         for note in notes:
-            self.console.print(f"note: {note}", soft_wrap=True, markup=False)
+            warn(self.console, f"note: {note}")
 
     def _show_row(self, row: EpochRow) -> None:
         if self.best is None or row.eval_accuracy > self.best.eval_accuracy:
             self.best = row
         if self.live:
+            self._show_headings()
             self.console.print(Text("".join(column.cell(row) for column in self.columns)))
             return
         self.console.print(
@@ -132,6 +138,14 @@ class ConsoleProgress:
             soft_wrap=True,
         )
 
+    def _show_headings(self) -> None:
+        """Print them where none are there yet, or none of the columns that fit the screen now."""
+        fitting = WIDE if self.console.width >= 76 else NARROW
+        if self.columns is not fitting:
+            self.columns = fitting
+            headings = (c.heading.format(split=self.split).rjust(c.width) for c in fitting)
+            self.console.print(Text("".join(headings), style="bold"))
+
     def _render(self) -> RenderableType:
         if self.step is None:
             return Text("starting")
@@ -139,13 +153,26 @@ class ConsoleProgress:
         done = step.epoch * self.steps_per_epoch + step.batch + 1
         elapsed = time.perf_counter() - self.started
         left = elapsed / max(done - self.first_step, 1) * (self.total_steps - done)
-        now = (
-            f"epoch {step.epoch} loss {step.loss:.4f} accuracy {step.accuracy:.2%} "
-            f"lr {step.lr:.3g} {step.images_per_second:.0f} images/s"
-        )
-        whole = f"{timedelta(seconds=round(left))} left of the run"
+        lines = [
+            f"epoch {step.epoch} loss {step.loss:.4f} accuracy {step.accuracy:.2%}",
+            f"step {step.batch + 1} of {self.steps_per_epoch} lr {step.lr:.3g} "
+            f"{step.images_per_second:.0f} images/s",
+            f"{timedelta(seconds=round(left))} left of the run",
+        ]
         if self.best:
             best = self.best
-            whole += f", best {best.eval_split} {best.eval_accuracy:.2%} (epoch {best.epoch})"
-        bar = ProgressBar(total=self.total_steps, completed=done)
-        return Group(Text(now), Text(whole), bar)  # the bar does not end its line
+            lines[-1] += ","
+            lines.append(f"best {best.eval_split} {best.eval_accuracy:.2%} (epoch {best.epoch})")
+        width = min(LIVE_WIDTH, self.console.width)
+        bar = ProgressBar(total=self.total_steps, completed=done, width=width)
+        texts = [Text(line) for line in lines]
+        for text in texts:
+            text.truncate(width, overflow="ellipsis")
+        return Group(*texts, bar)  # the bar does not end its line
+
+
+def _where_it_goes_on(event: RunStarted) -> str:
+    """Say which epoch and step of a resumed run is the next."""
+    epoch = len(event.history)  # the evaluation of a finished epoch may still be to do
+    step = min(event.step - epoch * event.steps_per_epoch + 1, event.steps_per_epoch)
+    return f"goes on from epoch {epoch}, step {step} of {event.steps_per_epoch}"

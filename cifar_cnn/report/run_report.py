@@ -7,7 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from cifar_cnn.errors import printable
+from cifar_cnn.documents import inference as documents
+from cifar_cnn.errors import counted, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, NARROW_LAYER_COLUMNS, layer_cells
 from cifar_cnn.report.markdown import check_markdown, write_markdown
 from cifar_cnn.report.report_parts import ReportParts
@@ -18,7 +19,7 @@ from cifar_cnn.training.record import RunRecord, read_run
 from cifar_cnn.training.run_files import REPORT, write_file
 
 TEMPLATES = Environment(loader=PackageLoader("cifar_cnn.report"), autoescape=True)
-TEMPLATES.filters["printable"] = printable
+TEMPLATES.filters |= {"counted": counted, "printable": printable}
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,16 @@ class RunReport:
     notes: tuple[str, ...]
     markdown: Path | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.Report:
         """Return the document that `report --json` prints."""
-        return {
+        document: documents.Report = {
             "report": str(self.path),
             "pictures": [str(self.path.parent / name) for name in self.pictures],
             "notes": list(self.notes),
-        } | ({"markdown": str(self.markdown)} if self.markdown else {})
+        }
+        if self.markdown:
+            document["markdown"] = str(self.markdown)
+        return document
 
 
 class ReportFiles:

@@ -1,14 +1,15 @@
 """The runs in a folder, and one of them, for people."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cifar_cnn.errors import SettingsError, did_you_mean
+from cifar_cnn.errors import SettingsError, counted, did_you_mean
 from cifar_cnn.recipes import read_recipe
-from cifar_cnn.report.console import NARROW
+from cifar_cnn.report.console import NARROW, file_size
 from cifar_cnn.training.record import RunRecord
 
 SORTABLE = ("name", "model", "recipe", "epochs", "parameters", "eval_accuracy", "seconds", "state")
@@ -28,7 +29,8 @@ def sort_runs(runs: Sequence[RunRecord], column: str) -> list[RunRecord]:
         raise SettingsError(f"unknown column {column!r}{hint}: choose from {', '.join(SORTABLE)}")
 
     def key(run: RunRecord) -> tuple[bool, object]:
-        value = run.as_dict()[column]
+        accuracy = run.best.eval_accuracy if run.best else None
+        value: Any = {**run.as_dict(), "eval_accuracy": accuracy}[column]
         return value is None, -value if isinstance(value, int | float) else value
 
     return sorted(runs, key=key)
@@ -79,10 +81,11 @@ def show_run(console: Console, run: RunRecord) -> None:
 
 def _facts(run: RunRecord) -> dict[str, str]:
     entry, best, environment = run.as_dict(), run.best, run.environment
-    parameters = number(entry["parameters"], ",d")
+    count = entry["parameters"]
+    parameters = "– parameters" if count is None else counted(count, "parameter")
     facts = {
         "run": f"{run.directory} ({run.state})",
-        "network": f"{entry['model']}, {parameters} parameters",
+        "network": f"{entry['model']}, {parameters}",
         "recipe": f"{entry['recipe']} on {entry['dataset']}",
         "epochs": f"{entry['epochs']} of {entry['planned_epochs']}",
     }
@@ -102,7 +105,7 @@ def _facts(run: RunRecord) -> dict[str, str]:
             f"torch {environment['torch']}, cifar-cnn {environment['cifar_cnn']}"
         )
     facts["files"] = ", ".join(
-        f"{each.name} {each.stat().st_size / 1000:,.0f} kB"
+        f"{each.name} {file_size(each.stat().st_size)}"
         for each in sorted(run.directory.iterdir())
         if each.is_file() and not each.name.startswith(".")
     )

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
@@ -22,12 +22,14 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def parse_size(value: object) -> object:
-    """Turn ``32`` or ``"32x48"`` into (height, width); anything else is left to validation."""
+    """Turn ``32``, ``"32x48"`` or ``[3, 32, 48]`` into (height, width); else leave it as it is."""
     if isinstance(value, str) and re.fullmatch(r"\d+(x\d+)?", value):
         height, _, width = value.partition("x")
         return int(height), int(width or height)
     if isinstance(value, int) and not isinstance(value, bool):
         return value, value
+    if isinstance(value, list) and len(value) == 3 and value[0] == 3:  # as documents have it
+        return value[1:]
     return value
 
 
@@ -207,6 +209,10 @@ class Settings(BaseModel):
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0: set --no-nesterov")
         return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return them as in the documents that commands print, where sizes are [3, H, W]."""
+        return self.model_dump(mode="json") | {"input_size": [3, *self.input_size]}
 
     def to_toml(self) -> str:
         """Return the settings as TOML that `--config` accepts; unset limits are left out."""

@@ -5,9 +5,11 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+from cifar_cnn.documents import runs as documents
 
 LOG_NAMES = {"test": "Test", "val": "Validation"}
 
@@ -30,6 +32,18 @@ class MetricsRow(_Epoch):
     eval_accuracy: float
     seconds: float
     images_per_second: float
+
+    def as_dict(self) -> documents.Epoch:
+        """Return the epoch's entry in `runs show --json`."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "lr": self.lr,
+            "train": {"accuracy": self.train_accuracy, "loss": self.train_loss},
+            "eval": split_figures(self),
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+        }
 
 
 COLUMNS = tuple(MetricsRow.model_fields)
@@ -77,6 +91,11 @@ def best_row(rows: Sequence[Row]) -> Row:
     return max(rows, key=lambda row: (row.eval_accuracy, -row.eval_loss))
 
 
+def split_figures(row: EpochRow | MetricsRow) -> documents.SplitFigures:
+    """Return what the documents say of an epoch's evaluation."""
+    return {"split": row.eval_split, "accuracy": row.eval_accuracy, "loss": row.eval_loss}
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What a run came to; without a `model_file` it was stopped early."""
@@ -86,27 +105,19 @@ class RunResult:
     history: tuple[EpochRow, ...]
     steps: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.TrainResult:
         """Return the document of `train --json`; the times are of the training of whole epochs.
 
         `model_file` is null where the run was stopped, `eval` where no epoch was finished.
         """
         seconds = sum(row.seconds for row in self.history)
         images = sum(row.seconds * row.images_per_second for row in self.history)
-        evaluation = None
-        if self.history:
-            best = best_row(self.history)
-            evaluation = {
-                "split": best.eval_split,
-                "accuracy": best.eval_accuracy,
-                "loss": best.eval_loss,
-            }
         return {
             "run": str(self.run),
             "model_file": str(self.model_file) if self.model_file else None,
             "epochs": len(self.history),
             "steps": self.steps,
-            "eval": evaluation,
+            "eval": split_figures(best_row(self.history)) if self.history else None,
             "seconds": seconds,
             "images_per_second": images / seconds if seconds else 0.0,
         }

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_cnn.errors import CheckpointError, RequestError, SettingsError
+from cifar_cnn.errors import CheckpointError, RequestError, SettingsError, counted
 from cifar_cnn.models.registry import check_heard
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, parse_arguments, validate
@@ -154,8 +154,8 @@ def _last_good(directory: Path) -> tuple[Path, Checkpoint, tuple[str, ...]]:
             checkpoint = _read(previous)
         except CheckpointError as second:
             raise CheckpointError(f"{error}; {second}") from second
-        epochs = len(read_history(checkpoint))
-        return previous, checkpoint, (f"{error}; going on from {PREVIOUS}, {epochs} epochs done",)
+        epochs = counted(len(read_history(checkpoint)), "epoch")
+        return previous, checkpoint, (f"{error}; going on from {PREVIOUS}, {epochs} done",)
 
 
 def _resumed(
@@ -188,7 +188,9 @@ def _resumed(
     state = read_state(checkpoint, path)
     begun = state.epoch + (state.batch > 0)
     if settings.epochs < begun:
-        raise SettingsError(f"{path} has begun {begun} epochs: --epochs {settings.epochs} is fewer")
+        raise SettingsError(
+            f"{path} has begun {counted(begun, 'epoch')}: --epochs {settings.epochs} is fewer"
+        )
     if directory is not None and directory.resolve() != path.parent.resolve():
         check_free(directory)
     else:

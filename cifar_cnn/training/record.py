@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RunError, SettingsError, one_line
 from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.lock import is_held
-from cifar_cnn.training.history import MetricsRow, best_row, saved_line
+from cifar_cnn.training.history import MetricsRow, best_row, saved_line, split_figures
 from cifar_cnn.training.naming import find_run
 from cifar_cnn.training.run_files import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS
 
@@ -48,12 +49,12 @@ class RunRecord:
         """The epoch whose network `model.pt` holds; None before the first has ended."""
         return best_row(self.rows) if self.rows else None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> documents.Run:
         """Return the run's entry in `runs --json`."""
         best = self.best
         return {
             "name": self.name,
-            "path": str(self.directory),
+            "run": str(self.directory),
             "state": self.state,
             "model": self.settings.model,
             "recipe": self.settings.recipe,
@@ -61,9 +62,17 @@ class RunRecord:
             "epochs": len(self.rows),
             "planned_epochs": self.settings.epochs,
             "parameters": self.environment.get("parameters"),
-            "eval_split": best.eval_split if best else None,
-            "eval_accuracy": best.eval_accuracy if best else None,
+            "eval": split_figures(best) if best else None,
             "seconds": sum(row.seconds for row in self.rows),
+        }
+
+    def shown(self) -> documents.RunShown:
+        """Return the document that `runs show --json` prints."""
+        return {
+            **self.as_dict(),
+            "settings": self.settings.as_dict(),
+            "environment": self.environment,
+            "history": [row.as_dict() for row in self.rows],
         }
 
 

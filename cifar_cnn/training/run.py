@@ -10,7 +10,7 @@ from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import REFERENCE, Normalization, Split, measure
 from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.errors import CheckpointError, RunError, one_line
+from cifar_cnn.errors import CheckpointError, RunError, counted, one_line
 from cifar_cnn.models.registry import build_checked, check_spec
 from cifar_cnn.runtime import (
     configure_cuda,
@@ -133,7 +133,7 @@ class Run:
         if checkpoint.classes != self.classes or state.images != self.train_images:
             raise CheckpointError(
                 "the training images are not those of the checkpoint: "
-                f"{state.images} of {len(checkpoint.classes)} classes there, "
+                f"{state.images} of {counted(len(checkpoint.classes), 'class')} there, "
                 f"{self.train_images} of {len(self.classes)} here"
             )
         self.history = list(state.history)

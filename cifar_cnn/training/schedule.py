@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from cifar_cnn.errors import counted
 from cifar_cnn.settings import Settings
 
 WARM_UP = 0.25
@@ -16,7 +17,8 @@ def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
 
 def describe_new_length(old: Settings, new: Settings, step: int, steps_per_epoch: int) -> str:
     """Say what a resumed run's other number of epochs does to the learning rate at `step`."""
-    change = f"{old.epochs} epochs become {new.epochs}"
+    become = "becomes" if old.epochs == 1 else "become"
+    change = f"{counted(old.epochs, 'epoch')} {become} {new.epochs:,}"
     if new.scheduler in {"constant", "step"}:
         return f"{change}: the {new.scheduler} learning rate goes on as it was"
     last = learning_rate(old, min(step, old.epochs * steps_per_epoch - 1), steps_per_epoch)

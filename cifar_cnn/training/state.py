@@ -107,7 +107,7 @@ def go_on(trainer: Trainer, state: TrainingState) -> None:
     """
     per_epoch = trainer.batches.per_epoch
     if state.batch > per_epoch:
-        raise ValueError(f"{state.batch} steps of {per_epoch} are done")
+        raise ValueError(f"steps done: {state.batch} of {per_epoch}")
     trainer.epoch, trainer.index, trainer.seconds = state.epoch, state.batch, state.seconds
     trainer.training_step.totals.set(state.totals)
     load_optimizer(trainer.optimizer, state.optimizer)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 
-def test_it_says_size_check_and_latency(quick_cli, untrained_file):
+def test_the_document_has_size_check_and_latency(quick_cli, untrained_file):
     done = quick_cli("export", untrained_file, "--format", "safetensors", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -17,8 +17,20 @@ def test_it_says_size_check_and_latency(quick_cli, untrained_file):
         "milliseconds",
     ]
     assert document["max_difference"] == 0
-    lines = done.stderr.splitlines()
-    assert lines[0] == f"saved {document['file']}: safetensors, 0.79 MB"
+    shape = {"name": "images", "shape": ["batch", 3, 32, 32], "dtype": "float32", "range": None}
+    assert document["inputs"] == shape
+    shape = {"name": "log_probabilities", "shape": ["batch", 3], "dtype": "float32", "range": None}
+    assert document["outputs"] == shape
+    assert done.stderr == ""
+
+
+def test_people_are_told_size_check_and_latency(quick_cli, untrained_file):
+    done = quick_cli("export", untrained_file, "--format", "safetensors")
+    lines = done.stdout.splitlines()
+    file = untrained_file.with_suffix(".safetensors")
+    assert lines[0] == f"saved {file}: safetensors, {file.stat().st_size / 1000:.0f} kB"
+    assert lines[1] == "input: images (batch, 3, 32, 32), normalized float32"
+    assert lines[2] == "output: log_probabilities (batch, 3), float32"
     assert lines[3] == "largest difference from PyTorch on 100 images: 0"
     assert lines[4].startswith("latency: ")
     assert lines[5] == "arithmetic: fp32, as predict's unless --precision says otherwise"

@@ -43,8 +43,8 @@ def test_help_answers_without_importing_torch(command):
 
 def test_aliases_have_no_line_of_their_own_and_are_named_by_their_command(cli):
     lines = cli("--help").stdout.splitlines()
-    assert not [line for line in lines if line.startswith(("│ eval ", "│ summary "))]
-    text = " ".join(" ".join(line.strip("│ ").split()) for line in lines)
+    assert not [line for line in lines if line.split()[:1] in (["eval"], ["summary"])]
+    text = " ".join(" ".join(lines).split())
     assert "Alias: eval." in text
     assert "Alias: summary." in text
 
@@ -189,14 +189,9 @@ def test_a_signal_ends_a_verdict_under_way_with_its_status(tmp_path, number):
 def test_every_setting_is_a_flag_of_train(cli):
     from cifar_cnn.settings import Settings
 
-    text = cli("train", "--help", COLUMNS="200").stdout
+    text = cli("train", "--help-all", COLUMNS="200").stdout
     for name in Settings.model_fields:
         assert f"--{name.replace('_', '-')} " in text
-
-
-def test_help_fits_40_columns(cli):
-    for command in (["--help"], ["train", "--help"]):
-        assert max(map(len, cli(*command, COLUMNS="40").stdout.splitlines())) <= 40
 
 
 def test_a_terminal_that_knows_only_ascii_does_not_end_the_program(cli):

@@ -63,7 +63,7 @@ def test_each_network_has_its_answer_whatever_the_others_do(graded, submissions)
     assert "ended its process (status 0)" in errors["submissions/exits.py:net"]["error"]
     assert "ValueError: two lines" in errors["submissions/prints.py:net"]["error"]
     assert errors["submissions/prints.py:net"]["exit_status"] == 2
-    assert "7 networks: 2 met, 0 broken, 5 error" in graded.stderr
+    assert "networks" not in graded.stderr
     assert "not JSON" in graded.stderr
 
     with (submissions / "grades.csv").open() as file:

@@ -39,7 +39,9 @@ def test_json_is_the_only_thing_on_standard_output_and_has_the_contracts_keys(cl
         "passed": True,
         "detail": document["budget"]["requirements"][0]["detail"],
     }
-    assert "budget met" in done.stderr
+    assert document["budget"]["features"]["receptive_field"] == [25, 25]
+    assert document["budget"]["final"] == {"receptive_field": [49, 49], "covers_input": True}
+    assert done.stderr == ""
 
 
 def test_people_see_rows_totals_and_verdict(quick_cli):

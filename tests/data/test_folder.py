@@ -60,7 +60,7 @@ def test_other_sizes_are_resized_and_said_once_also_from_the_cache(image_folder)
         split = load_folder(image_folder, "test", SIZE)
         assert split.images[0, :, 16, 16].tolist() == [9, 99, 200]
         assert split.notes == (
-            f"1 of 12 images in {image_folder / 'test'} are not 32x32 and were resized",
+            f"1 of 12 images in {image_folder / 'test'} is not 32x32 and was resized",
         )
 
 
@@ -85,7 +85,7 @@ def test_a_palette_with_transparency_is_laid_on_white_without_a_warning_and_said
         assert split.images[4, :, 0, 0].tolist() == [255, 255, 255]
         assert split.images[4, :, 0, 1].tolist() == [200, 100, 50]
         assert split.notes == (
-            f"1 of 13 images in {image_folder / 'test'} are transparent and were laid on white",
+            f"1 of 13 images in {image_folder / 'test'} is transparent and was laid on white",
         )
 
 

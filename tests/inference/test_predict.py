@@ -129,6 +129,8 @@ def test_what_is_transparent_is_said_once(tmp_path, untrained_file):
     found = predict([tmp_path], untrained_file)
     assert found.notes == ("2 of 3 images are transparent and were laid on white",)
     assert found.images[0].top == found.images[2].top
+    found = predict([tmp_path / "a.png"], untrained_file)
+    assert found.notes == ("1 of 1 image is transparent and was laid on white",)
 
 
 def test_answers_come_before_all_images_are_read(image_folder, untrained_file, monkeypatch):

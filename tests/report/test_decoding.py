@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,20 @@ def test_a_few_small_images_are_not_worth_a_word_and_a_few_large_ones_are(monkey
     for done in (0, 20, 36):
         progress(Path("large"), done, 36)
     assert text.getvalue() == "decoding 36 images in large\n"
+
+
+def test_beside_a_document_there_is_no_bar():
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, quiet=True)
+    with DecodingProgress(console) as progress:
+        for done in (0, 30_000):
+            progress(Path("data/train"), done, 60_000)
+    assert text.getvalue() == ""
+
+
+def test_the_bar_is_no_wider_than_a_narrow_window():
+    """So a window that is made narrower keeps no ends of its lines."""
+    half, _, _ = shown(terminal=True, width=80)
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]", half)]
+    assert "30000/60000" in half
+    assert max(map(len, lines)) < 40

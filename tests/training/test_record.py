@@ -31,7 +31,7 @@ def test_a_run_is_read_from_its_files(tmp_path):
     assert run.best.epoch == 1
     assert run.as_dict() == {
         "name": "a",
-        "path": str(tmp_path / "a"),
+        "run": str(tmp_path / "a"),
         "state": "finished",
         "model": "baseline",
         "recipe": "tuned",
@@ -39,8 +39,7 @@ def test_a_run_is_read_from_its_files(tmp_path):
         "epochs": 3,
         "planned_epochs": 3,
         "parameters": 197922,
-        "eval_split": "val",
-        "eval_accuracy": 0.6,
+        "eval": {"split": "val", "accuracy": 0.6, "loss": 1.2},
         "seconds": 15.0,
     }
 

@@ -154,7 +154,7 @@ def test_a_longer_schedule_is_said(small_settings, tmp_path):
     result, notes = resume(run, epochs=3)
     assert len(result.history) == 3
     (note,) = notes
-    assert "1 epochs become 3: the onecycle learning rate is laid over all 3 anew" in note
+    assert "1 epoch becomes 3: the onecycle learning rate is laid over all 3 anew" in note
     constant = train(small_settings(epochs=1, recipe="reference"), tmp_path / "constant").run
     assert "goes on as it was" in resume(constant, epochs=2)[1][0]
 

@@ -1,0 +1,187 @@
+"""What `--help` shows: usage, what a command does, its flags, examples; lines break at words."""
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+import typer
+from rich.text import Text
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from cifar_cnn.cli.examples import EXAMPLES
+from cifar_cnn.report.console import NARROW, people_console
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+WIDEST = 100
+COLUMN = 30
+"""Where the text about a flag begins, on a screen that is not narrow."""
+EVERYDAY = {
+    "train": (
+        *("model", "recipe", "dataset", "data_dir", "val_size", "epochs", "batch_size", "lr"),
+        *("device", "name", "resume", "json"),
+    )
+}
+"""The flags that `--help` shows of a command that has many; `--help-all` shows the others too."""
+VALUES = {
+    "int": "N",
+    "int range": "N",
+    "float": "FLOAT",
+    "float range": "FLOAT",
+    "path": "PATH",
+    "str": "TEXT",
+    "list[str]": "TEXT",
+    "list[Path]": "PATH",
+}
+"""What stands for a value of a type."""
+
+
+class Command(TyperCommand):
+    """A command whose help is shown as this module does it."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(help_text(ctx))
+
+
+class Group(TyperGroup):
+    """The same of commands under one name."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(help_text(ctx))
+
+
+class App(typer.Typer):
+    """An app whose commands' help is shown as this module does it."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Function], Function]:
+        """Register a command."""
+        return super().command(name, cls=Command, **options)
+
+
+def show_everything(ctx: typer.Context, wanted: bool) -> None:
+    """Print the help with all flags and end the program: what `--help-all` does."""
+    if wanted:
+        typer.echo(help_text(ctx, everything=True), nl=False)
+        raise typer.Exit
+
+
+def help_text(ctx: Any, *, everything: bool = False) -> str:
+    """Return the help of a command, with `everything` also of the flags that few people use."""
+    console = people_console()
+    with console.capture() as shown:
+        for line in _lines(ctx, min(console.width, WIDEST), everything=everything):
+            text = Text(line)
+            text.highlight_regex(r"^\S.*:$", "bold")
+            text.highlight_regex(r"(?<![\w-])--?[a-z][a-z-]*", "cyan")
+            console.print(text, soft_wrap=True)
+    return shown.get()
+
+
+def _lines(ctx: Any, width: int, *, everything: bool) -> Iterator[str]:
+    command, name = ctx.command, " ".join(ctx.command_path.split()[1:])
+    shown = [option for option in command.get_params(ctx) if not option.hidden]
+    arguments = [each for each in shown if isinstance(each, TyperArgument)]
+    options = [each for each in shown if not isinstance(each, TyperArgument)]
+    usage = [ctx.command_path, "[OPTIONS]", *map(_argument, arguments)]
+    subcommands = getattr(command, "commands", {})
+    if subcommands:
+        usage.append("COMMAND" if name == "" else "[COMMAND]")
+    yield from _wrapped(f"Usage: {' '.join(usage)}", width, indent=0, further=4)
+    for paragraph in (command.help or "").split("\n\n"):
+        yield ""
+        yield from _wrapped(paragraph, width, indent=0)
+    yield from _section("Arguments", [(_argument(a), a.help or "") for a in arguments], width)
+    for heading, members in _panels(name, options, everything=everything).items():
+        rows = [(_flag(each, ctx), _about(each)) for each in members]
+        yield from _section(heading, rows, width)
+    summaries = [(key, _summary(each)) for key, each in subcommands.items()]
+    yield from _section("Commands", summaries, width)
+    yield from ("", "Examples:")
+    for example in EXAMPLES[name]:
+        yield from _command_line(example, width)
+
+
+def _panels(name: str, options: Sequence[Any], *, everything: bool) -> dict[str, list[Any]]:
+    """Return the options under their headings."""
+    chosen = () if everything else EVERYDAY.get(name, ())
+    if chosen:
+        ends = ("help_all", "help")
+        by_name = {option.name: option for option in options}
+        return {"Options": [by_name[each] for each in (*chosen, *ends)]}
+    panels: dict[str, list[Any]] = {"Options": []}
+    for option in options:
+        panels.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(option)
+    return panels
+
+
+def _section(heading: str, rows: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
+    """Yield a heading and, for each row, its name with the text beside it, or below it."""
+    beside = width >= NARROW
+    for number, (name, text) in enumerate(rows):
+        if number == 0:
+            yield from ("", f"{heading}:")
+        names = _wrapped(name, width, indent=2, further=4)
+        about = _wrapped(text, width, indent=COLUMN if beside else 6)
+        if beside and len(names[-1]) <= COLUMN - 2 and about:
+            about[0] = names.pop().ljust(COLUMN) + about[0].lstrip()
+        yield from (*names, *about)
+
+
+def _wrapped(text: str, width: int, *, indent: int, further: int | None = None) -> list[str]:
+    return _Words(
+        width=width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent if further is None else further),
+        break_long_words=False,
+    ).wrap(text)
+
+
+class _Words(textwrap.TextWrapper):
+    """Breaks lines at spaces and between choices; a flag's hyphens are no place to break."""
+
+    wordsep_re = re.compile(r"(\s+|(?<=\w\|)(?=\w))")
+
+
+def _command_line(line: str, width: int) -> list[str]:
+    """Return a line for the shell; a broken one goes on after a backslash."""
+    whole = f"  {line}"
+    if len(whole) <= width:
+        return [whole]
+    *first, last = _wrapped(line, width - 2, indent=2, further=6)
+    return [*(f"{part} \\" for part in first), last]
+
+
+def _argument(argument: Any) -> str:
+    word = (argument.metavar or argument.name.upper()).removesuffix("...")
+    word = word if argument.required else f"[{word}]"
+    return f"{word}..." if argument.nargs != 1 else word
+
+
+def _flag(option: Any, ctx: Any) -> str:
+    names = ", ".join(sorted(option.opts, key=len))
+    if option.secondary_opts:
+        names += f" / {option.secondary_opts[0]}"
+    if option.is_flag:
+        return names
+    kind = option.display_type(ctx).strip("<>")
+    return f"{names} {option.metavar or VALUES.get(kind, kind)}"
+
+
+def _about(option: Any) -> str:
+    text = option.help.rstrip(".")
+    default = option.default.value if isinstance(option.default, Enum) else option.default
+    if option.is_flag:
+        default = "yes" if option.secondary_opts and default else None
+    if option.required:
+        text += " (required)"
+    elif option.show_default and default is not None:
+        text += f" (default: {default})"
+    return f"{text}."
+
+
+def _summary(command: Any) -> str:
+    return " ".join(command.help.split("\n\n")[0].split())

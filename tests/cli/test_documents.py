@@ -1,0 +1,94 @@
+import json
+
+import pytest
+import typer
+
+from cifar_cnn.cli.main import app
+from cifar_cnn.documents import results_schema
+
+LINES = [
+    "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --no-report --name x",
+    "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --dry-run",
+    "train --epochs none",
+    "train --print-config",
+    "evaluate runs/first/model.pt",
+    "evaluate none.pt",
+    "summarize",
+    "summarize --no-budget",
+    "summarize baseline none.py",
+    "summarize runs/first/model.pt",
+    "receptive-field",
+    "receptive-field --verify --effective --samples 2",
+    "receptive-field baseline none.py",
+    "predict photos --checkpoint runs/first/model.pt",
+    "predict photo.png none.png --checkpoint runs/first/model.pt",
+    "export runs/first/model.pt --format safetensors",
+    "export runs/first/model.pt --format onnx --with-preprocessing",
+    "report runs/first --markdown hand-in.md",
+    "models",
+    "runs",
+    "runs show first",
+    "runs compare first second --plot curves.png",
+    "runs compare first",
+]
+
+
+def _documented(group, path=()):
+    for name, command in getattr(group, "commands", {}).items():
+        if any("--json" in each.opts for each in command.params):
+            yield " ".join((*path, name))
+        yield from _documented(command, (*path, name))
+
+
+DOCUMENTED = set(_documented(typer.main.get_command(app)))
+
+
+def _command(line):
+    words = line.split()
+    return max((" ".join(words[:n]) for n in (1, 2) if " ".join(words[:n]) in DOCUMENTED), key=len)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_what_a_command_prints_is_as_the_published_schema_says(quick_cli, folder_of_examples, line):
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema, of the extra `test`")
+    folder_of_examples()
+    done = quick_cli(*line.split(), "--json")
+    document = json.loads(done.stdout)
+    validator = jsonschema.Draft202012Validator(results_schema())
+    validator.validate({_command(line): document})
+    assert not validator.is_valid({_command(line): {"another": 1}})
+    if done.returncode == 0:
+        assert done.stderr == ""
+    for name, value in _entries(document):
+        if name == "input_size":
+            assert value == [3, 32, 32]
+        if "accuracy" in name:
+            assert name in {"accuracy", "balanced_accuracy"}
+            assert 0 <= value <= 1
+
+
+def _entries(document):
+    """Yield each key with its value, wherever it stands."""
+    if isinstance(document, list):
+        for each in document:
+            yield from _entries(each)
+    elif isinstance(document, dict):
+        for name, value in document.items():
+            yield name, value
+            yield from _entries(value)
+
+
+def test_every_command_that_prints_documents_is_in_the_schema_and_tried(quick_cli):
+    published = json.loads(quick_cli("settings", "--results-schema").stdout)
+    assert published == results_schema()
+    assert set(published["properties"]) == DOCUMENTED
+    assert {_command(line) for line in LINES} == DOCUMENTED
+
+
+def test_settings_of_a_document_are_settings(quick_cli, folder_of_examples):
+    from cifar_cnn.settings import Settings
+
+    folder_of_examples()
+    document = json.loads(quick_cli("runs", "show", "first", "--json").stdout)
+    assert document["settings"]["input_size"] == [3, 32, 32]
+    assert Settings.model_validate(document["settings"]).input_size == (32, 32)

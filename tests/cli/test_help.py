@@ -1,0 +1,100 @@
+import re
+import shlex
+
+import pytest
+import typer
+
+from cifar_cnn.cli.examples import EXAMPLES
+from cifar_cnn.cli.help import EVERYDAY
+from cifar_cnn.cli.main import app
+
+PROGRAM = typer.main.get_command(app)
+
+
+def _commands(group, path=()):
+    yield " ".join(path), group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from _commands(command, (*path, name))
+
+
+COMMANDS = dict(_commands(PROGRAM))
+HELPS = [[*name.split(), "--help"] for name in COMMANDS] + [["train", "--help-all"]]
+
+
+def _words(text):
+    """Return the words in their order; a choice that goes on in the next line is one word."""
+    words = re.sub(r" \\\n", "\n", text)
+    return re.sub(r"(?<=\w\|)\s+(?=\w)", "", words).split()
+
+
+@pytest.mark.parametrize("words", HELPS, ids=" ".join)
+def test_help_fits_the_screen_and_no_word_is_cut(cli, words):
+    wide = cli(*words, COLUMNS="100").stdout
+    assert "Usage: cifar-cnn" in wide
+    for columns in (80, 40):
+        shown = cli(*words, COLUMNS=str(columns)).stdout
+        assert max(map(len, shown.splitlines())) <= columns
+        assert _words(shown) == _words(wide)
+
+
+@pytest.mark.parametrize("words", HELPS, ids=" ".join)
+def test_numbers_are_called_n_or_float_and_switches_have_no_value(quick_cli, words):
+    shown = quick_cli(*words).stdout
+    assert not re.search(r"<|>|\[x|typing|bool|range\b", shown)
+    found = 0
+    for option in COMMANDS[" ".join(words[:-1])].params:
+        flags = rf"^  (?:-\w, )?{option.opts[0]}(?: / --no-\S+)?"
+        line = re.search(rf"{flags}(?: (\S+))?(?:  .*)?$", shown, re.MULTILINE)
+        if line is None:
+            continue
+        found += 1
+        assert (line[1] is None) == option.is_flag, line[0]
+        kind = option.type_descriptor.annotation
+        if kind in {int, float} and option.metavar is None:
+            assert line[1] == ("N" if kind is int else "FLOAT")
+    assert found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_ends_with_two_or_three_examples_of_it(quick_cli, name):
+    command = PROGRAM if not name else COMMANDS[name]
+    help_words = [*name.split(), "--help"]
+    for columns in (40, 80):
+        shown = quick_cli(*help_words, columns=columns).stdout
+        lines = shown.partition("\nExamples:\n")[2].replace(" \\\n", " ").splitlines()
+        assert tuple(" ".join(line.split()) for line in lines) == EXAMPLES[name]
+    assert 2 <= len(EXAMPLES[name]) <= 3
+    for line in EXAMPLES[name]:
+        assert len(line) <= 78
+        assert not name or _named(line) is command
+
+
+def _named(line):
+    group, words = PROGRAM, shlex.split(line)[1:]
+    while words and hasattr(group, "commands"):
+        context = typer.Context(group)
+        if words[0].startswith("-") or (words[0] not in ("eval", "summary", *group.commands)):
+            break
+        _, group, words = group.resolve_command(context, words)
+    return group
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(sum(EXAMPLES.values(), ())))
+def test_an_example_of_the_help_runs_as_it_stands(quick_cli, folder_of_examples, line):
+    folder_of_examples()
+    words = shlex.split(line)[1:]
+    if words[0] == "train":  # whether it would be refused, without the training
+        words.append("--print-config")
+    done = quick_cli(*words)
+    assert done.stderr == ""
+    assert done.returncode in {0, 1}  # 1: a submission is not inside the budget
+
+
+def test_the_help_of_train_shows_a_dozen_flags_and_help_all_every_one(quick_cli):
+    flags = re.compile(r"^  (?:-\w, )?--([a-z-]+)", re.MULTILINE)
+    shown = flags.findall(quick_cli("train", "--help").stdout)
+    assert shown == [*(each.replace("_", "-") for each in EVERYDAY["train"]), "help-all", "help"]
+    assert len(EVERYDAY["train"]) == 12
+    everything = flags.findall(quick_cli("train", "--help-all").stdout)
+    train = COMMANDS["train"].params
+    assert sorted(everything) == sorted([*(each.opts[0][2:] for each in train), "help"])

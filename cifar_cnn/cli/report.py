@@ -46,16 +46,19 @@ def report(
 ) -> None:
     """A run as pictures and as one self-contained page, in the run's directory."""
     from cifar_cnn.report.console import people_console, warn
+    from cifar_cnn.report.decoding import DecodingProgress
     from cifar_cnn.report.run_report import write_report
 
-    written = write_report(
-        find_run(run, output_dir),
-        compare=[find_run(each, output_dir) for each in compare or ()],
-        reference=reference,
-        markdown=markdown,
-        overrides=overrides,
-    )
     console = people_console(json=json)
+    with DecodingProgress(console) as decoding:
+        written = write_report(
+            find_run(run, output_dir),
+            compare=[find_run(each, output_dir) for each in compare or ()],
+            reference=reference,
+            markdown=markdown,
+            overrides=overrides,
+            decoding=decoding,
+        )
     for note in written.notes:
         warn(console, f"left out: {note}")
     for path in filter(None, (written.path, written.markdown)):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.evaluate import judge
@@ -44,8 +45,14 @@ class Examination:
     mistakes: tuple[Mistake, ...]
 
 
-def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Examination:
+def examine(
+    file: Path | str,
+    overrides: Mapping[str, Any] | None = None,
+    decoding: Decoding | None = None,
+) -> Examination:
     """Evaluate a checkpoint on the test images, as many as its run was evaluated on.
+
+    `decoding` is told how the decoding of image files goes.
 
     Raises:
         CheckpointError: the file is unusable, or does not fit the network or the data.
@@ -57,7 +64,7 @@ def examine(file: Path | str, overrides: Mapping[str, Any] | None = None) -> Exa
     trained = stored.build()
     assert stored.checkpoint is not None
     limit = stored.checkpoint.settings.limit_eval
-    data = stored.images(lambda settings: load_test(settings, limit))
+    data = stored.images(lambda settings: load_test(settings, limit, decoding))
     if data.classes != trained.classes:
         raise CheckpointError(f"{file} was trained on other classes than those of the test images")
     output = trained.log_probabilities(data.images)

@@ -12,6 +12,7 @@ import torch
 from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
 from cifar_cnn.analysis.summary import Summary, summarize
+from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.load import load_train
 from cifar_cnn.errors import UserError
 from cifar_cnn.inference.examine import Examination, examine
@@ -73,8 +74,11 @@ class Picture:
 class ReportParts:
     """The parts of a report that are available."""
 
-    def __init__(self, record: RunRecord, overrides: dict[str, Any]) -> None:
+    def __init__(
+        self, record: RunRecord, overrides: dict[str, Any], decoding: Decoding | None = None
+    ) -> None:
         self.record = record
+        self.decoding = decoding
         self.overrides = overrides
         self.pictures: dict[str, Picture] = {}
         self.notes: list[str] = []
@@ -112,7 +116,8 @@ class ReportParts:
         if file is None:
             self.notes.append("there is no checkpoint yet")
             return
-        found = self._try(lambda: examine(self.record.directory / file, self.overrides))
+        path = self.record.directory / file
+        found = self._try(lambda: examine(path, self.overrides, self.decoding))
         if found is None:
             return
         self.examination = found
@@ -159,7 +164,7 @@ class ReportParts:
     def _first_batch(self, found: Examination) -> bytes:
         settings = found.trained.settings
         normalization = found.trained.normalization
-        train, _ = load_train(settings)
+        train, _ = load_train(settings, self.decoding)
         batches = TrainingBatches(settings, train, torch.device("cpu"), normalization)
         images, _, _ = batches.at(epoch=0, index=0)
         return draw_batch(images, normalization)

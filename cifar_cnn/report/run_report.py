@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from cifar_cnn.data.folder import Decoding
 from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import counted, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, NARROW_LAYER_COLUMNS, layer_cells
@@ -64,6 +65,7 @@ def write_report(
     reference: bool = False,
     markdown: Path | str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    decoding: Decoding | None = None,
 ) -> RunReport:
     """Write a run's pictures and its report.html into its directory.
 
@@ -76,6 +78,7 @@ def write_report(
         reference: compare with the figures of the reference program's log too.
         markdown: a file, `.md`, for the same as Markdown, with its pictures in a folder beside it.
         overrides: settings in place of the run's: model, data_dir, device …
+        decoding: told how the decoding of image files goes.
 
     Raises:
         RunError: a run directory cannot be used, or the report cannot be written.
@@ -86,7 +89,7 @@ def write_report(
     others = [read_run(each) for each in compare]
     if file is not None:
         check_markdown(file)
-    parts = ReportParts(record, {**(overrides or {})})
+    parts = ReportParts(record, {**(overrides or {})}, decoding)
     written = _write(record, parts, others, reference=reference)
     if file is None:
         return written

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cifar_cnn import evaluate, train, write_report
 from cifar_cnn.report.decoding import DecodingProgress
 
 
@@ -65,3 +66,21 @@ def test_the_bar_is_no_wider_than_a_narrow_window():
     lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]", half)]
     assert "30000/60000" in half
     assert max(map(len, lines)) < 40
+
+
+def test_training_evaluation_and_report_tell_what_they_decode(
+    small_settings, image_folder, tmp_path, monkeypatch
+):
+    told = []
+
+    def decoding(folder, done, total):
+        if done == total:
+            told.append((folder.name, total))
+
+    settings = small_settings(epochs=1)
+    run = train(settings, tmp_path / "run", report=False, decoding=decoding).run
+    monkeypatch.setenv("CIFAR_CNN_CACHE", str(tmp_path / "empty"))
+    evaluate(run / "model.pt", decoding=decoding)
+    monkeypatch.setenv("CIFAR_CNN_CACHE", str(tmp_path / "empty too"))
+    write_report(run, decoding=decoding)
+    assert told == [("train", 36), *[("test", 12)] * 3, ("train", 36)]

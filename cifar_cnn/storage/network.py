@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cifar_cnn.errors import ChangedSourceWarning, ModelError
+from cifar_cnn.errors import ChangedSourceWarning, CheckpointError, ModelError
 from cifar_cnn.models.registry import build_checked, is_built_in, source_file
 from cifar_cnn.recipes import read_recipe
 from cifar_cnn.settings import Settings, validate
@@ -61,10 +61,16 @@ def build_stored(
         CheckpointError: the weights are not the network's.
         ModelError: it cannot be built.
     """
-    if checkpoint and (changed := changed_source(path, checkpoint, settings)):
+    changed = changed_source(path, checkpoint, settings) if checkpoint else None
+    try:
+        model, _ = build_checked(settings, num_classes)
+        load_weights(model, state_dict, path)
+    except (CheckpointError, ModelError) as error:
+        if changed is None:
+            raise
+        raise type(error)(f"{error}; {changed}") from error
+    if changed is not None:
         warnings.warn(changed, ChangedSourceWarning, stacklevel=2)
-    model, _ = build_checked(settings, num_classes)
-    load_weights(model, state_dict, path)
     return model
 
 

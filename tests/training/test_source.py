@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from cifar_cnn import predict, train
-from cifar_cnn.errors import ChangedSourceWarning, ModelError
+from cifar_cnn.errors import ChangedSourceWarning, ModelError, UserError
 from cifar_cnn.inference.export import export
 from cifar_cnn.inference.trained import load_trained
 from cifar_cnn.storage.checkpoint import read_checkpoint
@@ -74,6 +74,24 @@ def test_a_changed_file_is_said_in_one_line_that_names_the_copy(run, image_folde
     (run / "model.pt").rename(tmp_path / "elsewhere.pt")
     with pytest.warns(ChangedSourceWarning, match=r"the run kept a copy, network.py, of that$"):
         load_trained(tmp_path / "elsewhere.pt", {"model": "net.py"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "nn.Conv2d(3, 4, 3)",
+            "nn.Conv2d(3, 4, 1)",
+            r"belongs to another network: 0\.weight is .*",
+        ),
+        ("make(num_classes)", "make(*, width)", r"needs arguments \(width\): .*"),
+    ],
+)
+def test_code_that_no_longer_fits_is_one_line_that_names_the_copy(run, tmp_path, old, new, said):
+    (tmp_path / "net.py").write_text(NET.replace(old, new))
+    copy = rf"; the code of net.py is not what .*: {run / 'network.py'} is the run's copy of that$"
+    with pytest.raises(UserError, match=said + copy):
+        load_trained(run / "model.pt", {"model": "net.py"})
 
 
 def test_a_run_that_goes_on_with_changed_code_keeps_the_copy_that_it_began_with(run, tmp_path):

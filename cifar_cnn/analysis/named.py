@@ -9,7 +9,7 @@ from cifar_cnn.analysis.receptive_field import ReceptiveField
 from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.trace import Model
 from cifar_cnn.documents import analysis as documents
-from cifar_cnn.errors import CheckpointError
+from cifar_cnn.errors import CheckpointError, counted
 from cifar_cnn.settings import Settings, resolve_settings
 from cifar_cnn.storage.network import build_stored, is_of_built_in, read_stored
 
@@ -37,7 +37,7 @@ class Named:
         """The file and what is in it, for people; empty where no file was named."""
         if self.file is None:
             return ""
-        of = f" for {self.classes} classes" if self.classes else ""
+        of = f" for {counted(self.classes, 'class')}" if self.classes else ""
         return f"{self.file}: {self.settings.model}{of}"
 
     def under_its_name(self, found: Found) -> Found:

@@ -50,7 +50,7 @@ def warn(console: Console, line: str) -> None:
 
 
 def file_size(size: int) -> str:
-    """Return a number of bytes as `1 byte`, `512 bytes`, `12 kB` or `1.25 MB`."""
+    """Return a number of bytes as `1 byte`, `512 bytes`, `12 kB` or `0.82 MB`."""
     if size < 1000:
         return counted(size, "byte")
-    return f"{size / 1e3:,.0f} kB" if size < 999_500 else f"{size / 1e6:,.2f} MB"
+    return f"{size / 1e3:,.0f} kB" if size < 99_500 else f"{size / 1e6:,.2f} MB"

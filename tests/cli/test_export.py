@@ -28,7 +28,7 @@ def test_people_are_told_size_check_and_latency(quick_cli, untrained_file):
     done = quick_cli("export", untrained_file, "--format", "safetensors")
     lines = done.stdout.splitlines()
     file = untrained_file.with_suffix(".safetensors")
-    assert lines[0] == f"saved {file}: safetensors, {file.stat().st_size / 1000:.0f} kB"
+    assert lines[0] == f"saved {file}: safetensors, 0.79 MB"
     assert lines[1] == "input: images (batch, 3, 32, 32), normalized float32"
     assert lines[2] == "output: log_probabilities (batch, 3), float32"
     assert lines[3] == "largest difference from PyTorch on 100 images: 0"

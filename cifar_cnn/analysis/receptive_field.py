@@ -82,20 +82,16 @@ class ReceptiveField:
     def features_as_dict(self) -> documents.Features:
         """Return `features` as in the documents."""
         if self.features is None:  # the network flattens the image itself
-            return {
-                "receptive_field": [1, 1],
-                "without_gates": None,
-                "jump": [1, 1],
-                "padding": [0, 0],
-                "layer": "input",
-            }
-        return {
+            return {"receptive_field": [1, 1], "jump": [1, 1], "padding": [0, 0], "layer": "input"}
+        features: documents.Features = {
             "receptive_field": [walk.size for walk in self.features.walks],
-            "without_gates": list(self.without_gates) if self.without_gates else None,
             "jump": [number(walk.jump) for walk in self.features.walks],
             "padding": [walk.padding for walk in self.features.walks],
             "layer": self.features.name,
         }
+        if self.without_gates:
+            features["without_gates"] = list(self.without_gates)
+        return features
 
     def final_as_dict(self) -> documents.Final:
         """Return `final` as in the documents."""

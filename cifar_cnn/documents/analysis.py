@@ -64,10 +64,10 @@ class Features(TypedDict):
     """
 
     receptive_field: Pair
-    without_gates: Pair | None
     jump: list[float | None]
     padding: Pair
     layer: str
+    without_gates: NotRequired[Pair]
 
 
 class Final(TypedDict):

@@ -74,11 +74,11 @@ def show_receptive_field(console: Console, result: ReceptiveField, file: str | N
 @contextmanager
 def proof_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
     """Give a function that shows a bar, for as long as the proof goes on; none on a file."""
-    with progress_bar(console, "proving") as bar:
-        task = bar.add_task("", total=None)
+    with progress_bar(console, "proving", " of ") as bar:
+        task = bar.add_task("", total=None, visible=False)
 
         def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total, visible=True)
 
         yield show
 

@@ -3,7 +3,6 @@
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -25,16 +24,15 @@ def progress_console(*, json: bool = False) -> Console:
     return Console(stderr=True, quiet=json, highlight=False)
 
 
-def progress_bar(console: Console, unit: str) -> Progress:
-    """Return a bar for tasks that count `unit`s, which leaves the screen at its end.
+def progress_bar(console: Console, doing: str, of: str = "/") -> Progress:
+    """Return a bar that says what is `doing`, how much `of` how much; it leaves the screen.
 
     On a file, and on a quiet console, there is none. It is no wider than a narrow window: one made
     narrower would keep the ends of its lines.
     """
     return Progress(
-        TextColumn(unit),
-        BarColumn(bar_width=7),
-        MofNCompleteColumn(),
+        TextColumn(f"{doing} {{task.completed}}{of}{{task.total}}"),
+        BarColumn(bar_width=5),
         TimeRemainingColumn(compact=True),
         TextColumn("left"),
         console=console,

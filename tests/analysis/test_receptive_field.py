@@ -227,6 +227,7 @@ def test_a_squeeze_and_excitation_gate_makes_the_field_global_and_says_the_local
     (line,) = result.warnings
     assert "global gate at mul" in line
     assert "without such gates the field at after is 5×5" in line
+    assert result.as_dict()["features"]["without_gates"] == [5, 5]
 
 
 @pytest.mark.parametrize(

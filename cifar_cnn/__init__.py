@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cifar_cnn.analysis.receptive_field import receptive_field
     from cifar_cnn.analysis.summary import summarize
     from cifar_cnn.analysis.verify import verify
-    from cifar_cnn.api import dry_run, effective_field, explain, train
+    from cifar_cnn.api import dry_run, effective_field, explain, find_lr, train
     from cifar_cnn.errors import UserError
     from cifar_cnn.inference.evaluate import evaluate
     from cifar_cnn.inference.export import export
@@ -38,6 +38,7 @@ _HOMES = {
     "explain": "cifar_cnn.api",
     "export": "cifar_cnn.inference.export",
     "find_checkpoint": "cifar_cnn.training.naming",
+    "find_lr": "cifar_cnn.api",
     "find_run": "cifar_cnn.training.naming",
     "find_runs": "cifar_cnn.training.record",
     "plan_run": "cifar_cnn.training.plan",
@@ -65,6 +66,7 @@ __all__ = [
     "explain",
     "export",
     "find_checkpoint",
+    "find_lr",
     "find_run",
     "find_runs",
     "plan_run",

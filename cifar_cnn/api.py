@@ -27,6 +27,7 @@ from cifar_cnn.training.distributed import join, own_device
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.history import RunResult
 from cifar_cnn.training.plan import Plan
+from cifar_cnn.training.range_test import RangeTest, range_test
 from cifar_cnn.training.run import Run
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import Replace
@@ -124,6 +125,32 @@ def dry_run(
     for note in run.notes:
         say(note)
     return try_step(run.trainer)
+
+
+@global_state_kept()
+def find_lr(
+    settings: Settings,
+    say: Callable[[str], None] = lambda _note: None,
+    progress: Callable[[int], None] = lambda _done: None,
+    *,
+    decoding: Decoding | None = None,
+) -> RangeTest:
+    """Do a learning rate range test with a run's settings; write nothing.
+
+    Args:
+        settings: of the run; all but the learning rate and its schedule are kept.
+        say: as for `dry_run`.
+        progress: told how many steps are done.
+        decoding: as for `dry_run`.
+
+    Raises:
+        RunError: the loss never falls, or is not finite from the start.
+        UserError: what `train` would raise before its first step.
+    """
+    run = Run(settings, decoding=decoding)
+    for note in run.notes:
+        say(note)
+    return range_test(run.trainer, progress)
 
 
 def effective_field(

@@ -26,6 +26,7 @@ def test_the_public_surface_is_pinned():
         "explain",
         "export",
         "find_checkpoint",
+        "find_lr",
         "find_run",
         "find_runs",
         "plan_run",

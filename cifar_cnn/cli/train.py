@@ -13,6 +13,7 @@ from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.help import show_everything
 from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.rehearsal import check_find_lr, rehearse, show_note
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
 from cifar_cnn.errors import RequestError, counted
 from cifar_cnn.settings import Settings, given_settings, resolve_settings
@@ -68,6 +69,13 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")
     ] = False,
+    find_lr: Annotated[
+        bool,
+        typer.Option("--find-lr", help="Try rising learning rates, suggest one; no run is made."),
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Picture for --find-lr.")
+    ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the settings as TOML and exit.")
     ] = False,
@@ -92,6 +100,8 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     if print_config:
         _print_config(given, json=json)
         return
+    others = {"--resume": resume, "--dry-run": dry_run, "--max-time": max_time}
+    check_find_lr(plot, others, find_lr=find_lr)
     deadline = time.monotonic() + 60 * (math.inf if max_time is None else max_time)
     try:
         with stop_signals(launched=is_launched()) as signals:
@@ -102,15 +112,15 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
             plan = plan_run(
                 given,
                 output_dir=output_dir,
-                name=name,
+                name=None if find_lr else name,
                 resume=AUTO if resume == AUTO else Path(resume) if resume else None,
                 exist_ok=exist_ok,
             )
 
             for note in plan.notes:
-                _note(console, note)
-            if dry_run:
-                _dry_run(plan, console, json=json)
+                show_note(console, note)
+            if dry_run or find_lr:
+                rehearse(plan.settings, console, plot, find_lr=find_lr, json=json)
                 return
             result = _train(
                 plan,
@@ -122,7 +132,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
                 quiet=quiet,
             )
     except Interrupted:
-        said = "stopped before the first step; nothing was changed"
+        said = f"stopped{'' if find_lr else ' before the first step'}; nothing was changed"
         typer.echo(f"cifar-cnn: {said}", err=True)
         if json and is_main_process():
             print_json({"error": said, "exit_status": signals.exit_status})
@@ -145,25 +155,6 @@ def _print_config(given: Mapping[str, Any], *, json: bool) -> None:
     if json:
         raise RequestError("--print-config prints TOML: leave --json out")
     typer.echo(resolve_settings(given).to_toml(), nl=False)
-
-
-def _note(console: "Console", note: str) -> None:
-    from cifar_cnn.report.console import warn
-
-    if is_main_process():
-        warn(console, f"note: {note}")
-
-
-def _dry_run(plan: "Plan", console: "Console", *, json: bool) -> None:
-    """Try what the plan asks for, and say what came of it."""
-    from cifar_cnn import api
-    from cifar_cnn.report.decoding import DecodingProgress
-
-    with DecodingProgress(console) as decoding:
-        loss = api.dry_run(plan.settings, lambda note: _note(console, note), decoding=decoding)
-    console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
-    if json and is_main_process():
-        print_json({"model": plan.settings.model, "loss": loss})
 
 
 def _train(

@@ -8,12 +8,12 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from cifar_cnn.documents.analysis import BuiltIn, Failure, NetworkFailure, ReceptiveField, Summary
 from cifar_cnn.documents.inference import Evaluation, Export, Predictions, Report
-from cifar_cnn.documents.runs import Comparison, DryRun, Run, RunShown, TrainResult
+from cifar_cnn.documents.runs import Comparison, DryRun, RangeTest, Run, RunShown, TrainResult
 
 Results = TypedDict(
     "Results",
     {
-        "train": TrainResult | DryRun | Failure,
+        "train": TrainResult | DryRun | RangeTest | Failure,
         "evaluate": Evaluation | Failure,
         "summarize": Summary | list[Summary | NetworkFailure] | Failure,
         "receptive-field": ReceptiveField | list[ReceptiveField | NetworkFailure] | Failure,

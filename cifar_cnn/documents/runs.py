@@ -117,3 +117,26 @@ class DryRun(TypedDict):
 
     model: str
     loss: float
+
+
+class RangeStep(TypedDict):
+    """A step of a learning rate range test."""
+
+    lr: float
+    loss: float
+    smoothed_loss: float
+
+
+class RangeTest(TypedDict):
+    """`train --find-lr`: `lr` is the settings' own; `diverging_lr` is null where none is."""
+
+    model: str
+    recipe: str
+    dataset: str
+    lr: float
+    suggested_lr: float
+    steepest_lr: float
+    lowest_lr: float
+    diverging_lr: float | None
+    curve: list[RangeStep]
+    plot: NotRequired[str]

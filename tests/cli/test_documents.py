@@ -9,6 +9,7 @@ from cifar_cnn.documents import results_schema
 LINES = [
     "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --no-report --name x",
     "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --dry-run",
+    "train --dataset folder --data-dir images --batch-size 12 --find-lr --plot rates.png",
     "train --epochs none",
     "train --print-config",
     "evaluate runs/first/model.pt",

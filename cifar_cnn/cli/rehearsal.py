@@ -1,0 +1,100 @@
+"""What `cifar-cnn train` tries without a run: one step, or a range of learning rates."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar_cnn.cli.output import print_json
+from cifar_cnn.errors import RequestError
+from cifar_cnn.settings import Settings
+from cifar_cnn.training.distributed import is_launched, is_main_process
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cifar_cnn.documents.runs import DryRun, RangeTest
+
+
+def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -> None:
+    """Refuse what contradicts a range test, and a picture that could not be written.
+
+    Raises:
+        RequestError: one of the flags in `others` is given too, or --plot alone.
+        UserError: there is no folder for the picture.
+    """
+    from cifar_cnn.storage.files import check_folder
+
+    if not find_lr:
+        if plot is not None:
+            raise RequestError("--plot is for --find-lr: add it")
+        return
+    for flag, value in others.items():
+        if value is not None and value is not False:
+            raise RequestError(f"--find-lr makes no run: leave {flag} out")
+    if is_launched():
+        raise RequestError("--find-lr is for one process: start it without torchrun")
+    if plot is not None:
+        check_folder(plot)
+
+
+def rehearse(
+    settings: Settings, console: "Console", plot: Path | None, *, find_lr: bool, json: bool
+) -> None:
+    """Try one batch, or many at rising learning rates, and say what came of it."""
+    document = _find_lr(settings, console, plot) if find_lr else _dry_run(settings, console)
+    if json and is_main_process():
+        print_json(document)
+
+
+def show_note(console: "Console", note: str) -> None:
+    """Print what the user should know."""
+    from cifar_cnn.report.console import warn
+
+    if is_main_process():
+        warn(console, f"note: {note}")
+
+
+def _dry_run(settings: Settings, console: "Console") -> "DryRun":
+    from cifar_cnn import api
+    from cifar_cnn.report.decoding import DecodingProgress
+
+    with DecodingProgress(console) as decoding:
+        loss = api.dry_run(settings, lambda note: show_note(console, note), decoding=decoding)
+    console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
+    return {"model": settings.model, "loss": loss}
+
+
+def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "RangeTest":
+    from cifar_cnn import api
+    from cifar_cnn.report.console import progress_bar
+    from cifar_cnn.report.decoding import DecodingProgress
+    from cifar_cnn.report.range_picture import draw_range
+    from cifar_cnn.storage.files import write_result
+    from cifar_cnn.training.range_test import STEPS
+
+    with DecodingProgress(console) as decoding, progress_bar(console, "steps") as bar:
+        task = bar.add_task("", total=STEPS, visible=False)
+        result = api.find_lr(
+            settings,
+            lambda note: show_note(console, note),
+            lambda done: bar.update(task, completed=done, visible=True),
+            decoding=decoding,
+        )
+    diverging = result.diverging_lr
+    found = "midway between the two, for a peak" if result.is_peak else "where it falls fastest"
+    lines = [
+        f"loss falls fastest at learning rate {result.steepest_lr:.2g}",
+        f"loss is lowest at {result.lowest_lr:.2g}",
+        f"suggestion, {found}: --lr {result.suggested_lr:g} (now {settings.lr:g})",
+        f"loss does not diverge up to {result.lr[-1]:.2g}"
+        if diverging is None
+        else f"loss diverges from {diverging:.2g}",
+    ]
+    if plot is not None:
+        write_result(plot, draw_range(result, settings.lr))
+        lines.append(f"saved {plot}")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    document = result.as_dict(settings)
+    if plot is not None:
+        document["plot"] = str(plot)
+    return document

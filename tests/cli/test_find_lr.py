@@ -57,7 +57,7 @@ def test_people_see_how_the_suggestion_was_found(quick_cli, image_folder):
         ("--plot x.png", 2, "--plot is for --find-lr: add it"),
         ("--find-lr --plot none/x.png", 1,
          "none/x.png cannot be written: there is no folder none"),
-        ("--find-lr --lr x", 2, "Invalid value for '--lr': it has to be a float; see cifar-cnn "
+        ("--find-lr --lr x", 2, "Invalid value for '--lr': it has to be a number; see cifar-cnn "
          "train --help"),
         ("--find-lr --model none", 2, "unknown model 'none'"),
         ("--find-lr --dataset folder --data-dir none", 1, "none"),

@@ -51,10 +51,19 @@ class Epoch(TypedDict):
     images_per_second: float
 
 
+class RunFile(TypedDict):
+    """A file in a run's folder; size in bytes."""
+
+    name: str
+    size: int
+
+
 class RunShown(Run):
-    """`runs show`: settings by name, where it ran, and each epoch."""
+    """`runs show`: settings by name, and those that the recipe has otherwise; each epoch."""
 
     settings: dict[str, Any]
+    changed: dict[str, Any]
+    files: list[RunFile]
     environment: dict[str, Any]
     history: list[Epoch]
 

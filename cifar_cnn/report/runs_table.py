@@ -8,7 +8,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from cifar_cnn.errors import SettingsError, counted, did_you_mean
-from cifar_cnn.recipes import read_recipe
 from cifar_cnn.report.console import NARROW, file_size
 from cifar_cnn.training.record import RunRecord
 
@@ -96,31 +95,15 @@ def _facts(run: RunRecord) -> dict[str, str]:
         facts["training"] = (
             f"{entry['seconds']:,.0f} s, {run.rows[-1].images_per_second:,.0f} images/s"
         )
-    changed = _changed(run)
+    changed = [name for name in run.changed if name not in SAID_ELSEWHERE]
     if changed:
-        facts["settings"] = ", ".join(changed)
-    if environment:
+        facts["settings"] = ", ".join(f"{each} {getattr(run.settings, each)}" for each in changed)
+    if {"processor", "torch", "cifar_cnn"} <= environment.keys():
         facts["ran on"] = (
-            f"{environment['device_name'] or environment['processor']}, "
+            f"{environment.get('device_name') or environment['processor']}, "
             f"torch {environment['torch']}, cifar-cnn {environment['cifar_cnn']}"
         )
-    facts["files"] = ", ".join(
-        f"{each.name} {file_size(each.stat().st_size)}"
-        for each in sorted(run.directory.iterdir())
-        if each.is_file() and not each.name.startswith(".")
-    )
-    return facts
-
-
-def _changed(run: RunRecord) -> list[str]:
-    """Return the settings that are not the recipe's own or the default."""
-    recipe = read_recipe(run.settings.recipe, run.settings.epochs)
-    facts = []
-    for name, field in type(run.settings).model_fields.items():
-        value = getattr(run.settings, name)
-        usual = recipe.get(name, field.default)
-        if usual not in {value, "auto"} and name not in SAID_ELSEWHERE:
-            facts.append(f"{name} {value}")
+    facts["files"] = ", ".join(f"{name} {file_size(size)}" for name, size in run.files.items())
     return facts
 
 

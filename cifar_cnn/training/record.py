@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RunError, SettingsError, one_line
+from cifar_cnn.recipes import read_recipe
 from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.lock import is_held
 from cifar_cnn.training.history import MetricsRow, best_row, saved_line, split_figures
@@ -66,11 +67,35 @@ class RunRecord:
             "seconds": sum(row.seconds for row in self.rows),
         }
 
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not the recipe's own or the default."""
+        recipe = read_recipe(self.settings.recipe, self.settings.epochs)
+        usual = {
+            name: recipe.get(name, field.default) for name, field in Settings.model_fields.items()
+        }
+        return {
+            name: value
+            for name, value in self.settings.as_dict().items()
+            if usual[name] not in (getattr(self.settings, name), "auto")
+        }
+
+    @property
+    def files(self) -> dict[str, int]:
+        """The files in the directory that are not hidden, with their size in bytes."""
+        return {
+            each.name: each.stat().st_size
+            for each in sorted(self.directory.iterdir())
+            if each.is_file() and not each.name.startswith(".")
+        }
+
     def shown(self) -> documents.RunShown:
         """Return the document that `runs show --json` prints."""
         return {
             **self.as_dict(),
             "settings": self.settings.as_dict(),
+            "changed": self.changed,
+            "files": [{"name": name, "size": size} for name, size in self.files.items()],
             "environment": self.environment,
             "history": [row.as_dict() for row in self.rows],
         }
@@ -130,7 +155,9 @@ def _read_metrics(path: Path) -> tuple[MetricsRow, ...]:
 def _read_environment(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    environment: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    environment = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(environment, dict) or type(environment.get("parameters")) is not int:
+        raise ValueError(f"{ENVIRONMENT} differs")
     return environment
 
 

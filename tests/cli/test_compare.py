@@ -156,6 +156,8 @@ def test_the_curves_are_one_picture(quick_cli, add_run, tmp_path):
         (["a", "aa"], 1, "there is no run runs/aa (did you mean 'a'?)"),
         (["a", "broken"], 1,
          "run directory runs/broken is not of this version: metrics.csv differs"),
+        (["a", "odd"], 1,
+         "run directory runs/odd is not of this version: environment.json differs"),
         (["a", "."], 1, ". is not a run directory: it lacks settings.toml or metrics.csv"),
         (["a", "b", "--plot", "none/x.png"], 1,
          "none/x.png cannot be written: there is no folder none"),
@@ -173,6 +175,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     add_run("b", [])
     add_run("c", [], lr=0.1)
     add_run("broken", [0.5])
+    add_run("odd", [0.5], parameters="many")
     (tmp_path / "runs" / "broken" / "metrics.csv").write_text("epoch,step\n0,\n")
     done = quick_cli("runs", "compare", *arguments)
     assert (done.returncode, done.stdout) == (status, "")

@@ -90,6 +90,10 @@ def test_one_run_is_shown_by_name_and_by_path(quick_cli, runs):
     assert "settings   lr 0.125\n" in done.stdout
     document = json.loads(quick_cli("runs", "show", "b", "--json").stdout)
     assert document["settings"]["lr"] == 0.125
+    assert document["changed"] == {"dataset": "synthetic", "epochs": 2, "lr": 0.125}
+    sizes = {each["name"]: each["size"] for each in document["files"]}
+    assert list(sizes) == ["metrics.csv", "model.pt", "settings.toml", "training.log"]
+    assert sizes["metrics.csv"] == (runs / "b" / "metrics.csv").stat().st_size
     assert document["settings"]["input_size"] == [3, 32, 32]
     assert document["history"][0]["eval"] == {"split": "test", "accuracy": 0.75, "loss": 1.9}
 

@@ -12,8 +12,8 @@ import typer
 from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.evaluate import OWN
 from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
-from cifar_cnn.cli.output import print_json
-from cifar_cnn.errors import DataError, SettingsError, printable
+from cifar_cnn.cli.output import check_picture, print_json
+from cifar_cnn.errors import DataError, printable
 from cifar_cnn.training.naming import RUNS, find_checkpoint
 
 if TYPE_CHECKING:
@@ -77,12 +77,10 @@ def predict(
     )
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.prediction_tables import PredictionLines
-    from cifar_cnn.storage.files import check_folder, write_result
+    from cifar_cnn.storage.files import write_result
 
     if explain is not None:
-        if explain.suffix.lower() != ".png":
-            raise SettingsError(f"--explain writes a PNG picture: {explain} has to end in .png")
-        check_folder(explain)
+        check_picture("--explain", explain)
     file = find_checkpoint(checkpoint, output_dir)
     sources = [_standard_input() if image == STDIN else image for image in images]
     trained = load_predictor(file, overrides)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.output import check_picture, print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distributed import is_launched, is_main_process
@@ -18,11 +18,9 @@ def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -
     """Refuse what contradicts a range test, and a picture that could not be written.
 
     Raises:
-        RequestError: one of the flags in `others` is given too, or --plot alone.
+        RequestError: one of the flags in `others` is given too, or --plot alone or for no PNG.
         UserError: there is no folder for the picture.
     """
-    from cifar_cnn.storage.files import check_folder
-
     if not find_lr:
         if plot is not None:
             raise RequestError("--plot is for --find-lr: add it")
@@ -33,7 +31,7 @@ def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -
     if is_launched():
         raise RequestError("--find-lr is for one process: start it without torchrun")
     if plot is not None:
-        check_folder(plot)
+        check_picture("--plot", plot)
 
 
 def rehearse(

@@ -8,7 +8,7 @@ import typer
 from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.help import App, Group
 from cifar_cnn.cli.options import JsonFlag, OutputDir
-from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.output import check_picture, print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.training.naming import RUNS, find_run
 
@@ -98,10 +98,10 @@ def compare(
     from cifar_cnn.report.comparison import compare_runs
     from cifar_cnn.report.comparison_table import draw_runs, show_comparison
     from cifar_cnn.report.console import people_console
-    from cifar_cnn.storage.files import check_folder, write_result
+    from cifar_cnn.storage.files import write_result
 
     if plot is not None:
-        check_folder(plot)
+        check_picture("--plot", plot)
     comparison = compare_runs([find_run(name, output_dir) for name in runs])
     if plot is not None:
         write_result(plot, draw_runs(comparison))

@@ -166,7 +166,7 @@ def _other_images(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return a warning where the runs' figures are not of the same images."""
     names = ["dataset", "limit_eval"]
     if any(run.settings.dataset == "folder" for run in runs):
-        names.append("data_dir")
+        names += ["data_dir", "test_size"]
     splits = {run.best.eval_split for run in runs if run.best}
     if "val" in splits:  # cut from the training images
         names += ["val_size", "limit_train"]

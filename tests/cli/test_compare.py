@@ -87,6 +87,7 @@ def test_runs_that_differ_otherwise_are_lines_of_their_own(quick_cli, add_run, a
         ("val", {"val_size": 10}, "split, val_size"),
         ("test", {"limit_eval": 5}, "limit_eval"),
         ("test", {"dataset": "folder", "data_dir": "x"}, "dataset, data_dir"),
+        ("test", {"dataset": "folder", "test_size": 0.5}, "dataset, test_size"),
     ],
 )
 def test_figures_of_other_images_are_compared_with_a_warning(
@@ -163,6 +164,8 @@ def test_the_curves_are_one_picture(quick_cli, add_run, tmp_path):
          "none/x.png cannot be written: there is no folder none"),
         (["b", "c", "--plot", "x.png"], 1,
          "no run has finished an epoch: there are no curves to draw"),
+        (["a", "b", "--plot", "x.jpg"], 2,
+         "--plot writes a PNG picture: x.jpg has to end in .png"),
         ([], 2, "Missing argument 'RUN...'; see cifar-cnn runs compare --help"),
         (["a", "b", "--plt", "x"], 2,
          "No such option: --plt. Did you mean --plot? see cifar-cnn runs compare --help"),

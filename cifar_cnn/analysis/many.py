@@ -5,6 +5,7 @@ import neighbors of one name.
 """
 
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cifar_cnn.analysis.budget import Budget
@@ -24,6 +26,9 @@ from cifar_cnn.errors import ModelError, UserError, format_warning, one_line
 
 MEMORY_LIMIT = 8 << 30
 """Bytes of data that a network's process may have, where the system can hold it to that."""
+
+MOST_FILES = 4096
+"""More than a process has open before the network's code runs."""
 
 Names = Sequence[str]
 
@@ -117,8 +122,9 @@ def answer_each(job: Job, models: Sequence[str], time_limit: float) -> Iterator[
         time_limit: seconds that each may take, its import included.
     """
     context = _start_server()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(partial(_ask, context, job, time_limit), models)
+    with TemporaryDirectory(prefix="cifar-cnn-") as folder, ThreadPoolExecutor(os.cpu_count()) as p:
+        files = (Path(folder, str(index)) for index in range(len(models)))
+        yield from p.map(partial(_ask, context, job, time_limit), models, files)
 
 
 def _start_server() -> Any:
@@ -135,25 +141,24 @@ def _start_server() -> Any:
     return context
 
 
-def _ask(context: Any, job: Job, time_limit: float, model: str) -> Answer:
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, job, model), daemon=True)
+def _ask(context: Any, job: Job, time_limit: float, model: str, file: Path) -> Answer:
+    """Return the answer that the network's process leaves in a file, once that has ended.
+
+    A pipe would not do: the network's code may write to all that are open, or hold them.
+    """
+    process = context.Process(target=_answer, args=(file, job, model), daemon=True)
     process.start()
-    theirs.close()
     try:
-        if not ours.poll(time_limit):
+        process.join(time_limit)
+        if process.is_alive():
             line = f"model {model!r} took longer than {time_limit:g} s: see --time-limit"
             return Answer(model, error=line, exit_status=UserError.exit_status)
-        answer: Answer = ours.recv()
-    except EOFError:
-        process.join()
+        return Answer(**json.loads(file.read_bytes()))
+    except (OSError, ValueError):  # there is none, or not all of it
         line = f"model {model!r} ended its process (status {process.exitcode}) before an answer"
         return Answer(model, error=line, exit_status=ModelError.exit_status)
-    else:
-        return answer
     finally:
         _end(process)
-        ours.close()
 
 
 def _end(process: Any) -> None:
@@ -164,7 +169,7 @@ def _end(process: Any) -> None:
     process.join()
 
 
-def _answer(pipe: Connection, job: Job, model: str) -> None:
+def _answer(file: Path, job: Job, model: str) -> None:
     _confine()
     try:
         answer = job(model)
@@ -173,17 +178,24 @@ def _answer(pipe: Connection, job: Job, model: str) -> None:
     except BaseException as error:  # noqa: BLE001 - the network's code may raise anything
         line = f"model {model!r}: {type(error).__name__}: {one_line(error)}"
         answer = Answer(model, error=line, exit_status=ModelError.exit_status)
-    pipe.send(answer)
+    file.write_text(json.dumps(vars(answer)), encoding="utf-8")
+    with contextlib.suppress(OSError, ValueError):  # closed by the network's code
+        sys.stdout.flush()
+    os._exit(0)  # threads that it has started are not waited for
 
 
 def _confine() -> None:
-    """Give the process a group of its own, standard error for its output, and a memory limit."""
+    """Give the process a group of its own, standard error for its output, and a memory limit.
+
+    The files that it was forked with are closed: what is written there would end the others'.
+    """
     sys.stdout.flush()
     os.dup2(2, 1)
     warnings.formatwarning = format_warning
     if sys.platform != "win32":
         import resource
 
+        os.closerange(3, MOST_FILES)
         os.setsid()
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)

@@ -166,6 +166,31 @@ def test_a_process_that_the_networks_code_leaves_behind_is_not_waited_for(cli, t
 
 
 @pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_process_that_the_system_ends_is_one_line(cli, tmp_path, number):
+    (tmp_path / "net.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    done = cli("summary", "--model", "net.py:Net", "--json")
+    assert done.returncode == json.loads(done.stdout)["exit_status"] == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"before an answer (signal {int(number)}, {signal.strsignal(number)})")
+
+
+WRITES = """
+import os, posix
+for file in range(3, 64):
+    try: os.write(file, bytes(1))
+    except OSError: pass
+posix._exit(0)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
+def test_what_the_networks_code_writes_to_open_files_is_no_verdict(cli, tmp_path):
+    (tmp_path / "net.py").write_text(WRITES)
+    assert cli("summary", "--model", "net.py:Net").returncode == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
 def test_what_the_networks_code_does_at_exit_changes_no_verdict(cli, tmp_path):
     code = "import atexit, posix\nfrom torch import nn\natexit.register(lambda: posix._exit(0))\n"
     (tmp_path / "net.py").write_text(code + "model = nn.Flatten()\n")

@@ -28,6 +28,8 @@ BAD = {
     "prints.py": "print('not JSON'); raise ValueError('two\\nlines')",
     "moves.py": "import os; os.chdir('/'); net = None",
     "leaves.py": "raise SystemExit(0)",
+    "writes.py": "import os\nfor file in range(3, 64):\n    try: os.write(file, bytes(1))\n"
+    "    except OSError: pass\nos._exit(0)",
 }
 
 
@@ -61,6 +63,7 @@ def test_each_network_has_its_answer_whatever_the_others_do(graded, submissions)
     assert "took longer than 5 s" in errors["submissions/loops.py:net"]["error"]
     assert errors["submissions/loops.py:net"]["exit_status"] == 1
     assert "ended its process (status 0)" in errors["submissions/exits.py:net"]["error"]
+    assert "ended its process (status 0)" in errors["submissions/writes.py:net"]["error"]
     assert "ValueError: two lines" in errors["submissions/prints.py:net"]["error"]
     assert errors["submissions/prints.py:net"]["exit_status"] == 2
     assert "networks" not in graded.stderr
@@ -68,13 +71,13 @@ def test_each_network_has_its_answer_whatever_the_others_do(graded, submissions)
 
     with (submissions / "grades.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["verdict"] for row in rows] == ["met"] * 2 + ["error"] * 5
+    assert [row["verdict"] for row in rows] == ["met"] * 2 + ["error"] * 6
     assert rows[0]["require:dilated"] == "yes"
     assert (rows[0]["rf_features"], rows[0]["rf_output"]) == ("23×23", "47×47")
 
     suite = ET.parse(submissions / "grades.xml").getroot()[0]  # noqa: S314 - our own
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("7", "0", "5")
-    assert [len(case) for case in suite] == [0] * 2 + [1] * 5
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("8", "0", "6")
+    assert [len(case) for case in suite] == [0] * 2 + [1] * 6
 
 
 def test_a_broken_budget_is_a_failed_test(submissions, cli):

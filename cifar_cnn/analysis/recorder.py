@@ -6,10 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
@@ -18,6 +15,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
 from cifar_cnn.analysis.graph import Graph, Operation, Value, convert, leaves
+from cifar_cnn.analysis.known_numbers import numbers_in, numbers_made, plain_index
 from cifar_cnn.analysis.operations import operation_name
 from cifar_cnn.analysis.shared_memory import SharedMemory, writes_in_place
 from cifar_cnn.analysis.source import user_line
@@ -29,11 +27,6 @@ SHAPE_ONLY = {
     *("empty_like", "full_like", "ones_like", "zeros_like", "rand_like", "randn_like"),
 }
 """Operations that take a tensor's shape and nothing of what is in it."""
-NUMBERS: dict[str, Callable[..., NDArray[Any]]] = {
-    "tensor": np.asarray,
-    "arange": np.arange,
-}
-"""Operations whose numbers are known from their arguments."""
 
 
 class Recorder(TorchFunctionMode):
@@ -78,6 +71,8 @@ class Recorder(TorchFunctionMode):
         if not args and "input" in kwargs:  # rules take the tensor first, by whatever name
             args = (kwargs.pop("input"),)
         op = operation_name(func)
+        if op in {"getitem", "setitem"}:
+            args = (args[0], plain_index(args[1], self._value_of), *args[2:])
         if op == "setitem":
             self._shared.assign(args[0], args[2])
         inputs = convert((args, kwargs), self._value_of)
@@ -94,7 +89,7 @@ class Recorder(TorchFunctionMode):
             self._record(op, func, inputs, args, tensors)
         for tensor in tensors if not depends else ():
             learned = any(isinstance(leaf, Value) and leaf.learned for leaf in leaves(inputs))
-            numbers = _numbers_made(op, args)
+            numbers = numbers_made(op, args, tensor)
             self._values[tensor] = Value(tuple(tensor.shape), False, learned, numbers)
         return result
 
@@ -150,7 +145,7 @@ class Recorder(TorchFunctionMode):
                 "code that cannot be followed (TorchScript, or a library in another language)"
             )
         learned = isinstance(leaf, nn.Parameter)
-        return value or Value(tuple(leaf.shape), False, learned, _numbers_in(leaf))
+        return value or Value(tuple(leaf.shape), False, learned, numbers_in(leaf))
 
     def _newest_of(self, leaf: object) -> object:
         """What a replaced in-place operation would have written into this tensor."""
@@ -223,19 +218,6 @@ def _handle(handle: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _numbers_in(tensor: Tensor) -> NDArray[Any] | None:
-    """Return the numbers of an index, if they are there."""
-    is_there = tensor.device.type == "cpu" and not isinstance(tensor, FakeTensor)
-    is_index = tensor.dim() == 1 and not tensor.is_floating_point()
-    return np.array(tensor.tolist()) if is_there and is_index else None
-
-
-def _numbers_made(op: str, args: tuple[Any, ...]) -> NDArray[Any] | None:
-    """Return the numbers of a tensor that is made from numbers."""
-    has_tensors = any(isinstance(leaf, Tensor) for leaf in leaves(args))
-    return NUMBERS[op](*args) if op in NUMBERS and args and not has_tensors else None
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -131,6 +132,80 @@ def unpooled(net, x):
 def test_an_operation_has_its_field_and_the_gradient_agrees(function, size):
     assert receptive_field(Net(function), (16, 16)).final == (size, size)
     assert verify(Net(function), (16, 16)).agreed
+
+
+def put(index, value):
+    """A function of a network and its map that assigns to a part of the map."""
+
+    def assigned(net, x):
+        y = x.clone()
+        y[index] = value(net, x) if callable(value) else value
+        return y
+
+    return assigned
+
+
+ALL = slice(None)
+MASK = torch.tensor([True, False, False, True])
+
+
+@pytest.mark.parametrize(
+    ("function", "size"),
+    [
+        (put((ALL, ALL, None, 0), lambda _, x: x[:, :, 1:2]), 3),
+        (put((ALL, ALL, ALL, None, 3), lambda _, x: x[:, :, :, None, 4]), 3),
+        (put((..., None), lambda net, x: net.wide(x)[..., None]), 7),
+        (put((None, ALL, 1), lambda net, x: net.wide(x)[None, :, 1]), 7),
+        (put((0, None, ..., None, 2), lambda net, x: net.wide(x)[0, None, ..., None, 3]), 7),
+        (put((ALL, [0, 2], None), lambda net, x: net.wide(x)[:, :2, None]), 7),
+        (put((0, [0, 2], ..., 3), lambda net, x: net.wide(x)[0, :2, :, 4]), 7),
+        (put(0, lambda net, x: net.wide(x)), 7),
+        (put((ALL, np.array([0, 1])), 0.0), 3),
+        (put((ALL, np.array([3, -3])), lambda net, x: net.wide(x)[:, :2]), 7),
+        (put((ALL, np.int64(-1)), lambda net, x: net.wide(x)[:, 1]), 7),
+        (put((ALL, torch.tensor(2)), lambda net, x: net.wide(x)[:, 1]), 7),
+        (put((ALL, (0, -1)), lambda net, x: net.wide(x)[:, :2]), 7),
+        (put((ALL, MASK), lambda net, x: net.wide(x)[:, :2]), 7),
+        (put((ALL, MASK.numpy()), 0.0), 3),
+        (put((ALL, MASK & False), 0.0), 3),
+        (put((..., 0, ...), 0.0), 3),
+    ],
+)
+def test_what_is_assigned_lies_where_the_index_says(function, size):
+    assert receptive_field(Net(function), (16, 16)).final == (size, size)
+    assert verify(Net(function), (16, 16)).agreed
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        *(np.array([0, 3]), np.array(1), np.int64(2), (0, -1), [-4, 2], range(2), torch.tensor(1)),
+        *(MASK, MASK.numpy(), MASK.tolist(), torch.tensor([1, 0, 0, 1], dtype=torch.uint8)),
+    ],
+)
+def test_every_kind_of_index_reads_the_channels_that_it_names(index):
+    def chosen(net, x):
+        return torch.cat([x, net.wide(x)], 1)[:, :4][:, index]
+
+    assert receptive_field(Net(chosen), (16, 16)).final == (3, 3)
+    assert verify(Net(chosen), (16, 16)).agreed
+
+
+def test_a_mask_made_in_the_forward_keeps_the_channels_it_says():
+    def chosen(net, x):
+        mask = torch.tensor([1, 1, 1, 1, 0, 0, 0, 0], dtype=torch.bool)
+        return torch.cat([x, net.wide(x)], 1)[:, mask]
+
+    assert receptive_field(Net(chosen), (16, 16)).final == (3, 3)
+
+
+def test_an_array_as_index_copies_and_does_not_write_through():
+    def apart(net, x):
+        x[:, np.array([0, 1])].add_(net.wide(x)[:, :2])
+        return x
+
+    assert receptive_field(Net(apart), (16, 16)).final == (3, 3)
+    assert verify(Net(apart), (16, 16)).agreed
 
 
 def test_what_a_list_chooses_keeps_its_own_field():

@@ -1,8 +1,7 @@
 """Operations that choose units: slices, lists, assignments to a part."""
 
 from collections.abc import Callable, Sequence
-from types import EllipsisType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -32,7 +31,7 @@ def selection(out: Shapes, field: Field, dim: int, index: int) -> Outcome:
 
 
 def indexing(out: Shapes, field: Field, index: object) -> Outcome:
-    """Index with integers, slices, None, an ellipsis, and one list of units."""
+    """Index with integers, slices, None, an ellipsis, and one list of units: as torch does."""
     result = field
     for dim, units in _indexed(index, field.shape):
         if isinstance(units, range):
@@ -55,8 +54,9 @@ def assignment(_: Shapes, field: Field, index: object, value: object) -> Outcome
     chosen = dict(_indexed(index, field.shape))
     part = [len(chosen.get(dim, range(size))) for dim, size in enumerate(field.shape)]
     given = value if isinstance(value, Field) else Field((), ((), ()))
-    kept = [d for d in range(len(part)) if d not in _integers(index, field.shape)]
-    fitted = hull(tuple(part[d] for d in kept), [given])
+    read = _shape_read(index, part)
+    given = reshape(given, given.shape[max(len(given.shape) - len(read), 0) :])
+    fitted = hull(read, [given])
     some = [(d, units) for d, units in chosen.items() if not _is_all(units, field.shape[d])]
     return Outcome((_with_part(field, reshape(fitted, part), some),))
 
@@ -102,38 +102,44 @@ def narrow(field: Field, dim: int, start: int, length: int, step: int = 1) -> Fi
 
 
 def _indexed(index: object, shape: Sequence[int]) -> list[tuple[int, range | IntArray]]:
-    """Return the dimensions that are indexed, each with the units that are kept."""
-    items = index if isinstance(index, tuple) else (index,)
-    used = sum(item is not None and not isinstance(item, EllipsisType) for item in items)
+    """Return each dimension with the units that are kept; one may be indexed by a list."""
+    items = [item for item in _items(index, len(shape)) if item is not None]
     found: list[tuple[int, range | IntArray]] = []
-    dim = lists = 0
-    for item in items:
-        if item is None:
-            continue
-        if isinstance(item, EllipsisType):
-            dim += len(shape) - used
-            continue
-        size = shape[dim]
+    for dim, (item, size) in enumerate(zip(items, shape, strict=True)):
         if isinstance(item, slice):
             found.append((dim, range(*item.indices(size))))
-        elif isinstance(item, int) and not isinstance(item, bool):
+        elif _is_integer(item):
             found.append((dim, range(item % size, item % size + 1)))
         else:
-            lists += 1
             found.append((dim, _listed(item, size)))
-        dim += 1
-    if lists > 1 or (lists and any(isinstance(item, int) for item in items)):
+    if sum(not isinstance(units, range) for _, units in found) > 1:
         raise UnsupportedError("with several lists as index")
     return found
 
 
-def _integers(index: object, shape: Sequence[int]) -> set[int]:
-    """Return the dimensions that an index of single units leaves out."""
-    items = [item for item in (index if isinstance(index, tuple) else (index,)) if item is not None]
-    if Ellipsis in items:
-        at = items.index(Ellipsis)
-        items[at : at + 1] = [slice(None)] * (len(shape) - len(items) + 1)
-    return {dim for dim, item in enumerate(items) if isinstance(item, int)}
+def _items(index: object, rank: int) -> list[object]:
+    """Return what the index says of each dimension, in order; None stands for a new one."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    at = next((i for i, item in enumerate(items) if item is Ellipsis), len(items))
+    said = [item for item in items if item is not Ellipsis]
+    unsaid = rank - sum(item is not None for item in said)
+    if unsaid < 0:
+        raise UnsupportedError("with truth values as indices")
+    return [*said[:at], *[slice(None)] * unsaid, *said[at:]]
+
+
+def _shape_read(index: object, part: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape that reading with the index gives, where `part` is what it keeps of each."""
+    sizes = iter(part)
+    shape = []
+    for item in _items(index, len(part)):
+        size = 1 if item is None else next(sizes)
+        shape += [] if _is_integer(item) else [size]
+    return tuple(shape)
+
+
+def _is_integer(item: object) -> TypeGuard[int]:
+    return isinstance(item, int) and not isinstance(item, bool)
 
 
 def _listed(index: object, size: int) -> IntArray:
@@ -142,8 +148,6 @@ def _listed(index: object, size: int) -> IntArray:
     units = None if numbers is None else np.asarray(numbers)
     if units is None or units.ndim != 1:
         raise UnsupportedError("with an index whose numbers are not known")
-    if units.dtype == bool:
-        return np.flatnonzero(units)
     return units.astype(np.int64) % size
 
 

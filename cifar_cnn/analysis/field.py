@@ -199,7 +199,7 @@ def _tap(family: Family, dim: int, taps: Taps, size_in: int, size_out: int) -> F
         turns = family.period // math.gcd(family.period, taps.step)
         count, shift = phases * turns, family.shift * turns * taps.step // family.period
     else:
-        count, shift = size_out, 0
+        count, shift = size_out, family.shift
     lows, highs = [], []
     for unit in range(count):
         turn, phase = divmod(unit, phases)

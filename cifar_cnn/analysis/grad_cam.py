@@ -113,13 +113,16 @@ class GradCam:
 def _spread(walk: Walk, side: int) -> NDArray[np.float32]:
     """Return the share (units, pixels) that each unit along an axis has in the heat of a pixel.
 
-    Units whose fields do not follow each other, as all see the whole image, fill it evenly.
+    Units that see no pixel have none. Those whose fields do not follow each other, as all see the
+    whole image, fill it evenly.
     """
-    centers, count = (walk.low + walk.high) / 2, len(walk.low)
+    sees, count = walk.sees, len(walk.low)
+    centers = ((walk.low + walk.high) / 2)[sees]
     if (np.diff(centers) <= 0).any():
-        centers = (np.arange(count) + 0.5) * side / count - 0.5
+        centers = ((np.arange(count) + 0.5) * side / count - 0.5)[sees]
     pixels = np.arange(side)
-    return np.stack([np.interp(pixels, centers, unit) for unit in np.eye(count)]).astype(np.float32)
+    shares = [np.interp(pixels, centers, unit[sees]) for unit in np.eye(count)]
+    return np.stack(shares).astype(np.float32)
 
 
 def _made_before_softmax(propagated: Propagated, output: Value) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_cnn.analysis.field import FAR, Axis, Field, IntArray
 from cifar_cnn.analysis.field_layout import reduce
@@ -24,24 +25,38 @@ class Walk:
     jump: Fraction | None
 
     @property
+    def sees(self) -> NDArray[np.bool_]:
+        """Which units see any pixel: what is filled in by hand sees none."""
+        return self.low <= self.high
+
+    @property
     def size(self) -> int:
         """Pixels that the unit with the largest field sees; 0 where no unit sees any."""
         return max(int((self.high - self.low).max()) + 1, 0)
 
     @property
-    def start(self) -> Fraction:
-        """Center of the first unit's field; the first pixel's center is 0."""
-        return Fraction(int(self.low[0] + self.high[0]), 2)
+    def start(self) -> Fraction | None:
+        """Center of the field of the first unit that sees any; the first pixel's center is 0."""
+        return next((self.center(unit) for unit in np.flatnonzero(self.sees).tolist()), None)
 
     @property
     def padding(self) -> int:
         """Pixels that the first field reaches beyond the image's edge."""
-        return -int(self.low.min())
+        return -int(self.low[self.sees].min()) if self.sees.any() else 0
 
     @property
     def is_uniform(self) -> bool:
         """Whether all units see the same window, moved by the jump."""
         return len(np.unique(self.high - self.low)) == 1 and len(np.unique(np.diff(self.low))) <= 1
+
+    def size_of(self, unit: int) -> int:
+        """Return how many pixels from its first to its last a unit sees."""
+        return max(int(self.high[unit] - self.low[unit]) + 1, 0)
+
+    def center(self, unit: int) -> Fraction | None:
+        """Return the center of a unit's field, if it sees any pixel."""
+        low, high = int(self.low[unit]), int(self.high[unit])
+        return Fraction(low + high, 2) if low <= high else None
 
 
 @dataclass(frozen=True)
@@ -127,12 +142,22 @@ def walk_along(field: Field, axis: int, dim: int | None) -> Walk:
 
 
 def _mean_jump(low: IntArray, high: IntArray, dim: int | None) -> Fraction | None:
+    """Return the step of the units whose fields are whole: of the size that most have."""
     if dim is None:
         return None
-    steps = np.diff(low + high)
+    seeing = np.flatnonzero(low <= high)
+    sizes, counts = np.unique((high - low)[seeing], return_counts=True)
+    most = sizes[counts == counts.max()].max()
+    whole = seeing[(high - low)[seeing] == most]
+    units = whole if len(whole) > 1 else seeing
+    doubled = (low + high)[units]
+    for lag in range(1, len(units) // 2 + 1):  # steps that repeat, as those of a doubled map
+        steps, distances = doubled[lag:] - doubled[:-lag], units[lag:] - units[:-lag]
+        if (steps == steps[0]).all() and (distances == distances[0]).all():
+            return Fraction(int(steps[0]), 2 * int(distances[0]))
+    steps, distances = np.diff(doubled), np.diff(units)
     with_most = steps * np.sign(np.sign(steps).sum()) >= 0  # without the one back of a rolled map
-    walked = steps[with_most]
-    return Fraction(int(walked.sum()), 2 * max(len(walked), 1))
+    return Fraction(int(steps[with_most].sum()), 2 * max(int(distances[with_most].sum()), 1))
 
 
 def _combined(first: Layer, second: Layer) -> Layer:

@@ -196,10 +196,10 @@ def _warnings(
 
 def _unit(walks: tuple[Walk, Walk], where: Fraction) -> documents.Unit:
     places = [int((len(walk.low) - 1) * where) for walk in walks]
-    ends = [(int(walk.low[i]), int(walk.high[i])) for walk, i in zip(walks, places, strict=True)]
+    at = list(zip(walks, places, strict=True))
     return {
-        "receptive_field": [high - low + 1 for low, high in ends],
-        "start": [number(Fraction(low + high, 2)) for low, high in ends],
+        "receptive_field": [walk.size_of(unit) for walk, unit in at],
+        "start": [number(walk.center(unit)) for walk, unit in at],
     }
 
 

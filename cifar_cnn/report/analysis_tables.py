@@ -212,7 +212,7 @@ def layer_cells(layer: Layer) -> list[str]:
         *shape,
         _both(*(walk.size for walk in walks)),
         _both(*(number(walk.jump) for walk in walks)) if layer.is_map else "–",
-        _both(*(number(walk.start) for walk in walks)),
+        _both(*("–" if walk.start is None else number(walk.start) for walk in walks)),
     ]
 
 

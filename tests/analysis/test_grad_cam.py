@@ -125,6 +125,25 @@ def test_units_that_all_see_the_whole_image_fill_it_evenly():
     np.testing.assert_allclose(explain.over_images(heat), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_units_that_are_filled_in_by_hand_heat_no_pixel():
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 2, 4, 4)
+
+        def forward(self, x):
+            padded = torch.zeros(1, 2, 6, 6)
+            padded[:, :, 1:-1, 1:-1] = self.patches(x)
+            return padded.flatten(1)
+
+    explain = GradCam(Padded(), (16, 16))
+    heat = np.arange(36, dtype=np.float32).reshape(1, 6, 6)
+    without = GradCam(nn.Sequential(nn.Conv2d(3, 2, 4, 4), nn.Flatten()), (16, 16))
+    np.testing.assert_allclose(
+        explain.over_images(heat), without.over_images(heat[:, 1:-1, 1:-1]), rtol=1e-6
+    )
+
+
 def test_the_network_stays_as_it_is(images):
     net = Net(pooled).train()
     net.second.eval()

@@ -208,6 +208,58 @@ def test_an_array_as_index_copies_and_does_not_write_through():
     assert verify(Net(apart), (16, 16)).agreed
 
 
+def padded_by_hand(_, x):
+    padded = torch.zeros(1, 4, 20, 20)
+    padded[:, :, 2:-2, 2:-2] = x
+    return padded
+
+
+@pytest.mark.parametrize(
+    ("function", "jump", "start", "padding"),
+    [
+        (padded_by_hand, [1, 1], [0, 0], [1, 1]),
+        (put((..., slice(4)), 0.0), [1, 1], [0, 4], [1, -3]),
+        (lambda net, x: put((..., slice(4)), 0.0)(net, x).flip(3), [1, -1], [0, 15], [1, -3]),
+        (lambda net, x: net.wide(padded_by_hand(net, x)), [1, 1], [0, 0], [1, 1]),
+        (
+            lambda net, x: F.interpolate(padded_by_hand(net, x), scale_factor=2.0),
+            *([0.5, 0.5], [0, 0], [1, 1]),
+        ),
+        (
+            lambda net, x: F.max_pool2d(put((..., slice(4)), 0.0)(net, x), 2),
+            *([2, 2], [0.5, 4.5], [1, -3]),
+        ),
+    ],
+)
+def test_units_that_see_nothing_have_no_part_in_jump_start_and_padding(
+    function, jump, start, padding
+):
+    found = receptive_field(Net(function), (16, 16)).as_dict()
+    assert found["features"]["jump"] == jump
+    assert found["features"]["padding"] == padding
+    assert found["layers"][-1]["start"] == start
+    assert verify(Net(function), (16, 16)).agreed
+
+
+def test_a_unit_that_sees_nothing_has_no_field_and_no_center():
+    units = receptive_field(Net(padded_by_hand), (16, 16)).units
+    assert units["first"] == {"receptive_field": [0, 0], "start": [None, None]}
+    assert units["middle"] == {"receptive_field": [3, 3], "start": [7, 7]}
+    nothing = receptive_field(Net(put(..., 0.0)), (16, 16)).as_dict()
+    assert nothing["final"]["receptive_field"] == [0, 0]
+    assert nothing["layers"][-1]["start"] == [None, None]
+
+
+def test_a_convolution_after_a_part_was_cleared_keeps_the_other_axis():
+    def cleared(net, x):
+        return net.wide(put((..., slice(4)), 0.0)(net, x))
+
+    found = receptive_field(Net(cleared), (16, 16)).as_dict()
+    assert found["features"]["receptive_field"] == [7, 7]
+    assert found["features"]["jump"] == [1, 1]
+    assert verify(Net(cleared), (16, 16)).agreed
+
+
 def test_what_a_list_chooses_keeps_its_own_field():
     def chosen(net, x):
         return torch.cat([x, net.wide(x)], 1)[:, [0, 3]]

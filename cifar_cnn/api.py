@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 import torch
 
 from cifar_cnn.analysis.effective import EffectiveField, Target, effective_receptive_field
-from cifar_cnn.data.dataset import REFERENCE, normalize
+from cifar_cnn.data.dataset import REFERENCE, measure, normalize
 from cifar_cnn.data.folder import Decoding
-from cifar_cnn.data.load import load_test
+from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import DataError
 from cifar_cnn.inference.predict import Unreadable, answers, load_predictor
 from cifar_cnn.inference.trained import open_stored
@@ -92,6 +92,7 @@ def train(
                 processes=processes,
                 listeners=told,
                 decoding=decoding,
+                normalization=checkpoint.normalization if checkpoint else None,
                 should_stop=should_stop,
             )
             run.notes += run_directory.notes
@@ -189,6 +190,8 @@ def effective_field(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             model = build_for(settings, len(data.classes))
+        if settings.normalization == "dataset":
+            normalization = measure(load_train(settings)[0].images)
     images = normalize(data.images, normalization)
     return effective_receptive_field(
         model, images, target=target, assume_pointwise=assume_pointwise

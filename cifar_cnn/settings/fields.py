@@ -111,7 +111,7 @@ class Settings(BaseModel):
     normalization: Literal["cifar10", "dataset"] = Field(
         "cifar10",
         description="mean and deviation of the colors that become 0 and 1: cifar10's, or dataset, "
-        "those of the training images (folder: dataset unless said)",
+        "those of the training images (folder: dataset unless said, as reference does)",
     )
 
     epochs: int = Field(

@@ -10,7 +10,7 @@ from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import REFERENCE, Normalization, Split, measure
 from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.errors import CheckpointError, RunError, counted, one_line
+from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.registry import build_checked, check_spec
 from cifar_cnn.runtime import (
     configure_cuda,
@@ -30,7 +30,7 @@ from cifar_cnn.training.loss import describe_weights
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.schedule import describe_new_length
-from cifar_cnn.training.state import Best, go_on, read_state, state_of
+from cifar_cnn.training.state import Best, check_images, go_on, read_state, state_of
 from cifar_cnn.training.trainer import Trainer
 from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving
 
@@ -43,6 +43,7 @@ class Run:
         processes: that do the run together, this one among them.
         listeners: told of every event.
         decoding: told how the decoding of image files goes.
+        normalization: that of the run it goes on from; as the settings say unless given.
         should_stop: asked after each step; when it says so, the run saves and ends early.
 
     Raises:
@@ -56,6 +57,7 @@ class Run:
         processes: Processes = ALONE,
         listeners: Sequence[Listener] = (),
         decoding: Decoding | None = None,
+        normalization: Normalization | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         check_augmentation(settings)
@@ -70,13 +72,14 @@ class Run:
         self.settings = self._resolve_arithmetic(settings)
         with processes.in_turn():
             train, evaluation = self._load_images(decoding)
-        self.classes, self.train_images = train.classes, len(train)
+        self.classes = train.classes
         torch.manual_seed(self.settings.seed)
         model, output = build_checked(self.settings, len(self.classes))
         self.source = read_source(self.settings)
         self.notes += describe_hopeless(train, output)
-        own = self.settings.normalization == "dataset"
-        normalization = measure(train.images) if own else REFERENCE
+        if normalization is None:
+            own = self.settings.normalization == "dataset"
+            normalization = measure(train.images) if own else REFERENCE
         show_images(model, train, normalization)
         self.trainer = Trainer(
             self.settings,
@@ -130,19 +133,8 @@ class Run:
             CheckpointError: it was trained on other images, or its training state does not fit.
         """
         state = read_state(checkpoint, "the checkpoint")
-        if checkpoint.classes != self.classes or state.images != self.train_images:
-            raise CheckpointError(
-                "the training images are not those of the checkpoint: "
-                f"{state.images} of {counted(len(checkpoint.classes), 'class')} there, "
-                f"{self.train_images} of {len(self.classes)} here"
-            )
+        check_images(self.trainer, self.classes, checkpoint, state)
         self.history = list(state.history)
-        if self.history and self.history[-1].eval_split != self.trainer.eval_split:
-            raise CheckpointError(
-                f"the run is evaluated on {self.history[-1].eval_split} images, and the data set "
-                f"has {self.trainer.eval_split} images for that now"
-            )
-        self.trainer.batches.normalization = checkpoint.normalization  # whatever decoded the images
         load_weights(self.trainer.final_model, checkpoint.state_dict, Path("the checkpoint"))
         try:
             go_on(self.trainer, state)

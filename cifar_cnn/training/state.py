@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from torch import Tensor
 
-from cifar_cnn.errors import CheckpointError
+from cifar_cnn.errors import CheckpointError, counted
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.optimizer import load_optimizer
@@ -97,6 +97,27 @@ def state_of(trainer: Trainer, history: Sequence[EpochRow], best: Best | None) -
         history=tuple(history),
         best=best,
     )
+
+
+def check_images(
+    trainer: Trainer, classes: tuple[str, ...], checkpoint: Checkpoint, state: TrainingState
+) -> None:
+    """Hold the images of a run that goes on, of these classes, against those of its checkpoint.
+
+    Raises:
+        CheckpointError: they are others.
+    """
+    if checkpoint.classes != classes or state.images != trainer.batches.count:
+        raise CheckpointError(
+            "the training images are not those of the checkpoint: "
+            f"{state.images} of {counted(len(checkpoint.classes), 'class')} there, "
+            f"{trainer.batches.count} of {len(classes)} here"
+        )
+    if state.history and state.history[-1].eval_split != trainer.eval_split:
+        raise CheckpointError(
+            f"the run is evaluated on {state.history[-1].eval_split} images, and the data set "
+            f"has {trainer.eval_split} images for that now"
+        )
 
 
 def go_on(trainer: Trainer, state: TrainingState) -> None:

@@ -217,6 +217,20 @@ def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, small_set
     assert json.loads(trained.stdout)["effective"] != json.loads(fresh.stdout)["effective"]
 
 
+def test_effective_of_fresh_weights_normalizes_as_training_would(small_settings, monkeypatch):
+    from cifar_cnn import api
+    from cifar_cnn.data.dataset import MEAN, STD, measure
+    from cifar_cnn.data.load import load_train
+
+    given = []
+    monkeypatch.setattr(api, "normalize", lambda images, by: given.append(by) or images.float())
+    settings = small_settings()
+    folder = {"dataset": "folder", "data_dir": settings.data_dir}
+    for overrides in (folder, folder | {"recipe": "reference"}, {}):
+        api.effective_field(overrides=overrides, samples=2)
+    assert given == [measure(load_train(settings)[0].images), (MEAN, STD), (MEAN, STD)]
+
+
 @pytest.mark.parametrize(
     ("flags", "status", "said"),
     [

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from cifar_cnn import build_model, train
+from cifar_cnn import build_model, plan_run, train
 from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError, ModelError
@@ -100,3 +101,25 @@ def test_a_checkpoint_gets_images_as_it_was_trained_on_them(small_settings, tmp_
         torch.testing.assert_close(
             teacher(normalize(images, given)), expected, atol=1e-4, rtol=1e-4
         )
+
+
+def test_a_resumed_runs_teacher_is_given_what_its_batches_are(
+    small_settings, tmp_path, monkeypatch
+):
+    teacher = train(small_settings(epochs=1), tmp_path / "teacher", report=False).model_file
+    settings, run = small_settings(teacher=str(teacher), epochs=1), tmp_path / "run"
+    steps = []
+    stop = {"listeners": [steps.append], "should_stop": lambda: bool(steps)}
+    train(settings, run, report=False, **stop)
+    for image in (settings.data_dir / "train" / "red").iterdir():
+        Image.new("RGB", SIZE).save(image)
+    given = []
+
+    def seen(*arguments):
+        given.append(arguments[-1])
+        return load_teacher(*arguments)
+
+    monkeypatch.setattr("cifar_cnn.training.run.load_teacher", seen)
+    plan = plan_run({}, resume=run)
+    model = train(plan.settings, run, checkpoint=plan.checkpoint, report=False).model_file
+    assert given == [plan.checkpoint.normalization] == [load_trained(model).normalization]

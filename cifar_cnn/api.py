@@ -10,7 +10,7 @@ import torch
 from cifar_cnn.analysis.effective import EffectiveField, Target, effective_receptive_field
 from cifar_cnn.data.dataset import REFERENCE, measure, normalize
 from cifar_cnn.data.folder import Decoding
-from cifar_cnn.data.load import load_test, load_train
+from cifar_cnn.data.load import load_test, load_trained_on
 from cifar_cnn.errors import DataError
 from cifar_cnn.inference.predict import Unreadable, answers, load_predictor
 from cifar_cnn.inference.trained import open_stored
@@ -191,7 +191,7 @@ def effective_field(
             torch.manual_seed(settings.seed)
             model = build_for(settings, len(data.classes))
         if settings.normalization == "dataset":
-            normalization = measure(load_train(settings)[0].images)
+            normalization = measure(load_trained_on(settings)[0].images)
     images = normalize(data.images, normalization)
     return effective_receptive_field(
         model, images, target=target, assume_pointwise=assume_pointwise

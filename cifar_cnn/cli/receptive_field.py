@@ -72,6 +72,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     Several networks get a line each; their code runs in processes of their own.
     Exit status 1 when the field at the output is not above --min-rf, or --verify does not agree.
     """
+    from cifar_cnn.analysis.effective import EffectiveField
     from cifar_cnn.analysis.many import field_of
     from cifar_cnn.analysis.receptive_field import receptive_field as compute
     from cifar_cnn.analysis.verify import verify as prove
@@ -105,6 +106,17 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         assume_pointwise=vouched,
     )
     result = network.under_its_name(result)
+    found: EffectiveField | None = None
+    if effective:  # before anything is shown, as its images may not be there
+        from cifar_cnn.api import effective_field
+
+        found = effective_field(
+            checkpoint,
+            overrides,
+            samples=samples,
+            target=target.value,
+            assume_pointwise=vouched,
+        )
     console = people_console(json=json)
     several.say_file(console, network)
     tables.show_receptive_field(console, result, None if min_rf is not None else budget.file)
@@ -122,16 +134,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         tables.show_verification(console, proof)
         document["verification"] = proof.as_dict()
         passed = passed and proof.agreed
-    if effective:
-        from cifar_cnn.api import effective_field
-
-        found = effective_field(
-            checkpoint,
-            overrides,
-            samples=samples,
-            target=target.value,
-            assume_pointwise=vouched,
-        )
+    if found:
         weights = (
             f"weights of {checkpoint}" if checkpoint else f"fresh weights, seed {settings.seed}"
         )

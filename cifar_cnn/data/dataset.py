@@ -36,6 +36,7 @@ class Split:
         notes: what the user should be told about how the images were read.
         files: of each image, or its place in the data set: test/00017.
         name: of the split: train, val or test.
+        test_sha256: of the names of the test images where those are cut from class folders.
     """
 
     images: Tensor
@@ -44,6 +45,7 @@ class Split:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     name: str = ""
+    test_sha256: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

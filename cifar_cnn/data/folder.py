@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_cnn.data.cache import read_cache, write_cache
-from cifar_cnn.data.dataset import Split, balanced, stratified
+from cifar_cnn.data.cut import cut_test
+from cifar_cnn.data.dataset import Split, balanced
 from cifar_cnn.data.images import DECODER, read_images
 from cifar_cnn.data.layout import Classes, find_layout
 from cifar_cnn.data.listing import KINDS, list_images
@@ -50,7 +51,7 @@ def load_folder(
         name: of the split.
         size: of the images that are returned.
         test_size: fraction of the images that are `test` where there are class folders alone, of
-            each class the same; it depends on nothing but the files.
+            each class the same; the files' names decide which, and one more changes one at most.
         limit: as many images as `Split.limited` leaves of them; no others are decoded.
         decoding: is told how it goes.
 
@@ -63,9 +64,10 @@ def load_folder(
     folder, classes = layout.classes(name, test_size)
     try:
         files, labels, skipped = _list(classes)
-        chosen = np.arange(len(files))
+        chosen, digest = np.arange(len(files)), None
         if layout.unsplit:
-            chosen = _cut(labels, classes, test_size)[name == "test"]
+            is_test, digest = cut_test(classes, files, labels, test_size)
+            chosen = np.flatnonzero(is_test == (name == "test"))
         chosen = chosen[balanced(labels[chosen], limit)]
         told = None if decoding is None else lambda done, all_: decoding(folder, done, all_)
         decoded = _decode_once(files, chosen, size, told)
@@ -78,6 +80,7 @@ def load_folder(
         (*unused, *_notes(folder, size, decoded, skipped)),
         tuple(files[index] for index in chosen),
         name,
+        digest,
     )
 
 
@@ -94,24 +97,6 @@ def _images_of(folder: Path) -> tuple[list[str], int]:
     if not images:
         raise DataError(f"class folder {folder} has no {KINDS} images")
     return images, skipped
-
-
-def _cut(
-    labels: NDArray[np.int64], classes: Classes, test_size: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which images are for training, and which for the test."""
-    rest, test = stratified(labels, round(len(labels) * test_size))
-    of_class = np.bincount(labels)
-    for part in (rest, test):
-        counts = np.bincount(labels[part], minlength=len(classes))
-        if not counts.all():
-            label = int(counts.argmin())
-            raise DataError(
-                f"class folder {[*classes.values()][label]} has too few images to split "
-                f"({of_class[label]}): test_size {test_size:g} leaves none of them for "
-                f"{'training' if part is rest else 'the test'}"
-            )
-    return rest, test
 
 
 def _notes(folder: Path, size: tuple[int, int], decoded: _Decoded, skipped: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from cifar_cnn.errors import DataError, SettingsError
 
 LAYOUT = (
     f"expected train/<class>/ and test/<class>/ or val/<class>/ with {KINDS} images below "
-    "--data-dir, or class folders alone and --test-size"
+    "--data-dir, or class folders alone, which training splits by --test-size"
 )
 SPLITS = ("train", "val", "test")
 _MEANT = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
@@ -46,32 +46,53 @@ class Layout:
         """Return the folder that holds a split, and those of the classes in it.
 
         Raises:
-            DataError: there is none, or nothing to evaluate on beside the training images.
-            SettingsError: `test_size` would cut test images where there are some.
+            DataError: there is none.
         """
         if self.unsplit and not test_size:
             raise DataError(
-                f"{self.root} has class folders alone ({_some(self.unsplit)}): train with "
-                "--test-size 0.2, which makes a fifth of each class the test images, or put them "
-                "below train/ and test/"
+                f"{self._unsplit}: put them below {self.root / name} to take them as {name} images"
             )
         if self.unsplit:
             return self.root, self.unsplit
         if name not in self.splits:
             advice = self.misnamed or LAYOUT
             raise DataError(f"folder {self.root / name} has no class folders: {advice}")
-        if name == "train" and test_size and len(self.splits) > 1:
+        return self.root / name, self.splits[name]
+
+    def check_for_training(self, test_size: float, val_size: int) -> None:
+        """Hold the folder against how a run would split it.
+
+        Raises:
+            DataError: there is nothing to evaluate on beside the training images.
+            SettingsError: a split would be cut where there is one.
+        """
+        if self.unsplit and not test_size:
+            raise DataError(
+                f"{self._unsplit}: train with --test-size 0.2, which makes a fifth of each class "
+                "the test images, or put them below train/ and test/"
+            )
+        if "val" in self.splits and val_size:
+            raise SettingsError(
+                f"val_size {val_size} would cut validation images from the training images, and "
+                f"{self.root} has val/: leave it out"
+            )
+        if "train" not in self.splits:
+            return
+        if test_size and len(self.splits) > 1:
             raise SettingsError(
                 f"test_size {test_size:g} is for class folders alone, and {self.root} has "
                 f"{self.evaluation}/: leave it out"
             )
-        if name == "train" and len(self.splits) == 1:
+        if len(self.splits) == 1:
             advice = self.misnamed or (
                 f"add one of them, or cut the test images from it with --data-dir "
-                f"{self.root / name} --test-size 0.2"
+                f"{self.root / 'train'} --test-size 0.2"
             )
             raise DataError(f"{self.root} has neither test/ nor val/ beside train/: {advice}")
-        return self.root / name, self.splits[name]
+
+    @property
+    def _unsplit(self) -> str:
+        return f"{self.root} has class folders alone ({_some(self.unsplit)})"
 
 
 def find_layout(root: Path) -> Layout:

@@ -13,9 +13,27 @@ from cifar_cnn.settings import Settings
 
 
 def load_train(settings: Settings, decoding: Decoding | None = None) -> tuple[Split, Split | None]:
-    """Return the training images, and the validation images if there are any.
+    """Return what a run trains on: `load_trained_on`, where its settings fit the images.
 
-    Those are in a folder `val`, or cut from the training images where `val_size` asks for it.
+    Raises:
+        DataError: images are missing or unusable, or there are none to evaluate on.
+        SettingsError: the settings would cut a split from what is split, or leave nothing of one.
+    """
+    if settings.dataset == "folder":
+        layout = find_layout(settings.data_dir)
+        layout.check_for_training(settings.test_size, settings.val_size)
+    elif settings.test_size:
+        raise SettingsError(f"test_size is for --dataset folder, not for {settings.dataset}")
+    return load_trained_on(settings, decoding)
+
+
+def load_trained_on(
+    settings: Settings, decoding: Decoding | None = None
+) -> tuple[Split, Split | None]:
+    """Return the training images of a run, and the validation images if there are any.
+
+    Those are in a folder `val`, or else cut from the training images where `val_size` asks for it:
+    a folder that is split is taken as it is, whatever the run was trained on.
 
     Args:
         settings: of the run; `limit_eval` limits what is read of a folder `val`.
@@ -23,16 +41,9 @@ def load_train(settings: Settings, decoding: Decoding | None = None) -> tuple[Sp
 
     Raises:
         DataError: images are missing or unusable.
-        SettingsError: `val_size` leaves nothing to train on, or `test_size` nothing to cut it from.
+        SettingsError: `val_size` leaves nothing to train on, or `test_size` a class without images.
     """
-    if settings.test_size and settings.dataset != "folder":
-        raise SettingsError(f"test_size is for --dataset folder, not for {settings.dataset}")
     has_val = settings.dataset == "folder" and "val" in find_layout(settings.data_dir).splits
-    if has_val and settings.val_size:
-        raise SettingsError(
-            f"val_size {settings.val_size} would cut validation images from the training images, "
-            f"and {settings.data_dir} has val/: leave it out"
-        )
     pool = _load(settings, "train", settings.limit_train, decoding)
     if has_val:
         return pool, _load(settings, "val", settings.limit_eval, decoding)

@@ -14,7 +14,7 @@ from torch import Tensor
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.layout import SPLITS
-from cifar_cnn.data.load import evaluation_split, load_test, load_train
+from cifar_cnn.data.load import evaluation_split, load_test, load_trained_on
 from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import RunError, SettingsError, counted, did_you_mean
 from cifar_cnn.inference.metrics import Evaluation, measure
@@ -36,12 +36,16 @@ class JudgedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckpointEvaluation:
-    """An Evaluation, and what was evaluated on what."""
+    """An Evaluation, and what was evaluated on what.
+
+    `test_size` is the fraction that was cut from class folders for the test; None if none was.
+    """
 
     checkpoint: str
     model: str
     dataset: str
     split: str
+    test_size: float | None
     tta: bool
     classes: tuple[str, ...]
     evaluation: Evaluation
@@ -113,10 +117,11 @@ def evaluate(
         model=settings.model,
         dataset=settings.dataset,
         split=data.name,
+        test_size=settings.test_size if data.test_sha256 else None,
         tta=tta,
         classes=data.classes,
         evaluation=judge(output, data.labels),
-        notes=data.notes,
+        notes=(*data.notes, *stored.notes_on(data)),
         images=_judged(data, output),
     )
 
@@ -171,7 +176,7 @@ def _load_split(settings: Settings, split: str | None, decoding: Decoding | None
         raise SettingsError(
             f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
         )
-    train, val = load_train(settings, decoding)
+    train, val = load_trained_on(settings, decoding)
     if split == "train":
         return train
     if val is None:

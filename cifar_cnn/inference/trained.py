@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import REFERENCE, Normalization
+from cifar_cnn.data.dataset import REFERENCE, Normalization, Split
 from cifar_cnn.errors import CheckpointError, DataError
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.runtime import resolve_device, resolve_precision
@@ -91,6 +91,16 @@ class StoredNetwork:
                 f"{error}; {self.path} was trained with it, from another folder perhaps: "
                 "--data-dir says where it is from here"
             ) from error
+
+    def notes_on(self, data: Split) -> tuple[str, ...]:
+        """Return a warning where `test_size` makes other files the test images than in training."""
+        trained = self.checkpoint and self.checkpoint.test_sha256
+        if not trained or data.test_sha256 in {None, trained}:
+            return ()
+        return (
+            f"the files in {self.settings.data_dir} that test_size {self.settings.test_size:g} "
+            "makes the test images are not those of the training: some may have been trained on",
+        )
 
     def build(self, classes: tuple[str, ...] | None = None) -> TrainedNetwork:
         """Build the network for the classes of the data that it is used on, or for its own.

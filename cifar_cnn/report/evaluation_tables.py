@@ -18,10 +18,11 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     measured = result.evaluation
     for note in result.notes:
         warn(console, f"note: {note}")
+    cut = f" (test_size {result.test_size:g})" if result.test_size else ""
     averaged = ", mirror images averaged" if result.tta else ""
     images = counted(measured.samples, f"{result.split} image")
     console.print(
-        f"{result.checkpoint}: {result.model} on {images} of {result.dataset}{averaged}",
+        f"{result.checkpoint}: {result.model} on {images} of {result.dataset}{cut}{averaged}",
         soft_wrap=not console.is_terminal,
         markup=False,
     )

@@ -13,7 +13,7 @@ from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
 from cifar_cnn.analysis.summary import Summary, summarize
 from cifar_cnn.data.folder import Decoding
-from cifar_cnn.data.load import load_train
+from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import UserError
 from cifar_cnn.inference.examine import Examination, examine
 from cifar_cnn.models.registry import is_built_in
@@ -164,7 +164,7 @@ class ReportParts:
     def _first_batch(self, found: Examination) -> bytes:
         settings = found.trained.settings
         normalization = found.trained.normalization
-        train, _ = load_train(settings, self.decoding)
+        train, _ = load_trained_on(settings, self.decoding)
         batches = TrainingBatches(settings, train, torch.device("cpu"), normalization)
         images, _, _ = batches.at(epoch=0, index=0)
         return draw_batch(images, normalization)

@@ -44,6 +44,7 @@ class Checkpoint(BaseModel):
         metrics: of the epoch it was taken after, named as in metrics.csv.
         state_dict: parameters and buffers.
         source_sha256: of the file that the user's own network stood in; see the run's copy.
+        test_sha256: of the names of the test images that `test_size` cut from class folders.
         training: optimizer and progress, in `last.pt` and `previous.pt` only.
     """
 
@@ -58,6 +59,7 @@ class Checkpoint(BaseModel):
     metrics: dict[str, int | float | str]
     state_dict: dict[str, Tensor]
     source_sha256: str | None = None
+    test_sha256: str | None = None
     training: dict[str, Any] | None = None
 
     @property

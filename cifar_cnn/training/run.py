@@ -72,7 +72,7 @@ class Run:
         self.settings = self._resolve_arithmetic(settings)
         with processes.in_turn():
             train, evaluation = self._load_images(decoding)
-        self.classes = train.classes
+        self.classes, self.test_sha256 = train.classes, train.test_sha256
         torch.manual_seed(self.settings.seed)
         model, output = build_checked(self.settings, len(self.classes))
         self.source = read_source(self.settings)
@@ -133,7 +133,7 @@ class Run:
             CheckpointError: it was trained on other images, or its training state does not fit.
         """
         state = read_state(checkpoint, "the checkpoint")
-        check_images(self.trainer, self.classes, checkpoint, state)
+        check_images(self.trainer, self.classes, self.test_sha256, checkpoint, state)
         self.history = list(state.history)
         load_weights(self.trainer.final_model, checkpoint.state_dict, Path("the checkpoint"))
         try:
@@ -222,6 +222,7 @@ class Run:
             metrics=self.history[-1].metrics() if self.history else {},
             state_dict=dict(self.trainer.final_model.state_dict()),
             source_sha256=digest(self.source) if self.source is not None else None,
+            test_sha256=self.test_sha256,
             training=training,
         )
 

@@ -100,9 +100,13 @@ def state_of(trainer: Trainer, history: Sequence[EpochRow], best: Best | None) -
 
 
 def check_images(
-    trainer: Trainer, classes: tuple[str, ...], checkpoint: Checkpoint, state: TrainingState
+    trainer: Trainer,
+    classes: tuple[str, ...],
+    test_sha256: str | None,
+    checkpoint: Checkpoint,
+    state: TrainingState,
 ) -> None:
-    """Hold the images of a run that goes on, of these classes, against those of its checkpoint.
+    """Hold the images of a run that goes on against those of its checkpoint.
 
     Raises:
         CheckpointError: they are others.
@@ -112,6 +116,11 @@ def check_images(
             "the training images are not those of the checkpoint: "
             f"{state.images} of {counted(len(checkpoint.classes), 'class')} there, "
             f"{trainer.batches.count} of {len(classes)} here"
+        )
+    if test_sha256 != checkpoint.test_sha256:
+        raise CheckpointError(
+            "the files that test_size makes the test images are not those of the checkpoint: files "
+            "were added, removed or renamed since"
         )
     if state.history and state.history[-1].eval_split != trainer.eval_split:
         raise CheckpointError(

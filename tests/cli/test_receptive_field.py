@@ -231,6 +231,16 @@ def test_effective_of_fresh_weights_normalizes_as_training_would(small_settings,
     assert given == [measure(load_train(settings)[0].images), (MEAN, STD), (MEAN, STD)]
 
 
+def test_images_that_are_not_split_are_said_before_anything_is_shown(quick_cli, image_folder):
+    pics = image_folder / "train"
+    done = quick_cli("receptive-field", "--effective", "--dataset", "folder", "--data-dir", pics)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"cifar-cnn: {pics} has class folders alone (blue, green, red): put them below "
+        f"{pics / 'test'} to take them as test images\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("flags", "status", "said"),
     [

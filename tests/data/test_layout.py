@@ -2,10 +2,8 @@
 
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cifar_cnn import plan_run, train
 from cifar_cnn.data.folder import load_folder
@@ -13,29 +11,12 @@ from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, DataError, SettingsError
 
 SIZE = (32, 32)
-UNEQUAL = {"blue": 24, "green": 12, "red": 4}
-
-
-@pytest.fixture
-def unsplit(image_folder):
-    """Class folders alone, of 24, 12 and 4 images."""
-    root = image_folder.with_name("unsplit")
-    for name, count in UNEQUAL.items():
-        (root / name).mkdir(parents=True)
-        for index in range(count):
-            source = image_folder / "train" / name / f"{index % 12:03}.png"
-            shutil.copy(source, root / name / f"{index:03}.png")
-    return root
 
 
 @pytest.fixture
 def with_val(image_folder):
     (image_folder / "test").rename(image_folder / "val")
     return image_folder
-
-
-def counts(split):
-    return torch.bincount(split.labels).tolist()
 
 
 def test_val_in_the_place_of_test_is_the_split_to_evaluate_on(small_settings, with_val):
@@ -59,73 +40,6 @@ def test_val_beside_test_is_the_validation_split(small_settings, image_folder):
         ("val", 9),
         ("test", 12),
     ]
-
-
-@pytest.mark.parametrize(
-    ("test_size", "expected"),
-    [(0.25, [6, 3, 1]), (0.5, [12, 6, 2]), (0.2, [5, 2, 1]), (0.75, [18, 9, 3])],
-)
-def test_class_folders_alone_are_cut_by_share(unsplit, test_size, expected):
-    train, test = (load_folder(unsplit, n, SIZE, test_size=test_size) for n in ("train", "test"))
-    assert (train.name, test.name) == ("train", "test")
-    assert train.classes == test.classes == ("blue", "green", "red")
-    assert counts(test) == expected
-    assert sorted(train.files + test.files) == sorted(map(str, unsplit.glob("*/*.png")))
-    for split in (train, test):
-        for image, file in zip(split.images, split.files, strict=True):
-            pixels = np.asarray(Image.open(file)).transpose(2, 0, 1)
-            assert (image.numpy() == pixels).all()
-
-
-def test_the_cut_does_not_depend_on_the_seed_or_the_place(unsplit, small_settings):
-    files = []
-    for seed, name in ((1, "unsplit"), (2, "unsplit"), (1, "moved")):
-        root = unsplit.with_name(name)
-        if not root.exists():
-            unsplit.rename(root)
-        settings = small_settings(data_dir=root, test_size=0.25, seed=seed)
-        files.append([file.removeprefix(f"{root}/") for file in load_test(settings).files])
-    assert files[0] == files[1] == files[2]
-
-
-def test_limits_and_validation_are_cut_from_what_the_test_leaves(unsplit, small_settings):
-    settings = small_settings(data_dir=unsplit, test_size=0.25, val_size=6, limit_train=20)
-    train, val = load_train(settings)
-    test = load_test(settings, 5)
-    assert (len(train), len(val), len(test)) == (14, 6, 5)
-    assert len({*train.files, *val.files, *test.files}) == 25
-
-
-@pytest.mark.parametrize(
-    ("test_size", "message"),
-    [
-        (0.1, r"red has too few .* split \(4\): test_size 0\.1 leaves none .* for the test"),
-        (
-            0.95,
-            r"red has too few .* split \(4\): test_size 0\.95 leaves none .* for training",
-        ),
-        (1e-9, r"too few images to split"),
-    ],
-)
-def test_a_class_that_is_too_small_to_split_is_named(unsplit, test_size, message):
-    with pytest.raises(DataError, match=message) as caught:
-        load_folder(unsplit, "train", SIZE, test_size=test_size)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_class_of_one_image_is_never_split(unsplit):
-    for image in [*(unsplit / "red").iterdir()][1:]:
-        image.unlink()
-    for test_size in (0.01, 0.5, 0.99):
-        with pytest.raises(DataError, match=r"red has too few .* split \(1\)|too few"):
-            load_folder(unsplit, "test", SIZE, test_size=test_size)
-
-
-def test_a_class_may_be_called_like_a_split(unsplit):
-    (unsplit / "red").rename(unsplit / "train")
-    split = load_folder(unsplit, "train", SIZE, test_size=0.25)
-    assert split.classes == ("blue", "green", "train")
-    assert counts(split) == [18, 9, 3]
 
 
 def only_classes(root):

@@ -72,7 +72,7 @@ class Recorder(TorchFunctionMode):
             args = (kwargs.pop("input"),)
         op = operation_name(func)
         if op in {"getitem", "setitem"}:
-            args = (args[0], plain_index(args[1], self._value_of), *args[2:])
+            args = (args[0], plain_index(args[1], args[0].shape, self._value_of), *args[2:])
         if op == "setitem":
             self._shared.assign(args[0], args[2])
         inputs = convert((args, kwargs), self._value_of)

@@ -199,6 +199,27 @@ def test_a_mask_made_in_the_forward_keeps_the_channels_it_says():
     assert receptive_field(Net(chosen), (16, 16)).final == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ((ALL, [1, 4]), "index 4 is out of bounds for dimension 1 with size 4"),
+        ((..., np.array([-17]), ALL), "index -17 is out of bounds for dimension 2 with size 16"),
+        ((None, ..., MASK), "a mask of 4 does not fit dimension 3 of 16"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_one_line(index, said):
+    for function in (lambda _, x: x[index], put(index, 0.0)):
+        with pytest.raises(ModelError, match=said) as caught:
+            receptive_field(Net(function), (16, 16))
+        assert "\n" not in str(caught.value)
+
+
+def test_columns_in_a_list_are_proved_on_maps_that_have_them():
+    function = put((..., [1, 5, -1]), 0.0)
+    assert receptive_field(Net(function), (16, 16)).final == (3, 3)
+    assert verify(Net(function), (16, 16)).agreed
+
+
 def test_an_array_as_index_copies_and_does_not_write_through():
     def apart(net, x):
         x[:, np.array([0, 1])].add_(net.wide(x)[:, :2])

@@ -35,7 +35,8 @@ class Mistake:
 class Examination:
     """A network on the test images of its run; `mistakes` are the most confident ones.
 
-    `split` is `val` where a folder of images has that in the place of test images.
+    `split` is `val` where a folder of images has that in the place of test images; `notes` say
+    where these are not those of the training.
     """
 
     trained: TrainedNetwork
@@ -43,6 +44,7 @@ class Examination:
     evaluation: Evaluation
     calibration: Calibration
     mistakes: tuple[Mistake, ...]
+    notes: tuple[str, ...]
 
 
 def examine(
@@ -74,6 +76,7 @@ def examine(
         judge(output, data.labels),
         calibrate(output, data.labels),
         _worst(data, output),
+        stored.notes_on(data),
     )
 
 

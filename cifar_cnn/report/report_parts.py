@@ -121,6 +121,7 @@ class ReportParts:
         if found is None:
             return
         self.examination = found
+        self.notes += found.notes
         measured, classes = found.evaluation, found.trained.classes
         drawn = draw_confusion(measured, classes)
         self._add("confusion", drawn, "true class (row) by predicted (column)")

@@ -1,5 +1,6 @@
 """Runs on folders of images, evaluated on folders of another layout or with other files."""
 
+import json
 import shutil
 
 import pytest
@@ -77,6 +78,16 @@ def test_other_files_for_the_test_than_in_training_are_told(
         f"the files in {moved} that test_size 0.25 makes the test images are not those of the "
         "training: some may have been trained on",
     )
+
+
+def test_a_report_on_other_files_says_so(trained_on_a_part, classes_alone, tmp_path, quick_cli):
+    notes = [json.loads(quick_cli("report", tmp_path / "part", "--json").stdout)["notes"]]
+    for image in (classes_alone / "red").iterdir():
+        image.rename(image.with_name(f"new{image.name}"))
+    notes.append(json.loads(quick_cli("report", tmp_path / "part", "--json").stdout)["notes"])
+    assert notes[0] == []
+    assert notes[1] == list(evaluate(trained_on_a_part).notes) != []
+    assert "some may have been trained on" in (tmp_path / "part" / "report.html").read_text()
 
 
 def test_a_run_does_not_go_on_with_other_files_for_the_test(

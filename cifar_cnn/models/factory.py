@@ -35,7 +35,7 @@ def construct(
     Raises:
         ModelError: it takes other arguments, or fails, or returns no network.
     """
-    check_arguments(spec, factory, arguments)
+    check_arguments(spec, factory, dropout, arguments)
     if isinstance(factory, nn.Module):
         return copy.deepcopy(factory)
     assert callable(factory)
@@ -55,8 +55,16 @@ def construct(
     return model
 
 
-def check_arguments(spec: str, factory: object, arguments: Mapping[str, Any]) -> None:
+def check_arguments(
+    spec: str, factory: object, dropout: float | None, arguments: Mapping[str, Any]
+) -> None:
     """Refuse arguments that a class or factory does not have, and the lack of one that it needs.
+
+    Args:
+        spec: what it was named by.
+        factory: what stands there.
+        dropout: for a parameter of that name, if it is not an argument.
+        arguments: for parameters of these names.
 
     Raises:
         ModelError: one line that says which it has, or how they are given.
@@ -77,11 +85,13 @@ def check_arguments(spec: str, factory: object, arguments: Mapping[str, Any]) ->
         raise ModelError(
             f"model {spec!r} has no argument {unknown[0]!r}{did_you_mean(unknown[0], known)}: {has}"
         )
-    missing = missing_arguments(factory, arguments)
+    given = arguments if dropout is None else {"dropout": dropout, **arguments}
+    missing = missing_arguments(factory, given)
     if missing:
+        in_train = " (to train, dropout by --dropout VALUE)" if "dropout" in missing else ""
         raise ModelError(
             f"model {spec!r} needs arguments ({', '.join(missing)}): "
-            f"give them, as --model-arg {missing[0]}=VALUE, or give them defaults"
+            f"give them, as --model-arg {missing[0]}=VALUE{in_train}, or give them defaults"
         )
 
 
@@ -135,6 +145,11 @@ def _filled_in(
             given[name] = dropout
         if name in CLASSES and parameter.default is parameter.empty:
             given[name] = NUM_CLASSES if num_classes is None else num_classes
-        elif name in CLASSES and num_classes is not None and type(parameter.default) is int:
+        elif name in CLASSES and num_classes is not None and _is_number(parameter.default):
             given[name] = num_classes
     return given
+
+
+def _is_number(default: object) -> bool:
+    """Say whether a default is a number of classes, or None for one: not a list of their names."""
+    return default is None or type(default) is int

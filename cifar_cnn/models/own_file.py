@@ -111,15 +111,21 @@ def _networks(module: ModuleType, arguments: Mapping[str, Any]) -> Mapping[str, 
     def buildable(named: Mapping[str, object]) -> dict[str, object]:
         return {n: each for n, each in named.items() if not missing_arguments(each, arguments)}
 
-    def taking(named: Mapping[str, object]) -> dict[str, object]:
-        fit = buildable(named).items()
-        return {name: each for name, each in fit if not unknown_arguments(each, arguments)}
+    def taking(named: Mapping[str, object], given: Mapping[str, Any]) -> dict[str, object]:
+        return {
+            name: each
+            for name, each in named.items()
+            if not missing_arguments(each, given) and not unknown_arguments(each, given)
+        }
 
+    with_dropout = {"dropout": None, **arguments}
     tiers: tuple[Mapping[str, object], ...] = (
-        taking(classes),
+        taking(classes, arguments),
         {} if arguments else ready,
-        taking(functions),
+        taking(functions, arguments),
         buildable(classes),
+        taking(classes, with_dropout),
+        taking(functions, with_dropout),
         classes,
         functions,
         ready,

@@ -102,8 +102,9 @@ def full_spec(spec: str, model_arg: Sequence[str] = ()) -> str:
     """Return `path.py:attr` for a `path.py`: the one network in it; other specs as they are.
 
     That is the only class of a network that can be built with these arguments; without one, the
-    only network that stands there ready; without one, the only function that takes them. Where
-    nothing does, it is the only class or function, whose arguments are wrong.
+    only network that stands there ready; without one, the only function that takes them; without
+    one, the same of those that take `dropout` besides. Where nothing does, it is the only class or
+    function, whose arguments are wrong.
 
     Raises:
         ModelError: the file cannot be imported, or has no such network or several.
@@ -143,7 +144,7 @@ def check_heard(settings: Settings) -> None:
     if settings.ghost_batch_size:
         raise ModelError(f"ghost_batch_size is for built-in networks, {spec} is none: leave it out")
     factory = _load_attribute(spec, settings.model_arg)
-    check_arguments(spec, factory, arguments)
+    check_arguments(spec, factory, settings.dropout, arguments)
     if settings.dropout and "dropout" in arguments:
         raise ModelError("dropout is given by --dropout and by --model-arg: leave one out")
     if settings.dropout and "dropout" not in parameters(factory):

@@ -119,6 +119,57 @@ def test_a_file_whose_networks_all_need_arguments_lists_them(tmp_path):
         assert "student.py:Net, and give its own by --model-arg" in str(caught.value)
 
 
+NEEDS_DROPOUT = """
+from torch import nn
+
+class Block(nn.Sequential):
+    def __init__(self, inputs, outputs):
+        super().__init__(nn.Conv2d(inputs, outputs, 3))
+
+class Net(nn.Module):
+    def __init__(self, dropout, num_classes=None):
+        super().__init__()
+        self.given = dropout, num_classes
+
+def helper(width):
+    return width
+"""
+
+
+@pytest.mark.parametrize("attribute", ["", ":Net"])
+def test_a_dropout_that_is_needed_is_filled_in(tmp_path, attribute):
+    (tmp_path / "drop.py").write_text(NEEDS_DROPOUT)
+    spec = f"{tmp_path / 'drop.py'}{attribute}"
+    for dropout in (0.1, 0.0):
+        check_heard(resolve_settings({"model": spec, "dropout": dropout}))
+        assert build_model(spec, 3, dropout).given == (dropout, 3)
+    assert build_model(spec, model_arg=["dropout=0.2"]).given == (0.2, None)
+    line = r"needs arguments \(dropout\): .*dropout=VALUE \(to train, dropout by --dropout VALUE\)"
+    with pytest.raises(ModelError, match=line):
+        check_heard(resolve_settings({"model": spec}))
+
+
+def test_a_network_that_needs_no_dropout_comes_before_one_that_does(tmp_path):
+    (tmp_path / "drop.py").write_text(f"{NEEDS_DROPOUT}\ndef make():\n    return Net(0.5)\n")
+    assert build_model(str(tmp_path / "drop.py"), 3, 0.1).given == (0.5, None)
+
+
+@pytest.mark.parametrize("name", ["num_classes", "n_classes", "classes"])
+@pytest.mark.parametrize(
+    ("default", "given"),
+    [("=None", 3), (": int | None = None", 3), ("=7", 3), ("", 3), ("=['a']", ["a"]), ("=()", ())],
+)
+def test_a_number_of_classes_is_filled_in_for_a_number_or_none(tmp_path, name, default, given):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        f"    def __init__(self, {name}{default}):\n"
+        "        super().__init__()\n"
+        f"        self.given = {name}\n"
+    )
+    assert build_model(f"{tmp_path / 'net.py'}", 3).given == given
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -1,9 +1,6 @@
 """A closer look at a checkpoint on the test images: what it gets wrong, and how sure it is."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +12,7 @@ from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate
-from cifar_cnn.inference.trained import TrainedNetwork, open_stored
+from cifar_cnn.inference.trained import StoredNetwork, TrainedNetwork
 
 MISTAKES = 24
 
@@ -48,27 +45,27 @@ class Examination:
 
 
 def examine(
-    file: Path | str,
-    overrides: Mapping[str, Any] | None = None,
-    decoding: Decoding | None = None,
+    stored: StoredNetwork, trained: TrainedNetwork, decoding: Decoding | None = None
 ) -> Examination:
     """Evaluate a checkpoint on the test images, as many as its run was evaluated on.
 
-    `decoding` is told how the decoding of image files goes.
+    Args:
+        stored: the checkpoint.
+        trained: its network.
+        decoding: told how the decoding of image files goes.
 
     Raises:
-        CheckpointError: the file is unusable, or does not fit the network or the data.
+        CheckpointError: it does not fit the data.
         DataError: the images are missing or unusable.
-        RequestError: a setting is invalid.
         RunError: the answers are not finite, or there is no memory for them.
     """
-    stored = open_stored(file, overrides)
-    trained = stored.build()
     assert stored.checkpoint is not None
     limit = stored.checkpoint.settings.limit_eval
     data = stored.images(lambda settings: load_test(settings, limit, decoding))
     if data.classes != trained.classes:
-        raise CheckpointError(f"{file} was trained on other classes than those of the test images")
+        raise CheckpointError(
+            f"{stored.path} was trained on other classes than those of the test images"
+        )
     output = trained.log_probabilities(data.images)
     return Examination(
         trained,

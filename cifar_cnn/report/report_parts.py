@@ -16,7 +16,7 @@ from cifar_cnn.data.folder import Decoding
 from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import UserError
 from cifar_cnn.inference.examine import Examination, examine
-from cifar_cnn.models.registry import is_built_in
+from cifar_cnn.inference.trained import TrainedNetwork, open_stored
 from cifar_cnn.report.curves import (
     Curve,
     draw_comparison,
@@ -84,6 +84,7 @@ class ReportParts:
         self.notes: list[str] = []
         self.summary: Summary | None = None
         self.field: ReceptiveField | None = None
+        self.trained_network: TrainedNetwork | None = None
         self.examination: Examination | None = None
 
     def curves(self, others: Sequence[RunRecord], *, reference: bool) -> None:
@@ -117,7 +118,12 @@ class ReportParts:
             self.notes.append("there is no checkpoint yet")
             return
         path = self.record.directory / file
-        found = self._try(lambda: examine(path, self.overrides, self.decoding))
+        stored = self._try(lambda: open_stored(path, self.overrides))
+        trained = self._try(stored.build) if stored else None
+        if stored is None or trained is None:
+            return
+        self.trained_network = trained
+        found = self._try(lambda: examine(stored, trained, self.decoding))
         if found is None:
             return
         self.examination = found
@@ -142,15 +148,16 @@ class ReportParts:
             self._add("batch", batch, "images of the first training step, augmented")
 
     def network(self) -> None:
-        """Analyze the network: summary, budget, receptive field. Comes after `trained`."""
-        spec = self.overrides.get("model", self.record.settings.model)
-        if "model" not in self.overrides and not is_built_in(spec):
-            return  # its code may not run unasked; `trained` says so
-        model = self.examination.trained.model.cpu() if self.examination else spec
-        size = self.record.settings.input_size
-        given = {"model_arg": self.overrides.get("model_arg", self.record.settings.model_arg)}
-        self.summary = self._try(lambda: summarize(model, size, **given, budget=read_budget({})))
-        self.field = self._try(lambda: receptive_field(model, size, **given))
+        """Analyze the trained network: summary, budget, receptive field. Comes after `trained`.
+
+        Without one nothing says for how many classes it is, on which its size depends.
+        """
+        if self.trained_network is None:
+            return
+        model = self.trained_network.model.cpu()
+        size = self.trained_network.settings.input_size
+        self.summary = self._try(lambda: summarize(model, size, budget=read_budget({})))
+        self.field = self._try(lambda: receptive_field(model, size))
         if self.field is not None:
             shows = "receptive field after each layer with a window, in pixels"
             self._add_wide("field", partial(draw_receptive_field, self.field), shows)

@@ -9,7 +9,6 @@ from cifar_cnn import evaluate, predict, resolve_settings, train
 from cifar_cnn.data.dataset import Normalization, normalize
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError, RequestError
-from cifar_cnn.inference.examine import examine
 from cifar_cnn.inference.export import export
 from cifar_cnn.inference.trained import load_trained, open_stored
 from cifar_cnn.models import build_model
@@ -81,7 +80,7 @@ def test_the_library_leaves_random_numbers_and_torchs_switches_alone(tmp_path, s
 def test_a_report_is_not_made_of_a_bare_state_dict(tmp_path):
     torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
     with pytest.raises(CheckpointError, match="is a bare state dict"):
-        examine(tmp_path / "bare.pt")
+        open_stored(tmp_path / "bare.pt").build()
 
 
 def test_a_device_that_is_not_there_is_refused_before_images_are_read(untrained_file):

@@ -189,6 +189,32 @@ def test_what_cannot_be_had_is_left_out_and_said(copy, tmp_path):
     assert write_report(copy).notes == ("there is no checkpoint yet",)
 
 
+def test_without_its_images_the_network_is_still_that_of_its_classes(copy, tmp_path):
+    overrides = {"data_dir": tmp_path / "gone"}
+    written = write_report(copy, markdown=tmp_path / "work.md", overrides=overrides)
+    for text in (written.path.read_text(encoding="utf-8"), (tmp_path / "work.md").read_text()):
+        assert "197,019" in text  # parameters with three classes, in the table and in the budget
+        assert "197,922" not in text
+        assert "require:dilated" in text
+
+
+def test_without_its_images_an_own_network_is_shown_with_arguments_and_dropout(
+    small_settings, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net(width, dropout, num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, width, 3), nn.Dropout(dropout), nn.Flatten(),\n"
+        "        nn.Linear(900 * width, num_classes))\n"
+    )
+    settings = small_settings(model="net.py", model_arg=["width=2"], dropout=0.1, epochs=1)
+    run = train(settings, tmp_path / "run", report=False).run
+    overrides = {"model": "net.py", "model_arg": ["width=2"], "data_dir": tmp_path / "gone"}
+    page = write_report(run, overrides=overrides).path.read_text(encoding="utf-8")
+    assert f"{2 * 27 + 2 + 3 * 1800 + 3:,}" in page
+
+
 def test_the_code_of_a_users_network_runs_only_when_it_is_named_again(
     small_settings, tmp_path, monkeypatch
 ):

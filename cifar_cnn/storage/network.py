@@ -103,11 +103,15 @@ def changed_source(path: Path, checkpoint: Checkpoint, settings: Settings) -> st
     if checkpoint.source_sha256 is None:
         return None
     copy = path.parent / SOURCE
-    kept = f"{copy} is the run's copy" if copy.is_file() else f"the run kept a copy, {SOURCE},"
+    kept = f"{copy} is the run's copy of"
+    if not copy.is_file():
+        kept = f"the run kept a copy, {SOURCE}, of"
+    elif digest(copy.read_bytes()) != checkpoint.source_sha256:  # the run went on with it
+        kept = f"the run's copy, {copy}, is not of"
     try:
         source = read_source(settings)
     except ModelError as error:
-        raise ModelError(f"{error}; {kept} of it") from error
+        raise ModelError(f"{error}; {kept} it") from error
     if source is None or digest(source) == checkpoint.source_sha256:
         return None
-    return f"the code of {settings.model} is not what {path} was trained with: {kept} of that"
+    return f"the code of {settings.model} is not what {path} was trained with: {kept} that"

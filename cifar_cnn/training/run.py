@@ -178,7 +178,7 @@ class Run:
 
     def _start(self, directory: RunDirectory) -> None:
         directory.write_settings(self.settings)
-        self.source = directory.keep_source(self.source)
+        directory.keep_source(self.source)
         directory.write_history(self.history)
         if self.best:
             directory.save(BEST, self.best)
@@ -210,7 +210,7 @@ class Run:
         training = None
         if with_training:
             was = self.best
-            best = Best(metrics=was.metrics, state_dict=was.state_dict) if was else None
+            best = Best.model_validate(was, from_attributes=True) if was else None
             training = state_of(self.trainer, self.history, best).pack()
         mean, std = self.trainer.batches.normalization
         return Checkpoint(

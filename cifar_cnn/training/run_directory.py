@@ -153,17 +153,10 @@ class RunDirectory:
         """Write settings.toml, which `--config` accepts."""
         self._write(SETTINGS, settings.to_toml().encode())
 
-    def keep_source(self, source: bytes | None) -> bytes | None:
-        """Write a copy of the network's file, unless the run has one from before; return that.
-
-        A run that goes on with changed code keeps the code that it began with.
-        """
-        if source is None or not self._writes:
-            return source
-        kept = content_of(self.path / SOURCE)
-        if not kept:
+    def keep_source(self, source: bytes | None) -> None:
+        """Write a copy of the network's file, in the place of one that the run has from before."""
+        if source is not None:
             self._write(SOURCE, source)
-        return kept or source
 
     def save_last(self, checkpoint: "Checkpoint") -> None:
         """Write last.pt; the one before it becomes previous.pt. At no instant is last.pt absent.

@@ -18,12 +18,13 @@ Count = Annotated[int, Strict(), Field(ge=0)]
 
 
 class Best(BaseModel):
-    """The network that a validation split has chosen so far."""
+    """The network that a validation split has chosen so far; its code may have changed since."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     metrics: dict[str, int | float | str]
     state_dict: dict[str, Tensor]
+    source_sha256: str | None = None
 
 
 class TrainingState(BaseModel):

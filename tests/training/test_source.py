@@ -1,6 +1,7 @@
 """A run keeps a copy of its network's source, and says when the file is no longer that."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
@@ -94,13 +95,58 @@ def test_code_that_no_longer_fits_is_one_line_that_names_the_copy(run, tmp_path,
         load_trained(run / "model.pt", {"model": "net.py"})
 
 
-def test_a_run_that_goes_on_with_changed_code_keeps_the_copy_that_it_began_with(run, tmp_path):
-    (tmp_path / "net.py").write_text(f"{NET}\n# changed\n")
-    plan = plan_run({"model": "net.py", "epochs": 2}, resume=run)
+CHANGED = f"{NET}\n# changed\n"
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def go_on(run, **given):
+    """Go on with the changed code."""
+    Path("net.py").write_text(CHANGED)
+    plan = plan_run({"model": "net.py", **given}, resume=run)
+    assert plan.notes[0].endswith("; going on replaces the copy by the new code's")
+    train(plan.settings, plan.directory, checkpoint=plan.checkpoint, report=False)
+
+
+def test_a_run_that_goes_on_with_changed_code_has_that_codes_copy_and_digest(run):
+    """The weights at its end are the new code's, so the old code is not what to use them with."""
+    go_on(run, epochs=2)
+    assert (run / "network.py").read_text() == CHANGED
+    assert read_checkpoint(run / "previous.pt").source_sha256 == sha256(NET)
+    for name in ("last.pt", "model.pt"):
+        assert read_checkpoint(run / name).source_sha256 == sha256(CHANGED)
+        for code in ("net.py", f"{run / 'network.py'}:make"):
+            load_trained(run / name, {"model": code})  # without a warning
+    with pytest.warns(
+        ChangedSourceWarning, match=r"the run's copy, .*network\.py, is not of that$"
+    ):
+        load_trained(run / "previous.pt", {"model": "net.py"})
+
+
+def test_the_best_network_keeps_the_digest_of_its_own_code(tmp_path, monkeypatch, small_settings):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET)
+    settings = small_settings(model="net.py", epochs=1, val_size=9, lr=1e-9)
+    run = train(settings, tmp_path / "run", report=False).run
+    go_on(run, epochs=2)
+    plan = plan_run({"model": "net.py", "epochs": 3}, resume=run)
+    assert plan.notes == ()
+    train(plan.settings, run, checkpoint=plan.checkpoint, report=False)
+    assert read_checkpoint(run / "last.pt").source_sha256 == sha256(CHANGED)
+    assert read_checkpoint(run / "best.pt").metrics["epoch"] == 0
+    for name in ("best.pt", "model.pt"):
+        assert read_checkpoint(run / name).source_sha256 == sha256(NET)
+
+
+def test_a_run_that_goes_on_elsewhere_leaves_the_copy_where_it_was(run, tmp_path):
+    (tmp_path / "net.py").write_text(CHANGED)
+    plan = plan_run({"model": "net.py", "epochs": 2}, resume=run, output_dir=tmp_path, name="new")
+    assert plan.notes[0].endswith("is the run's copy of that")
     train(plan.settings, plan.directory, checkpoint=plan.checkpoint, report=False)
     assert (run / "network.py").read_text() == NET
-    digest = hashlib.sha256(NET.encode()).hexdigest()
-    assert read_checkpoint(run / "model.pt").source_sha256 == digest
+    assert (tmp_path / "new" / "network.py").read_text() == CHANGED
 
 
 def test_a_run_that_starts_again_has_the_new_copy(run, tmp_path, small_settings):
@@ -130,5 +176,5 @@ def test_a_run_without_a_saved_epoch_is_replaced_with_its_copy(run):
 
 def test_one_process_of_a_run_writes_the_copy(tmp_path):
     other = RunDirectory(tmp_path / "run", writes=False)
-    assert other.keep_source(b"code") == b"code"
+    other.keep_source(b"code")
     assert not (tmp_path / "run").exists()

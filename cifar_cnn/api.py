@@ -75,7 +75,7 @@ def train(
     if tensorboard:
         files.append(TensorBoardEvents())
     if report:
-        files.append(ReportFiles(settings.model))
+        files.append(ReportFiles(settings))
     with join(own_device(resolve_device(settings.device))) as processes:
         processes.wait()  # all have looked at the directory before one takes it
         told = [*listeners, *files] if processes.is_main else listeners

@@ -53,12 +53,16 @@ class ChangedSourceWarning(UserWarning):
     """The file that a network stands in is not the one that its weights were trained with."""
 
 
+class StoredArgumentsWarning(UserWarning):
+    """The user's own code is given arguments that stand in a checkpoint."""
+
+
 _FORMAT = warnings.formatwarning
 
 
 def format_warning(message: Any, category: Any, *place: Any, **line: Any) -> str:
     """Return a warning as the program shows it: one of its own in a line, without the place."""
-    if issubclass(category, ChangedSourceWarning):
+    if issubclass(category, (ChangedSourceWarning, StoredArgumentsWarning)):
         return f"cifar-cnn: warning: {printable(str(message))}\n"
     return _FORMAT(message, category, *place, **line)
 

@@ -14,6 +14,7 @@ from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, NARROW_LAYER_COLUMN
 from cifar_cnn.report.markdown import check_markdown, write_markdown
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.runtime import global_state_kept
+from cifar_cnn.settings import Settings
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.history import LOG_NAMES
 from cifar_cnn.training.record import RunRecord, read_run
@@ -47,14 +48,14 @@ class RunReport:
 class ReportFiles:
     """Listener that writes the report of a run that has finished."""
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    def __init__(self, settings: Settings) -> None:
+        self.named = settings.model_dump(include={"model", "model_arg"})
 
     def __call__(self, event: Event) -> None:
         """Write it at the end; the run let the network's code run, so the report may."""
         if isinstance(event, RunEnded) and event.finished:
             record = replace(read_run(event.directory), state="finished")
-            _write(record, ReportParts(record, {"model": self.model}), (), reference=False)
+            _write(record, ReportParts(record, self.named), (), reference=False)
 
 
 @global_state_kept()

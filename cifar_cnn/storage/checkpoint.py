@@ -7,6 +7,7 @@ without a digest is damaged.
 
 import re
 import unicodedata
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import MEAN, STD, Normalization
-from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError
+from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError, StoredArgumentsWarning
 from cifar_cnn.models.registry import is_built_in, is_own
 from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.archive import (
@@ -114,24 +115,42 @@ def require_model_again(checkpoint: Checkpoint, source: Path, given: Mapping[str
     Raises:
         CheckpointError: the network is the user's own code, which `given` does not name again.
     """
-    if "model" not in given and not is_built_in(checkpoint.model):
+    built = checkpoint.settings.model
+    if "model" not in given and not is_built_in(built):
         raise CheckpointError(
-            f"{source} was trained with --model {checkpoint.model}: "
-            "pass that again to let its code run"
+            f"{source} was trained with --model {built}: pass that again to let its code run"
         )
+
+
+def arguments_taken(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str | None:
+    """Return the line that says what the user's code is given by a file; None if it is nothing.
+
+    It is said, as a file from elsewhere could give the code that is named for it anything: a path
+    to load from, for one. It is not refused, as the arguments are part of what was trained, and to
+    give them again would be to copy them from such a line.
+    """
+    stored = checkpoint.settings
+    if "model_arg" in given or is_built_in(given.get("model", stored.model)):
+        return None
+    arguments = ", ".join(stored.model_arg)
+    return f"arguments from the checkpoint: {arguments}" if arguments else None
 
 
 def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any]) -> Settings:
     """Return a checkpoint's settings for its use, with `overrides` in their place.
 
     Device, threads and the limit of the run's own evaluation are not taken over, and another data
-    set than the run's does not lie in the run's `data_dir`, nor is it split like that.
+    set than the run's does not lie in the run's `data_dir`, nor is it split like that. Arguments
+    for the user's own code are taken over with a warning that says them.
 
     Raises:
         CheckpointError: its network is the user's own code, which `overrides` do not name again.
         SettingsError: an override is invalid.
     """
     require_model_again(checkpoint, source, overrides)
+    arguments = arguments_taken(checkpoint, overrides)
+    if arguments is not None:
+        warnings.warn(arguments, StoredArgumentsWarning, stacklevel=2)
     own = checkpoint.settings.model_dump(exclude={"device", "threads", "limit_eval"})
     if overrides.get("dataset", own["dataset"]) != own["dataset"]:
         del own["data_dir"], own["test_size"]

@@ -1,17 +1,22 @@
 """From what was asked for to what a run starts with: fresh, or from a checkpoint."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_cnn.errors import CheckpointError, RequestError, SettingsError, counted
-from cifar_cnn.models.registry import check_heard
+from cifar_cnn.errors import CheckpointError, ModelError, RequestError, SettingsError, counted
+from cifar_cnn.models.registry import check_heard, full_spec
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, parse_arguments, validate
-from cifar_cnn.storage.checkpoint import Checkpoint, read_checkpoint, require_model_again
+from cifar_cnn.storage.checkpoint import (
+    Checkpoint,
+    arguments_taken,
+    read_checkpoint,
+    require_model_again,
+)
 from cifar_cnn.storage.network import changed_source
 from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.history import EpochRow, RunResult
@@ -171,6 +176,7 @@ def _resumed(
         raise CheckpointError(
             f"{path} was trained with --teacher {teacher}: pass that again to let its code run"
         )
+    arguments = arguments_taken(checkpoint, given)
     stored = checkpoint.settings
     settings = validate({**stored.model_dump(), "device": "auto", **given})
     if settings.precision == "auto":  # said so, as the stored one is what it came to
@@ -179,27 +185,31 @@ def _resumed(
     differences = [
         f"{key} is {getattr(stored, key)} there, {getattr(settings, key)} here"
         for key in Settings.model_fields
-        if key not in MAY_CHANGE and not _is_same(key, getattr(stored, key), getattr(settings, key))
+        if key not in MAY_CHANGE and not _is_same(key, stored, settings)
     ]
     if differences:
         raise SettingsError(f"{path} has other settings: {'; '.join(differences)}")
     changed = changed_source(path, checkpoint, settings)
-    notes = (*notes, changed) if changed else notes
+    elsewhere = directory is not None and directory.resolve() != path.parent.resolve()
+    if changed and not elsewhere:
+        changed += "; going on replaces the copy by the new code's"
+    notes = (*notes, *filter(None, (arguments, changed)))
     state = read_state(checkpoint, path)
     begun = state.epoch + (state.batch > 0)
     if settings.epochs < begun:
         raise SettingsError(
             f"{path} has begun {counted(begun, 'epoch')}: --epochs {settings.epochs} is fewer"
         )
-    if directory is not None and directory.resolve() != path.parent.resolve():
+    if directory is not None and elsewhere:
         check_free(directory)
     else:
         check_resumable(path.parent)
     return Plan(settings, directory or path.parent, checkpoint, notes=notes)
 
 
-def _is_same(key: str, there: Any, here: Any) -> bool:
-    """Say whether two values of a setting mean the same; code and networks may lie in files."""
+def _is_same(key: str, stored: Settings, settings: Settings) -> bool:
+    """Say whether a setting means the same in both; code and networks may lie in files."""
+    there, here = getattr(stored, key), getattr(settings, key)
     if there == here:
         return True
     if key == "model_arg":
@@ -207,15 +217,27 @@ def _is_same(key: str, there: Any, here: Any) -> bool:
     if key not in {"model", "teacher"} or not isinstance(there, str) or not isinstance(here, str):
         return False
     (old, old_name), (new, new_name) = _file_and_name(there), _file_and_name(here)
-    return old_name == new_name and old.suffix == new.suffix != "" and _is_same_file(old, new)
+    if not old.suffix == new.suffix != "" or not _is_same_file(old, new):
+        return False
+    if old_name != new_name and "" in {old_name, new_name}:
+        return _is_only_network(old_name or new_name, new, settings.model_arg)
+    return old_name == new_name
+
+
+def _is_only_network(name: str, file: Path, model_arg: Sequence[str]) -> bool:
+    """Say whether a file that is named without an attribute means that one."""
+    try:
+        return full_spec(str(file), model_arg) == f"{file}:{name}"
+    except ModelError:  # it has changed, and no longer tells: its weights do
+        return True
 
 
 def _file_and_name(spec: str) -> tuple[Path, str]:
-    """Split `path.py:attr`; what names no code is a file alone."""
+    """Split `path.py:attr`, and `module:attr` as its file; what names no code is a file alone."""
     if not is_code(spec):
         return Path(spec), ""
-    file, _, name = spec.rpartition(":")
-    return Path(file), name
+    source, _, name = spec.rpartition(":")
+    return Path(source if source.endswith(".py") else f"{source.replace('.', '/')}.py"), name
 
 
 def _is_same_file(old: Path, new: Path) -> bool:

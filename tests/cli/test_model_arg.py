@@ -32,6 +32,7 @@ def small(folder, image_folder):
     )
 
 
+@pytest.mark.filterwarnings("ignore::cifar_cnn.errors.StoredArgumentsWarning")
 def test_a_run_keeps_them_for_all_that_is_done_with_it(quick_cli, small, folder, image_folder):
     assert quick_cli("train", *small, *WIDE).returncode == 0
     run = folder / "runs" / "a"
@@ -57,6 +58,41 @@ def test_a_run_keeps_them_for_all_that_is_done_with_it(quick_cli, small, folder,
     wrong = quick_cli("eval", run / "model.pt", *OWN, "--model-arg", "width=7")
     assert wrong.returncode == 1
     assert "belongs to another network" in wrong.stderr
+
+
+def test_those_of_a_file_are_said_in_one_line_before_the_code_runs(cli, folder, image_folder):
+    """The file may be from elsewhere, and the code that is named for it takes anything."""
+    from cifar_cnn.models import build_model
+    from cifar_cnn.settings import resolve_settings
+    from cifar_cnn.storage.checkpoint import Checkpoint, pack
+
+    spec, stored = f"{folder / 'net.py'}", ["width=6", "num_classes=3", "name=a\x1b[2J\nb"]
+    (folder / "net.py").write_text(NET.replace("=10", "=10, name=None"))
+    foreign = Checkpoint(
+        model="elsewhere:Net",
+        classes=("blue", "green", "red"),
+        settings=resolve_settings({"model": "elsewhere:Net", "model_arg": stored}),
+        metrics={},
+        state_dict=build_model(spec, 3, model_arg=stored[:1]).state_dict(),
+    )
+    (folder / "foreign.pt").write_bytes(pack(foreign))
+    images = ("--dataset", "folder", "--data-dir", image_folder)
+    line = (
+        "cifar-cnn: warning: arguments from the checkpoint: "
+        "width=6, num_classes=3, name=a\\x1b[2J\\nb\n"
+    )
+    again = [each for text in stored[:2] for each in ("--model-arg", text)]
+    for given, said in (([], line), (again, "")):
+        done = cli("eval", "foreign.pt", *images, *OWN, *given, "--json")
+        assert (done.returncode, done.stderr) == (0, said)
+        assert json.loads(done.stdout)["model"] == "net.py"
+
+
+def test_a_resumed_run_says_them_in_a_note(quick_cli, small):
+    assert quick_cli("train", *small, *WIDE).returncode == 0
+    said = "note: arguments from the checkpoint: width=6\n"
+    assert said in quick_cli("train", "--resume", "a", *OWN, "--dry-run").stdout
+    assert "note: " not in quick_cli("train", "--resume", "a", *WIDE, "--dry-run").stdout
 
 
 def test_a_bare_state_dict_is_evaluated_with_them(quick_cli, folder, image_folder):

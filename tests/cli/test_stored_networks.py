@@ -9,6 +9,8 @@ from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
+pytestmark = pytest.mark.filterwarnings("ignore::cifar_cnn.errors.StoredArgumentsWarning")
+
 NET = """
 from torch import nn
 

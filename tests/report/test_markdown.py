@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from cifar_cnn import train, write_report
-from cifar_cnn.errors import UserError
+from cifar_cnn.errors import StoredArgumentsWarning, UserError
 from cifar_cnn.report.markdown import escaped
 from cifar_cnn.settings import resolve_settings
 
@@ -109,7 +109,8 @@ def test_an_own_network_is_handed_in_with_its_arguments(small_settings, tmp_path
     )
     settings = small_settings(model="student.py", model_arg=["width=8"], epochs=1, lr=1e-6)
     run = train(settings, tmp_path / "run", report=False).run
-    written = write_report(run, markdown="work.md", overrides={"model": "student.py"})
+    with pytest.warns(StoredArgumentsWarning, match="^arguments from the checkpoint: width=8$"):
+        written = write_report(run, markdown="work.md", overrides={"model": "student.py"})
     headings, rows, _ = parsed(written.markdown)
     assert ["model_arg", "width=8"] in rows
     assert {"Budget: broken", "Parameters", "Grad-CAM"} <= {*headings}

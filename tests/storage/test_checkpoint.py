@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cifar_cnn.errors import CheckpointError
+from cifar_cnn.inference.trained import load_trained
 from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import (
@@ -204,3 +205,15 @@ def test_class_names_are_in_one_unicode_form_whatever_a_system_wrote(untrained_f
     stored = read_checkpoint(untrained_file).model_copy(update={"classes": classes})
     untrained_file.write_bytes(pack(stored))
     assert read_checkpoint(untrained_file).classes == ("blau", "grün", "rot")
+
+
+def test_the_network_that_is_built_is_the_one_that_is_to_be_named_again(
+    untrained_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("planted.py").write_text("raise SystemExit('ran')")
+    stored = read_checkpoint(untrained_file)
+    settings = stored.settings.model_copy(update={"model": "planted.py:Net"})
+    untrained_file.write_bytes(pack(stored.model_copy(update={"settings": settings})))
+    with pytest.raises(CheckpointError, match=r"--model planted\.py:Net: pass that again"):
+        load_trained(untrained_file)

@@ -381,6 +381,32 @@ class TestFiles:
         for spec in ("../nets/zoo.py:Net", f"{tmp_path}/nets/zoo.py:Net"):
             assert plan_run({"model": spec, "teacher": spec}, resume=run).checkpoint
 
+    @pytest.mark.parametrize(
+        ("where", "spec"),
+        [
+            (".", "nets/zoo.py"),
+            ("work", "../nets/zoo.py"),
+            (".", "nets.zoo:Net"),
+            ("nets", "zoo:Net"),
+            ("nets", "zoo.py"),
+        ],
+    )
+    def test_it_is_the_same_by_its_file_alone_and_by_its_module(
+        self, run, tmp_path, monkeypatch, where, spec
+    ):
+        monkeypatch.chdir(tmp_path / where)
+        given = {"model": spec, "teacher": f"{tmp_path}/nets/zoo.py:Net"}
+        assert plan_run(given, resume=run).settings.model == spec
+
+    def test_a_file_alone_means_the_only_network_in_it(self, run, small_settings, tmp_path):
+        settings = small_settings(model="nets/zoo.py")
+        run = train(settings, tmp_path / "alone", **stop_after(2)).run
+        for spec in ("nets/zoo.py:Net", "nets.zoo:Net"):
+            assert plan_run({"model": spec}, resume=run).checkpoint
+        for spec in ("nets/zoo.py:Other", "others/zoo.py:Net", "others/zoo.py", "others.zoo:Net"):
+            with pytest.raises(SettingsError, match=r"model is nets/zoo\.py there"):
+                plan_run({"model": spec}, resume=run)
+
     @pytest.mark.parametrize("where", [".", "work"])
     def test_another_file_or_name_is_refused(self, run, tmp_path, monkeypatch, where):
         monkeypatch.chdir(tmp_path / where)

@@ -112,7 +112,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
 
         found = effective_field(
             checkpoint,
-            overrides,
+            overrides | {"model_arg": settings.model_arg},  # said, where they are the checkpoint's
             samples=samples,
             target=target.value,
             assume_pointwise=vouched,

@@ -86,6 +86,8 @@ def test_those_of_a_file_are_said_in_one_line_before_the_code_runs(cli, folder, 
         done = cli("eval", "foreign.pt", *images, *OWN, *given, "--json")
         assert (done.returncode, done.stderr) == (0, said)
         assert json.loads(done.stdout)["model"] == "net.py"
+    done = cli("receptive-field", "foreign.pt", *OWN, "--effective", *images, "--min-rf", 2)
+    assert (done.returncode, done.stderr) == (0, line)
 
 
 def test_a_resumed_run_says_them_in_a_note(quick_cli, small):

@@ -21,7 +21,7 @@ import pyte
 from PIL import Image
 
 ASSETS = Path(__file__).parents[2] / ".github" / "assets"
-COLUMNS, LINES = 80, 12
+COLUMNS, LINES = 80, 14
 COMMAND = ["train", "--dataset", "synthetic", "--epochs", "5", "--name", "quick"]
 TERMINAL = """<meta charset="utf-8"><body style="margin:0;background:#fff"><pre style="margin:0;
 padding:16px 20px;background:#f5f7f9;color:#1b2733;border-radius:8px;display:inline-block;
@@ -38,7 +38,7 @@ def main() -> None:
             encoding="utf-8",
         )
         for page in browser(Path(folder) / "profile"):
-            page.show(page_file, 790, 225)
+            page.show(page_file, 790, 330)
             save(page.screenshot(whole=False), "run.png")
             page.show(Path(folder) / "runs" / "quick" / "report.html", 1100, 1600)
             save(page.screenshot(whole=False), "report.png")

@@ -1,11 +1,9 @@
-"""What the shell may complete: names of runs, networks and recipes."""
+"""What the shell may complete: names of runs, networks and recipes. None of it needs torch."""
 
 from cifar_cnn.recipes import RECIPES
+from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.training.naming import RUNS
 from cifar_cnn.training.run_files import SETTINGS
-
-MODELS = ("baseline", "compact")
-"""The built-in networks; the registry itself would load torch at every press of the key."""
 
 
 def complete_model(incomplete: str) -> list[str]:

@@ -20,8 +20,9 @@ from cifar_cnn.models.factory import (
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.own_file import attribute_of, defined_in, only_network, split
 from cifar_cnn.settings import Settings, parse_arguments
+from cifar_cnn.settings.fields import MODELS
 
-BUILT_IN: dict[str, Callable[..., nn.Module]] = {"baseline": Baseline, "compact": Compact}
+BUILT_IN: dict[str, Callable[..., nn.Module]] = dict(zip(MODELS, (Baseline, Compact), strict=True))
 
 
 def build_model(

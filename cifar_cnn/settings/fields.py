@@ -18,6 +18,8 @@ from pydantic import (
 from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE
 from cifar_cnn.settings.arguments import parse_arguments
 
+MODELS = ("baseline", "compact")
+"""The names of the tool's own networks; `models/registry.py` has their classes, in this order."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

@@ -20,7 +20,7 @@ from cifar_cnn.storage.checkpoint import (
 from cifar_cnn.storage.network import changed_source
 from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.history import EpochRow, RunResult
-from cifar_cnn.training.naming import find_checkpoint, find_run
+from cifar_cnn.training.naming import RUNS, find_checkpoint, find_run
 from cifar_cnn.training.run_files import (
     LAST,
     MODEL,
@@ -78,7 +78,7 @@ class Plan:
 def plan_run(
     given: Mapping[str, Any],
     *,
-    output_dir: Path = Path("runs"),
+    output_dir: Path = RUNS,
     name: str | None = None,
     resume: Path | Literal["auto"] | None = None,
     exist_ok: bool = False,

@@ -9,6 +9,7 @@ from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.training.naming import RUNS, find_checkpoint
+from cifar_cnn.training.run_files import check_result
 
 OWN = "the checkpoint's own"
 
@@ -69,11 +70,10 @@ def evaluate(
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.decoding import DecodingProgress
     from cifar_cnn.report.evaluation_tables import show_evaluation
-    from cifar_cnn.storage.files import check_folder
 
-    checkpoint = find_checkpoint(file, output_dir)
     if predictions is not None:
-        check_folder(predictions)
+        check_result("--predictions", predictions, ".csv")
+    checkpoint = find_checkpoint(file, output_dir)
     console = people_console(json=json)
     with DecodingProgress(console) as decoding:
         result = evaluate_checkpoint(

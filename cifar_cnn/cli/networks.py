@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.completion import MODELS, complete_model
+from cifar_cnn.cli.completion import complete_model
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import resolve_settings
+from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.training.naming import RUNS, find_checkpoint
-from cifar_cnn.training.run_files import MODEL
+from cifar_cnn.training.run_files import MODEL, check_result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,10 +139,11 @@ def answer_many(
     from cifar_cnn.analysis.many import answer_each
     from cifar_cnn.report.console import people_console, progress_bar, progress_console
     from cifar_cnn.report.many_networks import as_csv, as_junit, show_networks
-    from cifar_cnn.storage.files import check_folder, write_result
+    from cifar_cnn.storage.files import write_result
 
-    for file in filter(None, files.values()):
-        check_folder(file)
+    for flag, suffix in (("csv", ".csv"), ("junit", ".xml")):
+        if (path := files[flag]) is not None:
+            check_result(f"--{flag}", path, suffix)
     answers = []
     with progress_bar(progress_console(json=json), "networks") as progress:
         asked = progress.add_task("", total=len(models))

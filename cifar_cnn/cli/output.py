@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any, TextIO
-
-from cifar_cnn.errors import SettingsError
-from cifar_cnn.storage.files import check_folder
 
 _DOCUMENTS: ContextVar[TextIO | None] = ContextVar("documents", default=None)
 
@@ -23,18 +19,6 @@ def print_json(document: Any) -> None:
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     stream.write(re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text) + "\n")
     stream.flush()
-
-
-def check_picture(flag: str, path: Path) -> None:
-    """Refuse a picture that could not be written, or would be none by its name.
-
-    Raises:
-        SettingsError: its name does not end in .png.
-        UserError: there is no folder for it.
-    """
-    if path.suffix.lower() != ".png":
-        raise SettingsError(f"{flag} writes a PNG picture: {path} has to end in .png")
-    check_folder(path)
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import typer
 from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.evaluate import OWN
 from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
-from cifar_cnn.cli.output import check_picture, print_json
+from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import DataError, printable
 from cifar_cnn.training.naming import RUNS, find_checkpoint
+from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from cifar_cnn.documents import inference as documents
@@ -80,7 +81,7 @@ def predict(
     from cifar_cnn.storage.files import write_result
 
     if explain is not None:
-        check_picture("--explain", explain)
+        check_result("--explain", explain, ".png")
     file = find_checkpoint(checkpoint, output_dir)
     sources = [_standard_input() if image == STDIN else image for image in images]
     trained = load_predictor(file, overrides)

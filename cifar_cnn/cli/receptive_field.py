@@ -13,6 +13,7 @@ from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_opt
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import resolve_settings
+from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.named import Named
@@ -78,9 +79,12 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     from cifar_cnn.analysis.verify import verify as prove
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console, progress_console
+    from cifar_cnn.storage.files import write_result
 
     if not effective and (checkpoint is not None or plot is not None):
         raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
+    if plot is not None:
+        check_result("--plot", plot, ".png")
     models, overrides = several.asked(networks or [], model or [], overrides)
     budget = read_budget({} if min_rf is None else {"min_rf": min_rf})
     vouched = assume_pointwise or ()
@@ -135,13 +139,15 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         document["verification"] = proof.as_dict()
         passed = passed and proof.agreed
     if found:
+        from cifar_cnn.report.effective_picture import draw_effective
+
         weights = (
             f"weights of {checkpoint}" if checkpoint else f"fresh weights, seed {settings.seed}"
         )
         tables.show_effective(console, found, weights)
         document["effective"] = found.as_dict()
         if plot is not None:
-            _draw(found, plot)
+            write_result(plot, draw_effective(found))
     if json:
         print_json(document)
     if not passed:
@@ -162,14 +168,3 @@ def _network(
     stored = open_stored(checkpoint, overrides | {"device": "cpu"})
     settings = stored.settings if stored.checkpoint else resolve_settings(overrides)
     return Named(settings.model, settings), checkpoint
-
-
-def _draw(found: Any, path: Path) -> None:
-    from cifar_cnn.errors import UserError
-    from cifar_cnn.report.effective_picture import draw_effective
-    from cifar_cnn.storage.files import write_atomically
-
-    try:
-        write_atomically(path, draw_effective(found))
-    except OSError as error:
-        raise UserError(f"plot {path} cannot be written: {error.strerror}") from error

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_cnn.cli.output import check_picture, print_json
+from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distributed import is_launched, is_main_process
+from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +19,8 @@ def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -
     """Refuse what contradicts a range test, and a picture that could not be written.
 
     Raises:
-        RequestError: one of the flags in `others` is given too, or --plot alone or for no PNG.
-        UserError: there is no folder for the picture.
+        RequestError: one of the flags in `others` is given too, or --plot alone.
+        UserError: the picture's name is no such file's: see `check_result`.
     """
     if not find_lr:
         if plot is not None:
@@ -31,7 +32,7 @@ def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -
     if is_launched():
         raise RequestError("--find-lr is for one process: start it without torchrun")
     if plot is not None:
-        check_picture("--plot", plot)
+        check_result("--plot", plot, ".png")
 
 
 def rehearse(

@@ -8,9 +8,10 @@ import typer
 from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.help import App, Group
 from cifar_cnn.cli.options import JsonFlag, OutputDir
-from cifar_cnn.cli.output import check_picture, print_json
+from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.training.naming import RUNS, find_run
+from cifar_cnn.training.run_files import check_result
 
 app = App(cls=Group, invoke_without_command=True, rich_markup_mode=None)
 
@@ -101,7 +102,7 @@ def compare(
     from cifar_cnn.storage.files import write_result
 
     if plot is not None:
-        check_picture("--plot", plot)
+        check_result("--plot", plot, ".png")
     comparison = compare_runs([find_run(name, output_dir) for name in runs])
     if plot is not None:
         write_result(plot, draw_runs(comparison))

@@ -8,11 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from cifar_cnn.errors import SettingsError, UserError, counted, printable
+from cifar_cnn.errors import UserError, counted, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, layer_cells
 from cifar_cnn.report.report_parts import ReportParts
-from cifar_cnn.storage.files import check_folder, write_atomically
+from cifar_cnn.storage.files import write_atomically
 from cifar_cnn.training.history import LOG_NAMES
+from cifar_cnn.training.run_files import check_result
 
 Cells = Sequence[object]
 
@@ -25,12 +26,10 @@ def check_markdown(file: Path) -> None:
     """Refuse a file that cannot be written, or that is not as an earlier report left it.
 
     Raises:
-        SettingsError: its name has another ending than .md.
+        RequestError: its name has another ending than .md.
         UserError: there is no such folder, or something of the user's stands in the way.
     """
-    if file.suffix.lower() != ".md":
-        raise SettingsError(f"--markdown writes Markdown: {file} has to end in .md")
-    check_folder(file)
+    check_result("--markdown", file, ".md")
     folder, ours = _pictures_of(file), False
     try:
         if file.exists():

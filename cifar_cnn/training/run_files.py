@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from cifar_cnn.errors import RunError
-from cifar_cnn.storage.files import SOURCE, leftovers, write_atomically
+from cifar_cnn.errors import RequestError, RunError
+from cifar_cnn.storage.files import SOURCE, check_folder, leftovers, write_atomically
 from cifar_cnn.training.history import EpochRow, to_log
 
 SETTINGS = "settings.toml"
@@ -40,11 +40,31 @@ FILES = (SETTINGS, SOURCE, ENVIRONMENT, METRICS, LOG, *CHECKPOINTS, REPORT, *PIC
 EVENTS = "tensorboard"
 """A folder, of TensorBoard's event files."""
 
+KINDS = {".csv": "CSV", ".md": "Markdown", ".png": "a PNG picture", ".xml": "XML"}
+"""What is in a file that a flag names, by the suffix that its name has to have."""
+
 RETRY_AFTER = 1.0
 """Seconds between a failed write and the second try."""
 
 Replace = bool | Literal["unsaved"]
 """Which earlier run a new one may take the place of: any, none, or one that has saved nothing."""
+
+
+def check_result(flag: str, path: Path, suffix: str) -> None:
+    """Refuse a file that `flag` is not to write, before the work whose result it is to hold.
+
+    A suffix of its own keeps a flag from replacing whatever else a shell's pattern puts behind it.
+
+    Raises:
+        RequestError: the name has another suffix than this one of KINDS.
+        RunError: it is a run's own file.
+        UserError: it cannot be written: see `check_folder`.
+    """
+    if path.suffix.lower() != suffix:
+        raise RequestError(f"{flag} writes {KINDS[suffix]}: {path} has to end in {suffix}")
+    check_folder(path)
+    if path.name in FILES and (path.parent / SETTINGS).exists():
+        raise RunError(f"{path} is a run's own file: give {flag} another name")
 
 
 def check_free(path: Path, *, replace: Replace = False) -> None:

@@ -103,6 +103,58 @@ def test_a_failure_is_a_document_too_with_json(quick_cli, line, status):
     assert done.stderr == f"cifar-cnn: {document['error']}\n"
 
 
+FLAGS_THAT_WRITE = [
+    ("summary baseline --csv", "CSV", ".csv"),
+    ("summary baseline --junit", "XML", ".xml"),
+    ("receptive-field baseline --csv", "CSV", ".csv"),
+    ("receptive-field baseline --junit", "XML", ".xml"),
+    ("receptive-field --effective --plot", "a PNG picture", ".png"),
+    ("runs compare a b --plot", "a PNG picture", ".png"),
+    ("train --dataset synthetic --find-lr --plot", "a PNG picture", ".png"),
+    ("eval none --predictions", "CSV", ".csv"),
+    ("predict none.png --checkpoint none --explain", "a PNG picture", ".png"),
+]
+
+
+@pytest.mark.parametrize(("line", "kind", "suffix"), FLAGS_THAT_WRITE)
+def test_a_flag_that_writes_replaces_no_file_of_another_kind(
+    quick_cli, tmp_path, line, kind, suffix
+):
+    before = {"a.py": b"mine", "model.pt": b"mine", f"{suffix[1:]}": b"mine", "a.svg": b"mine"}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+    flag = line.split()[-1]
+    for name in before:
+        done = quick_cli(*line.split(), name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"cifar-cnn: {flag} writes {kind}: {name} has to end in {suffix}\n"
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("line", "own"),
+    [
+        (line, {".csv": "metrics.csv", ".png": "curves.png"}[suffix])
+        for line, _, suffix in FLAGS_THAT_WRITE
+        if suffix != ".xml"
+    ],
+)
+def test_a_flag_that_writes_replaces_no_file_of_a_run(quick_cli, tmp_path, line, own):
+    (tmp_path / "run").mkdir()
+    for name in ("settings.toml", own):
+        (tmp_path / "run" / name).write_text("its own")
+    done = quick_cli(*line.split(), f"run/{own}")
+    said = f"cifar-cnn: run/{own} is a run's own file: give {line.split()[-1]} another name\n"
+    assert (done.returncode, done.stdout, done.stderr.replace("\\", "/")) == (1, "", said)
+    assert (tmp_path / "run" / own).read_text() == "its own"
+
+
+def test_the_suffix_may_be_in_capitals_and_its_file_is_replaced(quick_cli, tmp_path):
+    (tmp_path / "GRADES.CSV").write_text("of last year")
+    assert quick_cli("summary", "baseline", "--csv", "GRADES.CSV").returncode == 0
+    assert (tmp_path / "GRADES.CSV").read_text().startswith("model,")
+
+
 NOISY = """
 import ctypes, os, subprocess, sys
 print("from the file")

@@ -245,11 +245,12 @@ def test_images_that_are_not_split_are_said_before_anything_is_shown(quick_cli, 
     ("flags", "status", "said"),
     [
         (["--plot", "x.png"], 2, "add --effective"),
-        (["--effective", "--plot", "missing/x.png"], 1, "plot missing/x.png cannot be written"),
+        (["--effective", "--plot", "missing/x.png"], 1,
+         "missing/x.png cannot be written: there is no folder missing"),
         (["--effective", "--checkpoint", "none.pt"], 1, "none.pt cannot be read"),
         (["--effective", "--dataset", "folder"], 1, "folder data does not exist"),
     ],
-)
+)  # fmt: skip
 def test_effective_mistakes_are_one_line(quick_cli, flags, status, said):
     done = quick_cli("receptive-field", *flags, "--samples", "2")
     assert done.returncode == status

@@ -11,6 +11,8 @@ from typing import Any
 
 LONGEST = 300
 """Characters of a foreign message that are shown."""
+LONGEST_NAME = 60
+"""Characters of a file's name that are shown, the last ones, where the system refuses it."""
 
 
 class UserError(Exception):
@@ -77,6 +79,18 @@ def one_line(error: BaseException) -> str:
     """Return the message of any exception on a single line, shortened; its type's name if none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
+def system_line(error: OSError) -> str:
+    """Return what the system says in one line, with the end of the file's name where it is of one.
+
+    The number that `str` puts first says nothing to people.
+    """
+    if error.strerror is None:  # a library's own words
+        return one_line(error)
+    name = str(error.filename or "")
+    shown = name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}"
+    return f"{shown} cannot be used: {error.strerror}" if name else error.strerror
 
 
 _EXPECTED = {

@@ -5,10 +5,12 @@ Nothing here or in a command's module imports torch at the top, so that help ans
 
 import importlib.metadata
 import os
+import re
 import sys
 from contextlib import nullcontext
 from functools import partial
 from io import TextIOWrapper
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -28,9 +30,9 @@ from cifar_cnn.cli import (
 from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.cli.gate import is_gate, run_gate
 from cifar_cnn.cli.help import App, Group
-from cifar_cnn.cli.output import documents_only, drop_output, print_json
+from cifar_cnn.cli.output import documents_only, drop_output, print_json, takes_output
 from cifar_cnn.cli.surroundings import settle
-from cifar_cnn.errors import RequestError, UserError, plain_words, printable
+from cifar_cnn.errors import RequestError, UserError, plain_words, printable, system_line
 from cifar_cnn.training.distributed import is_launched, is_main_process, rank
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
@@ -47,6 +49,7 @@ class Commands(Group):
         json = JSON in words and not {*HELP, "--help-all"} & {*words}
         with documents_only() if json else nullcontext():
             try:
+                _refuse_empty(words)
                 status = super().main(words, *options, **more | {"standalone_mode": False})
                 sys.stdout.flush()
             except (UserError, typer.TyperException, OSError) as error:
@@ -84,22 +87,38 @@ def _refuse_second(flag: str, words: list[str]) -> None:
         raise RequestError(f"{flag} is given twice, and one network is wanted: give it once")
 
 
-def _fail(error: Exception, *, json: bool) -> int:
+def _refuse_empty(words: list[str]) -> None:
+    """Refuse a word that a shell made of a variable that is not set, whatever it was to be."""
+    for before, word in pairwise(["cifar-cnn", *words]):
+        empty = re.fullmatch(r"(--[^=]+)=|", word)
+        if empty:
+            raise RequestError(
+                f"the word after {empty[1] or before} is empty (a variable that is not set?): fill "
+                "it in, or leave it out"
+            )
+
+
+def _fail(error: UserError | typer.TyperException | OSError, *, json: bool) -> int:
     """Print the error in one line, and as a document; return the exit status."""
     if isinstance(error, UserError):
         message, status = str(error), error.exit_status
     elif isinstance(error, typer.TyperException):
         message, status = _misuse(error), getattr(error, "exit_code", RequestError.exit_status)
-    else:  # standard output is full or closed, a disk has failed
+    elif error.filename is None and not takes_output():
         drop_output()
         message, status, json = str(error), UserError.exit_status, False
         if isinstance(error, BrokenPipeError):
             return status
+    else:  # a disk has failed, a name is too long, a folder may not be read
+        message, status = system_line(error), UserError.exit_status
     message = printable(message)
     who = f"cifar-cnn: process {rank()}" if is_launched() else "cifar-cnn"
     sys.stderr.write(f"{who}: {message}\n")
     if json and is_main_process():
-        print_json({"error": message, "exit_status": status})
+        try:
+            print_json({"error": message, "exit_status": status})
+        except OSError:  # nobody reads it, or there is no room for it: the line has said it
+            drop_output()
     return status
 
 

@@ -39,6 +39,20 @@ def documents_only() -> Iterator[None]:
         _DOCUMENTS.reset(token)
 
 
+def takes_output() -> bool:
+    """Say whether standard output takes an empty line, which one that is full or closed does not.
+
+    What failed before may be gone from its buffer, so that a flush alone does not show it.
+    """
+    stream = _DOCUMENTS.get() or sys.stdout
+    try:
+        stream.write("\n")
+        stream.flush()
+    except OSError:
+        return False
+    return True
+
+
 def drop_output() -> None:
     """Throw away what standard output has not taken: it is full, or nobody reads it."""
     stream = _DOCUMENTS.get() or sys.stdout

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from cifar_cnn.errors import system_line
+
 COMMANDS = [
     "train",
     "evaluate",
@@ -153,6 +155,62 @@ def test_the_suffix_may_be_in_capitals_and_its_file_is_replaced(quick_cli, tmp_p
     (tmp_path / "GRADES.CSV").write_text("of last year")
     assert quick_cli("summary", "baseline", "--csv", "GRADES.CSV").returncode == 0
     assert (tmp_path / "GRADES.CSV").read_text().startswith("model,")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("train --resume", "train --name", "train --config", "train --data-dir"),
+        *("train --output-dir", "train --teacher", "train --model", "eval", "eval u --data-dir"),
+        *("report", "report u --compare", "report u --markdown", "runs show", "runs --output-dir"),
+        *("predict a.png --checkpoint", "predict a.png", "export u --format onnx --output"),
+        *("summary", "summary --csv", "receptive-field --effective --checkpoint"),
+    ],
+)
+def test_an_empty_word_is_one_line_and_nothing_is_done(quick_cli, tmp_path, line):
+    *words, last = line.split()
+    said = (
+        f"the word after {last} is empty (a variable that is not set?): fill it in, or leave it out"
+    )
+    if last.startswith("--"):
+        assert quick_cli(*words, f"{last}=").stderr == f"cifar-cnn: {said}\n"
+    done = quick_cli(*words, last, "", "--json")
+    assert json.loads(done.stdout) == {"error": said, "exit_status": 2}
+    assert (done.returncode, done.stderr) == (2, f"cifar-cnn: {said}\n")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_equals_sign_at_the_end_of_a_value_is_no_empty_word(quick_cli):
+    done = quick_cli("summary", "--model=none=", "--model-arg", "text=")
+    assert done.stderr.startswith("cifar-cnn: unknown model 'none='")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has another limit, and says it otherwise")
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("report", "eval", "runs show", "runs --output-dir", "summary", "summary --model"),
+        *("predict a.png --checkpoint", "export --format onnx", "train --resume"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_without_its_number(quick_cli, line):
+    done = quick_cli(*line.split(), f"{300 * 'x'}z", "--json")
+    said = f"…{59 * 'x'}z cannot be used: File name too long"
+    assert json.loads(done.stdout) == {"error": said, "exit_status": 1}
+    assert (done.returncode, done.stderr) == (1, f"cifar-cnn: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (OSError("no\nplace"), "no place"),
+        (PermissionError(13, "Permission denied", "a/b"), "a/b cannot be used: Permission denied"),
+        (OSError(18, "Invalid link", "a", None, "b"), "a cannot be used: Invalid link"),
+    ],
+)
+def test_the_systems_words_are_said_with_the_file_that_they_are_about(error, said):
+    assert system_line(error) == said
 
 
 NOISY = """

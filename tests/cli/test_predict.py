@@ -205,7 +205,7 @@ def test_bad_images_are_left_out_of_the_explanation(quick_cli, untrained_file, t
     [
         ("why.jpg", 2, "--explain writes a PNG picture: why.jpg has to end in .png"),
         ("why", 2, "--explain writes a PNG picture: why has to end in .png"),
-        ("", 2, "has to end in .png"),
+        ("", 2, "the word after --explain is empty"),
         ("none/why.png", 1, "none/why.png cannot be written: there is no folder none"),
         ("folder.png", 1, "folder.png cannot be written: it is a folder"),
     ],

@@ -46,11 +46,31 @@ def test_a_closed_standard_input_is_an_empty_image(tmp_path, untrained_file):
 
 @POSIX
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")  # noqa: PTH110
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("flags", ["", "--json"])
-def test_a_full_standard_output_is_said(tmp_path, flags):
-    done = shell(tmp_path, f"summary {flags} >/dev/full")
+def test_a_full_standard_output_is_said(tmp_path, flags, unbuffered):
+    done = shell(tmp_path, f"summary {flags} >/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "cifar-cnn: [Errno 28] No space left on device"
+
+
+@POSIX
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")  # noqa: PTH110
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("report none", 1, "there is no run runs/none"),
+        ("summary --model none", 2, "unknown model 'none': give one of baseline, compact, or "
+         "module:attr, or path.py:attr"),
+        (f"report {300 * 'x'}", 1, f"…{60 * 'x'} cannot be used: File name too long"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_where_its_document_finds_no_room(
+    tmp_path, line, status, said, unbuffered
+):
+    done = shell(tmp_path, f"{line} --json >/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (status, f"cifar-cnn: {said}\n")
 
 
 @pytest.mark.parametrize("value", ["0", "00"])

@@ -81,10 +81,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     from cifar_cnn.report.console import people_console, progress_console
     from cifar_cnn.storage.files import write_result
 
-    if not effective and (checkpoint is not None or plot is not None):
-        raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
-    if plot is not None:
-        check_result("--plot", plot, ".png")
+    _check_effective(checkpoint, plot, effective=effective)
     models, overrides = several.asked(networks or [], model or [], overrides)
     budget = read_budget({} if min_rf is None else {"min_rf": min_rf})
     vouched = assume_pointwise or ()
@@ -152,6 +149,13 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         print_json(document)
     if not passed:
         raise typer.Exit(1)
+
+
+def _check_effective(checkpoint: Path | None, plot: Path | None, *, effective: bool) -> None:
+    if not effective and (checkpoint is not None or plot is not None):
+        raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
+    if plot is not None:
+        check_result("--plot", plot, ".png")
 
 
 def _network(

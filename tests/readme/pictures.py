@@ -38,7 +38,7 @@ def main() -> None:
             encoding="utf-8",
         )
         for page in browser(Path(folder) / "profile"):
-            page.show(page_file, 790, 330)
+            page.show(page_file, 790, 265)
             save(page.screenshot(whole=False), "run.png")
             page.show(Path(folder) / "runs" / "quick" / "report.html", 1100, 1600)
             save(page.screenshot(whole=False), "report.png")

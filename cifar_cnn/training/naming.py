@@ -31,6 +31,20 @@ def find_checkpoint(name: Path | str, output_dir: Path = RUNS) -> Path:
         CheckpointError: there is neither such a file nor such a run.
         RunError: the run has no `model.pt`, or the folder is none.
     """
+    found = find_stored(name, output_dir)
+    if not found.is_dir():
+        return found
+    if not (found / MODEL).exists():
+        raise RunError(_without_model(found))
+    return found / MODEL
+
+
+def find_stored(name: Path | str, output_dir: Path) -> Path:
+    """Return a file that is named, or the folder of a run that is named as for `find_run`.
+
+    Raises:
+        CheckpointError: there is neither.
+    """
     path = Path(name)
     found = _find(path, output_dir)
     if found is None:
@@ -38,11 +52,7 @@ def find_checkpoint(name: Path | str, output_dir: Path = RUNS) -> Path:
         raise CheckpointError(
             f"checkpoint {path} cannot be read: there is no such file or run{hint}"
         )
-    if not found.is_dir():
-        return found
-    if not (found / MODEL).exists():
-        raise RunError(_without_model(found))
-    return found / MODEL
+    return found
 
 
 def _find(path: Path, output_dir: Path) -> Path | None:

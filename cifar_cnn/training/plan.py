@@ -20,7 +20,7 @@ from cifar_cnn.storage.checkpoint import (
 from cifar_cnn.storage.network import changed_source
 from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.history import EpochRow, RunResult
-from cifar_cnn.training.naming import RUNS, find_checkpoint, find_run
+from cifar_cnn.training.naming import RUNS, find_checkpoint, find_stored
 from cifar_cnn.training.run_files import (
     LAST,
     MODEL,
@@ -98,8 +98,7 @@ def plan_run(
         SettingsError: a setting is unknown, invalid, or contradicts the checkpoint's.
         RequestError: `auto` without a name, or a name that is a path.
         CheckpointError: the checkpoint is missing, damaged, or no training can go on from it.
-        RunError: there is a run in the directory, and neither `exist_ok` nor `resume` was said; or
-            no run of the name.
+        RunError: there is a run in the directory, and neither `exist_ok` nor `resume` was said.
     """
     if name is not None and (Path(name).name != name or name in {"", ".."}):
         raise RequestError(f"--name {name!r} is no plain name: --output-dir says in which folder")
@@ -114,7 +113,7 @@ def plan_run(
             path, checkpoint, notes = _last_good(directory)
             return _resumed(given, path, checkpoint, directory, notes)
     elif resume is not None:
-        path = find_run(resume, output_dir)
+        path = find_stored(resume, output_dir)
         path = path / LAST if path.is_dir() else path
         return _resumed(given, path, _read(path), directory)
     settings = complete(given)

@@ -90,7 +90,8 @@ def test_a_teacher_is_named_as_a_run(quick_cli, root):
         ("report t8", "there is no run runs/t8 (did you mean 't80'?)"),
         ("report t80 --compare t8", "there is no run runs/t8 (did you mean 't80'?)"),
         ("runs show t8", "there is no run runs/t8 (did you mean 't80'?)"),
-        ("train --resume t8", "there is no run runs/t8 (did you mean 't80'?)"),
+        ("train --resume t8", "checkpoint t8 cannot be read: there is no such file or run "
+         "(did you mean 't80'?)"),
         ("eval t80 --output-dir none", "checkpoint t80 cannot be read: there is no such file or "
          "run"),
         ("eval images", "images is a folder without model.pt: name a run, or a checkpoint"),

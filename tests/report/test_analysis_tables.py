@@ -56,4 +56,4 @@ def test_warnings_are_shown():
 
 def test_a_proof_says_what_it_checked():
     text = shown(show_verification, verify(nn.Conv2d(3, 4, 3)))
-    assert text.startswith("verified: 1 layers, ")
+    assert text.startswith("verified: 1 layer, ")

@@ -52,7 +52,7 @@ def show_networks(console: Console, answers: Sequence[Answer]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in columns:
         table.add_column(
-            name.replace("rf_", "field, ").replace("_", "-"),
+            name.replace("rf_", "field,\n").replace("_", "-"),
             justify="left" if name in {"model", "verdict"} else "right",
             overflow="fold",
         )

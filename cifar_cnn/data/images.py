@@ -25,6 +25,8 @@ READ_AT_ONCE = 1 << 16
 """Bytes that are asked for without a look at how many there are."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # none of Pillow's that starts other programs
 
+TINY = 4096
+"""Bytes of a file up to which threads wait for each other longer than they decode."""
 AT_ONCE = 8
 """Most images that a thread decodes before it asks for more: asking takes a small one's time."""
 
@@ -82,7 +84,7 @@ def read_images(
         images[index], changes = read_image(sources[index], size)
         return changes
 
-    return images, _in_threads(decode, len(sources), told)
+    return images, _in_threads(decode, sources, told)
 
 
 def try_images(
@@ -98,15 +100,15 @@ def try_images(
             return error
         return changes
 
-    return images, _in_threads(decode, len(sources))
+    return images, _in_threads(decode, sources)
 
 
 def _in_threads(
     decode: Callable[[int], Decoded],
-    count: int,
+    sources: Sequence[Source],
     told: Callable[[int, int], None] | None = None,
 ) -> list[Decoded]:
-    workers = os.cpu_count() or 1
+    count, workers = len(sources), 1 if _are_tiny(sources) else os.cpu_count() or 1
     at_once = max(1, min(AT_ONCE, count // (4 * workers)))
     decoded: list[Decoded] = []
     stopped = Event()
@@ -130,6 +132,12 @@ def _in_threads(
     finally:
         stopped.set()  # where one image fails or the user stops
         pool.shutdown(cancel_futures=True)
+
+
+def _are_tiny(sources: Sequence[Source]) -> bool:
+    """Say whether most of the first files are; one that is not there is found when it is read."""
+    first = [each for each in sources[:99] if isinstance(each, Path) and each.is_file()]
+    return sum(each.stat().st_size <= TINY for each in first) > len(first) / 2
 
 
 def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8], Changes]:

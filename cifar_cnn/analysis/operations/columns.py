@@ -34,10 +34,7 @@ def _unfolded_map(
 ) -> Outcome:
     *batch, channels, rows, columns = field.shape
     kernel, dilations, pads, strides = _pairs(kernel_size, dilation, padding, stride)
-    down, along = (
-        (size + 2 * p - d * (k - 1) - 1) // s + 1
-        for size, k, d, p, s in zip((rows, columns), kernel, dilations, pads, strides, strict=True)
-    )
+    down, along = _counts((rows, columns), kernel, dilations, pads, strides)
     axis = len(batch) + 1
     pieces = []
     for y, x in _places(kernel, dilations, pads):
@@ -59,10 +56,7 @@ def folding(
     """Add each column's units up at the places of its window: the reverse of unfolding a map."""
     *batch, channels, rows, columns = out[0]
     kernel, dilations, pads, strides = _pairs(kernel_size, dilation, padding, stride)
-    down, along = (
-        (size + 2 * p - d * (k - 1) - 1) // s + 1
-        for size, k, d, p, s in zip((rows, columns), kernel, dilations, pads, strides, strict=True)
-    )
+    down, along = _counts((rows, columns), kernel, dilations, pads, strides)
     axis = len(batch) + 1
     windows = reshape(field, (*batch, channels, kernel[0] * kernel[1], down, along))
     pieces = []
@@ -78,6 +72,12 @@ def _pairs(*given: Size) -> Iterator[Pair]:
     for size in given:
         vertical, horizontal = sizes(size, 2)
         yield vertical, horizontal
+
+
+def _counts(size: Pair, kernel: Pair, dilation: Pair, padding: Pair, stride: Pair) -> Iterator[int]:
+    """Yield how many windows lie below one another in a map of `size`, and side by side."""
+    for n, k, d, p, s in zip(size, kernel, dilation, padding, stride, strict=True):
+        yield (n + 2 * p - d * (k - 1) - 1) // s + 1
 
 
 def _places(kernel: Pair, dilation: Pair, padding: Pair) -> Iterator[Pair]:

@@ -74,17 +74,9 @@ def summary_of(
 ) -> Answer:
     """Summarize one network and hold it against the budget, if there is one."""
     from cifar_cnn.analysis.named import network_named
-    from cifar_cnn.analysis.summary import summarize
 
     network = network_named(model, overrides, of_several=True)
-    found = summarize(
-        network.model,
-        network.settings.input_size,
-        model_arg=network.settings.model_arg,
-        budget=budget,
-        assume_pointwise=assume_pointwise,
-    )
-    found = network.under_its_name(found)
+    found = network.summarize(budget, assume_pointwise)
     passed = found.budget is None or found.budget.passed
     field = found.receptive_field.as_dict() if found.receptive_field else None
     return Answer(model, passed, network.document(found), field)
@@ -99,17 +91,10 @@ def field_of(
 ) -> Answer:
     """Compute the receptive fields of one network and hold the output's against the minimum."""
     from cifar_cnn.analysis.named import network_named
-    from cifar_cnn.analysis.receptive_field import receptive_field
 
     network = network_named(model, overrides, of_several=True)
-    found = receptive_field(
-        network.model,
-        network.settings.input_size,
-        model_arg=network.settings.model_arg,
-        minimum=minimum,
-        assume_pointwise=assume_pointwise,
-    )
-    document = network.document(network.under_its_name(found))
+    found = network.receptive_field(minimum, assume_pointwise)
+    document = network.document(found)
     return Answer(model, found.passed, document, document)
 
 

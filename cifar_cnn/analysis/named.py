@@ -1,12 +1,13 @@
 """The networks that a command line names: by a spec, or by a file of weights."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from cifar_cnn.analysis.receptive_field import ReceptiveField
-from cifar_cnn.analysis.summary import Summary
+from cifar_cnn.analysis.budget import Budget
+from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
+from cifar_cnn.analysis.summary import Summary, summarize
 from cifar_cnn.analysis.trace import Model
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import CheckpointError, counted
@@ -40,7 +41,29 @@ class Named:
         of = f" for {counted(self.classes, 'class')}" if self.classes else ""
         return f"{self.file}: {self.settings.model}{of}"
 
-    def under_its_name(self, found: Found) -> Found:
+    def summarize(self, budget: Budget | None, assume_pointwise: Collection[str]) -> Summary:
+        """Summarize it under its own name; raises what `summarize` does."""
+        found = summarize(
+            self.model,
+            self.settings.input_size,
+            model_arg=self.settings.model_arg,
+            budget=budget,
+            assume_pointwise=assume_pointwise,
+        )
+        return self._under_its_name(found)
+
+    def receptive_field(self, minimum: int, assume_pointwise: Collection[str]) -> ReceptiveField:
+        """Compute its fields under its own name; raises what `receptive_field` does."""
+        found = receptive_field(
+            self.model,
+            self.settings.input_size,
+            model_arg=self.settings.model_arg,
+            minimum=minimum,
+            assume_pointwise=assume_pointwise,
+        )
+        return self._under_its_name(found)
+
+    def _under_its_name(self, found: Found) -> Found:
         """Return what was found, of the network's spec instead of its class."""
         return found if self.file is None else replace(found, model=self.settings.model)
 

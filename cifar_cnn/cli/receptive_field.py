@@ -75,7 +75,6 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     """
     from cifar_cnn.analysis.effective import EffectiveField
     from cifar_cnn.analysis.many import field_of
-    from cifar_cnn.analysis.receptive_field import receptive_field as compute
     from cifar_cnn.analysis.verify import verify as prove
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console, progress_console
@@ -99,14 +98,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         return
     network, checkpoint = _network(models[0], checkpoint, overrides)
     settings = network.settings
-    result = compute(
-        network.model,
-        settings.input_size,
-        model_arg=settings.model_arg,
-        minimum=budget.min_rf,
-        assume_pointwise=vouched,
-    )
-    result = network.under_its_name(result)
+    result = network.receptive_field(budget.min_rf, vouched)
     found: EffectiveField | None = None
     if effective:  # before anything is shown, as its images may not be there
         from cifar_cnn.api import effective_field

@@ -62,7 +62,6 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     """
     from cifar_cnn.analysis.many import summary_of
     from cifar_cnn.analysis.named import network_named
-    from cifar_cnn.analysis.summary import summarize as summarize_network
     from cifar_cnn.report.analysis_tables import show_summary
     from cifar_cnn.report.console import people_console
 
@@ -83,14 +82,7 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         several.answer_many(job, models, "summary", time_limit, files, json=json)
         return
     network = network_named(models[0], overrides)
-    summary = summarize_network(
-        network.model,
-        network.settings.input_size,
-        model_arg=network.settings.model_arg,
-        budget=budget,
-        assume_pointwise=vouched,
-    )
-    summary = network.under_its_name(summary)
+    summary = network.summarize(budget, vouched)
     console = people_console(json=json)
     several.say_file(console, network)
     show_summary(console, summary)

@@ -59,7 +59,8 @@ class Draws:
     def to(self, device: torch.device) -> "Draws":
         """Return the draws on another device; indices stay, so that none has to be waited for."""
         fields = {k: v for k, v in vars(self).items() if v is not None and k != "warped"}
-        return replace(self, **{name: value.to(device) for name, value in fields.items()})
+        moved = {name: value.to(device, non_blocking=True) for name, value in fields.items()}
+        return replace(self, **moved)
 
 
 def check_augmentation(settings: Settings) -> None:
@@ -154,7 +155,8 @@ def apply(
         out = _warp(out, draws.rotation)
     if draws.warped is not None and len(draws.warped):  # a small last batch may have none
         assert draws.affine is not None
-        out[draws.warped] = _warp(out[draws.warped], draws.affine)
+        warped = draws.warped.to(out.device, non_blocking=True)
+        out.index_copy_(0, warped, _warp(out.index_select(0, warped), draws.affine))
     if draws.cutout is not None:
         out = out.masked_fill_(_squares(draws.cutout, cutout_size, out.shape[-2:]), 0.0)
     return out

@@ -27,9 +27,8 @@ def recolor(images: Tensor, factors: Tensor, normalization: Normalization = REFE
         factors: float32 (N, 3), of brightness, contrast and saturation; 1 changes nothing.
         normalization: that of the images.
     """
-    mean = torch.tensor(normalization.mean, device=images.device)
-    std = torch.tensor(normalization.std, device=images.device)
-    luma = torch.tensor(LUMA, device=images.device)
+    mean, std = normalization.on(images.device)
+    luma = torch.tensor(LUMA).to(images.device, non_blocking=True)
     brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
     identity, gray = torch.eye(3, device=images.device), luma.expand(3, 3)
     saturate = saturation * identity + (1 - saturation) * gray

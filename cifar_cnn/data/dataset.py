@@ -21,6 +21,11 @@ class Normalization(NamedTuple):
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
 
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation, each float32 (3), on a device that need not be waited for."""
+        mean, std = (torch.tensor(each).to(device, non_blocking=True) for each in self)
+        return mean, std
+
 
 REFERENCE = Normalization()
 
@@ -126,6 +131,5 @@ def normalize(images: Tensor, normalization: Normalization = REFERENCE) -> Tenso
 
     (x / 255 - mean) / std, written as one multiplication and one addition.
     """
-    mean = torch.tensor(normalization.mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(normalization.std, device=images.device).view(3, 1, 1)
+    mean, std = (each.view(3, 1, 1) for each in normalization.on(images.device))
     return torch.addcmul(-mean / std, images.float(), 1 / (255 * std))

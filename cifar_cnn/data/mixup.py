@@ -26,7 +26,10 @@ class Mix:
 
     def to(self, device: torch.device) -> "Mix":
         """Return the mix on another device."""
-        return Mix(self.partner.to(device), self.fraction.to(device))
+        partner, fraction = (
+            each.to(device, non_blocking=True) for each in (self.partner, self.fraction)
+        )
+        return Mix(partner, fraction)
 
 
 def draw_mix(settings: Settings, epoch: int, count: int, generator: torch.Generator) -> Mix:

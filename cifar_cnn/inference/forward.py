@@ -10,7 +10,13 @@ from cifar_cnn.errors import RunError
 from cifar_cnn.models.folding import folded
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.models.registry import is_own
-from cifar_cnn.runtime import Workers, autocast, is_out_of_memory, resolve_threads
+from cifar_cnn.runtime import (
+    Workers,
+    autocast,
+    is_out_of_memory,
+    resolve_threads,
+    torch_threads,
+)
 
 BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
 """On the CPU few enough for the maps to stay in its cache."""
@@ -46,7 +52,7 @@ def predict_log_probabilities(
     was_training = model.training
     model.eval()
     batches = torch.split(images, BATCH_SIZE[device.type])
-    at_once = len(batches) if device.type == "cpu" and is_own(model) else 1
+    at_once = device.type == "cpu" and is_own(model)
 
     @torch.inference_mode()
     def answer(batch: Tensor) -> Tensor:
@@ -57,8 +63,12 @@ def predict_log_probabilities(
             return _answers(model, inputs, tta=tta).cpu()
 
     try:
-        with folded(model), Workers(resolve_threads(threads), at_once) as workers:
-            return torch.cat(workers.map(answer, batches))
+        with folded(model):
+            if not at_once:  # a new thread would first have to make handles of a GPU's libraries
+                with torch_threads(resolve_threads(threads)):
+                    return torch.cat([answer(batch) for batch in batches])
+            with Workers(resolve_threads(threads), len(batches)) as workers:
+                return torch.cat(workers.map(answer, batches))
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory on {device} in evaluation: try --device cpu") from error

@@ -44,13 +44,14 @@ class MirrorConv2d(QuickConv2d):
             *(in_channels, out_channels, kernel_size, 1, padding, dilation, groups), bias=False
         )
         self.weight = nn.Parameter(self.weight.detach()[: out_channels // 2].clone())
-        self.swaps = list(swaps)
+        self.swaps: Tensor | None
+        self.register_buffer("swaps", torch.tensor(swaps) if swaps else None, persistent=False)
 
     def both(self) -> Tensor:
         """Return all filters (out_channels, in_channels / groups, k, k): these and the mirrored."""
         own = swapped = self.weight
-        if self.swaps:
-            swapped = own[:, self.swaps]
+        if self.swaps is not None:
+            swapped = own.index_select(1, self.swaps)
         elif self.groups == 1:
             swapped = own.roll(self.in_channels // 2, dims=1)
         return torch.cat([own, swapped.flip(-1)]).contiguous(memory_format=torch.channels_last)

@@ -23,14 +23,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchvision.transforms import v2
 
 from cifar_cnn import resolve_settings
 from cifar_cnn.cli.allocator import keep_freed_memory
-from cifar_cnn.data.dataset import MEAN, STD
+from cifar_cnn.data.augment import Draws, apply
+from cifar_cnn.data.dataset import REFERENCE
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import predict_log_probabilities
+
+COLOR = torch.tensor([0.1, 0.1, 0.5])
+"""Most that brightness, contrast and saturation change by, as a fraction."""
+YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+"""From R, G and B to luma and two coordinates of color (NTSC, 1953)."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -80,40 +85,119 @@ class Peer(nn.Module):
         return self.classify(maps.mean((2, 3)))
 
 
-def sharpen(image):
-    return v2.functional.adjust_sharpness(image, float(torch.empty(()).uniform_(1.0, 2.2)))
+def augmented(images):
+    """Return normalized images, each of these bytes (N, 3, H, W) changed by draws of its own."""
+    count, device = len(images), images.device
+
+    def uniform(*size):
+        return torch.rand(count, *size, device=device) * 2 - 1
+
+    def of(chance):
+        return torch.rand(count, device=device) < chance
+
+    angle = torch.deg2rad(15 * uniform())
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    recolored = of(0.9)
+    draws = Draws(
+        flip=of(0.5),
+        shift=torch.randint(-4, 5, (count, 2), device=device),
+        color=1 + recolored[:, None] * COLOR.to(device) * uniform(3),
+        rotation=torch.stack([cos, sin, zero, -sin, cos, zero], dim=1).view(-1, 2, 3),
+        **dict.fromkeys(("warped", "affine", "cutout")),
+    )
+    turned = turn_hue(apply(images, draws, 0), 0.05 * recolored * uniform())
+    return sharpened(turned, 1 + of(0.95) * (0.6 + 0.6 * uniform()))
 
 
-AUGMENTED = v2.Compose(
-    [
-        v2.RandomHorizontalFlip(),
-        v2.RandomCrop(32, padding=4, padding_mode="edge"),
-        v2.Pad(8, padding_mode="reflect"),
-        v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR),
-        v2.CenterCrop(32),
-        v2.RandomApply([v2.Lambda(sharpen)], p=0.95),
-        v2.RandomApply([v2.ColorJitter(0.1, 0.1, 0.5, 0.05)], p=0.9),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(MEAN, STD),
-    ]
-)
+def turn_hue(images, turns):
+    """Turn the colors of normalized images about gray, each by its fraction of a whole turn."""
+    mean, std = (each[:, None, None] for each in REFERENCE.on(images.device))
+    luma, first, second = torch.einsum(
+        "ij,njhw->inhw", YIQ.to(images.device), images * std + mean
+    ).unbind()
+    cos, sin = (
+        (2 * torch.pi * turns)[:, None, None].cos(),
+        (2 * torch.pi * turns)[:, None, None].sin(),
+    )
+    there = torch.stack([luma, cos * first - sin * second, sin * first + cos * second])
+    back = torch.einsum("ij,jnhw->nihw", YIQ.inverse().to(images.device), there)
+    return (back - mean) / std
+
+
+def sharpened(images, factors):
+    """Blend images with their smoothed inside; factors above 1 sharpen (torchvision's kernel)."""
+    kernel = torch.ones(3, 1, 3, 3, device=images.device)
+    kernel[:, :, 1, 1] = 5
+    smooth = images.clone()
+    smooth[:, :, 1:-1, 1:-1] = F.conv2d(images, kernel / 13, groups=3)
+    return torch.lerp(smooth, images, factors[:, None, None, None])
 
 
 def mixed(images, labels, most):
     """Return images mixed with others of the batch, the others' labels and their shares."""
-    partners = torch.randperm(len(labels))
-    share = most * torch.rand(len(labels))
+    partners = torch.randperm(len(labels), device=labels.device)
+    share = most * torch.rand(len(labels), device=labels.device)
     weight = share[:, None, None, None]
     return (1 - weight) * images + weight * images[partners], labels[partners], share
 
 
+class Step:
+    """Forward, loss, backward, update; on CUDA captured as one graph, as the package does.
+
+    Args:
+        model: on its device.
+        lr: learning rate, in a tensor where a captured step has to read it.
+    """
+
+    def __init__(self, model, lr):
+        device = next(model.parameters()).device
+        on_gpu = device.type == "cuda"
+        self.model = model
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), torch.tensor(lr, device=device) if on_gpu else lr, capturable=on_gpu
+        )
+        self.side = torch.cuda.Stream() if on_gpu else None
+        self.done, self.graph, self.inputs, self.loss = 0, None, (), None
+
+    def __call__(self, *inputs):
+        """Learn from images, labels, the labels mixed in and their shares; return the loss."""
+        self.done += 1
+        if self.side is None:
+            return self.learn(*inputs)
+        if self.done <= 3:  # capturing wants some steps before it, on a stream of their own
+            self.side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.side):
+                loss = self.learn(*inputs)
+            torch.cuda.current_stream().wait_stream(self.side)
+            return loss
+        if self.graph is None:
+            self.inputs, self.graph = [each.clone() for each in inputs], torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.loss = self.learn(*self.inputs)
+        for mine, each in zip(self.inputs, inputs, strict=True):
+            mine.copy_(each)
+        self.graph.replay()
+        return self.loss
+
+    def learn(self, images, labels, others, share):
+        output = self.model(images)
+        right = F.cross_entropy(output, labels, reduction="none")
+        other = F.cross_entropy(output, others, reduction="none")
+        loss = ((1 - share) * right + share * other).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+
 def train(model, data, evaluation, arguments):
-    """Train in place; return the mean of the weights, images per second of the steps, the curve."""
+    """Train in place; return the mean of the weights, images per second, the curve."""
     size, epochs = arguments.batch_size, arguments.epochs
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr)
     steps = len(data) // size
+    images, labels = (each.to(arguments.device) for each in (data.images, data.labels))
+    learn = Step(model, arguments.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
+        learn.optimizer,
         arguments.lr,
         epochs * steps,
         pct_start=arguments.warmup_epochs / epochs,
@@ -121,36 +205,28 @@ def train(model, data, evaluation, arguments):
         final_div_factor=0.4,
     )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
-    seconds, minutes, curve = 0.0, 0.0, []
+    minutes, curve = 0.0, []
     for epoch in range(epochs):
         began = time.perf_counter()
-        order = torch.randperm(len(data))
-        losses = []
-        for chosen in order[: steps * size].split(size):
-            images = torch.stack([AUGMENTED(image) for image in data.images[chosen]])
-            started = time.perf_counter()
-            labels = data.labels[chosen]
-            images, others, share = mixed(images, labels, min(epoch / epochs, 0.5))
-            output = model(images.contiguous(memory_format=torch.channels_last))
-            right = F.cross_entropy(output, labels, reduction="none")
-            other = F.cross_entropy(output, others, reduction="none")
-            loss = ((1 - share) * right + share * other).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        total = torch.zeros((), device=images.device)
+        for chosen in torch.randperm(len(data))[: steps * size].to(images.device).split(size):
+            batch, own = augmented(images[chosen]), labels[chosen]
+            batch, others, share = mixed(batch, own, min(epoch / epochs, 0.5))
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            total += learn(batch, own, others, share)
             schedule.step()
             average.update_parameters(model)
-            losses.append(loss.item())
-            seconds += time.perf_counter() - started
-        print(f"epoch {epoch}: train loss {sum(losses) / steps:.4f}", flush=True, file=sys.stderr)
+        loss = total.item() / steps
         minutes += (time.perf_counter() - began) / 60
+        print(f"epoch {epoch}: train loss {loss:.4f}", flush=True, file=sys.stderr)
         if arguments.curve:
             curve.append({"minutes": minutes, "accuracy": accuracy(average, evaluation)})
-    return average, epochs * steps * size / seconds, curve
+    return average, epochs * steps * size / (60 * minutes), curve
 
 
 def accuracy(model, evaluation):
-    answers = predict_log_probabilities(model, evaluation.images, torch.device("cpu"), "fp32")
+    device = next(model.parameters()).device
+    answers = predict_log_probabilities(model, evaluation.images, device, "fp32")
     return judge(answers, evaluation.labels).accuracy
 
 
@@ -165,6 +241,7 @@ def main():
     parser.add_argument("--warmup-epochs", type=float, default=2)
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument("--curve", action="store_true", help="evaluate after each epoch too")
     arguments = parser.parse_args()
     if arguments.epochs <= arguments.warmup_epochs:
@@ -180,11 +257,13 @@ def main():
     )
     data, evaluation = load_train(settings)
     torch.manual_seed(arguments.seed)
-    model = Peer().to(memory_format=torch.channels_last)
+    torch.backends.cudnn.benchmark = True
+    model = Peer().to(arguments.device, memory_format=torch.channels_last)
     evaluation = evaluation or load_test(settings)
     average, speed, curve = train(model, data, evaluation, arguments)
     report = {
         **{name: value for name, value in vars(arguments).items() if name != "folder"},
+        "device": str(arguments.device),
         "images_per_second": speed,
         "accuracy": accuracy(average, evaluation),
         "accuracy_of_last_weights": accuracy(model, evaluation),

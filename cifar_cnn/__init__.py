@@ -7,23 +7,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cifar_cnn.analysis.budget import Budget, read_budget
-    from cifar_cnn.analysis.effective import effective_receptive_field
-    from cifar_cnn.analysis.receptive_field import receptive_field
-    from cifar_cnn.analysis.summary import summarize
-    from cifar_cnn.analysis.verify import verify
-    from cifar_cnn.api import dry_run, effective_field, explain, find_lr, train
-    from cifar_cnn.errors import UserError
-    from cifar_cnn.inference.evaluate import evaluate
-    from cifar_cnn.inference.export import export
-    from cifar_cnn.inference.predict import predict
-    from cifar_cnn.models import build_model
-    from cifar_cnn.report.comparison import compare_runs
-    from cifar_cnn.report.run_report import write_report
-    from cifar_cnn.settings import Settings, resolve_settings
-    from cifar_cnn.training.naming import find_checkpoint, find_run
-    from cifar_cnn.training.plan import plan_run
-    from cifar_cnn.training.record import find_runs, read_run
+    from cifar_cnn.analysis.budget import Budget as Budget
+    from cifar_cnn.analysis.budget import read_budget as read_budget
+    from cifar_cnn.analysis.effective import effective_receptive_field as effective_receptive_field
+    from cifar_cnn.analysis.receptive_field import receptive_field as receptive_field
+    from cifar_cnn.analysis.summary import summarize as summarize
+    from cifar_cnn.analysis.verify import verify as verify
+    from cifar_cnn.api import dry_run as dry_run
+    from cifar_cnn.api import effective_field as effective_field
+    from cifar_cnn.api import explain as explain
+    from cifar_cnn.api import find_lr as find_lr
+    from cifar_cnn.api import train as train
+    from cifar_cnn.errors import UserError as UserError
+    from cifar_cnn.inference.evaluate import evaluate as evaluate
+    from cifar_cnn.inference.export import export as export
+    from cifar_cnn.inference.predict import predict as predict
+    from cifar_cnn.models import build_model as build_model
+    from cifar_cnn.report.comparison import compare_runs as compare_runs
+    from cifar_cnn.report.run_report import write_report as write_report
+    from cifar_cnn.settings import Settings as Settings
+    from cifar_cnn.settings import resolve_settings as resolve_settings
+    from cifar_cnn.training.naming import find_checkpoint as find_checkpoint
+    from cifar_cnn.training.naming import find_run as find_run
+    from cifar_cnn.training.plan import plan_run as plan_run
+    from cifar_cnn.training.record import find_runs as find_runs
+    from cifar_cnn.training.record import read_run as read_run
 
 _HOMES = {
     "Budget": "cifar_cnn.analysis.budget",
@@ -53,33 +61,7 @@ _HOMES = {
     "write_report": "cifar_cnn.report.run_report",
 }
 
-__all__ = [
-    "Budget",
-    "Settings",
-    "UserError",
-    "build_model",
-    "compare_runs",
-    "dry_run",
-    "effective_field",
-    "effective_receptive_field",
-    "evaluate",
-    "explain",
-    "export",
-    "find_checkpoint",
-    "find_lr",
-    "find_run",
-    "find_runs",
-    "plan_run",
-    "predict",
-    "read_budget",
-    "read_run",
-    "receptive_field",
-    "resolve_settings",
-    "summarize",
-    "train",
-    "verify",
-    "write_report",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,17 +8,16 @@ from typing import Any, BinaryIO
 import torch
 
 from cifar_cnn.analysis.effective import EffectiveField, Target, effective_receptive_field
-from cifar_cnn.data.dataset import REFERENCE, measure, normalize
-from cifar_cnn.data.folder import Decoding
+from cifar_cnn.data.dataset import REFERENCE, Loading, measure, normalize
 from cifar_cnn.data.load import load_test, load_trained_on
 from cifar_cnn.errors import DataError
-from cifar_cnn.inference.predict import Unreadable, answers, load_predictor
+from cifar_cnn.inference.predict import load_predictor, predictions
 from cifar_cnn.inference.trained import open_stored
 from cifar_cnn.models.registry import build_for
-from cifar_cnn.report.curves import CurvesPicture
-from cifar_cnn.report.environment import EnvironmentFile
+from cifar_cnn.report.curves import draw_at_end
+from cifar_cnn.report.environment import write_environment
 from cifar_cnn.report.explanation import MOST_EXPLAINED, Explanation
-from cifar_cnn.report.run_report import ReportFiles
+from cifar_cnn.report.run_report import report_at_end
 from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.runtime import global_state_kept, resolve_device
 from cifar_cnn.settings import Settings, resolve_settings
@@ -45,7 +44,7 @@ def train(
     report: bool = True,
     tensorboard: bool = False,
     listeners: Sequence[Listener] = (),
-    decoding: Decoding | None = None,
+    loading: Loading | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Train a network and fill a run directory; under torchrun, together with its processes.
@@ -62,7 +61,7 @@ def train(
         report: write report.html and its pictures at the end of a finished run.
         tensorboard: write event files below the run directory.
         listeners: called with each event of the run (of several processes, each calls its own).
-        decoding: told how the decoding of image files goes.
+        loading: told how the decoding of image files, or a download, goes.
         should_stop: asked after each step; when it says so, the run is saved and ends early.
 
     Raises:
@@ -71,11 +70,11 @@ def train(
     finished = Plan(settings, Path(directory), checkpoint).finished
     if finished is not None:
         return finished
-    files: list[Listener] = [EnvironmentFile(), CurvesPicture()]
+    files: list[Listener] = [write_environment, draw_at_end]
     if tensorboard:
         files.append(TensorBoardEvents())
     if report:
-        files.append(ReportFiles(settings))
+        files.append(report_at_end)
     with join(own_device(resolve_device(settings.device))) as processes:
         processes.wait()  # all have looked at the directory before one takes it
         told = [*listeners, *files] if processes.is_main else listeners
@@ -91,7 +90,7 @@ def train(
                 settings,
                 processes=processes,
                 listeners=told,
-                decoding=decoding,
+                loading=loading,
                 normalization=checkpoint.normalization if checkpoint else None,
                 should_stop=should_stop,
             )
@@ -110,19 +109,19 @@ def dry_run(
     settings: Settings,
     say: Callable[[str], None] = lambda _note: None,
     *,
-    decoding: Decoding | None = None,
+    loading: Loading | None = None,
 ) -> float:
     """Build everything, run one batch forward and backward, write nothing; return its loss.
 
     Args:
         settings: of the run.
         say: is told what the user should know about it, a line at a time.
-        decoding: told how the decoding of image files goes.
+        loading: told how the decoding of image files, or a download, goes.
 
     Raises:
         UserError: what `train` would raise before its first step.
     """
-    run = Run(settings, decoding=decoding)
+    run = Run(settings, loading=loading)
     for note in run.notes:
         say(note)
     return try_step(run.trainer)
@@ -134,7 +133,7 @@ def find_lr(
     say: Callable[[str], None] = lambda _note: None,
     progress: Callable[[int], None] = lambda _done: None,
     *,
-    decoding: Decoding | None = None,
+    loading: Loading | None = None,
 ) -> RangeTest:
     """Do a learning rate range test with a run's settings; write nothing.
 
@@ -142,18 +141,19 @@ def find_lr(
         settings: of the run; all but the learning rate and its schedule are kept.
         say: as for `dry_run`.
         progress: told how many steps are done.
-        decoding: as for `dry_run`.
+        loading: as for `dry_run`.
 
     Raises:
         RunError: the loss never falls, or is not finite from the start.
         UserError: what `train` would raise before its first step.
     """
-    run = Run(settings, decoding=decoding)
+    run = Run(settings, loading=loading)
     for note in run.notes:
         say(note)
     return range_test(run.trainer, progress)
 
 
+@global_state_kept()
 def effective_field(
     checkpoint: Path | str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -161,6 +161,7 @@ def effective_field(
     samples: int = 64,
     target: Target = "features",
     assume_pointwise: Collection[str] = (),
+    loading: Loading | None = None,
 ) -> EffectiveField:
     """Compute the effective receptive field on test images, of a checkpoint or of fresh weights.
 
@@ -171,6 +172,7 @@ def effective_field(
         samples: test images at most.
         target: the central unit of the last map, or each image's largest logit.
         assume_pointwise: as for `receptive_field`.
+        loading: told how the decoding of image files, or a download, goes.
 
     Raises:
         UserError: the checkpoint does not fit the network, or the images are unusable.
@@ -181,17 +183,16 @@ def effective_field(
         settings = stored.settings
     else:
         settings = resolve_settings({"dataset": "synthetic"} | given)
-    data = load_test(settings, samples)
+    data = load_test(settings, samples, loading)
     normalization = REFERENCE
     if stored:
         trained = stored.build(None if stored.checkpoint else data.classes)
         model, normalization = trained.model, trained.normalization
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            model = build_for(settings, len(data.classes))
+        torch.manual_seed(settings.seed)
+        model = build_for(settings, len(data.classes))
         if settings.normalization == "dataset":
-            normalization = measure(load_trained_on(settings)[0].images)
+            normalization = measure(load_trained_on(settings, loading)[0].images)
     images = normalize(data.images, normalization)
     return effective_receptive_field(
         model, images, target=target, assume_pointwise=assume_pointwise
@@ -216,11 +217,7 @@ def explain(
     """
     trained = load_predictor(checkpoint, overrides)
     explanation = Explanation(trained)
-    found = []
-    for answer in islice(answers(trained, images, top=1), MOST_EXPLAINED):
-        if isinstance(answer, Unreadable):
-            raise DataError(answer.reason)
-        found.append(answer)
+    found = [*islice(predictions(trained, images, top=1), MOST_EXPLAINED)]
     if not found:
         raise DataError("there is no image to explain")
     return explanation.picture(found)

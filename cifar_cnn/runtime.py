@@ -1,17 +1,13 @@
 """Where a network runs, in which arithmetic, and with which threads."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import Self, TypeVar
 
 import torch
 
 from cifar_cnn.errors import RequestError, RunError, counted
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -77,7 +73,7 @@ def global_state_kept() -> Iterator[None]:
     present one is looked after, if it is in use: asking the others would take memory on each.
     """
     benchmark = torch.backends.cudnn.benchmark
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    chosen = _determinism()
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     gpus = [torch.cuda.current_device()] if in_use else []
     with torch.random.fork_rng(gpus):
@@ -85,7 +81,15 @@ def global_state_kept() -> Iterator[None]:
             yield
         finally:
             torch.backends.cudnn.benchmark = benchmark
-            torch.use_deterministic_algorithms(deterministic)
+            if _determinism() != chosen:  # to set it imports torch's compiler
+                torch.use_deterministic_algorithms(chosen[0], warn_only=chosen[1])
+
+
+def _determinism() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -130,32 +134,18 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Workers:
-    """Threads that take items from a queue, each with its own share of torch's threads.
+def worker_threads(threads: int, most: int) -> ThreadPoolExecutor:
+    """Return threads that take items from a queue, each with its own share of torch's threads.
 
     Torch has its threads meet at the end of every operation, hundreds of times in a training step;
     where another program takes one of the cores, the others wait for it each time. These meet once.
-
-    Used as a context, they end with it.
 
     Args:
         threads: in all.
         most: items at once; threads beyond it help inside the operations.
     """
-
-    def __init__(self, threads: int, most: int) -> None:
-        count = min(threads, most)
-        with torch_threads(torch.get_num_threads()):  # what one thread sets, others start with
-            self._pool = ThreadPoolExecutor(
-                count, initializer=torch.set_num_threads, initargs=(threads // count,)
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Return the results in the order of the items; raises what the first failed one raised."""
-        return list(self._pool.map(work, items))
+    count = min(threads, most)
+    with torch_threads(torch.get_num_threads()):  # what one thread sets, others start with
+        return ThreadPoolExecutor(
+            count, initializer=torch.set_num_threads, initargs=(threads // count,)
+        )

@@ -78,6 +78,6 @@ def test_a_download_of_other_content_is_refused(tmp_path, monkeypatch, capsys):
         with pytest.raises(DataError, match="cannot be downloaded"):
             load_cifar10(tmp_path, "train")
         server.shutdown()
-    assert (tmp_path / "cifar-10-python.tar.gz").exists()
+    assert [each.name for each in tmp_path.iterdir()] == ["served"]
     assert not (tmp_path / "cifar-10-batches-py").exists()
     assert "executed" not in capsys.readouterr().out

@@ -291,8 +291,9 @@ def test_an_input_size_is_one_side_or_height_and_width(given, size):
 def test_best_cuts_out_squares_in_runs_of_30_epochs_and_more(epochs, cutout, tmp_path):
     assert resolve_settings({"recipe": "best", "epochs": epochs}).cutout == cutout
     config = tmp_path / "config.toml"
-    config.write_text(f'recipe = "best"\nepochs = {epochs}\n')
-    assert resolve_settings(config=config).cutout == cutout
+    for written in (epochs, float(epochs), f'"{epochs}"'):
+        config.write_text(f'recipe = "best"\nepochs = {written}\n')
+        assert resolve_settings(config=config).cutout == cutout
     assert resolve_settings({"cutout": 0.5}, config=config).cutout == 0.5
 
 

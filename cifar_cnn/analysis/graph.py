@@ -58,14 +58,20 @@ class Graph:
     tensors: list[Tensor] = field(default_factory=list)
 
 
-def convert(tree: Any, change: Callable[[object], object]) -> Any:
-    """Return the tuples, lists and dicts of `tree` with every other thing in them changed."""
+def convert(tree: Any, change: Callable[..., object], *alike: Any) -> Any:
+    """Return the tuples, lists and dicts of `tree` with every other thing in them changed.
+
+    `change` is also given what is at the same place of each of the trees that are `alike`.
+    """
     if isinstance(tree, tuple | list):
-        items = [convert(item, change) for item in tree]
+        items = [convert(item, change, *rest) for item, *rest in zip(tree, *alike, strict=True)]
         return items if isinstance(tree, list) else tuple(items)
     if isinstance(tree, dict):
-        return {key: convert(item, change) for key, item in tree.items()}
-    return change(tree)
+        return {
+            key: convert(item, change, *(other[key] for other in alike))
+            for key, item in tree.items()
+        }
+    return change(tree, *alike)
 
 
 def leaves(tree: Any) -> list[Any]:

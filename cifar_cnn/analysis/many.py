@@ -118,11 +118,14 @@ def _start_server() -> Any:
         return multiprocessing.get_context()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cifar_cnn.analysis.preload"])
+    before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"  # the current folder's files are not Python's own modules
     try:
         forkserver.ensure_running()
     finally:
         del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
     return context
 
 

@@ -4,12 +4,11 @@ import itertools
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 from cifar_cnn.analysis.field import Family, Field, hull, image_field
 from cifar_cnn.analysis.field_layout import reduce
-from cifar_cnn.analysis.graph import Graph, Operation, Value
-from cifar_cnn.analysis.operations import entry_of, kind_of
+from cifar_cnn.analysis.graph import Graph, Operation, Value, convert
+from cifar_cnn.analysis.operations import entry_of
 from cifar_cnn.analysis.operations.entry import Kind, Outcome, UnsupportedError, Window
 from cifar_cnn.errors import ModelError, one_line
 
@@ -48,7 +47,7 @@ def propagate(graph: Graph, vouched: Collection[str] = ()) -> Propagated:
     for operation in graph.operations:
         outcome = _apply(operation, fields, vouched)
         fields.update(zip(operation.outputs, outcome.fields, strict=True))
-        rearranges = kind_of(operation.op, vouched) == Kind.SHAPE
+        rearranges = entry_of(operation.op, vouched).kind == Kind.SHAPE
         steps.append(Step(operation, outcome.fields[0], outcome.window, rearranges))
         inputs = [fields[value] for value in operation.inputs]
         if len(inputs) > 1:
@@ -69,8 +68,13 @@ def local_part(field: Field) -> Field:
 def _apply(operation: Operation, fields: dict[Value, Field], vouched: Collection[str]) -> Outcome:
     entry = entry_of(operation.op, vouched)
     shapes = [value.shape for value in operation.outputs]
-    args = _with_fields(operation.args, fields)
-    kwargs = _with_fields(operation.kwargs, fields)
+
+    def field_of(leaf: object) -> object:
+        if not isinstance(leaf, Value):
+            return leaf
+        return fields[leaf] if leaf.depends else Field(leaf.shape, ((), ()), leaf.numbers)
+
+    args, kwargs = convert((operation.args, operation.kwargs), field_of)
     try:
         outcome = entry.rule(shapes, *args, **kwargs)
     except UnsupportedError as error:
@@ -95,17 +99,6 @@ def _with_weights(outcome: Outcome, operation: Operation, fields: dict[Value, Fi
     return replace(
         outcome, fields=tuple(hull(field.shape, [field, *seen]) for field in outcome.fields)
     )
-
-
-def _with_fields(tree: Any, fields: dict[Value, Field]) -> Any:
-    if isinstance(tree, tuple | list):
-        items = [_with_fields(item, fields) for item in tree]
-        return items if isinstance(tree, list) else tuple(items)
-    if isinstance(tree, dict):
-        return {key: _with_fields(item, fields) for key, item in tree.items()}
-    if isinstance(tree, Value):
-        return fields[tree] if tree.depends else Field(tree.shape, ((), ()), tree.numbers)
-    return tree
 
 
 Line = tuple[Fraction, tuple[int, ...]]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -96,10 +96,11 @@ class Recorder(TorchFunctionMode):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Follow which module is at work, and record what it does."""
-        with ExitStack() as stack:
-            stack.enter_context(_handle(register_module_forward_pre_hook(self._enter)))
-            stack.enter_context(_handle(register_module_forward_hook(self._leave)))
-            stack.enter_context(self)
+        with (
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave),
+            self,
+        ):
             yield
 
     def module_name(self) -> str:
@@ -210,14 +211,6 @@ class Recorder(TorchFunctionMode):
         self.graph.operations.append(made)
         self.graph.tensors.append(self._newest.get(tensor, tensor))
         self._values[tensor] = new
-
-
-@contextmanager
-def _handle(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -14,9 +14,11 @@ from torch.nn.modules.module import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 from torchinfo.layer_info import LayerInfo
+from torchinfo.torchinfo import clear_cached_forward_pass
 
 from cifar_cnn.analysis.trace import fake_image
 from cifar_cnn.documents import analysis as documents
+from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models.layers import type_name
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -50,12 +52,18 @@ def find_rows(model: nn.Module, input_size: tuple[int, int]) -> list[SummaryRow]
     """Return the rows of a network for an image of `input_size` (H, W), as `summarize` orders them.
 
     Raises:
-        Exception: of any kind, where the network cannot take the image.
+        ModelError: a module, of a network that can take the image, returns what no table can show.
     """
     with fake_image(model, input_size) as image, _counting_flops() as flops, _with_gradient(model):
-        table = torchinfo.summary(
-            model, input_data=[image], device=image.device, mode="eval", verbose=0
-        )
+        try:
+            table = torchinfo.summary(
+                model, input_data=[image], device=image.device, mode="eval", verbose=0
+            )
+        except RuntimeError as error:
+            reason = one_line(error.__cause__ or error)
+            raise ModelError(f"the table of layers cannot be made: {reason}") from error
+        finally:
+            clear_cached_forward_pass()  # which would hold the network and its weights
     names = {module: name for name, module in model.named_modules()}
     counted: set[int] = set()
     rows = []

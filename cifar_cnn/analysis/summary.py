@@ -1,7 +1,7 @@
 """What a network is made of: its layers with their outputs, parameters and mult-adds; its sizes."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cifar_cnn.analysis.budget import Budget
@@ -11,7 +11,7 @@ from cifar_cnn.analysis.receptive_field import ReceptiveField, analyze
 from cifar_cnn.analysis.rows import SummaryRow, find_rows
 from cifar_cnn.analysis.structure import find_structures
 from cifar_cnn.analysis.trace import Model, follow
-from cifar_cnn.analysis.verdict import Measured, Verdict, judge
+from cifar_cnn.analysis.verdict import Verdict, judge
 from cifar_cnn.documents import analysis as documents
 
 MEBIBYTE = 1 << 20
@@ -106,15 +106,7 @@ def summarize(
     if budget is not None:
         propagated = propagate(graph, assume_pointwise)
         field = analyze(name, graph, propagated, budget.min_rf)
-        measured = Measured(
-            parameters=parameters,
-            largest_layer=_most(rows, lambda row: row.parameters),
-            mult_adds=sum(row.mult_adds for row in rows),
-            busiest_layer=_most(rows, lambda row: row.mult_adds),
-            receptive_field=field,
-            structures=find_structures(graph, propagated),
-        )
-        verdict = judge(budget, measured)
+        verdict = judge(budget, rows, parameters, field, find_structures(graph, propagated))
     return Summary(
         model=name,
         input_size=input_size,
@@ -125,7 +117,3 @@ def summarize(
         receptive_field=field,
         budget=verdict,
     )
-
-
-def _most(rows: list[SummaryRow], count: Callable[[SummaryRow], int]) -> str:
-    return max(rows, key=count).name if rows else "no layer"

@@ -48,24 +48,14 @@ def nearest(scale: Fraction, *, exact: bool) -> Taps:
     return Taps(scale.numerator, tuple(reads))
 
 
-def linear(scale: Fraction, *, align_corners: bool) -> Taps:
-    """Return the taps of linear interpolation: the two units around the source position."""
+def interpolated(scale: Fraction, radius: int, *, align_corners: bool) -> Taps:
+    """Return the taps of interpolation by `radius` units (linear 1, cubic 2) on each side."""
+    half = Fraction(1, 2)
 
     def reads(output: int) -> tuple[int, ...]:
-        source = _source(output, scale, align_corners=align_corners)
+        source = output * scale if align_corners else (output + half) * scale - half
         below = math.floor(source)
-        return (below,) if source == below else (below, below + 1)
-
-    return Taps(scale.numerator, tuple(reads(o) for o in range(scale.denominator)))
-
-
-def cubic(scale: Fraction, *, align_corners: bool) -> Taps:
-    """Return the taps of cubic interpolation: two units on each side of the source position."""
-
-    def reads(output: int) -> tuple[int, ...]:
-        source = _source(output, scale, align_corners=align_corners)
-        below = math.floor(source)
-        return (below,) if source == below else tuple(range(below - 1, below + 3))
+        return (below,) if source == below else tuple(range(below + 1 - radius, below + 1 + radius))
 
     return Taps(scale.numerator, tuple(reads(o) for o in range(scale.denominator)))
 
@@ -80,8 +70,3 @@ def antialiased(scale: Fraction, radius: int) -> Taps:
         return tuple(u for u in range(near, far + 1) if abs(u + Fraction(1, 2) - center) < support)
 
     return Taps(scale.numerator, tuple(reads(o) for o in range(scale.denominator)))
-
-
-def _source(output: int, scale: Fraction, *, align_corners: bool) -> Fraction:
-    half = Fraction(1, 2)
-    return output * scale if align_corners else (output + half) * scale - half

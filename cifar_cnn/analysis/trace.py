@@ -29,11 +29,13 @@ from cifar_cnn.analysis.source import raised_at
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models import build_model
 from cifar_cnn.models.registry import full_spec
+from cifar_cnn.runtime import global_state_kept
 
 Model = str | nn.Module
 """A built-in name, `module:attr` or `path.py:attr`; or the module itself."""
 
 
+@global_state_kept()
 def follow(
     model: Model,
     input_size: tuple[int, int],

@@ -14,15 +14,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_cnn.analysis.additive_run import Ran
+from cifar_cnn.analysis.additive import Ran
 from cifar_cnn.analysis.field import Field, IntArray
 from cifar_cnn.analysis.graph import Graph, Value
 from cifar_cnn.analysis.layers import Walk, describe, spatial_dim
-from cifar_cnn.analysis.proof import Checked
 from cifar_cnn.analysis.propagate import AXIS_NAMES, Propagated, Step
+from cifar_cnn.documents import analysis as documents
 
 Progress = Callable[[int, int], None]
 """Told how many operations are proved along one axis, and of how many."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One unit along one axis: its field, clipped to the strip, and what the gradient reached."""
+
+    layer: str
+    axis: str
+    unit: int
+    analytic: tuple[int, int]
+    reached: tuple[int, int]
+    contributing: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both end at the same pixels."""
+        return self.analytic == self.reached
+
+    @property
+    def total(self) -> int:
+        """Pixels from one end to the other, holes included."""
+        return self.analytic[1] - self.analytic[0] + 1
+
+    def as_dict(self) -> documents.CheckedUnit:
+        """Return it as in `receptive-field --verify --json`."""
+        return {
+            "layer": self.layer,
+            "axis": self.axis,
+            "unit": self.unit,
+            "analytic": list(self.analytic),
+            "reached": list(self.reached),
+            "contributing": self.contributing,
+        }
 
 
 @dataclass

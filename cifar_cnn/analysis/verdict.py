@@ -1,10 +1,12 @@
 """The verdict on a network: each limit of its budget held against what was measured."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField
+from cifar_cnn.analysis.rows import SummaryRow
 from cifar_cnn.analysis.structure import Sighting
 from cifar_cnn.documents import analysis as documents
 
@@ -60,66 +62,33 @@ class Verdict:
         }
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a budget is held against."""
-
-    parameters: int
-    largest_layer: str
-    mult_adds: int
-    busiest_layer: str
-    receptive_field: ReceptiveField
-    structures: Mapping[str, Sighting]
-
-
-def judge(budget: Budget, measured: Measured) -> Verdict:
-    """Hold the network against the budget."""
-    field = measured.receptive_field
+def judge(
+    budget: Budget,
+    rows: Sequence[SummaryRow],
+    parameters: int,
+    field: ReceptiveField,
+    structures: Mapping[str, Sighting],
+) -> Verdict:
+    """Hold a network of these rows, parameters, fields and structures against the budget."""
+    sides = [walk.size for walk in field.features.walks] if field.features else [1, 1]
     layer = field.features.name if field.features else "the input"
-    requirements = [
-        Requirement(
-            "min-rf",
-            budget.min_rf,
-            min(field.final),
-            min(field.final) > budget.min_rf,
-            f"{field.final[0]}×{field.final[1]} at the output, "
-            f"{_size(field)} at {layer}; has to be above the limit",
-        )
+    at_map = f"{sides[0]}×{sides[1]} at {layer}; has to be above the limit"
+    at_output = f"{field.final[0]}×{field.final[1]} at the output, {at_map}"
+    fewer = f"most in {_most(rows, 'parameters')}; have to be fewer than the limit"
+    mult_adds, most = sum(row.mult_adds for row in rows), f"most in {_most(rows, 'mult_adds')}"
+    items: list[tuple[str, int | None, int, Callable[[int, int], bool], str]] = [
+        ("max-params", budget.max_params, parameters, operator.lt, fewer),
+        ("min-rf", budget.min_rf, min(field.final), operator.gt, at_output),
+        ("min-rf-features", budget.min_rf_features, min(sides), operator.gt, at_map),
+        ("max-mult-adds", budget.max_mult_adds, mult_adds, operator.le, most),
     ]
-    if budget.max_params is not None:
-        requirements.insert(
-            0,
-            Requirement(
-                "max-params",
-                budget.max_params,
-                measured.parameters,
-                measured.parameters < budget.max_params,
-                f"most in {measured.largest_layer}; have to be fewer than the limit",
-            ),
-        )
-    if budget.min_rf_features is not None:
-        smaller = min(walk.size for walk in field.features.walks) if field.features else 1
-        requirements.append(
-            Requirement(
-                "min-rf-features",
-                budget.min_rf_features,
-                smaller,
-                smaller > budget.min_rf_features,
-                f"{_size(field)} at {layer}; has to be above the limit",
-            )
-        )
-    if budget.max_mult_adds is not None:
-        requirements.append(
-            Requirement(
-                "max-mult-adds",
-                budget.max_mult_adds,
-                measured.mult_adds,
-                measured.mult_adds <= budget.max_mult_adds,
-                f"most in {measured.busiest_layer}",
-            )
-        )
+    requirements = [
+        Requirement(name, limit, actual, meets(actual, limit), detail)
+        for name, limit, actual, meets, detail in items
+        if limit is not None
+    ]
     for name in dict.fromkeys(budget.require):
-        sighting = measured.structures[name]
+        sighting = structures[name]
         found = sighting.layers
         detail = first_few(found) or sighting.instead or "no layer of this kind"
         requirements.append(Requirement(f"require:{name}", 1, len(found), bool(found), detail))
@@ -132,7 +101,6 @@ def first_few(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _size(field: ReceptiveField) -> str:
-    if field.features is None:
-        return "1×1"
-    return "×".join(str(walk.size) for walk in field.features.walks)
+def _most(rows: Sequence[SummaryRow], attribute: str) -> str:
+    """Return the name of the row whose attribute is largest."""
+    return max(rows, key=lambda row: getattr(row, attribute)).name if rows else "no layer"

@@ -7,20 +7,67 @@ are computed for the same strip, and every operation is held against its gradien
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
-from cifar_cnn.analysis.additive_run import run_additive
+from cifar_cnn.analysis.additive import run_additive
 from cifar_cnn.analysis.layers import Layer, describe
 from cifar_cnn.analysis.operations import OPERATIONS
-from cifar_cnn.analysis.proof import Checked, Verification
 from cifar_cnn.analysis.propagate import Propagated, propagate
 from cifar_cnn.analysis.trace import Model, follow, trace
-from cifar_cnn.analysis.unit_proof import Progress, Proof
+from cifar_cnn.analysis.unit_proof import Checked, Progress, Proof
+from cifar_cnn.documents import analysis as documents
 
 Size = tuple[int, int]
 ROOM = 8
 """Units of the coarsest map that a strip has room for beyond the largest field."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of the proof; `skipped` layers see everything there is, or nothing at all."""
+
+    checked: tuple[Checked, ...]
+    skipped: tuple[str, ...]
+    strips: tuple[Size, Size]
+
+    @property
+    def first_disagreement(self) -> Checked | None:
+        """The first unit whose field is not what the gradient shows."""
+        return next((unit for unit in self.checked if not unit.agrees), None)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether every unit checked agrees, and any was."""
+        return bool(self.checked) and self.first_disagreement is None
+
+    @property
+    def gridded(self) -> tuple[Checked, ...]:
+        """The last unit of each layer and axis whose field has holes."""
+        last = {(unit.layer, unit.axis): unit for unit in self.checked}
+        return tuple(unit for unit in last.values() if unit.contributing < unit.total)
+
+    def as_dict(self) -> documents.Verification:
+        """Return it as in `receptive-field --verify --json`."""
+        wrong = self.first_disagreement
+        return {
+            "agreed": self.agreed,
+            "layers": len({unit.layer for unit in self.checked}),
+            "units": len(self.checked),
+            "skipped": list(self.skipped),
+            "strips": [list(strip) for strip in self.strips],
+            "first_disagreement": wrong.as_dict() if wrong else None,
+            "gridding": [
+                {
+                    "layer": unit.layer,
+                    "axis": unit.axis,
+                    "contributing": unit.contributing,
+                    "total": unit.total,
+                }
+                for unit in self.gridded
+            ],
+        }
 
 
 def verify(
@@ -95,4 +142,4 @@ def _length(rows: list[Layer], axis: int, least: int) -> int:
 
 
 def _largest_jump(rows: list[Layer], axis: int) -> int:
-    return max((int(row.walks[axis].jump or 1) for row in rows), default=1) or 1
+    return max((abs(int(row.walks[axis].jump or 1)) for row in rows), default=1) or 1

@@ -5,13 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run
-from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
+from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.training.naming import RUNS, find_checkpoint
 from cifar_cnn.training.run_files import check_result
-
-OWN = "the checkpoint's own"
 
 
 @settings_options(
@@ -68,16 +65,16 @@ def evaluate(
     from cifar_cnn.inference.evaluate import evaluate as evaluate_checkpoint
     from cifar_cnn.inference.evaluate import write_predictions
     from cifar_cnn.report.console import people_console
-    from cifar_cnn.report.decoding import DecodingProgress
     from cifar_cnn.report.evaluation_tables import show_evaluation
+    from cifar_cnn.report.loading import LoadingProgress
 
     if predictions is not None:
         check_result("--predictions", predictions, ".csv")
     checkpoint = find_checkpoint(file, output_dir)
     console = people_console(json=json)
-    with DecodingProgress(console) as decoding:
+    with LoadingProgress(console) as loading:
         result = evaluate_checkpoint(
-            checkpoint, split=split, tta=tta, overrides=overrides, decoding=decoding
+            checkpoint, split=split, tta=tta, overrides=overrides, loading=loading
         )
     if predictions is not None:
         write_predictions(result.images, predictions)

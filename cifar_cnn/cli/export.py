@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run
-from cifar_cnn.cli.evaluate import OWN
-from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
+from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.training.naming import RUNS, find_checkpoint
 
@@ -53,7 +51,7 @@ def export(
     Exit status 1, and no file, when the exported network answers otherwise.
     """
     from cifar_cnn.inference import export as exporting
-    from cifar_cnn.report.console import file_size, people_console
+    from cifar_cnn.report.console import file_size, people_console, say
 
     done = exporting.export(
         find_checkpoint(file, output_dir),
@@ -65,15 +63,15 @@ def export(
         overrides=overrides,
     )
     console = people_console(json=json)
-    for line in (
+    say(
+        console,
         f"saved {done.file}: {done.format}, {file_size(done.size)}",
         f"input: {_described(done.inputs, 'normalized float32')}",
         f"output: {_described(done.outputs, 'float32')}",
         f"largest difference from PyTorch on {exporting.CHECKED} images: {done.max_difference:.2g}",
         f"latency: {done.milliseconds:.2f} ms (one image, median of {exporting.TIMED})",
         "arithmetic: fp32, as predict's unless --precision says otherwise",
-    ):
-        console.print(line, soft_wrap=True, markup=False)
+    )
     if json:
         print_json(done.as_dict())
 

@@ -3,7 +3,6 @@
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import Enum
 from typing import Any, TypeVar
 
 import typer
@@ -18,22 +17,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 WIDEST = 100
 COLUMN = 30
 """Where the text about a flag begins, on a screen that is not narrow."""
-EVERYDAY = {
-    "train": (
-        *("model", "recipe", "dataset", "data_dir", "val_size", "epochs", "batch_size", "lr"),
-        *("device", "name", "resume", "json"),
-    )
-}
-"""The flags that `--help` shows of a command that has many; `--help-all` shows the others too."""
+EVERYDAY = (
+    *("model", "recipe", "dataset", "data_dir", "val_size", "epochs", "batch_size", "lr"),
+    *("device", "name", "resume", "json"),
+)
+"""The flags that `train --help` shows of its many; `--help-all` shows the others too."""
 VALUES = {
     "int": "N",
     "int range": "N",
     "float": "FLOAT",
-    "float range": "FLOAT",
     "path": "PATH",
     "str": "TEXT",
-    "list[str]": "TEXT",
-    "list[Path]": "PATH",
 }
 """What stands for a value of a type."""
 
@@ -107,11 +101,10 @@ def _lines(ctx: Any, width: int, *, everything: bool) -> Iterator[str]:
 
 def _panels(name: str, options: Sequence[Any], *, everything: bool) -> dict[str, list[Any]]:
     """Return the options under their headings."""
-    chosen = () if everything else EVERYDAY.get(name, ())
-    if chosen:
+    if name == "train" and not everything:
         ends = ("help_all", "help")
         by_name = {option.name: option for option in options}
-        return {"Options": [by_name[each] for each in (*chosen, *ends)]}
+        return {"Options": [by_name[each] for each in (*EVERYDAY, *ends)]}
     panels: dict[str, list[Any]] = {"Options": []}
     for option in options:
         panels.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(option)
@@ -173,7 +166,7 @@ def _flag(option: Any, ctx: Any) -> str:
 
 def _about(option: Any) -> str:
     text = option.help.rstrip(".")
-    default = option.default.value if isinstance(option.default, Enum) else option.default
+    default = option.default
     if option.is_flag:
         default = "yes" if option.secondary_opts and default else None
     if option.required:

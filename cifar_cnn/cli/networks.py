@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.completion import complete_model
+from cifar_cnn.cli.options import complete_model
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import resolve_settings
@@ -16,10 +16,7 @@ from cifar_cnn.training.naming import RUNS, find_checkpoint
 from cifar_cnn.training.run_files import MODEL, check_result
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cifar_cnn.analysis.many import Answer
-    from cifar_cnn.analysis.named import Named
 
 Networks = Annotated[
     list[str] | None,
@@ -105,8 +102,9 @@ def asked(
     from cifar_cnn.analysis.named import is_file_of_weights
 
     resolve_settings(overrides)
-    code = [each for each in named(models) if not is_file_of_weights(each)]
-    found = list(dict.fromkeys([*named(networks), *(m for m in named(models) if m not in code)]))
+    beside = named(models)
+    code = [each for each in beside if not is_file_of_weights(each)]
+    found = list(dict.fromkeys([*named(networks), *(m for m in beside if m not in code)]))
     if code and any(is_file_of_weights(each) for each in found):
         if len(code) > 1:
             raise RequestError(
@@ -120,18 +118,13 @@ def asked(
     return found or [resolve_settings(overrides).model], dict(overrides)
 
 
-def say_file(console: "Console", network: "Named") -> None:
-    """Print the file that a network was named by, and what is in it."""
-    if network.title:
-        console.print(network.title, soft_wrap=True, markup=False)
-
-
 def answer_many(
     job: "Callable[[str], Answer]",
     models: Sequence[str],
     command: str,
     time_limit: float,
-    files: Mapping[str, Path | None],
+    csv: Path | None,
+    junit: Path | None,
     *,
     json: bool,
 ) -> None:
@@ -141,9 +134,9 @@ def answer_many(
     from cifar_cnn.report.many_networks import as_csv, as_junit, show_networks
     from cifar_cnn.storage.files import write_result
 
-    for flag, suffix in (("csv", ".csv"), ("junit", ".xml")):
-        if (path := files[flag]) is not None:
-            check_result(f"--{flag}", path, suffix)
+    for flag, path, suffix in (("--csv", csv, ".csv"), ("--junit", junit, ".xml")):
+        if path is not None:
+            check_result(flag, path, suffix)
     answers = []
     with progress_bar(progress_console(json=json), "networks") as progress:
         asked = progress.add_task("", total=len(models))
@@ -151,10 +144,10 @@ def answer_many(
             answers.append(answer)
             progress.advance(asked)
     show_networks(people_console(json=json), answers)
-    if (path := files["csv"]) is not None:
-        write_result(path, as_csv(answers))
-    if (path := files["junit"]) is not None:
-        write_result(path, as_junit(answers, command))
+    if csv is not None:
+        write_result(csv, as_csv(answers))
+    if junit is not None:
+        write_result(junit, as_junit(answers, command))
     if json:
         print_json([answer.as_dict() for answer in answers])
     if not all(answer.passed for answer in answers):

@@ -1,4 +1,7 @@
-"""Options made from the fields of Settings, so that flag, setting and help cannot drift apart."""
+"""Options made from the fields of Settings, so that flag, setting and help cannot drift apart.
+
+And what the shell may complete: names of runs, networks and recipes. None of it needs torch.
+"""
 
 import functools
 import inspect
@@ -10,10 +13,15 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.cli.completion import complete_model, complete_recipe
-from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
+from cifar_cnn.recipes import DEFAULT_RECIPE, RECIPES, read_recipe
 from cifar_cnn.settings import Settings
-from cifar_cnn.settings.fields import DEVICES
+from cifar_cnn.settings.fields import DEVICES, MODELS
+from cifar_cnn.training.naming import RUNS
+from cifar_cnn.training.run_files import SETTINGS
+
+OWN = "the checkpoint's own"
+"""Default of a setting that a checkpoint has."""
+
 
 JsonFlag = Annotated[
     bool,
@@ -58,6 +66,25 @@ PANELS = {
     ),
     "Arithmetic": ("seed", "precision", "threads", "deterministic", "device"),
 }
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the built-in networks that begin so."""
+    return [name for name in MODELS if name.startswith(incomplete)]
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the recipes that begin so."""
+    return [name for name in RECIPES if name.startswith(incomplete)]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Return the runs in the default folder whose name begins so, or whose path does."""
+    runs = sorted(path.parent for path in RUNS.glob(f"*/{SETTINGS}"))
+    names = [run.name for run in runs if run.name.startswith(incomplete)]
+    return names or [run.as_posix() for run in runs if run.as_posix().startswith(incomplete)]
+
+
 METAVARS = {"input_size": "N|HxW", "model_arg": "NAME=VALUE", "device": "|".join(DEVICES)}
 """What stands for a setting's value in the help, where its type alone says too little."""
 COMPLETIONS = {"model": complete_model, "recipe": complete_recipe}

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run
-from cifar_cnn.cli.evaluate import OWN
-from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
+from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import DataError, printable
 from cifar_cnn.training.naming import RUNS, find_checkpoint
@@ -20,8 +18,6 @@ from cifar_cnn.training.run_files import check_result
 if TYPE_CHECKING:
     from cifar_cnn.documents import inference as documents
     from cifar_cnn.inference.predict import Unreadable
-    from cifar_cnn.inference.trained import TrainedNetwork
-    from cifar_cnn.report.explanation import Explanation
 
 STDIN = "-"
 
@@ -76,7 +72,7 @@ def predict(
         answers,
         load_predictor,
     )
-    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.console import people_console, say
     from cifar_cnn.report.prediction_tables import PredictionLines
     from cifar_cnn.storage.files import write_result
 
@@ -85,7 +81,11 @@ def predict(
     file = find_checkpoint(checkpoint, output_dir)
     sources = [_standard_input() if image == STDIN else image for image in images]
     trained = load_predictor(file, overrides)
-    explanation = _explanation(trained) if explain is not None else None
+    explanation = None
+    if explain is not None:
+        from cifar_cnn.report.explanation import Explanation  # and matplotlib
+
+        explanation = Explanation(trained)
     console = people_console(json=json)
     lines = PredictionLines(console, trained.classes, trained.settings.input_size)
     found: list[Prediction] = []
@@ -96,7 +96,7 @@ def predict(
         else:
             lines.show(answer)
             found.append(answer)
-    predictions = Predictions(trained.settings.input_size, tuple(found), trained.precision)
+    predictions = Predictions(tuple(found), trained.precision)
     for note in predictions.notes:
         sys.stderr.write(f"note: {note}\n")
     for each in unreadable:
@@ -107,19 +107,12 @@ def predict(
         _check_is_no_image(explain, [each.file for each in found])
         _check_is_no_image(explain, [each.file for each in unreadable])
         write_result(explain, explanation.picture(found))
-        said = f"saved {explain}: {explanation.about(len(found))}"
-        console.print(said, soft_wrap=True, markup=False)
+        say(console, f"saved {explain}: {explanation.about(len(found))}")
         document["explain"] = str(explain)
     if json:
         print_json(document)
     if unreadable:
         raise typer.Exit(DataError.exit_status)
-
-
-def _explanation(trained: "TrainedNetwork") -> "Explanation":
-    from cifar_cnn.report.explanation import Explanation  # and matplotlib
-
-    return Explanation(trained)
 
 
 def _check_is_no_image(picture: Path, images: Sequence[str]) -> None:

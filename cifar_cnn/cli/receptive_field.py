@@ -1,9 +1,8 @@
 """`cifar-cnn receptive-field`: the receptive field of every layer."""
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,13 +16,6 @@ from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.named import Named
-
-
-class TargetChoice(StrEnum):
-    """What the effective field is of."""
-
-    FEATURES = "features"
-    LOGITS = "logits"
 
 
 @settings_options(
@@ -55,8 +47,9 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Test images for --effective.")] = 64,
     target: Annotated[
-        TargetChoice, typer.Option(help="Unit for --effective: of the last map, or the output.")
-    ] = TargetChoice.FEATURES,
+        Literal["features", "logits"],
+        typer.Option(help="Unit for --effective: of the last map, or the output."),
+    ] = "features",
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Picture for --effective.")
     ] = None,
@@ -77,7 +70,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     from cifar_cnn.analysis.many import field_of
     from cifar_cnn.analysis.verify import verify as prove
     from cifar_cnn.report import analysis_tables as tables
-    from cifar_cnn.report.console import people_console, progress_console
+    from cifar_cnn.report.console import people_console, progress_console, say
     from cifar_cnn.storage.files import write_result
 
     _check_effective(checkpoint, plot, effective=effective)
@@ -93,26 +86,30 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
             minimum=budget.min_rf,
             assume_pointwise=vouched,
         )
-        files, command = {"csv": csv, "junit": junit}, "receptive-field"
-        several.answer_many(job, models, command, time_limit, files, json=json)
+        several.answer_many(job, models, "receptive-field", time_limit, csv, junit, json=json)
         return
     network, checkpoint = _network(models[0], checkpoint, overrides)
     settings = network.settings
     result = network.receptive_field(budget.min_rf, vouched)
     found: EffectiveField | None = None
+    console = people_console(json=json)
     if effective:  # before anything is shown, as its images may not be there
         from cifar_cnn.api import effective_field
+        from cifar_cnn.report.loading import LoadingProgress
 
-        found = effective_field(
-            checkpoint,
-            overrides | {"model_arg": settings.model_arg},  # said, where they are the checkpoint's
-            samples=samples,
-            target=target.value,
-            assume_pointwise=vouched,
-        )
-    console = people_console(json=json)
-    several.say_file(console, network)
-    tables.show_receptive_field(console, result, None if min_rf is not None else budget.file)
+        with LoadingProgress(console) as loading:
+            found = effective_field(
+                checkpoint,
+                overrides | {"model_arg": settings.model_arg},  # said, where the checkpoint's own
+                samples=samples,
+                target=target,
+                assume_pointwise=vouched,
+                loading=loading,
+            )
+    if network.title:
+        say(console, network.title)
+    from_file = min_rf is None and "min_rf" in budget.model_fields_set
+    tables.show_receptive_field(console, result, budget.file if from_file else None)
     document = network.document(result)
     passed = result.passed
     if verify:

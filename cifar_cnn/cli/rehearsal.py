@@ -54,29 +54,29 @@ def show_note(console: "Console", note: str) -> None:
 
 def _dry_run(settings: Settings, console: "Console") -> "DryRun":
     from cifar_cnn import api
-    from cifar_cnn.report.decoding import DecodingProgress
+    from cifar_cnn.report.loading import LoadingProgress
 
-    with DecodingProgress(console) as decoding:
-        loss = api.dry_run(settings, lambda note: show_note(console, note), decoding=decoding)
+    with LoadingProgress(console) as loading:
+        loss = api.dry_run(settings, lambda note: show_note(console, note), loading=loading)
     console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
     return {"model": settings.model, "loss": loss}
 
 
 def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "RangeTest":
     from cifar_cnn import api
-    from cifar_cnn.report.console import progress_bar
-    from cifar_cnn.report.decoding import DecodingProgress
+    from cifar_cnn.report.console import progress_bar, say
+    from cifar_cnn.report.loading import LoadingProgress
     from cifar_cnn.report.range_picture import draw_range
     from cifar_cnn.storage.files import write_result
     from cifar_cnn.training.range_test import STEPS
 
-    with DecodingProgress(console) as decoding, progress_bar(console, "steps") as bar:
+    with LoadingProgress(console) as loading, progress_bar(console, "steps") as bar:
         task = bar.add_task("", total=STEPS, visible=False)
         result = api.find_lr(
             settings,
             lambda note: show_note(console, note),
             lambda done: bar.update(task, completed=done, visible=True),
-            decoding=decoding,
+            loading=loading,
         )
     diverging = result.diverging_lr
     found = "midway between the two, for a peak" if result.is_peak else "where it falls fastest"
@@ -91,8 +91,7 @@ def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "Rang
     if plot is not None:
         write_result(plot, draw_range(result, settings.lr))
         lines.append(f"saved {plot}")
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+    say(console, *lines)
     document = result.as_dict(settings)
     if plot is not None:
         document["plot"] = str(plot)

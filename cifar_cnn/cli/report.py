@@ -5,9 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run
-from cifar_cnn.cli.evaluate import OWN
-from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
+from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.training.naming import RUNS, find_run
 
@@ -45,23 +43,22 @@ def report(
     overrides: dict[str, Any],
 ) -> None:
     """A run as pictures and as one self-contained page, in the run's directory."""
-    from cifar_cnn.report.console import people_console, warn
-    from cifar_cnn.report.decoding import DecodingProgress
+    from cifar_cnn.report.console import people_console, say, warn
+    from cifar_cnn.report.loading import LoadingProgress
     from cifar_cnn.report.run_report import write_report
 
     console = people_console(json=json)
-    with DecodingProgress(console) as decoding:
+    with LoadingProgress(console) as loading:
         written = write_report(
             find_run(run, output_dir),
             compare=[find_run(each, output_dir) for each in compare or ()],
             reference=reference,
             markdown=markdown,
             overrides=overrides,
-            decoding=decoding,
+            loading=loading,
         )
     for note in written.notes:
         warn(console, f"left out: {note}")
-    for path in filter(None, (written.path, written.markdown)):
-        console.print(f"saved {path}", soft_wrap=True, markup=False)
+    say(console, *(f"saved {path}" for path in (written.path, written.markdown) if path))
     if json:
         print_json(written.as_dict())

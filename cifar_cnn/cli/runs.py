@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.help import App, Group
-from cifar_cnn.cli.options import JsonFlag, OutputDir
+from cifar_cnn.cli.options import JsonFlag, OutputDir, complete_run
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.training.naming import RUNS, find_run
@@ -38,7 +37,7 @@ def runs(
             )
         ctx.default_map = {ctx.invoked_subcommand: {"output_dir": output_dir, "json": json}}
         return
-    from cifar_cnn.report.console import people_console, warn
+    from cifar_cnn.report.console import people_console, say, warn
     from cifar_cnn.report.runs_table import show_runs, sort_runs
     from cifar_cnn.training.record import find_runs
 
@@ -48,7 +47,7 @@ def runs(
     if found:
         show_runs(console, found)
     else:
-        console.print(f"no runs in {output_dir}", soft_wrap=True, markup=False)
+        say(console, f"no runs in {output_dir}")
     for line in refused:
         warn(console, f"left out: {line}")
     if json:
@@ -98,7 +97,7 @@ def compare(
     """
     from cifar_cnn.report.comparison import compare_runs
     from cifar_cnn.report.comparison_table import draw_runs, show_comparison
-    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.console import people_console, say
     from cifar_cnn.storage.files import write_result
 
     if plot is not None:
@@ -109,7 +108,7 @@ def compare(
     console = people_console(json=json)
     show_comparison(console, comparison)
     if plot is not None:
-        console.print(f"saved {plot}", soft_wrap=True, markup=False)
+        say(console, f"saved {plot}")
     if json:
         document = comparison.as_dict()
         if plot is not None:

@@ -18,7 +18,7 @@ class StopSignals:
     Args:
         received: the first signal, once there is one.
         training: whether a step, and saving after it, will ask for `received`; while not, as in
-            the decoding of images, the signal raises Interrupted where it comes.
+            the decoding of images or a download, the signal raises Interrupted where it comes.
     """
 
     received: list[int] = field(default_factory=list)

@@ -63,7 +63,7 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     from cifar_cnn.analysis.many import summary_of
     from cifar_cnn.analysis.named import network_named
     from cifar_cnn.report.analysis_tables import show_summary
-    from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.console import people_console, say
 
     models, overrides = several.asked(networks or [], model or [], overrides)
     limits = {
@@ -78,13 +78,13 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     vouched = assume_pointwise or ()
     if len(models) > 1 or csv or junit:
         job = partial(summary_of, overrides=overrides, budget=budget, assume_pointwise=vouched)
-        files = {"csv": csv, "junit": junit}
-        several.answer_many(job, models, "summary", time_limit, files, json=json)
+        several.answer_many(job, models, "summary", time_limit, csv, junit, json=json)
         return
     network = network_named(models[0], overrides)
     summary = network.summarize(budget, vouched)
     console = people_console(json=json)
-    several.say_file(console, network)
+    if network.title:
+        say(console, network.title)
     show_summary(console, summary)
     if json:
         print_json(network.document(summary))

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cifar_cnn.cli.completion import complete_run
 from cifar_cnn.cli.help import show_everything
-from cifar_cnn.cli.options import JsonFlag, OutputDir, settings_options
+from cifar_cnn.cli.options import JsonFlag, OutputDir, complete_run, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.cli.rehearsal import check_find_lr, rehearse, show_note
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
@@ -169,23 +168,20 @@ def _train(
 ) -> "RunResult":
     """Run what the plan leaves to do, and say how it ended."""
     from cifar_cnn import api
-    from cifar_cnn.report.console import warn
-    from cifar_cnn.report.decoding import DecodingProgress
+    from cifar_cnn.report.console import say, warn
+    from cifar_cnn.report.loading import LoadingProgress
     from cifar_cnn.report.progress import ConsoleProgress
     from cifar_cnn.training.run_files import LAST, REPORT
 
-    def say(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False)
-
-    if plan.finished:
+    if finished := plan.finished:
         if not quiet:
-            say(f"{plan.directory} is already finished")
-        return plan.finished
+            say(console, f"{plan.directory} is already finished")
+        return finished
 
     def can_save(_event: "Event") -> None:
         signals.training = True
 
-    progress, decoding = ConsoleProgress(console), DecodingProgress(console)
+    progress, loading = ConsoleProgress(console), LoadingProgress(console)
     try:
         result = api.train(
             plan.settings,
@@ -195,12 +191,12 @@ def _train(
             checkpoint=plan.checkpoint,
             report=report,
             tensorboard=tensorboard,
-            decoding=None if quiet else decoding,
+            loading=None if quiet else loading,
             listeners=[can_save] if quiet or not is_main_process() else [can_save, progress],
             should_stop=lambda: bool(signals.received) or time.monotonic() > deadline,
         )
     finally:
-        decoding.close()
+        loading.close()
         progress.close()
     if result.model_file is None:
         done = f"stopped after {counted(len(result.history), 'epoch')}, step {result.steps}"
@@ -209,7 +205,7 @@ def _train(
             warn(console, f"{done}; saved {result.run / LAST}; go on with: {go_on}")
     elif not quiet:
         beside = f" and {result.run / REPORT}" if report else ""
-        say(f"saved {result.model_file}{beside}")
+        say(console, f"saved {result.model_file}{beside}")
     return result
 
 

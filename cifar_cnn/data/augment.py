@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_cnn.data.color import draw_color, recolor
 from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
@@ -18,6 +17,8 @@ from cifar_cnn.settings import Settings
 AFFINE_SHIFT = 0.1
 AFFINE_SCALE = 0.1
 AFFINE_DEGREES = 15.0
+LUMA = (0.2989, 0.587, 0.114)
+"""Weights of R, G and B in the gray value (ITU-R BT.601), as torchvision rounds them."""
 
 
 @dataclass(frozen=True)
@@ -195,3 +196,35 @@ def _squares(corners: Tensor, side: int, size: torch.Size) -> Tensor:
         first = corners[:, axis, None]
         inside.append((position >= first) & (position < first + side) & (first >= 0))
     return inside[0][:, None, :, None] & inside[1][:, None, None, :]
+
+
+def draw_color(strength: float, count: int, generator: torch.Generator) -> Tensor:
+    """Draw float32 (N, 3): factors of brightness, contrast, saturation, uniform in 1 ± strength."""
+    return 1 + strength * (2 * torch.rand(count, 3, generator=generator) - 1)
+
+
+def recolor(images: Tensor, factors: Tensor, normalization: Normalization = REFERENCE) -> Tensor:
+    """Return normalized images with their colors changed.
+
+    All three changes are linear in the colors of a pixel, so one 3×3 matrix and one color for each
+    image do them together. Formulas: torchvision's `adjust_brightness`, `adjust_contrast` and
+    `adjust_saturation` in this order; but nothing is clipped to the range of bytes in between.
+
+    Args:
+        images: float32 (N, 3, H, W), normalized as `normalize` does.
+        factors: float32 (N, 3), of brightness, contrast and saturation; 1 changes nothing.
+        normalization: that of the images.
+    """
+    mean, std, luma = (
+        torch.tensor(each).to(images.device, non_blocking=True) for each in (*normalization, LUMA)
+    )
+    brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
+    identity, gray = torch.eye(3, device=images.device), luma.expand(3, 3)
+    saturate = saturation * identity + (1 - saturation) * gray
+    matrix = brightness * contrast * saturate
+    average = brightness * (images.mean((2, 3)) * std + mean)[:, :, None]
+    offset = saturate @ ((1 - contrast) * (gray @ average))
+    # from and to normalized colors: x -> ((matrix (x std + mean) + offset) - mean) / std
+    matrix_there = matrix * std / std[:, None]
+    offset_there = (matrix @ mean[:, None] + offset - mean[:, None]) / std[:, None]
+    return torch.baddbmm(offset_there, matrix_there, images.flatten(2)).view_as(images)

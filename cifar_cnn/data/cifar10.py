@@ -1,18 +1,34 @@
-"""The official CIFAR-10 archive, through torchvision."""
+"""The official CIFAR-10 archive, read by torchvision."""
 
+import http.client
+import tempfile
+import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.errors import DataError, one_line
 
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
-def load_cifar10(root: Path, name: str) -> Split:
+TIMEOUT = 30.0
+"""Seconds without a byte after which a download is given up."""
+AT_ONCE = 1 << 18  # bytes
+
+
+def load_cifar10(root: Path, name: str, loading: Loading | None = None) -> Split:
     """Load the `train` (50,000) or `test` (10,000) images, uint8 (N, 3, 32, 32).
 
     Downloads the archive into `root` where it is not there yet; its MD5 is checked before anything
     of it is read.
+
+    Args:
+        root: folder of the archive and of what is in it.
+        name: of the split.
+        loading: is told how a download goes.
 
     Raises:
         DataError: the archive is missing or damaged, and cannot be downloaded.
@@ -22,8 +38,8 @@ def load_cifar10(root: Path, name: str) -> Split:
     parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
     found = [str(part) for part in parts if part.exists()]
     try:
-        archive = CIFAR10(root, train=name == "train", download=True)
-    except (OSError, RuntimeError) as error:
+        archive = _open(root, loading, is_train=name == "train")
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         state = f"is damaged or incomplete ({', '.join(found)})" if found else f"is not in {root}"
         raise DataError(
             f"CIFAR-10 {state} and cannot be downloaded ({one_line(error)}): put the whole "
@@ -32,3 +48,45 @@ def load_cifar10(root: Path, name: str) -> Split:
         ) from error
     images = torch.from_numpy(archive.data).permute(0, 3, 1, 2).contiguous()
     return Split(images, torch.tensor(archive.targets), tuple(archive.classes))
+
+
+def _open(root: Path, loading: Loading | None, *, is_train: bool) -> "CIFAR10":
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity, extract_archive
+
+    try:
+        return CIFAR10(root, train=is_train)
+    except RuntimeError:  # it is not there, or not whole
+        packed = root / CIFAR10.filename
+        if not check_integrity(packed, CIFAR10.tgz_md5):
+            _download(CIFAR10.url, packed, CIFAR10.tgz_md5, loading)
+        extract_archive(packed, root)
+        return CIFAR10(root, train=is_train)
+
+
+def _download(url: str, target: Path, md5: str, loading: Loading | None) -> None:
+    """Put what is at a URL into a file, whole or not at all.
+
+    Raises:
+        OSError, RuntimeError, http.client.HTTPException: it cannot be had, or is something else.
+    """
+    from torchvision.datasets.utils import check_integrity
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    request = urllib.request.Request(url, headers={"User-Agent": "cifar-cnn"})  # noqa: S310 - https
+    with (
+        urllib.request.urlopen(request, timeout=TIMEOUT) as response,  # noqa: S310 - https
+        tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as scratch,
+    ):
+        total, done = response.length, 0
+        path = Path(scratch) / target.name
+        with path.open("wb") as file:
+            while data := response.read(AT_ONCE):
+                if loading and total:
+                    loading("downloading", target, done, total)
+                done += file.write(data)
+            if loading and total:
+                loading("downloading", target, done, total)
+        if not check_integrity(path, md5):
+            raise RuntimeError(f"what came from {url}, {done:,} bytes, is not the archive")
+        path.replace(target)

@@ -1,18 +1,27 @@
-"""Images and labels in memory, and the subsets cut from them."""
+"""Images and labels in memory, their size there, and the subsets cut from them."""
 
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from cifar_cnn.errors import DataError, counted
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
 _SUBSET_SEED = 10  # fixed: a subset depends on nothing but its size
+_CHUNK = 1 << 25
+"""Pixels held as floats at once."""
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class Normalization(NamedTuple):
@@ -21,13 +30,13 @@ class Normalization(NamedTuple):
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
 
-    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation, each float32 (3), on a device that need not be waited for."""
-        mean, std = (torch.tensor(each).to(device, non_blocking=True) for each in self)
-        return mean, std
-
 
 REFERENCE = Normalization()
+
+
+Loading = Callable[[str, Path, int, int], None]
+"""Is told what goes on, "decoding" or "downloading", in which folder or for which file, how many
+images or bytes are done, 0 at first, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,12 @@ class Split:
 
         What is left over by rounding down goes to the classes that lost most by it.
         """
-        rest, part = stratified(self.labels.numpy(), size)
-        return self._take(rest), self._take(part)
+        labels = self.labels.numpy()
+        shuffled, rank = _ranks(labels)
+        shares, lost = np.divmod(np.bincount(labels) * size, len(labels))
+        shares[np.argsort(-lost, kind="stable")[: size - shares.sum()]] += 1
+        in_part = rank < shares[labels[shuffled]]
+        return self._take(np.sort(shuffled[~in_part])), self._take(np.sort(shuffled[in_part]))
 
     def _take(self, indices: NDArray[np.int64]) -> "Split":
         if len(indices) == len(self):
@@ -89,15 +102,6 @@ def balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:
     shuffled, rank = _ranks(labels)
     order = shuffled[np.lexsort((labels[shuffled], rank))]
     return np.sort(order[:size])
-
-
-def stratified(labels: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices of the two splits that `Split.cut` makes, ascending."""
-    shuffled, rank = _ranks(labels)
-    shares, lost = np.divmod(np.bincount(labels) * size, len(labels))
-    shares[np.argsort(-lost, kind="stable")[: size - shares.sum()]] += 1
-    in_part = rank < shares[labels[shuffled]]
-    return np.sort(shuffled[~in_part]), np.sort(shuffled[in_part])
 
 
 def _ranks(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -131,5 +135,51 @@ def normalize(images: Tensor, normalization: Normalization = REFERENCE) -> Tenso
 
     (x / 255 - mean) / std, written as one multiplication and one addition.
     """
-    mean, std = (each.view(3, 1, 1) for each in normalization.on(images.device))
-    return torch.addcmul(-mean / std, images.float(), 1 / (255 * std))
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in normalization)
+    offset, factor = (
+        each.to(images.device, non_blocking=True) for each in (-mean / std, 1 / (255 * std))
+    )
+    return torch.addcmul(offset, images.float(), factor)
+
+
+def resize(split: Split, size: tuple[int, int]) -> Split:
+    """Return the split with images of `size` (H, W), by anti-aliased bilinear interpolation.
+
+    Raises:
+        DataError: there is no memory for them.
+    """
+    if tuple(split.images.shape[-2:]) == size:
+        return split
+    check_memory(len(split), size)
+    at_once = max(1, _CHUNK // (size[0] * size[1]))
+    chunks = [
+        F.interpolate(chunk.float(), size, mode="bilinear", antialias=True).round().byte()
+        for chunk in torch.split(split.images, at_once)
+    ]
+    return replace(split, images=torch.cat(chunks))
+
+
+def check_memory(count: int, size: tuple[int, int]) -> None:
+    """Refuse uint8 images (count, 3, H, W) of `size` (H, W) that this machine cannot hold.
+
+    Raises:
+        DataError: with the figure.
+    """
+    height, width = size
+    needed, there = count * 3 * height * width, memory()
+    if needed > there:
+        need = "needs" if count == 1 else "need"
+        images = f"{counted(count, 'image')} of {height}x{width}"
+        raise DataError(
+            f"{images} {need} {needed / 1e9:,.1f} GB of memory, and there are "
+            f"{there / 1e9:,.1f} GB: choose a smaller --input-size, or fewer images"
+        )
+
+
+def memory() -> float:
+    """Return the bytes of memory of this machine, or of the container; infinite if unknown."""
+    if not hasattr(os, "sysconf"):
+        return float("inf")
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _LIMIT.read_text().strip() if _LIMIT.is_file() else ""
+    return min(there, int(limit)) if limit.isdigit() else there

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_cnn.data.cache import read_cache, write_cache
-from cifar_cnn.data.cut import cut_test
-from cifar_cnn.data.dataset import Split, balanced
+from cifar_cnn.data.dataset import Loading, Split, balanced
 from cifar_cnn.data.images import DECODER, read_images
 from cifar_cnn.data.layout import Classes, find_layout
 from cifar_cnn.data.listing import KINDS, list_images
-from cifar_cnn.errors import DataError, counted, verbs
-
-Decoding = Callable[[Path, int, int], None]
-"""Is told in which folder images are decoded, how many are, and of how many; 0 at first."""
+from cifar_cnn.errors import DataError, SettingsError, counted, verbs
 
 
 class _Decoded(NamedTuple):
@@ -38,7 +36,7 @@ def load_folder(
     *,
     test_size: float = 0.0,
     limit: int | None = None,
-    decoding: Decoding | None = None,
+    loading: Loading | None = None,
 ) -> Split:
     """Load the `train`, `val` or `test` images below `root`, resized to `size` (H, W).
 
@@ -53,7 +51,7 @@ def load_folder(
         test_size: fraction of the images that are `test` where there are class folders alone, of
             each class the same; the files' names decide which, and one more changes one at most.
         limit: as many images as `Split.limited` leaves of them; no others are decoded.
-        decoding: is told how it goes.
+        loading: is told how it goes.
 
     Raises:
         DataError: a folder, class or image is missing or unreadable; the message names it.
@@ -66,10 +64,10 @@ def load_folder(
         files, labels, skipped = _list(classes)
         chosen, digest = np.arange(len(files)), None
         if layout.unsplit:
-            is_test, digest = cut_test(classes, files, labels, test_size)
+            is_test, digest = _cut_test(classes, files, labels, test_size)
             chosen = np.flatnonzero(is_test == (name == "test"))
         chosen = chosen[balanced(labels[chosen], limit)]
-        told = None if decoding is None else lambda done, all_: decoding(folder, done, all_)
+        told = loading and partial(loading, "decoding", folder)
         decoded = _decode_once(files, chosen, size, told)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
@@ -159,3 +157,51 @@ def _identity(file: str) -> str:
     found = os.stat(file)  # noqa: PTH116 - 60,000 of them in a fraction of a second
     times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
     return f"{file}\0{found.st_size} {times} {found.st_ino}"
+
+
+def _cut_test(
+    classes: Classes, files: Sequence[str], labels: NDArray[np.int64], test_size: float
+) -> tuple[NDArray[np.bool_], str]:
+    """Choose that fraction of each class whose names in its folder have the lowest hashes.
+
+    Returns which files are for the test, bool (N), and the SHA-256 of their names in all classes.
+    One file more or less moves one other at most, and none in other classes.
+
+    Raises:
+        DataError: a class has a single image.
+        SettingsError: `test_size` leaves a class no image for the test, or none for training.
+    """
+    _check_cut(classes, np.bincount(labels, minlength=len(classes)), test_size)
+    is_test = np.zeros(len(files), dtype=bool)
+    chosen: list[str] = []
+    for label, (name, folder) in enumerate(classes.items()):
+        indices = np.flatnonzero(labels == label).tolist()
+        names = {index: _name_in(folder, files[index]) for index in indices}
+        ranked = sorted(indices, key=lambda index: _hash(names[index]))
+        for_test = ranked[: round(len(indices) * test_size)]
+        is_test[for_test] = True
+        chosen += [f"{name}/{names[index]}" for index in for_test]
+    return is_test, _hash("\n".join(sorted(chosen)))
+
+
+def _check_cut(classes: Classes, counts: NDArray[np.int64], test_size: float) -> None:
+    """Raise an error unless the smallest class, the first to have none, has images for both."""
+    label = int(counts.argmin())
+    images = int(counts[label])
+    for_test = round(images * test_size)
+    problem = f"class folder {[*classes.values()][label]} has too few images to split ({images})"
+    if images < 2:
+        raise DataError(f"{problem}: each class needs two or more")
+    if not 0 < for_test < images:
+        lacking = "training" if for_test else "the test"
+        raise SettingsError(f"{problem}: test_size {test_size:g} leaves none of them for {lacking}")
+
+
+def _name_in(folder: Path, file: str) -> str:
+    """Return the path of a file in a folder, the same on every system."""
+    inside = file[len(str(folder)) + 1 :]
+    return unicodedata.normalize("NFC", inside.replace(os.sep, "/"))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from cifar_cnn.data.dataset import check_memory
 from cifar_cnn.data.listing import KINDS
-from cifar_cnn.data.memory import check_memory
 from cifar_cnn.errors import DataError, one_line
 
 DECODER = 3

@@ -3,16 +3,15 @@
 import dataclasses
 
 from cifar_cnn.data.cifar10 import load_cifar10
-from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.folder import Decoding, load_folder
+from cifar_cnn.data.dataset import Loading, Split, resize
+from cifar_cnn.data.folder import load_folder
 from cifar_cnn.data.layout import find_layout
-from cifar_cnn.data.resize import resize
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
 
-def load_train(settings: Settings, decoding: Decoding | None = None) -> tuple[Split, Split | None]:
+def load_train(settings: Settings, loading: Loading | None = None) -> tuple[Split, Split | None]:
     """Return what a run trains on: `load_trained_on`, where its settings fit the images.
 
     Raises:
@@ -24,11 +23,11 @@ def load_train(settings: Settings, decoding: Decoding | None = None) -> tuple[Sp
         layout.check_for_training(settings.test_size, settings.val_size)
     elif settings.test_size:
         raise SettingsError(f"test_size is for --dataset folder, not for {settings.dataset}")
-    return load_trained_on(settings, decoding)
+    return load_trained_on(settings, loading)
 
 
 def load_trained_on(
-    settings: Settings, decoding: Decoding | None = None
+    settings: Settings, loading: Loading | None = None
 ) -> tuple[Split, Split | None]:
     """Return the training images of a run, and the validation images if there are any.
 
@@ -37,16 +36,16 @@ def load_trained_on(
 
     Args:
         settings: of the run; `limit_eval` limits what is read of a folder `val`.
-        decoding: is told how it goes.
+        loading: is told how it goes.
 
     Raises:
         DataError: images are missing or unusable.
         SettingsError: `val_size` leaves nothing to train on, or `test_size` a class without images.
     """
     has_val = settings.dataset == "folder" and "val" in find_layout(settings.data_dir).splits
-    pool = _load(settings, "train", settings.limit_train, decoding)
+    pool = _load(settings, "train", settings.limit_train, loading)
     if has_val:
-        return pool, _load(settings, "val", settings.limit_eval, decoding)
+        return pool, _load(settings, "val", settings.limit_eval, loading)
     if not settings.val_size:
         return pool, None
     if settings.val_size >= len(pool):
@@ -58,14 +57,14 @@ def load_trained_on(
 
 
 def load_test(
-    settings: Settings, limit: int | None = None, decoding: Decoding | None = None
+    settings: Settings, limit: int | None = None, loading: Loading | None = None
 ) -> Split:
     """Return the images to evaluate on, all of them or a balanced subset; `name` is their split's.
 
     Raises:
         DataError: images are missing or unusable.
     """
-    return _load(settings, evaluation_split(settings), limit, decoding)
+    return _load(settings, evaluation_split(settings), limit, loading)
 
 
 def evaluation_split(settings: Settings) -> str:
@@ -77,7 +76,7 @@ def evaluation_split(settings: Settings) -> str:
     return find_layout(settings.data_dir).evaluation if settings.dataset == "folder" else "test"
 
 
-def _load(settings: Settings, name: str, limit: int | None, decoding: Decoding | None) -> Split:
+def _load(settings: Settings, name: str, limit: int | None, loading: Loading | None) -> Split:
     if settings.dataset == "folder":
         return load_folder(
             settings.data_dir,
@@ -85,10 +84,10 @@ def _load(settings: Settings, name: str, limit: int | None, decoding: Decoding |
             settings.input_size,
             test_size=settings.test_size,
             limit=limit,
-            decoding=decoding,
+            loading=loading,
         )
     if settings.dataset == "cifar10":
-        split = load_cifar10(settings.data_dir, name)
+        split = load_cifar10(settings.data_dir, name, loading)
     else:
         split = draw_synthetic(name)
     files = tuple(f"{name}/{index:05}" for index in range(len(split)))

@@ -1,11 +1,10 @@
 """What `evaluate`, `predict`, `export` and `report` print."""
 
-from typing import Annotated, NotRequired
+from typing import NotRequired
 
-from pydantic import Field
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-Share = Annotated[float, Field(ge=0, le=1)]
+from cifar_cnn.documents.analysis import Pair, Share
 
 
 class ClassScores(TypedDict):
@@ -83,7 +82,7 @@ class TensorFormat(TypedDict):
     name: str
     shape: list[int | str]
     dtype: str
-    range: Annotated[list[int], Field(min_length=2, max_length=2)] | None
+    range: Pair | None
 
 
 class Export(TypedDict):

@@ -1,11 +1,10 @@
 """What `train` and `runs` print: accuracies are fractions, losses nats per image."""
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
-from pydantic import Field
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-Share = Annotated[float, Field(ge=0, le=1)]
+from cifar_cnn.documents.analysis import Share
 
 
 class SplitFigures(TypedDict):

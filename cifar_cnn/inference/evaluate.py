@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.folder import Decoding
+from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.layout import SPLITS
 from cifar_cnn.data.load import evaluation_split, load_test, load_trained_on
 from cifar_cnn.documents import inference as documents
@@ -89,7 +88,7 @@ def evaluate(
     split: str | None = None,
     tta: bool = False,
     overrides: Mapping[str, Any] | None = None,
-    decoding: Decoding | None = None,
+    loading: Loading | None = None,
 ) -> CheckpointEvaluation:
     """Evaluate a checkpoint, or a bare state dict, on a split.
 
@@ -99,7 +98,7 @@ def evaluate(
             where a folder of images has that in its place.
         tta: average each image's probabilities with those of its mirror image.
         overrides: settings in place of the checkpoint's: model, dataset, data_dir, limit_eval …
-        decoding: told how the decoding of image files goes.
+        loading: told how the decoding of image files, or a download, goes.
 
     Raises:
         CheckpointError: the file is unusable, or does not fit the network or the data.
@@ -108,7 +107,7 @@ def evaluate(
     """
     stored = open_stored(file, overrides)
     settings = stored.settings
-    data = stored.images(lambda settings: _load_split(settings, split, decoding))
+    data = stored.images(lambda settings: _load_split(settings, split, loading))
     trained = stored.build(data.classes)
     data = data.limited(settings.limit_eval)
     output = trained.log_probabilities(data.images, tta=tta)
@@ -165,18 +164,18 @@ def judge(answers: Tensor, labels: Tensor) -> Evaluation:
     return result
 
 
-def _load_split(settings: Settings, split: str | None, decoding: Decoding | None) -> Split:
+def _load_split(settings: Settings, split: str | None, loading: Loading | None) -> Split:
     if split is not None and split not in SPLITS:
         hint = did_you_mean(split, SPLITS)
         raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
     own = evaluation_split(settings)
     if split in {None, own}:
-        return load_test(settings, settings.limit_eval, decoding)
+        return load_test(settings, settings.limit_eval, loading)
     if split == "test":
         raise SettingsError(
             f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
         )
-    train, val = load_trained_on(settings, decoding)
+    train, val = load_trained_on(settings, loading)
     if split == "train":
         return train
     if val is None:

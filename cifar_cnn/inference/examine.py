@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_cnn.data.dataset import Split
-from cifar_cnn.data.folder import Decoding
+from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.evaluate import judge
@@ -45,14 +44,14 @@ class Examination:
 
 
 def examine(
-    stored: StoredNetwork, trained: TrainedNetwork, decoding: Decoding | None = None
+    stored: StoredNetwork, trained: TrainedNetwork, loading: Loading | None = None
 ) -> Examination:
     """Evaluate a checkpoint on the test images, as many as its run was evaluated on.
 
     Args:
         stored: the checkpoint.
         trained: its network.
-        decoding: told how the decoding of image files goes.
+        loading: told how the decoding of image files, or a download, goes.
 
     Raises:
         CheckpointError: it does not fit the data.
@@ -61,7 +60,7 @@ def examine(
     """
     assert stored.checkpoint is not None
     limit = stored.checkpoint.settings.limit_eval
-    data = stored.images(lambda settings: load_test(settings, limit, decoding))
+    data = stored.images(lambda settings: load_test(settings, limit, loading))
     if data.classes != trained.classes:
         raise CheckpointError(
             f"{stored.path} was trained on other classes than those of the test images"

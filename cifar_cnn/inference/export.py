@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import normalize
+from cifar_cnn.data.dataset import normalize, resize
 from cifar_cnn.data.images import fit
-from cifar_cnn.data.resize import resize
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import ExportError, SettingsError, did_you_mean
@@ -23,7 +22,7 @@ from cifar_cnn.inference import formats
 from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
 from cifar_cnn.inference.trained import TrainedNetwork, load_trained
 from cifar_cnn.runtime import global_state_kept
-from cifar_cnn.storage.files import write_atomically
+from cifar_cnn.storage.files import check_folder, write_result
 
 OPSETS = range(18, 24)
 """Versions of ONNX's operators that torch's exporter writes without conversion."""
@@ -95,14 +94,14 @@ def export(
         CheckpointError: the checkpoint is unusable.
         ExportError: the network cannot be exported, answers otherwise, or the output exists.
         RequestError: the format or the opset is unknown, or they do not go together.
+        UserError: the output cannot be written.
     """
     path = Path(file)
     _check_request(format, with_preprocessing=with_preprocessing, opset=opset)
     target = Path(output) if output is not None else path.with_suffix(SUFFIXES[format])
     if target.exists() and not exist_ok:
         raise ExportError(f"{target} exists: choose another --output, or --exist-ok to replace it")
-    if not target.parent.is_dir():
-        raise ExportError(f"{target} cannot be written: there is no folder {target.parent}")
+    check_folder(target)
     trained = load_trained(path, {"device": "cpu", **(overrides or {})})
     model = WithPreprocessing(trained) if with_preprocessing else trained.model
     images = _example_images(trained, with_preprocessing=with_preprocessing)
@@ -111,10 +110,7 @@ def export(
     content, run = _make(trained, model, example, format, outputs, opset or DEFAULT_OPSET)
     difference = _check(model, run, images)
     milliseconds = _time(run, images[:1])
-    try:
-        write_atomically(target, content)
-    except OSError as error:
-        raise ExportError(f"{target} cannot be written: {error.strerror}") from error
+    write_result(target, content)
     return Exported(
         file=target,
         format=format,

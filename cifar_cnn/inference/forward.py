@@ -11,11 +11,11 @@ from cifar_cnn.models.folding import folded
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.models.registry import is_own
 from cifar_cnn.runtime import (
-    Workers,
     autocast,
     is_out_of_memory,
     resolve_threads,
     torch_threads,
+    worker_threads,
 )
 
 BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
@@ -67,8 +67,8 @@ def predict_log_probabilities(
             if not at_once:  # a new thread would first have to make handles of a GPU's libraries
                 with torch_threads(resolve_threads(threads)):
                     return torch.cat([answer(batch) for batch in batches])
-            with Workers(resolve_threads(threads), len(batches)) as workers:
-                return torch.cat(workers.map(answer, batches))
+            with worker_threads(resolve_threads(threads), len(batches)) as workers:
+                return torch.cat([*workers.map(answer, batches)])
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory on {device} in evaluation: try --device cpu") from error

@@ -72,7 +72,6 @@ class Unreadable:
 class Predictions:
     """The predictions for all images, in the order they were given."""
 
-    input_size: tuple[int, int]
     images: tuple[Prediction, ...]
     precision: str
 
@@ -120,12 +119,7 @@ def predict(
         RequestError: a setting is invalid.
     """
     trained = load_predictor(checkpoint, overrides)
-    found = []
-    for answer in answers(trained, images, top=top):
-        if isinstance(answer, Unreadable):
-            raise DataError(answer.reason)
-        found.append(answer)
-    return Predictions(trained.settings.input_size, tuple(found), trained.precision)
+    return Predictions(tuple(predictions(trained, images, top=top)), trained.precision)
 
 
 @global_state_kept()
@@ -156,6 +150,20 @@ def answers(
     sources = itertools.chain.from_iterable(map(_find, images))
     while batch := list(itertools.islice(sources, at_once)):
         yield from _answer(trained, batch, top)
+
+
+def predictions(
+    trained: TrainedNetwork, images: Iterable[Path | str | BinaryIO], *, top: int
+) -> Iterator[Prediction]:
+    """Yield as `answers` does, of images that can all be read.
+
+    Raises:
+        DataError: one cannot; the message names it.
+    """
+    for answer in answers(trained, images, top=top):
+        if isinstance(answer, Unreadable):
+            raise DataError(answer.reason)
+        yield answer
 
 
 @global_state_kept()

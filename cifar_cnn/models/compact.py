@@ -35,8 +35,8 @@ class Whitening(nn.Conv2d):
     negatives of both. Until it has seen images, the filters are random.
     """
 
-    SWAPS = (*range(12), *range(18, 24), *range(12, 18))
-    """The answer that each becomes in the mirrored image."""
+    SWAPS = (slice(0, 12), slice(18, 24), slice(12, 18))
+    """The answers, in the order in which they stand for these in the mirrored image."""
 
     def __init__(self) -> None:
         super().__init__(3, 24, 2, bias=False)

@@ -26,8 +26,8 @@ class MirrorConv2d(QuickConv2d):
         kernel_size: odd.
         dilation: between the taps.
         groups: 1, or the number of channels (depthwise).
-        swaps: for each input channel the one it becomes in the mirrored image, the other half's
-            unless given.
+        swaps: slices of the input channels, in the order in which they stand for all in the
+            mirrored image; the halves swapped unless given.
     """
 
     def __init__(
@@ -37,21 +37,20 @@ class MirrorConv2d(QuickConv2d):
         kernel_size: int,
         dilation: int = 1,
         groups: int = 1,
-        swaps: Sequence[int] = (),
+        swaps: Sequence[slice] = (),
     ) -> None:
         padding = dilation * (kernel_size // 2)
         super().__init__(
             *(in_channels, out_channels, kernel_size, 1, padding, dilation, groups), bias=False
         )
         self.weight = nn.Parameter(self.weight.detach()[: out_channels // 2].clone())
-        self.swaps: Tensor | None
-        self.register_buffer("swaps", torch.tensor(swaps) if swaps else None, persistent=False)
+        self.swaps = swaps
 
     def both(self) -> Tensor:
         """Return all filters (out_channels, in_channels / groups, k, k): these and the mirrored."""
         own = swapped = self.weight
-        if self.swaps is not None:
-            swapped = own.index_select(1, self.swaps)
+        if self.swaps:
+            swapped = torch.cat([own[:, each] for each in self.swaps], dim=1)
         elif self.groups == 1:
             swapped = own.roll(self.in_channels // 2, dims=1)
         return torch.cat([own, swapped.flip(-1)]).contiguous(memory_format=torch.channels_last)

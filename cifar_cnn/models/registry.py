@@ -162,7 +162,7 @@ def is_built_in(spec: str) -> bool:
 
 def is_own(model: nn.Module) -> bool:
     """Say whether `model` is one of the tool's own networks, which keep nothing between layers."""
-    return isinstance(model, (Baseline, Compact))
+    return type(model) in BUILT_IN.values()
 
 
 def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ RECIPE_FOLDER = files(__name__)
 RECIPES = tuple(sorted(f.name[:-5] for f in RECIPE_FOLDER.iterdir() if f.name.endswith(".toml")))
 
 
-def read_recipe(name: str, epochs: object = None) -> dict[str, Any]:
+def read_recipe(name: str, epochs: Any = None) -> dict[str, Any]:
     """Return the settings that the recipe sets for a run of so many epochs, or of the default's.
 
     What a recipe has under `from_epochs.N` applies to runs of N epochs and more.
@@ -24,7 +24,10 @@ def read_recipe(name: str, epochs: object = None) -> dict[str, Any]:
         hint = did_you_mean(name, RECIPES)
         raise SettingsError(f"unknown recipe {name!r}{hint}: choose from {', '.join(RECIPES)}")
     recipe = tomllib.loads((RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-    length = epochs if isinstance(epochs, int) else DEFAULT_EPOCHS
+    try:
+        length = int(float(epochs))  # "50" and 50.0 are settings too
+    except (TypeError, ValueError, OverflowError):  # there is none, or none that will be taken
+        length = DEFAULT_EPOCHS
     for least, changes in recipe.pop("from_epochs", {}).items():
         if length >= int(least):
             recipe.update(changes)

@@ -1,20 +1,21 @@
 """What analysis found, as tables for people."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
 from cifar_cnn.analysis.operations.entry import POINT
-from cifar_cnn.analysis.proof import Verification
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
 from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.verdict import Verdict, first_few
+from cifar_cnn.analysis.verify import Verification
 from cifar_cnn.errors import counted
-from cifar_cnn.report.console import NARROW, progress_bar
+from cifar_cnn.report.console import NARROW, plain_table, progress_bar, say, times
 
 WITH_PLACES = 72
 """Columns from which the budget's table says where, too."""
@@ -53,7 +54,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         numbers = [f"{item.limit:,}", f"{item.actual:,}"]
         below = "" if beside else f"\n{numbers[1]} (limit {numbers[0]})"
         cells = [mark, item.name + below, *(numbers if beside else ())]
-        table.add_row(*cells, *([item.detail] if places else ()))
+        table.add_row(*cells, *([escape(item.detail)] if places else ()))
     console.print(table)
     missed = [item.name for item in verdict.requirements if not item.passed]
     where = f" (limits of {verdict.file})" if verdict.file else ""
@@ -67,8 +68,7 @@ def show_receptive_field(console: Console, result: ReceptiveField, file: str | N
     The verdict names the `file` that set the limit.
     """
     console.print(_layers_table(result, narrow=console.width < NARROW))
-    for line in _conclusions(result, file):
-        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    say(console, *_conclusions(result, file), wrap=True)
 
 
 @contextmanager
@@ -85,35 +85,30 @@ def proof_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 def show_verification(console: Console, proof: Verification) -> None:
     """Print whether the proof agreed, where it does not, and which fields have holes."""
-    wide = not console.is_terminal
-    for unit in proof.gridded:
-        console.print(
-            f"gridding: {unit.contributing} of {unit.total} pixels {unit.axis} contribute at "
-            f"{unit.layer}",
-            soft_wrap=wide,
-            markup=False,
-        )
+    lines = [
+        f"gridding: {one.contributing} of {one.total} pixels {one.axis} contribute at {one.layer}"
+        for one in proof.gridded
+    ]
     layers = counted(len({unit.layer for unit in proof.checked}), "layer")
     wrong = proof.first_disagreement
     if proof.agreed:
         units = counted(len(proof.checked), "unit")
         agree = "agrees" if len(proof.checked) == 1 else "agree"
-        line = f"verified: {layers}, {units} {agree} with the gradient"
+        lines.append(f"verified: {layers}, {units} {agree} with the gradient")
     elif wrong is None:
-        line = "not verified: no unit could be checked"
+        lines.append("not verified: no unit could be checked")
     else:
-        line = (
+        lines.append(
             f"not verified: unit {wrong.unit} of {wrong.layer} {wrong.axis} has pixels "
             f"{wrong.analytic[0]} to {wrong.analytic[1]}, the gradient reaches "
             f"{wrong.reached[0]} to {wrong.reached[1]}"
         )
-    console.print(line, soft_wrap=wide, markup=False)
     if proof.skipped:
-        line = (
+        lines.append(
             f"not checked: {first_few(proof.skipped, 5)}: no gradient comes from there, or all of "
             "the units see beyond the proof's strip of image"
         )
-        console.print(line, soft_wrap=wide, markup=False)
+    say(console, *lines, wrap=True)
 
 
 def show_effective(console: Console, found: EffectiveField, weights: str) -> None:
@@ -124,14 +119,14 @@ def show_effective(console: Console, found: EffectiveField, weights: str) -> Non
         f"{square.mass:.0%} in {square.side}×{square.side}" for square in found.squares
     )
     where = f"unit {found.unit[0]},{found.unit[1]} of {found.layer}" if found.unit else found.layer
-    lines = [
+    say(
+        console,
         f"effective field of {where} ({weights}, {counted(found.samples, 'image')}): {sides} "
         "pixels",
         f"its theoretical field {bottom - top + 1}×{right - left + 1} has rows {top} to {bottom}, "
         f"columns {left} to {right}: the {height}×{width} image clips {found.clipped:.0%} of it",
-    ]
-    for line in lines:
-        console.print(line, soft_wrap=not console.is_terminal, markup=False)
+        wrap=True,
+    )
 
 
 def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
@@ -139,9 +134,9 @@ def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
     lines = []
     if result.features is not None:
         walks = result.features.walks
-        field = _times(walk.size for walk in walks)
-        jump = _times(number(walk.jump) for walk in walks)
-        padding = _times(walk.padding for walk in walks)
+        field = times(walk.size for walk in walks)
+        jump = times(number(walk.jump) for walk in walks)
+        padding = times(walk.padding for walk in walks)
         lines.append(
             f"features ({result.features.name}): field {field}, jump {jump}, padding {padding}"
         )
@@ -153,7 +148,7 @@ def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
     if result.units:
         units = result.units
         three = (("first", units["first"]), ("middle", units["middle"]), ("last", units["last"]))
-        shown = (f"{name} {_times(unit['receptive_field'])}" for name, unit in three)
+        shown = (f"{name} {times(unit['receptive_field'])}" for name, unit in three)
         lines.append(f"units: {', '.join(shown)}")
     if result.model == "baseline" and result.input_size == (32, 32):
         lines.append(
@@ -168,28 +163,21 @@ def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
 
 def _rows_table(summary: Summary, *, narrow: bool) -> Table:
     kept = (0, 2, 3) if narrow else range(5)
-    table = _table(["layer", "type", "output", "parameters", "mult-adds"], kept)
+    headings = ("layer", "type", "output", "parameters", "mult-adds")
+    table = plain_table((headings[i] for i in kept), ("layer", "type"))
     for row in summary.rows:
-        output = _times(row.output_size) or "–"
+        output = times(row.output_size) or "–"
         cells = [row.name, row.type, output, f"{row.parameters:,}", f"{row.mult_adds:,}"]
-        table.add_row(*(cells[i] for i in kept))
+        table.add_row(*(escape(cells[i]) for i in kept))
     return table
 
 
 def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
     kept = NARROW_LAYER_COLUMNS if narrow else range(9)
-    table = _table(LAYER_HEADINGS, kept)
+    table = plain_table((LAYER_HEADINGS[i] for i in kept), ("layer",))
     for layer in result.layers:
         cells = layer_cells(layer)
-        table.add_row(*(cells[i] for i in kept))
-    return table
-
-
-def _table(headings: Sequence[str], kept: Sequence[int]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in (headings[i] for i in kept):
-        justify: JustifyMethod = "left" if heading in {"layer", "type"} else "right"
-        table.add_column(heading, justify=justify, overflow="fold")
+        table.add_row(*(escape(cells[i]) for i in kept))
     return table
 
 
@@ -208,7 +196,7 @@ def layer_cells(layer: Layer) -> list[str]:
         ]
     return [
         layer.name,
-        _times(layer.output_size),
+        times(layer.output_size),
         *shape,
         _both(*(walk.size for walk in walks)),
         _both(*(number(walk.jump) for walk in walks)) if layer.is_map else "–",
@@ -222,7 +210,3 @@ def _rounded(count: int) -> str:
 
 def _both(first: object, second: object) -> str:
     return str(first) if first == second else f"{first},{second}"
-
-
-def _times(sizes: Iterable[object]) -> str:
-    return "×".join(str(size) for size in sizes)

@@ -46,7 +46,7 @@ class Line:
         """Return one of `FIGURES` over the runs; None before an epoch has ended."""
         if self.best is None:
             return None
-        values = [_figures(run)[figure] for run in self.runs]
+        values = [_figure(run, figure) for run in self.runs]
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return Spread(statistics.mean(values), deviation)
 
@@ -152,14 +152,9 @@ def _differ(runs: Sequence[RunRecord], setting: str) -> bool:
     return any(value != values[0] for value in values)
 
 
-def _figures(run: RunRecord) -> dict[str, Any]:
-    """Return the figures of the epoch whose network `model.pt` holds, and of the whole run."""
-    best = run.best
-    return {
-        "eval_accuracy": best and best.eval_accuracy,
-        "eval_loss": best and best.eval_loss,
-        "seconds": sum(row.seconds for row in run.rows),
-    }
+def _figure(run: RunRecord, name: str) -> Any:
+    """Return a figure of the epoch whose network `model.pt` holds, or the whole run's seconds."""
+    return sum(row.seconds for row in run.rows) if name == "seconds" else getattr(run.best, name)
 
 
 def _other_images(runs: Sequence[RunRecord]) -> tuple[str, ...]:

@@ -8,34 +8,29 @@ from rich.table import Table
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.report.comparison import Comparison, Line, Spread
-from cifar_cnn.report.console import NARROW, warn
+from cifar_cnn.report.console import NARROW, natural_width, plain_table, say, warn
 from cifar_cnn.report.curves import Curve, draw_comparison, evaluation_curve
 from cifar_cnn.report.runs_table import number
+from cifar_cnn.report.settings_table import setting_text
 
 SHARED = ("data set", "epochs", "parameters")
 """Columns that become a line below the table where all runs have the same."""
-
-UNBOUNDED = 10_000
-"""Columns of a screen on which any table fits."""
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print what the runs came to, and the settings that differ."""
     lines = [_cells(line) for line in comparison.lines]
     alike = [name for name in SHARED if len({cells[name] for cells in lines}) == 1]
-    table = Table(box=None, pad_edge=False)
     kept = [name for name in lines[0] if name not in alike]
     if console.width < NARROW:
         kept = [name for name in kept if name not in {"loss", "parameters", "seconds"}]
-    for name in kept:
-        justify = "left" if name in {"runs", "data set"} else "right"
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table = plain_table(kept, ("runs", "data set"))
     for cells in lines:
         table.add_row(*(escape(cells[name]) for name in kept))
     console.print(table)
     if alike:
         said = ", ".join(f"{name} {lines[0][name]}" for name in alike)
-        console.print(f"in all of them: {said}", soft_wrap=True, markup=False)
+        say(console, f"in all of them: {said}")
     console.print()
     _show_settings(console, comparison)
     for warning in comparison.warnings:
@@ -94,11 +89,9 @@ def _show_settings(console: Console, comparison: Comparison) -> None:
         table.add_column(escape(line.label))
     for name in comparison.differing:
         table.add_row(name, *(escape(each[name]) for each in values))
-    unbounded = console.options.update_width(UNBOUNDED)
-    if console.measure(table, options=unbounded).maximum > console.width:
-        table = Table(box=None, pad_edge=False)
-        for heading in ("runs", "settings that differ"):
-            table.add_column(heading, overflow="fold")
+    if natural_width(console, table) > console.width:
+        headings = ("runs", "settings that differ")
+        table = plain_table(headings, headings)
         for line, each in zip(comparison.lines, values, strict=True):
             said = ", ".join(f"{name} {value}" for name, value in each.items())
             table.add_row(escape(line.label), escape(said))
@@ -108,10 +101,7 @@ def _show_settings(console: Console, comparison: Comparison) -> None:
 def _value(line: Line, setting: str) -> str:
     if setting == "seed":
         return ", ".join(str(run.settings.seed) for run in line.runs)
-    value = getattr(line.runs[0].settings, setting)
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    return "–" if value is None else str(value)
+    return setting_text(getattr(line.runs[0].settings, setting))
 
 
 def _title(line: Line) -> str:

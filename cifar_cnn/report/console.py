@@ -1,12 +1,16 @@
 """Where people-facing text goes."""
 
-from rich.console import Console
+from collections.abc import Collection, Iterable
+
+from rich.console import Console, JustifyMethod
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from cifar_cnn.errors import counted
 
@@ -24,14 +28,19 @@ def progress_console(*, json: bool = False) -> Console:
     return Console(stderr=True, quiet=json, highlight=False)
 
 
-def progress_bar(console: Console, doing: str, of: str = "/") -> Progress:
+def progress_bar(
+    console: Console, doing: str, of: str = "/", *, amount: ProgressColumn | None = None
+) -> Progress:
     """Return a bar that says what is `doing`, how much `of` how much; it leaves the screen.
+
+    What is not counted is measured by a column `amount`.
 
     On a file, and on a quiet console, there is none. It is no wider than a narrow window: one made
     narrower would keep the ends of its lines.
     """
     return Progress(
-        TextColumn(f"{doing} {{task.completed}}{of}{{task.total}}"),
+        TextColumn(doing),
+        amount or TextColumn(f"{{task.completed}}{of}{{task.total}}"),
         BarColumn(bar_width=5),
         TimeRemainingColumn(compact=True),
         TextColumn("left"),
@@ -41,10 +50,34 @@ def progress_bar(console: Console, doing: str, of: str = "/") -> Progress:
     )
 
 
+def say(console: Console, *lines: str, wrap: bool = False) -> None:
+    """Print lines as they are; with `wrap` a terminal breaks long ones at words."""
+    for line in lines:
+        console.print(line, soft_wrap=not (wrap and console.is_terminal), markup=False)
+
+
 def warn(console: Console, line: str) -> None:
     """Print what is to be known of an answer; beside a JSON document, on standard error."""
-    heard = Console(stderr=True, highlight=False) if console.quiet else console
-    heard.print(line, soft_wrap=True, markup=False)
+    say(progress_console() if console.quiet else console, line)
+
+
+def plain_table(headings: Iterable[str], left: Collection[str] = ()) -> Table:
+    """Return a table without lines, whose columns are numbers but for those `left`."""
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        justify: JustifyMethod = "left" if heading in left else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
+    return table
+
+
+def natural_width(console: Console, table: Table) -> int:
+    """Return how many columns a table takes where there is room for all of it."""
+    return console.measure(table, options=console.options.update_width(10_000)).maximum
+
+
+def times(sizes: Iterable[object]) -> str:
+    """Return numbers as sides: `3×32×32`."""
+    return "×".join(str(size) for size in sizes)
 
 
 def file_size(size: int) -> str:

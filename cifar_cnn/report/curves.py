@@ -21,7 +21,7 @@ from cifar_cnn.report.figures import (
     shortened,
 )
 from cifar_cnn.training.events import Event, RunEnded
-from cifar_cnn.training.history import LOG_NAMES, EpochRow, MetricsRow
+from cifar_cnn.training.history import SPLIT_NAMES, EpochRow, MetricsRow
 from cifar_cnn.training.run_files import CURVES, write_file
 
 TRAIN_COLOR, EVAL_COLOR = BLUE, ORANGE
@@ -41,19 +41,10 @@ class Curve:
     accuracy: Sequence[float]
 
 
-class CurvesPicture:
+def draw_at_end(event: Event) -> None:
     """Listener that draws curves.png when a run ends."""
-
-    def __init__(self) -> None:
-        self.history: Sequence[EpochRow] = ()
-
-    def __call__(self, event: Event) -> None:
-        """Remember the history, draw it at the end."""
-        if isinstance(event, RunEnded):
-            if self.history:
-                write_file(event.directory / CURVES, draw_curves(self.history))
-        else:
-            self.history = getattr(event, "history", self.history)
+    if isinstance(event, RunEnded) and event.history:
+        write_file(event.directory / CURVES, draw_curves(event.history))
 
 
 def evaluation_curve(rows: Rows) -> Curve:
@@ -82,7 +73,7 @@ def draw_curves(history: Rows, *, narrow: bool = False) -> bytes:
     """Return a PNG of loss and accuracy over the epochs, training and evaluation."""
 
     def draw(figure: Figure) -> None:
-        name = LOG_NAMES[history[-1].eval_split].lower()
+        name = SPLIT_NAMES[history[-1].eval_split]
         for axes, quantity in zip(
             _panels(figure, narrow=narrow), ("loss", "accuracy"), strict=True
         ):
@@ -108,7 +99,7 @@ def draw_comparison(curves: Mapping[str, Curve], *, narrow: bool = False) -> byt
     def draw(figure: Figure) -> None:
         panels = _panels(figure, narrow=narrow)
         for index, (name, curve) in enumerate(curves.items()):
-            split = LOG_NAMES[curve.split].lower()
+            split = SPLIT_NAMES[curve.split]
             style = {
                 "label": f"{shortened(name, 40)}, {split}: {curve.accuracy[-1]:.2%}",
                 "color": RUN_COLORS[index % len(RUN_COLORS)],

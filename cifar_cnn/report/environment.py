@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,20 +11,12 @@ from cifar_cnn.training.events import Event, RunStarted
 from cifar_cnn.training.run_files import ENVIRONMENT, write_file
 
 
-class EnvironmentFile:
+def write_environment(event: Event) -> None:
     """Listener that writes environment.json when a run starts, or goes on."""
-
-    def __call__(self, event: Event) -> None:
-        """Write it."""
-        if isinstance(event, RunStarted):
-            document = describe_environment(event.device) | {"parameters": event.parameters}
-            content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-            write_file(event.directory / ENVIRONMENT, content.encode())
-
-
-def describe_environment(device: str) -> dict[str, Any]:
-    """Return versions, system and processor; `device` as torch names it."""
-    return {
+    if not isinstance(event, RunStarted):
+        return
+    device = event.device
+    document = {
         "cifar_cnn": importlib.metadata.version("cifar-cnn"),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -34,7 +25,10 @@ def describe_environment(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": device,
         "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "parameters": event.parameters,
     }
+    content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_file(event.directory / ENVIRONMENT, content.encode())
 
 
 def _processor() -> str:

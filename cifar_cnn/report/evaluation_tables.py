@@ -2,12 +2,11 @@
 
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 from cifar_cnn.errors import counted
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
-from cifar_cnn.report.console import NARROW, warn
+from cifar_cnn.report.console import NARROW, natural_width, say, warn
 
 MOST_CONFUSED = 5
 CONFUSION = "true class (row) by predicted class (column)"
@@ -21,11 +20,8 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     cut = f" (test_size {result.test_size:g})" if result.test_size else ""
     averaged = ", mirror images averaged" if result.tta else ""
     images = counted(measured.samples, f"{result.split} image")
-    console.print(
-        f"{result.checkpoint}: {result.model} on {images} of {result.dataset}{cut}{averaged}",
-        soft_wrap=not console.is_terminal,
-        markup=False,
-    )
+    said = f"{result.checkpoint}: {result.model} on {images} of {result.dataset}{cut}{averaged}"
+    say(console, said, wrap=True)
     console.print(
         f"loss {measured.loss:.4f}  accuracy {measured.accuracy:.2%} "
         f"({measured.correct}/{measured.samples})  "
@@ -36,8 +32,7 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     )
     console.print(_class_table(result, narrow=console.width < NARROW))
     matrix = _confusion_table(result)
-    unbounded = console.options.update(max_width=10_000)
-    width = Measurement.get(console, unbounded, matrix).maximum
+    width = natural_width(console, matrix)
     if width <= console.width:
         if width < len(CONFUSION):  # as a title it would be as narrow as the table
             console.print(CONFUSION)

@@ -7,12 +7,11 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cifar_cnn.analysis.many import Answer
 from cifar_cnn.errors import counted, printable
-from cifar_cnn.report.console import NARROW
+from cifar_cnn.report.console import NARROW, plain_table, say, times
 
 COLUMNS = ("model", "verdict", "parameters", "mult_adds", "rf_features", "rf_output")
 
@@ -31,8 +30,8 @@ def row(answer: Answer) -> dict[str, Any]:
         line |= {name: document["totals"][name] for name in ("parameters", "mult_adds")}
     if answer.field is not None:
         features = answer.field["features"]
-        line["rf_features"] = _size(features["receptive_field"])
-        line["rf_output"] = _size(answer.field["final"]["receptive_field"])
+        line["rf_features"] = times(features["receptive_field"])
+        line["rf_output"] = times(answer.field["final"]["receptive_field"])
     requirements = (document.get("budget") or {}).get("requirements", [])
     line |= {item["name"]: "yes" if item["passed"] else "no" for item in requirements}
     missed = [item for item in requirements if not item["passed"]]
@@ -49,20 +48,15 @@ def show_networks(console: Console, answers: Sequence[Answer]) -> None:
     columns = [name for name in COLUMNS if any(name in line for line in rows)]
     if narrow:
         columns = ["model", "verdict"]
-    table = Table(box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(
-            name.replace("rf_", "field,\n").replace("_", "-"),
-            justify="left" if name in {"model", "verdict"} else "right",
-            overflow="fold",
-        )
+    headings = [name.replace("rf_", "field,\n").replace("_", "-") for name in columns]
+    table = plain_table(headings, ("model", "verdict"))
     for line in rows:
         table.add_row(*(Text(_cell(line.get(name, ""))) for name in columns))
     console.print(table)
     for line in rows:
         if line["wrong"]:
             said = f"{line['model']}: {line['wrong']}"
-            console.print(said, markup=False, soft_wrap=not console.is_terminal)
+            say(console, said, wrap=True)
     verdicts = [line["verdict"] for line in rows]
     counts = [f"{verdicts.count(each)} {each}" for each in ("met", "broken", "error")]
     console.print(f"{counted(len(rows), 'network')}: {', '.join(counts)}")
@@ -100,10 +94,6 @@ def as_junit(answers: Sequence[Answer], command: str) -> bytes:
     ET.indent(root)
     text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return text
-
-
-def _size(sides: Sequence[int]) -> str:
-    return "×".join(str(side) for side in sides)
 
 
 def _cell(value: object) -> str:

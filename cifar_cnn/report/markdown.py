@@ -4,15 +4,15 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from cifar_cnn.errors import UserError, counted, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, layer_cells
+from cifar_cnn.report.console import times
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.storage.files import write_atomically
-from cifar_cnn.training.history import LOG_NAMES
+from cifar_cnn.training.history import SPLIT_NAMES
 from cifar_cnn.training.run_files import check_result
 
 Cells = Sequence[object]
@@ -65,8 +65,7 @@ def write_markdown(file: Path, parts: ReportParts) -> None:
         write_atomically(file, _seal(text) + b"\n" + text)
     except OSError as error:
         if is_new:
-            with suppress(OSError):
-                shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         raise UserError(f"{file} cannot be written: {error.strerror}") from error
 
 
@@ -106,17 +105,17 @@ def _lines(parts: ReportParts, folder: str) -> Iterator[str]:
         ("Learning curves", ("curves", "comparison")),
         ("Confusion", ("confusion", "classes")),
         ("Calibration", ("reliability",)),
+        ("Misclassified images", ("mistakes",)),
     ):
         yield from _pictures(parts, folder, title, keys)
-    yield from _pictures(parts, folder, "Misclassified images", ("mistakes",))
-    if parts.examination and not parts.examination.mistakes:
-        yield from ("## Misclassified images", "", "There is none.", "")
-    if parts.examination and parts.examination.mistakes:
-        mistakes = (
-            (each.file, each.true, each.predicted, f"{each.probability:.1%}")
-            for each in parts.examination.mistakes
-        )
+    mistakes = [
+        (each.file, each.true, each.predicted, f"{each.probability:.1%}")
+        for each in (parts.examination.mistakes if parts.examination else ())
+    ]
+    if mistakes:
         yield from _table(("file", "true", "predicted", "probability"), mistakes, numbers=(3,))
+    elif parts.examination:
+        yield from ("## Misclassified images", "", "There is none.", "")
     yield from _pictures(parts, folder, "Grad-CAM", ("grad_cam",))
     yield from _pictures(parts, folder, "Training images and first filters", ("batch", "filters"))
 
@@ -125,12 +124,12 @@ def _result(parts: ReportParts) -> Iterator[str]:
     run, found, best = parts.record, parts.examination, parts.record.best
     rows: list[Cells] = []
     if found:
-        measured, split = found.evaluation, LOG_NAMES[found.split].lower()
+        measured, split = found.evaluation, SPLIT_NAMES[found.split]
         said = f"{measured.accuracy:.2%} ({measured.correct}/{measured.samples})"
         rows.append((f"{split} accuracy", said))
         rows.append((f"{split} loss", f"{measured.loss:.4f} nats per image"))
     if best and not (found and found.split == best.eval_split):
-        split = LOG_NAMES[best.eval_split].lower()
+        split = SPLIT_NAMES[best.eval_split]
         rows.append((f"{split} accuracy", f"{best.eval_accuracy:.2%} by the run's log"))
     if best:
         rows.append(("weights", f"of epoch {best.epoch}"))
@@ -167,7 +166,7 @@ def _parameters(parts: ReportParts) -> Iterator[str]:
         yield from _table(headings, requirements, numbers=(2, 3))
     rows: list[Cells] = [
         (
-            *(row.name, row.type, "×".join(map(str, row.output_size))),
+            *(row.name, row.type, times(row.output_size)),
             *(f"{row.parameters:,}", f"{row.mult_adds:,}"),
         )
         for row in summary.rows

@@ -12,7 +12,7 @@ from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import counted
 from cifar_cnn.models import BUILT_IN
 from cifar_cnn.models.usage import USAGE, Usage
-from cifar_cnn.report.console import NARROW
+from cifar_cnn.report.console import NARROW, times
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class BuiltIn:
         """What is shown of it, by heading."""
         entry = self.as_dict()
         fields = [
-            _size(entry["features"]["receptive_field"]),
-            _size(entry["final"]["receptive_field"]),
+            times(entry["features"]["receptive_field"]),
+            times(entry["final"]["receptive_field"]),
         ]
         return {
             "model": self.model,
@@ -95,7 +95,3 @@ def _look_at(name: str) -> BuiltIn:
     found = summarize(name, budget=Budget())
     assert found.receptive_field is not None
     return BuiltIn(name, found.parameters, found.mult_adds, found.receptive_field, USAGE[name])
-
-
-def _size(sides: list[int]) -> str:
-    return "×".join(str(side) for side in sides)

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from cifar_cnn.errors import counted
-from cifar_cnn.report.console import warn
+from cifar_cnn.report.console import say, warn
 from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted, StepEnded
 from cifar_cnn.training.history import EpochRow
 
@@ -26,34 +26,24 @@ class Column:
 
     def cell(self, row: EpochRow) -> str:
         """Return the row's value, right-aligned."""
-        values = {
-            "epoch": row.epoch,
-            "train_loss": row.train_loss,
-            "train_accuracy": 100 * row.train_accuracy,
-            "eval_loss": row.eval_loss,
-            "eval_accuracy": 100 * row.eval_accuracy,
-            "lr": row.lr,
-            "images_per_second": row.images_per_second,
-            "seconds": row.seconds,
-        }
-        return self.form.format(**values).rjust(self.width)
+        return self.form.format(row=row).rstrip("%").rjust(self.width)
 
 
 NARROW = (
-    Column("epoch", 5, "{epoch}"),
-    Column("train %", 8, "{train_accuracy:.2f}"),
-    Column("{split} loss", 10, "{eval_loss:.4f}"),
-    Column("{split} %", 8, "{eval_accuracy:.2f}"),
+    Column("epoch", 5, "{row.epoch}"),
+    Column("train %", 8, "{row.train_accuracy:.2%}"),
+    Column("{split} loss", 10, "{row.eval_loss:.4f}"),
+    Column("{split} %", 8, "{row.eval_accuracy:.2%}"),
 )
 WIDE = (
-    Column("epoch", 5, "{epoch}"),
-    Column("train loss", 11, "{train_loss:.4f}"),
-    Column("train %", 9, "{train_accuracy:.2f}"),
-    Column("{split} loss", 11, "{eval_loss:.4f}"),
-    Column("{split} %", 9, "{eval_accuracy:.2f}"),
-    Column("lr", 10, "{lr:.3g}"),
-    Column("images/s", 9, "{images_per_second:.0f}"),
-    Column("seconds", 8, "{seconds:.1f}"),
+    Column("epoch", 5, "{row.epoch}"),
+    Column("train loss", 11, "{row.train_loss:.4f}"),
+    Column("train %", 9, "{row.train_accuracy:.2%}"),
+    Column("{split} loss", 11, "{row.eval_loss:.4f}"),
+    Column("{split} %", 9, "{row.eval_accuracy:.2%}"),
+    Column("lr", 10, "{row.lr:.3g}"),
+    Column("images/s", 9, "{row.images_per_second:.0f}"),
+    Column("seconds", 8, "{row.seconds:.1f}"),
 )
 LIVE_WIDTH = 39
 """Columns of the live part: where a window becomes narrower, no line that is to go is broken."""
@@ -93,12 +83,12 @@ class ConsoleProgress:
     def _start(self, event: RunStarted) -> None:
         settings = event.settings
         self._show_notes(event.notes)
-        self.console.print(
+        say(
+            self.console,
             f"{settings.model}, {settings.recipe} on {settings.dataset}, "
             f"{counted(settings.epochs, 'epoch')} of {counted(event.steps_per_epoch, 'step')}, "
             f"{event.device} {settings.precision} -> {event.directory}",
-            soft_wrap=not self.console.is_terminal,
-            markup=False,
+            wrap=True,
         )
         if event.step:
             self.console.print(_where_it_goes_on(event))
@@ -130,12 +120,12 @@ class ConsoleProgress:
             self._show_headings()
             self.console.print(Text("".join(column.cell(row) for column in self.columns)))
             return
-        self.console.print(
+        say(
+            self.console,
             f"epoch {row.epoch}: train loss {row.train_loss:.4f}, train accuracy "
             f"{row.train_accuracy:.2%}, {row.eval_split} loss {row.eval_loss:.4f}, "
             f"{row.eval_split} accuracy {row.eval_accuracy:.2%}, lr {row.lr:.3g}, "
             f"{row.images_per_second:.0f} images/s",
-            soft_wrap=True,
         )
 
     def _show_headings(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
 from cifar_cnn.analysis.summary import Summary, summarize
-from cifar_cnn.data.folder import Decoding
+from cifar_cnn.data.dataset import Loading
 from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import UserError
 from cifar_cnn.inference.examine import Examination, examine
@@ -35,7 +35,7 @@ from cifar_cnn.report.image_pictures import (
     first_filters,
 )
 from cifar_cnn.training.batches import TrainingBatches
-from cifar_cnn.training.history import LOG_NAMES
+from cifar_cnn.training.history import SPLIT_NAMES
 from cifar_cnn.training.record import RunRecord
 from cifar_cnn.training.run_files import LAST, MODEL, PICTURE_OF
 
@@ -75,10 +75,10 @@ class ReportParts:
     """The parts of a report that are available."""
 
     def __init__(
-        self, record: RunRecord, overrides: dict[str, Any], decoding: Decoding | None = None
+        self, record: RunRecord, overrides: dict[str, Any], loading: Loading | None = None
     ) -> None:
         self.record = record
-        self.decoding = decoding
+        self.loading = loading
         self.overrides = overrides
         self.pictures: dict[str, Picture] = {}
         self.notes: list[str] = []
@@ -105,7 +105,7 @@ class ReportParts:
             curves["reference log"] = reference_curve()
         splits = {curve.split for curve in curves.values()}
         if len(splits) > 1:
-            said = ", ".join(f"{LOG_NAMES[c.split].lower()} of {n}" for n, c in curves.items())
+            said = ", ".join(f"{SPLIT_NAMES[c.split]} of {n}" for n, c in curves.items())
             self.notes.append(f"the curves that are compared are not of one split: {said}")
         if len(curves) > 1:
             shows = f"evaluation by epoch of {', '.join(curves)}"
@@ -123,7 +123,7 @@ class ReportParts:
         if stored is None or trained is None:
             return
         self.trained_network = trained
-        found = self._try(lambda: examine(stored, trained, self.decoding))
+        found = self._try(lambda: examine(stored, trained, self.loading))
         if found is None:
             return
         self.examination = found
@@ -172,7 +172,7 @@ class ReportParts:
     def _first_batch(self, found: Examination) -> bytes:
         settings = found.trained.settings
         normalization = found.trained.normalization
-        train, _ = load_trained_on(settings, self.decoding)
+        train, _ = load_trained_on(settings, self.loading)
         batches = TrainingBatches(settings, train, torch.device("cpu"), normalization)
         images, _, _ = batches.at(epoch=0, index=0)
         return draw_batch(images, normalization)

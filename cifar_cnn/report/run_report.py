@@ -7,16 +7,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from cifar_cnn.data.folder import Decoding
+from cifar_cnn.data.dataset import Loading
 from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import counted, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, NARROW_LAYER_COLUMNS, layer_cells
 from cifar_cnn.report.markdown import check_markdown, write_markdown
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.runtime import global_state_kept
-from cifar_cnn.settings import Settings
 from cifar_cnn.training.events import Event, RunEnded
-from cifar_cnn.training.history import LOG_NAMES
+from cifar_cnn.training.history import SPLIT_NAMES
 from cifar_cnn.training.record import RunRecord, read_run
 from cifar_cnn.training.run_files import REPORT, write_file
 
@@ -45,17 +44,12 @@ class RunReport:
         return document
 
 
-class ReportFiles:
-    """Listener that writes the report of a run that has finished."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.named = settings.model_dump(include={"model", "model_arg"})
-
-    def __call__(self, event: Event) -> None:
-        """Write it at the end; the run let the network's code run, so the report may."""
-        if isinstance(event, RunEnded) and event.finished:
-            record = replace(read_run(event.directory), state="finished")
-            _write(record, ReportParts(record, self.named), (), reference=False)
+def report_at_end(event: Event) -> None:
+    """Listener that writes a finished run's report, which may run its network's code as it did."""
+    if isinstance(event, RunEnded) and event.finished:
+        record = replace(read_run(event.directory), state="finished")
+        named = record.settings.model_dump(include={"model", "model_arg"})
+        _write(record, ReportParts(record, named), (), reference=False)
 
 
 @global_state_kept()
@@ -66,7 +60,7 @@ def write_report(
     reference: bool = False,
     markdown: Path | str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    decoding: Decoding | None = None,
+    loading: Loading | None = None,
 ) -> RunReport:
     """Write a run's pictures and its report.html into its directory.
 
@@ -79,7 +73,7 @@ def write_report(
         reference: compare with the figures of the reference program's log too.
         markdown: a file, `.md`, for the same as Markdown, with its pictures in a folder beside it.
         overrides: settings in place of the run's: model, data_dir, device …
-        decoding: told how the decoding of image files goes.
+        loading: told how the decoding of image files, or a download, goes.
 
     Raises:
         RunError: a run directory cannot be used, or the report cannot be written.
@@ -90,7 +84,7 @@ def write_report(
     others = [read_run(each) for each in compare]
     if file is not None:
         check_markdown(file)
-    parts = ReportParts(record, {**(overrides or {})}, decoding)
+    parts = ReportParts(record, {**(overrides or {})}, loading)
     written = _write(record, parts, others, reference=reference)
     if file is None:
         return written
@@ -114,7 +108,7 @@ def _write(
         narrow=NARROW_LAYER_COLUMNS,
         layers=[layer_cells(layer) for layer in parts.field.layers] if parts.field else [],
         examination=parts.examination,
-        log_names=LOG_NAMES,
+        split_names=SPLIT_NAMES,
         settings=record.settings.model_dump(mode="json"),
     )
     path = record.directory / REPORT

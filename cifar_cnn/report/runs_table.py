@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from cifar_cnn.errors import SettingsError, counted, did_you_mean
-from cifar_cnn.report.console import NARROW, file_size
+from cifar_cnn.report.console import NARROW, file_size, plain_table, say
+from cifar_cnn.report.settings_table import setting_text
 from cifar_cnn.training.record import RunRecord
 
 SORTABLE = ("name", "model", "recipe", "epochs", "parameters", "eval_accuracy", "seconds", "state")
@@ -36,46 +36,40 @@ def sort_runs(runs: Sequence[RunRecord], column: str) -> list[RunRecord]:
 
 
 def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
-    """Print a line for each run."""
-    everything = {
-        "name": ("left", NARROW),
-        "model": ("left", MIDDLE),
-        "recipe": ("left", MIDDLE),
-        "epochs": ("right", 0),
-        "parameters": ("right", NARROW),
-        "accuracy": ("right", 0),
-        "data set": ("left", 80),
-        "seconds": ("right", MIDDLE),
-        "state": ("left", 0),
+    """Print a line for each run, in the columns that the screen has room for."""
+    columns = {  # and how wide a screen each wants
+        "name": 0,
+        "model": MIDDLE,
+        "recipe": MIDDLE,
+        "epochs": 0,
+        "parameters": NARROW,
+        "accuracy": 0,
+        "data set": 80,
+        "seconds": MIDDLE,
+        "state": 0,
     }
-    kept = [
-        i for i, (_, least) in enumerate(everything.values()) if console.width >= least or not i
-    ]
-    table = Table(box=None, pad_edge=False)
-    for index, (heading, (justify, _)) in enumerate(everything.items()):
-        if index in kept:
-            table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    kept = [name for name, least in columns.items() if console.width >= least]
+    table = plain_table(kept, ("name", "model", "recipe", "data set", "state"))
     for run in runs:
         entry = run.as_dict()
-        cells = [
-            entry["name"],
-            entry["model"],
-            entry["recipe"],
-            f"{entry['epochs']}/{entry['planned_epochs']}",
-            number(entry["parameters"], ",d"),
-            f"{run.best.eval_accuracy:.2%} {run.best.eval_split}" if run.best else "–",
-            entry["dataset"],
-            number(entry["seconds"], ",.0f"),
-            entry["state"],
-        ]
-        table.add_row(*(escape(cells[i]) for i in kept))
+        cells = {
+            "name": entry["name"],
+            "model": entry["model"],
+            "recipe": entry["recipe"],
+            "epochs": f"{entry['epochs']}/{entry['planned_epochs']}",
+            "parameters": number(entry["parameters"], ",d"),
+            "accuracy": f"{run.best.eval_accuracy:.2%} {run.best.eval_split}" if run.best else "–",
+            "data set": entry["dataset"],
+            "seconds": number(entry["seconds"], ",.0f"),
+            "state": entry["state"],
+        }
+        table.add_row(*(escape(cells[name]) for name in kept))
     console.print(table)
 
 
 def show_run(console: Console, run: RunRecord) -> None:
     """Print what is known of one run."""
-    for heading, text in _facts(run).items():
-        console.print(f"{heading:<11}{text}", soft_wrap=True, markup=False)
+    say(console, *(f"{heading:<11}{text}" for heading, text in _facts(run).items()))
 
 
 def _facts(run: RunRecord) -> dict[str, str]:
@@ -97,7 +91,9 @@ def _facts(run: RunRecord) -> dict[str, str]:
         )
     changed = [name for name in run.changed if name not in SAID_ELSEWHERE]
     if changed:
-        facts["settings"] = ", ".join(f"{each} {getattr(run.settings, each)}" for each in changed)
+        facts["settings"] = ", ".join(
+            f"{each} {setting_text(getattr(run.settings, each))}" for each in changed
+        )
     if {"processor", "torch", "cifar_cnn"} <= environment.keys():
         facts["ran on"] = (
             f"{environment.get('device_name') or environment['processor']}, "

@@ -21,13 +21,15 @@ def show_settings(console: Console) -> None:
     for name, field in Settings.model_fields.items():
         if name == "recipe":
             continue
-        cells = [_show(recipe.get(name, field.default)) for recipe in recipes.values()]
+        cells = [setting_text(recipe.get(name, field.default)) for recipe in recipes.values()]
         meaning = [] if narrow else [escape(field.description or "")]
         table.add_row(name, *cells, *meaning)
     console.print(table)
 
 
-def _show(value: object) -> str:
+def setting_text(value: object) -> str:
+    """Return a setting's value as people read it: a size as 32x48, none as a dash."""
     if isinstance(value, tuple):
-        return "x".join(map(str, value)) or "–"
+        between = ", " if any(isinstance(each, str) for each in value) else "x"
+        return between.join(map(str, value)) or "–"
     return "–" if value is None else str(value)

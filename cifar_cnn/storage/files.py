@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
 import errno
 import os
@@ -6,20 +6,22 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from cifar_cnn.errors import UserError
 
 SOURCE = "network.py"
 """The copy that a run keeps of the file that its network stands in, if that is the user's."""
 
 NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What a file system answers that cannot sync a folder."""
+"""What a file system answers that cannot sync a folder, or knows no locks."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: a reader, or a crash, sees the old file or the new one.
 
     A sibling temporary is written and synced, renamed over `path`, and the folder synced. Only a
-    process that is killed leaves its temporary; `remove_leftovers` takes it away. Where `path` is a
+    process that is killed leaves its temporary; `leftovers` finds it. Where `path` is a
     symbolic link, all this happens where it points.
 
     Raises:
@@ -73,10 +75,38 @@ def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
     return [each for each in found if each.suffixes[-2][1:].isdigit()]
 
 
-def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
-    """Remove those; nobody else may be writing there."""
-    for leftover in leftovers(folder, names):
-        leftover.unlink(missing_ok=True)
+def file_lock(path: Path) -> BaseFileLock:
+    """Return a lock between processes by a file; it ends with the process that holds it."""
+    return FileLock(path, fallback_to_soft=False)
+
+
+def acquire(lock: BaseFileLock, seconds: float) -> bool:
+    """Take a lock, waiting so long for another process; say whether the file system knows locks.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: the file cannot be written.
+    """
+    try:
+        lock.acquire(timeout=seconds)
+    except OSError as error:
+        if isinstance(error, Timeout) or error.errno not in {*NOT_OFFERED, errno.ENOLCK}:
+            raise
+        return False
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process holds the lock by this file."""
+    try:
+        if not path.exists():
+            return False
+        with file_lock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # in a folder that may only be read nothing is going on
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -49,10 +49,11 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """The run is finished, or stopped and saved."""
+    """The run is finished, or stopped and saved; `history` has its epochs."""
 
     directory: Path
     finished: bool
+    history: tuple[EpochRow, ...]
 
 
 Event = RunStarted | StepEnded | EpochEnded | RunEnded

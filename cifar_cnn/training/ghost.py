@@ -3,14 +3,16 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
+from operator import add
 
 import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
 from cifar_cnn.models.layers.dropout import QuickDropout
-from cifar_cnn.runtime import Workers, explaining_memory
+from cifar_cnn.runtime import explaining_memory, worker_threads
 from cifar_cnn.training.step import TrainingStep
 
 Batch = tuple[Tensor, Tensor, Mix | None]
@@ -47,7 +49,7 @@ class GhostBatches:
         largest = step.processes.part(step.settings.batch_size).images
         self.count = len(self.cut(largest))
         self.replicas = [_replica(step.model) for _ in range(self.count)]
-        self.workers = Workers(threads, self.count)
+        self.workers = worker_threads(threads, self.count)
 
     def cut(self, images: slice) -> list[slice]:
         """Return the ghost batches of a part of a batch: as equal as they can be."""
@@ -84,21 +86,21 @@ class GhostBatches:
 
         largest, whole = cut[0].stop - cut[0].start, self.step.settings.batch_size
         with explaining_memory(self.step.device, largest, whole):
-            results = self.workers.map(compute, range(len(cut)))
+            results = [*self.workers.map(compute, range(len(cut)))]
         losses, corrects, gradients = zip(*results, strict=True)
         for parameter, each in zip(self.parameters, zip(*gradients, strict=True), strict=True):
-            parameter.grad = _sum(each)
+            parameter.grad = reduce(add, each)
         self._keep_statistics(self.replicas[: len(cut)])
         means = [p.grad for p in self.parameters if p.grad is not None]
         means += [each for each in self.step.model.buffers() if each.is_floating_point()]
         self.step.processes.average(means, part)
-        self.step.apply(_sum(losses) * part.weight, _sum(corrects))
+        self.step.apply(reduce(add, losses) * part.weight, reduce(add, corrects))
 
     @torch.no_grad()
     def _keep_statistics(self, replicas: list[_Replica]) -> None:
         all_of_them = zip(*(each.buffers for each in replicas), strict=True)
         for common, own in zip(self.step.model.buffers(), all_of_them, strict=True):
-            common.copy_(_sum(own) / len(own) if common.is_floating_point() else own[0])
+            common.copy_(reduce(add, own) / len(own) if common.is_floating_point() else own[0])
 
 
 def _replica(model: nn.Module) -> _Replica:
@@ -108,10 +110,3 @@ def _replica(model: nn.Module) -> _Replica:
         if isinstance(module, QuickDropout):
             module.generator = generator
     return _Replica(twin, list(twin.buffers()), generator)
-
-
-def _sum(tensors: tuple[Tensor, ...]) -> Tensor:
-    first, *others = tensors
-    for each in others:
-        first = first + each
-    return first

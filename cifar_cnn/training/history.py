@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cifar_cnn.documents import runs as documents
 
-LOG_NAMES = {"test": "Test", "val": "Validation"}
+SPLIT_NAMES = {"test": "test", "val": "validation"}
 
 
 class _Epoch(BaseModel):
@@ -137,7 +137,7 @@ def to_log(rows: Sequence[EpochRow], saved_as: str | None) -> str:
     epochs = [
         f"EPOCH:{row.epoch} Loss={row.last_loss} Batch_id={row.batches - 1} "
         f"Accuracy={100 * row.train_accuracy:.2f} LR={row.lr}\n"
-        f"{LOG_NAMES[row.eval_split]} set: Average loss: {row.eval_loss:.4f}, "
+        f"{SPLIT_NAMES[row.eval_split].capitalize()} set: Average loss: {row.eval_loss:.4f}, "
         f"Accuracy: {row.eval_correct}/{row.eval_samples} ({100 * row.eval_accuracy:.2f}%)\n"
         for row in rows
     ]

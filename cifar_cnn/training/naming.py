@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
-from cifar_cnn.storage.lock import is_held
+from cifar_cnn.storage.files import is_held
 from cifar_cnn.training.run_files import LAST, LOCK, MODEL, PREVIOUS, SETTINGS
 
 RUNS = Path("runs")

@@ -19,7 +19,7 @@ from cifar_cnn.storage.checkpoint import (
 )
 from cifar_cnn.storage.network import changed_source
 from cifar_cnn.training.distill import is_code
-from cifar_cnn.training.history import EpochRow, RunResult
+from cifar_cnn.training.history import RunResult
 from cifar_cnn.training.naming import RUNS, find_checkpoint, find_stored
 from cifar_cnn.training.run_files import (
     LAST,
@@ -57,22 +57,14 @@ class Plan:
     numbered: bool = False
 
     @property
-    def finished_history(self) -> list[EpochRow] | None:
-        """The epochs of a run that has nothing left to do; None where something is left."""
-        if self.checkpoint is None:
-            return None
-        history = read_history(self.checkpoint)
-        done = len(history) == self.settings.epochs and is_finished(self.directory, history)
-        return history if done else None
-
-    @property
     def finished(self) -> RunResult | None:
         """What a run with nothing left to do came to; None where something is left."""
-        history = self.finished_history
-        if history is None:
+        if self.checkpoint is None:
             return None
-        model = self.directory / MODEL
-        return RunResult(self.directory, model, tuple(history), history[-1].step)
+        rows = read_state(self.checkpoint, LAST).history
+        if len(rows) != self.settings.epochs or not is_finished(self.directory, rows):
+            return None
+        return RunResult(self.directory, self.directory / MODEL, rows, rows[-1].step)
 
 
 def plan_run(
@@ -126,11 +118,6 @@ def plan_run(
     return Plan(settings, directory, replace=replace)
 
 
-def read_history(checkpoint: Checkpoint) -> list[EpochRow]:
-    """Return the epochs that a `last.pt` has behind it."""
-    return list(read_state(checkpoint, LAST).history)
-
-
 def _with_teacher_found(given: Mapping[str, Any], output_dir: Path) -> Mapping[str, Any]:
     teacher = given.get("teacher")
     if not isinstance(teacher, str) or is_code(teacher):
@@ -158,7 +145,7 @@ def _last_good(directory: Path) -> tuple[Path, Checkpoint, tuple[str, ...]]:
             checkpoint = _read(previous)
         except CheckpointError as second:
             raise CheckpointError(f"{error}; {second}") from second
-        epochs = counted(len(read_history(checkpoint)), "epoch")
+        epochs = counted(read_state(checkpoint, previous).epoch, "epoch")
         return previous, checkpoint, (f"{error}; going on from {PREVIOUS}, {epochs} done",)
 
 

@@ -13,7 +13,7 @@ from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RunError, SettingsError, one_line
 from cifar_cnn.recipes import read_recipe
 from cifar_cnn.settings import Settings, validate
-from cifar_cnn.storage.lock import is_held
+from cifar_cnn.storage.files import is_held
 from cifar_cnn.training.history import MetricsRow, best_row, saved_line, split_figures
 from cifar_cnn.training.naming import find_run
 from cifar_cnn.training.run_files import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from cifar_cnn.data.augment import check_augmentation
-from cifar_cnn.data.dataset import REFERENCE, Normalization, Split, measure
-from cifar_cnn.data.folder import Decoding
+from cifar_cnn.data.dataset import REFERENCE, Loading, Normalization, Split, measure
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.registry import build_checked, check_spec
@@ -42,7 +41,7 @@ class Run:
         settings: of the run; precision `auto` and 0 threads are resolved here.
         processes: that do the run together, this one among them.
         listeners: told of every event.
-        decoding: told how the decoding of image files goes.
+        loading: told how the decoding of image files, or a download, goes.
         normalization: that of the run it goes on from; as the settings say unless given.
         should_stop: asked after each step; when it says so, the run saves and ends early.
 
@@ -56,7 +55,7 @@ class Run:
         *,
         processes: Processes = ALONE,
         listeners: Sequence[Listener] = (),
-        decoding: Decoding | None = None,
+        loading: Loading | None = None,
         normalization: Normalization | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -71,7 +70,7 @@ class Run:
             configure_cuda(deterministic=settings.deterministic)
         self.settings = self._resolve_arithmetic(settings)
         with processes.in_turn():
-            train, evaluation = self._load_images(decoding)
+            train, evaluation = self._load_images(loading)
         self.classes, self.test_sha256 = train.classes, train.test_sha256
         torch.manual_seed(self.settings.seed)
         model, output = build_checked(self.settings, len(self.classes))
@@ -121,7 +120,7 @@ class Run:
             self.trainer.free()  # memory for who is told next
         else:
             self._save_last(directory)
-        self._tell(RunEnded(directory.path, finished))
+        self._tell(RunEnded(directory.path, finished, tuple(self.history)))
         if finished:
             directory.write_history(self.history, finished=True)
         return RunResult(directory.path, model_file, tuple(self.history), self.trainer.step)
@@ -167,10 +166,10 @@ class Run:
             return None
         return load_teacher(settings.teacher, self.classes, settings.input_size, normalization)
 
-    def _load_images(self, decoding: Decoding | None) -> tuple[Split, Split]:
+    def _load_images(self, loading: Loading | None) -> tuple[Split, Split]:
         limit = self.settings.limit_eval
-        train, val = load_train(self.settings, decoding)
-        evaluation = load_test(self.settings, limit, decoding) if val is None else val
+        train, val = load_train(self.settings, loading)
+        evaluation = load_test(self.settings, limit, loading) if val is None else val
         for note in (*train.notes, *evaluation.notes):
             if note not in self.notes:
                 self.notes.append(note)

@@ -4,15 +4,15 @@ import itertools
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from filelock import Timeout
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.settings import Settings
-from cifar_cnn.storage.files import SOURCE, remove_leftovers
-from cifar_cnn.storage.lock import Lock
+from cifar_cnn.storage.archive import is_whole
+from cifar_cnn.storage.checkpoint import Checkpoint, pack
+from cifar_cnn.storage.files import SOURCE, acquire, file_lock, leftovers
 from cifar_cnn.training.history import EpochRow, to_csv
 from cifar_cnn.training.run_files import (
     FILES,
@@ -31,9 +31,6 @@ from cifar_cnn.training.run_files import (
     remove_events,
     write_file,
 )
-
-if TYPE_CHECKING:
-    from cifar_cnn.storage.checkpoint import Checkpoint
 
 LOOKED_AT = 1.0
 """Seconds to wait for a lock: `cifar-cnn runs` takes it for an instant to see if a run goes on."""
@@ -71,7 +68,7 @@ class RunDirectory:
         self.notes: tuple[str, ...] = ()
         self._writes = writes
         self._replace, self._resume = replace, resume
-        self._lock = Lock(path / LOCK)
+        self._lock = file_lock(path / LOCK)
         if not writes:
             return
         self._begun = False
@@ -79,14 +76,14 @@ class RunDirectory:
         try:
             if numbered:
                 self.path = path = _make_next(path)
-                self._lock = Lock(path / LOCK)
+                self._lock = file_lock(path / LOCK)
                 self._made.insert(0, path)
             self._begun = (path / LOCK).exists()
             self._check()
             if not path.exists():
                 self._made.insert(0, path)
             path.mkdir(parents=True, exist_ok=True)
-            if not self._lock.acquire(LOOKED_AT):
+            if not acquire(self._lock, LOOKED_AT):
                 self.notes = (
                     f"{path} is on a file system without locks: start no second run of this name",
                 )
@@ -113,7 +110,8 @@ class RunDirectory:
             return
         self._begun = True
         try:
-            remove_leftovers(self.path, FILES)
+            for each in leftovers(self.path, FILES):
+                each.unlink(missing_ok=True)
             if self._replace:
                 for name in FILES:
                     (self.path / name).unlink(missing_ok=True)
@@ -124,12 +122,7 @@ class RunDirectory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._writes:
             self._leave()
 
@@ -143,7 +136,7 @@ class RunDirectory:
         """Release the lock; take away what was made for nothing."""
         with suppress(OSError):  # it matters less than what ended the run
             if not self._begun:
-                self._lock.path.unlink(missing_ok=True)
+                (self.path / LOCK).unlink(missing_ok=True)
         self._lock.release()
         with suppress(OSError):
             for folder in () if self._begun else self._made:
@@ -158,24 +151,19 @@ class RunDirectory:
         if source is not None:
             self._write(SOURCE, source)
 
-    def save_last(self, checkpoint: "Checkpoint") -> None:
+    def save_last(self, checkpoint: Checkpoint) -> None:
         """Write last.pt; the one before it becomes previous.pt. At no instant is last.pt absent.
 
         A damaged last.pt does not take the place of a good previous.pt.
         """
-        from cifar_cnn.storage.archive import is_whole
-        from cifar_cnn.storage.checkpoint import pack
-
         content = pack(checkpoint)
         before = content_of(self.path / LAST)
         if is_whole(before):
             self._write(PREVIOUS, before)
         self._write(LAST, content)
 
-    def save(self, name: str, checkpoint: "Checkpoint") -> Path:
+    def save(self, name: str, checkpoint: Checkpoint) -> Path:
         """Write best.pt or model.pt, and return its path."""
-        from cifar_cnn.storage.checkpoint import pack
-
         self._write(name, pack(checkpoint))
         return self.path / name
 

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -261,3 +264,29 @@ def test_a_network_that_hooks_onto_its_gradient_is_summarized(ask):
             return x
 
     assert summarize(Hooked(), (8, 8), budget=Budget()).parameters == 112
+
+
+def test_a_network_and_its_weights_are_not_kept():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3))
+    kept = weakref.ref(model)
+    summarize(model)
+    del model
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_module_whose_result_no_table_shows_is_one_line():
+    class Side(nn.Module):
+        def forward(self, image):
+            return image.shape[-1]
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.side, self.first = Side(), nn.Conv2d(3, 8, 3)
+
+        def forward(self, image):
+            return self.first(image) / self.side(image)
+
+    with pytest.raises(ModelError, match=r"the table of layers cannot be made: .* output type: 32"):
+        summarize(Net())

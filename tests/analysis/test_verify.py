@@ -116,6 +116,18 @@ def test_conversions_and_parametrised_weights_do_not_disturb(model, size):
     assert verify(model).agreed
 
 
+def test_a_mirrored_image_is_proved():
+    class Mirrored(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            return self.second(self.first(x.flip(3)))
+
+    assert verify(Mirrored(), (16, 16)).agreed
+
+
 def test_a_users_own_gradient_is_followed():
     class Custom(nn.Module):
         def forward(self, x):

@@ -111,7 +111,7 @@ def augmented(images):
 
 def turn_hue(images, turns):
     """Turn the colors of normalized images about gray, each by its fraction of a whole turn."""
-    mean, std = (each[:, None, None] for each in REFERENCE.on(images.device))
+    mean, std = (torch.tensor(each, device=images.device)[:, None, None] for each in REFERENCE)
     luma, first, second = torch.einsum(
         "ij,njhw->inhw", YIQ.to(images.device), images * std + mean
     ).unbind()

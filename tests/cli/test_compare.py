@@ -80,6 +80,19 @@ def test_runs_that_differ_otherwise_are_lines_of_their_own(quick_cli, add_run, a
     assert [line["n"] for line in document["lines"]] == [1, 1]
 
 
+def test_arguments_of_a_network_are_a_list_and_none_of_them_a_dash(quick_cli, add_run):
+    for name, given in (("a", ()), ("b", ("width=8", "depth=2"))):
+        add_run(name, [0.1, 0.2, 0.5], model="net.py:Net", model_arg=given, input_size="48x64")
+    shown = quick_cli("runs", "compare", "a", "b", columns=80).stdout
+    assert next(x for x in shown.splitlines() if "model_arg" in x).split("  ")[-2:] == [
+        "–",
+        "width=8, depth=2",
+    ]
+    shown = quick_cli("runs", "show", "b").stdout
+    assert "input_size 48x64" in shown
+    assert "model_arg width=8, depth=2" in shown
+
+
 @pytest.mark.parametrize(
     ("split", "more", "differing"),
     [

@@ -114,7 +114,7 @@ def test_verify_adds_the_proof_to_the_document_and_says_it_to_people(quick_cli, 
 def test_of_layers_that_cannot_be_checked_five_are_named_and_the_others_counted(capsys):
     from rich.console import Console
 
-    from cifar_cnn.analysis.proof import Verification
+    from cifar_cnn.analysis.verify import Verification
     from cifar_cnn.report.analysis_tables import show_verification
 
     proof = Verification((), tuple(f"layer{n}" for n in range(571)), ((32, 1), (1, 32)))
@@ -148,6 +148,8 @@ def test_the_verdict_names_the_file_that_set_the_limit(quick_cli, net, tmp_path,
     flags = ("receptive-field", "--model", "net.py:Two")
     assert "has to be above 9 (limit of pyproject.toml)" in quick_cli(*flags).stdout
     assert "has to be above 8\n" in quick_cli(*flags, "--min-rf", "8").stdout
+    (tmp_path / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmax-params = 9\n")
+    assert "has to be above 44\n" in quick_cli(*flags).stdout
 
 
 def test_a_proof_that_does_not_agree_is_exit_1(quick_cli, monkeypatch):

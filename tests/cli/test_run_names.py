@@ -122,13 +122,11 @@ def test_an_unfinished_run_says_so_and_what_to_do(quick_cli, root, kept, said):
 
 
 def test_a_run_that_goes_on_says_so(quick_cli, root):
-    from cifar_cnn.storage.lock import Lock
+    from cifar_cnn.storage.files import file_lock
 
     (root / "runs" / "t80" / "model.pt").unlink()
-    lock = Lock(root / "runs" / "t80" / ".lock")
-    lock.acquire(1)
-    done = quick_cli("eval", "t80")
-    lock.release()
+    with file_lock(root / "runs" / "t80" / ".lock").acquire(timeout=1):
+        done = quick_cli("eval", "t80")
     assert done.returncode == 1
     assert "run runs/t80 goes on and has no model.pt yet: wait for its end" in (
         done.stderr.replace("\\", "/")

@@ -140,7 +140,7 @@ def test_the_shell_completes_runs_models_and_recipes(cli, runs, words, completed
 
 
 def test_the_completed_models_are_the_registrys():
-    from cifar_cnn.cli.completion import MODELS
+    from cifar_cnn.cli.options import MODELS
     from cifar_cnn.models.registry import BUILT_IN
 
     assert set(MODELS) == set(BUILT_IN)

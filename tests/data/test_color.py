@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from cifar_cnn.data.color import draw_color, recolor
+from cifar_cnn.data.augment import draw_color, recolor
 from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
 
 OTHER = Normalization((0.5, 0.2, 0.7), (0.3, 0.1, 0.2))

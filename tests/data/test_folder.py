@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cifar_cnn.data import folder, images, memory
+from cifar_cnn.data import dataset, folder, images
 from cifar_cnn.data.cache import cache_folder
 from cifar_cnn.data.folder import load_folder
 from cifar_cnn.errors import DataError
@@ -213,7 +213,7 @@ def test_without_a_home_images_are_decoded_each_time(image_folder, monkeypatch):
 
 
 def test_too_many_pixels_for_the_memory_are_said_before_decoding(image_folder, monkeypatch):
-    monkeypatch.setattr(memory, "memory", lambda: 1_000_000)
+    monkeypatch.setattr(dataset, "memory", lambda: 1_000_000)
     monkeypatch.setattr(images, "read_image", None)
     with pytest.raises(
         DataError, match=r"12 images of 4096x4096 need 0\.6 GB of memory, and there are 0\.0 GB: "

@@ -166,9 +166,9 @@ def test_a_limited_split_is_taken_from_the_cache_of_the_whole(image_folder, monk
 def test_decoding_is_told_from_none_to_all_and_what_is_cached_is_not(image_folder):
     told = []
     for _ in range(2):
-        load_folder(image_folder, "train", SIZE, decoding=lambda *what: told.append(what))
-    assert {(folder, total) for folder, _, total in told} == {(image_folder / "train", 36)}
-    done = [each for _, each, _ in told]
+        load_folder(image_folder, "train", SIZE, loading=lambda *what: told.append(what))
+    assert {each[:2] + each[3:] for each in told} == {("decoding", image_folder / "train", 36)}
+    done = [each[2] for each in told]
     assert done == sorted(set(done))
     assert (done[0], done[-1]) == (0, 36)
 

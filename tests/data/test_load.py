@@ -1,9 +1,14 @@
 import hashlib
 import pickle
+import tarfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
+from torchvision.datasets import CIFAR10
 
 from cifar_cnn.data.cifar10 import load_cifar10
 from cifar_cnn.data.load import load_test, load_train
@@ -50,8 +55,6 @@ def test_cifar10_without_archive_and_network_names_the_ways_out(tmp_path, monkey
 
 
 def test_the_official_layout_is_read_after_its_md5_is_checked(tmp_path, monkeypatch):
-    from torchvision.datasets import CIFAR10
-
     root = tmp_path / CIFAR10.base_folder
     root.mkdir()
     pixels = np.arange(2 * 3072, dtype=np.int64).reshape(2, 3072).astype(np.uint8)
@@ -79,6 +82,67 @@ def test_the_official_layout_is_read_after_its_md5_is_checked(tmp_path, monkeypa
         load_cifar10(tmp_path, "test")
 
 
+@pytest.fixture
+def archive_server(tmp_path, monkeypatch):
+    """Serve a small archive in place of the official one."""
+    source = tmp_path / "served"
+    (source / CIFAR10.base_folder).mkdir(parents=True)
+    pixels = np.arange(2 * 3072, dtype=np.int64).reshape(2, 3072).astype(np.uint8)
+    contents = {
+        "test_batch": {"data": pixels, "labels": [3, 7]},
+        "batches.meta": {"label_names": [f"class {i}" for i in range(10)]},
+    }
+    sums = {}
+    for name, content in contents.items():
+        file = source / CIFAR10.base_folder / name
+        file.write_bytes(pickle.dumps(content))
+        sums[name] = hashlib.md5(file.read_bytes()).hexdigest()  # noqa: S324
+    packed = source / CIFAR10.filename
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(source / CIFAR10.base_folder, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "train_list", [])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(packed.read_bytes()).hexdigest())  # noqa: S324
+    handler = partial(SilentHandler, directory=str(source))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("urllib.request._opener", None)  # which keeps the proxies that it has
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/{packed.name}")
+        yield packed
+        server.shutdown()
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")  # torchvision's
+def test_an_archive_that_is_not_there_is_downloaded_once_and_told(tmp_path, archive_server, capfd):
+    told, root = [], tmp_path / "data"
+    for _ in range(2):
+        split = load_cifar10(root, "test", lambda *what: told.append(what))
+        assert split.labels.tolist() == [3, 7]
+    size, target = archive_server.stat().st_size, root / archive_server.name
+    assert told == [("downloading", target, done, size) for done in (0, size)]
+    assert capfd.readouterr() == ("", "")
+    assert {each.name for each in root.iterdir()} == {target.name, "cifar-10-batches-py"}
+
+
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
+def test_a_download_that_ends_early_leaves_nothing_behind(tmp_path, archive_server):
+    whole = archive_server.read_bytes()
+    archive_server.write_bytes(whole[:-100])
+    with pytest.raises(DataError, match=r"not in .*data and cannot .* is not the archive"):
+        load_cifar10(tmp_path / "data", "test")
+    assert not list((tmp_path / "data").iterdir())
+    (tmp_path / "data" / archive_server.name).write_bytes(whole[:-100])  # as another program may
+    archive_server.write_bytes(whole)
+    assert len(load_cifar10(tmp_path / "data", "test")) == 2
+
+
 @pytest.mark.parametrize("part", ["cifar-10-python.tar.gz", "cifar-10-batches-py/data_batch_1"])
 def test_a_damaged_archive_offline_is_called_damaged(tmp_path, monkeypatch, part):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
@@ -93,7 +157,7 @@ def test_a_damaged_archive_offline_is_called_damaged(tmp_path, monkeypatch, part
 
 @pytest.mark.parametrize("dataset", ["folder", "synthetic"])
 def test_too_many_pixels_for_the_memory_are_refused(image_folder, monkeypatch, dataset):
-    monkeypatch.setattr("cifar_cnn.data.memory.memory", lambda: 1e8)
+    monkeypatch.setattr("cifar_cnn.data.dataset.memory", lambda: 1e8)
     settings = resolve_settings({"dataset": dataset, "data_dir": image_folder, "input_size": 4096})
     with pytest.raises(DataError, match=r"of memory, and there are 0\.1 GB: choose a smaller"):
         load_test(settings)

@@ -11,10 +11,10 @@ import torch
 from PIL import ExifTags, Image
 
 from cifar_cnn import export, predict
+from cifar_cnn.data.dataset import resize
 from cifar_cnn.data.images import read_image
-from cifar_cnn.data.resize import resize
 from cifar_cnn.data.synthetic import draw_synthetic
-from cifar_cnn.errors import CheckpointError, ExportError, SettingsError
+from cifar_cnn.errors import CheckpointError, ExportError, SettingsError, UserError
 from cifar_cnn.inference import export as exporting
 from cifar_cnn.inference import formats
 from cifar_cnn.inference.trained import load_trained
@@ -103,7 +103,7 @@ def test_the_opset_is_the_one_asked_for(untrained_file):
         ({"format": "onnx", "opset": 99}, SettingsError, "choose from 18 to 23"),
         ({"format": "torch-export", "opset": 18}, SettingsError, "--opset is for the format onnx"),
         ({"format": "safetensors", "with_preprocessing": True}, SettingsError, "weights alone"),
-        ({"format": "onnx", "output": "none/a.onnx"}, ExportError, "there is no folder none"),
+        ({"format": "onnx", "output": "none/a.onnx"}, UserError, "there is no folder none"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_written(

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_cnn import evaluate, predict, resolve_settings, train
+from cifar_cnn import effective_field, evaluate, predict, resolve_settings, summarize, train
 from cifar_cnn.data.dataset import Normalization, normalize
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError, RequestError
@@ -64,15 +64,30 @@ def global_state():
         torch.get_num_threads(),
         torch.backends.cudnn.benchmark,
         torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.is_grad_enabled(),
         torch.get_default_dtype(),
     )
+
+
+def write_lazy(folder):
+    """Write a network whose layers take their shape from their first image; return the file."""
+    file = folder / "lazy.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def make(num_classes): return nn.Sequential(nn.LazyConv2d(4, 3), nn.AdaptiveAvgPool2d(1), "
+        "nn.Flatten(), nn.LazyLinear(num_classes))\n"
+    )
+    return file
 
 
 def test_the_library_leaves_random_numbers_and_torchs_switches_alone(tmp_path, small_settings):
     before, drawn = global_state(), random.getstate()
     result = train(small_settings(epochs=1), tmp_path / "run", report=False)
     evaluate(result.model_file)
+    effective_field(result.model_file, samples=2)
+    effective_field(samples=2)
+    summarize(f"{write_lazy(tmp_path)}:make")
     assert global_state() == before
     assert random.getstate() == drawn
 
@@ -92,12 +107,7 @@ def test_a_device_that_is_not_there_is_refused_before_images_are_read(untrained_
 def test_lazy_layers_take_their_shape_before_they_take_their_weights(
     small_settings, tmp_path, monkeypatch
 ):
-    (tmp_path / "lazy.py").write_text(
-        "from torch import nn\n"
-        "def make(num_classes): return nn.Sequential(nn.LazyConv2d(4, 3), nn.AdaptiveAvgPool2d(1), "
-        "nn.Flatten(), nn.LazyLinear(num_classes))\n"
-    )
-    spec = f"{tmp_path / 'lazy.py'}:make"
+    spec = f"{write_lazy(tmp_path)}:make"
     train(small_settings(model=spec, epochs=1), tmp_path / "run", report=False)
     trained = load_trained(tmp_path / "run" / "model.pt", {"model": spec})
     assert trained.model[3].weight.shape == (3, 4)

@@ -29,7 +29,7 @@ def test_it_has_half_the_parameters_of_a_plain_one():
 
 def test_channels_that_become_themselves_or_another_are_named():
     torch.manual_seed(0)
-    convolution = MirrorConv2d(3, 4, 3, swaps=(0, 2, 1))
+    convolution = MirrorConv2d(3, 4, 3, swaps=(slice(0, 1), slice(2, 3), slice(1, 2)))
     maps = torch.randn(1, 3, 5, 5)
     other = maps[:, [0, 2, 1]].flip(-1)
     torch.testing.assert_close(convolution(other), mirrored(convolution(maps)))

@@ -31,6 +31,18 @@ def test_every_layer_is_shown_with_its_field_on_any_screen(width):
         assert f" {field} " in text
 
 
+def test_brackets_in_a_layers_name_are_no_markup():
+    net = nn.ModuleDict({"conv[a]": nn.Conv2d(3, 8, 3), "[/x]": nn.Conv2d(8, 8, 3)})
+    net.forward = lambda image: net["[/x]"](net["conv[a]"](image))
+    budget = Budget(max_params=1, require=())
+    for text in (
+        shown(show_summary, summarize(net, budget=budget), width=100),
+        shown(show_receptive_field, receptive_field(net)),
+    ):
+        assert "conv[a]" in text
+        assert "[/x]" in text
+
+
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_names_of_requirements_are_whole_on_any_screen(width):
     text = shown(show_summary, summarize("baseline", budget=Budget()), width=width)

@@ -138,7 +138,7 @@ for epoch in range(3):
         time.sleep(0.02)
     rows = (*rows, row(epoch, 50 + epoch))
     progress(EpochEnded(folder, rows))
-progress(RunEnded(folder, True))
+progress(RunEnded(folder, True, rows))
 """
 
 

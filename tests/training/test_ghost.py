@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import cifar_cnn
 from cifar_cnn.errors import RunError
 from cifar_cnn.models import build_model
-from cifar_cnn.runtime import Workers, torch_threads
+from cifar_cnn.runtime import torch_threads, worker_threads
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.distributed import ALONE, Processes
@@ -141,5 +141,6 @@ def test_an_error_in_a_part_is_that_of_the_step():
     ("threads", "most", "inside"), [(1, 4, 1), (2, 4, 1), (8, 4, 2), (3, 1, 3)]
 )
 def test_threads_beyond_the_items_help_inside_them(threads, most, inside):
-    with Workers(threads, most) as workers:
-        assert workers.map(lambda _: torch.get_num_threads(), range(most)) == [inside] * most
+    with worker_threads(threads, most) as workers:
+        found = workers.map(lambda _: torch.get_num_threads(), range(most))
+        assert [*found] == [inside] * most

@@ -291,7 +291,7 @@ class TestPlan:
     def test_auto_goes_on_with_this_runs_own_directory(self, run):
         plan = plan_run({}, output_dir=run.parent, name="run", resume="auto")
         assert plan.checkpoint is not None
-        assert len(plan.finished_history) == 2
+        assert len(plan.finished.history) == 2
 
     def test_a_finished_run_that_goes_on_is_returned_as_it_is(self, run):
         before = {path: path.read_bytes() for path in run.iterdir()}
@@ -309,7 +309,7 @@ class TestPlan:
 
     def test_more_epochs_are_something_left_to_do(self, run):
         plan = plan_run({"epochs": 3}, resume=run)
-        assert plan.finished_history is None
+        assert plan.finished is None
         train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
         assert len((run / "metrics.csv").read_text().splitlines()) == 4
 

@@ -14,7 +14,7 @@ from cifar_cnn.analysis.operations import (
     resampling,
     shape,
 )
-from cifar_cnn.analysis.operations.entry import Entry, Kind
+from cifar_cnn.analysis.operations.entry import Entry
 
 OPERATIONS: dict[str, Entry] = {
     **elementwise.ENTRIES,
@@ -50,11 +50,6 @@ def operation_name(func: Callable[..., Any]) -> str:
     return SYNONYMS.get(name, name)
 
 
-def entry_of(op: str, vouched: Collection[str] = ()) -> Entry:
+def entry_of(op: str, vouched: Collection[str]) -> Entry:
     """Return what is known of an operation; the user may vouch that it is pointwise."""
     return elementwise.POINTWISE if op in vouched else OPERATIONS[op]
-
-
-def kind_of(op: str, vouched: Collection[str] = ()) -> Kind:
-    """Return what an operation does to the elements of its tensors."""
-    return entry_of(op, vouched).kind

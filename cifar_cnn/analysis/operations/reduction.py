@@ -25,12 +25,15 @@ def reduction(
     dim: int | Sequence[int] | Field | None = None,
     *rest: object,
     axis: int | Sequence[int] | None = None,
+    other: Field | None = None,
     **_: object,
 ) -> Outcome:
     """Reduce over `dim`, or over everything: mean, sum, maximum and their like."""
-    if isinstance(dim, Field):  # the maximum of two tensors
-        return pointwise(out, field, dim)
-    over = axis if dim is None or isinstance(dim, bool) else dim  # std(False): of everything
+    tensor = dim if isinstance(dim, Field) else other
+    if tensor is not None:  # the maximum of two tensors
+        return pointwise(out, field, tensor)
+    # std(False) is of everything
+    over = axis if dim is None or isinstance(dim, bool | Field) else dim
     dims = range(len(field.shape)) if over is None else _dims(over)
     reduced = reduce(field, dims)
     return Outcome(tuple(reshape(reduced, shape) for shape in out))
@@ -40,7 +43,7 @@ def averaged(func: Func, *args: Any, **kwargs: Any) -> Any:
     """Average what `func` would reduce, with a result of the same form."""
     like = func(*args, **kwargs)
     first = like if isinstance(like, Tensor) else like[0]
-    others = [arg for arg in args[1:] if isinstance(arg, Tensor)]
+    others = [arg for arg in (*args[1:], kwargs.get("other")) if isinstance(arg, Tensor)]
     if others:  # the maximum of two tensors
         return sum(others, start=args[0])
     dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
@@ -114,7 +117,7 @@ def averaged_normalize(
 
 
 def largest(
-    out: Shapes, field: Field, _: object, dim: int = -1, *__: object, **___: object
+    out: Shapes, field: Field, k: object, dim: int = -1, *__: object, **___: object
 ) -> Outcome:
     """Choose units of `dim`, each from all of them."""
     chosen = hull(out[0], [reduce(field, [dim])])

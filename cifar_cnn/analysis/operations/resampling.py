@@ -17,8 +17,8 @@ from cifar_cnn.analysis.operations.entry import (
 )
 from cifar_cnn.analysis.operations.pooling import adaptive_pool
 
-LINEAR = {"linear", "bilinear"}
-CUBIC = {"bicubic"}
+RADII = {"linear": 1, "bilinear": 1, "bicubic": 2}
+"""Units on each side that a mode interpolates between."""
 
 
 def interpolate(
@@ -75,12 +75,11 @@ def pixel_unshuffle(out: Shapes, field: Field, downscale_factor: int) -> Outcome
 def _resampling(mode: str, scale: Fraction, *, align_corners: bool, antialias: bool) -> Taps:
     if mode in {"nearest", "nearest-exact"}:
         return taps.nearest(scale, exact=mode == "nearest-exact")
-    if mode in LINEAR | CUBIC and antialias and not align_corners:
-        return taps.antialiased(scale, radius=1 if mode in LINEAR else 2)
-    if mode in LINEAR and not antialias:
-        return taps.linear(scale, align_corners=align_corners)
-    if mode in CUBIC and not antialias:
-        return taps.cubic(scale, align_corners=align_corners)
+    radius = RADII.get(mode)
+    if radius and antialias and not align_corners:
+        return taps.antialiased(scale, radius)
+    if radius and not antialias:
+        return taps.interpolated(scale, radius, align_corners=align_corners)
     raise UnsupportedError(f"mode {mode!r}" + (" with antialias" if antialias else ""))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, apply_taps, hull
 from cifar_cnn.analysis.field_layout import concatenate, permute, reshape, select
+from cifar_cnn.analysis.operations.elementwise import through
 from cifar_cnn.analysis.operations.entry import (
     Entry,
     Kind,
@@ -47,6 +48,11 @@ def transposition(_: Shapes, field: Field, dim0: int = -2, dim1: int = -1) -> Ou
     return Outcome((permute(field, order),))
 
 
+def reversal(_: Shapes, field: Field) -> Outcome:
+    """Put the dimensions into the reverse order."""
+    return Outcome((permute(field, range(len(field.shape))[::-1]),))
+
+
 def move_dim(_: Shapes, field: Field, source: Any, destination: Any) -> Outcome:
     """Move one dimension to another place."""
     if not isinstance(source, int) or not isinstance(destination, int):
@@ -55,11 +61,6 @@ def move_dim(_: Shapes, field: Field, source: Any, destination: Any) -> Outcome:
     order = [d for d in range(rank) if d != source % rank]
     order.insert(destination % rank, source % rank)
     return Outcome((permute(field, order),))
-
-
-def expansion(out: Shapes, field: Field, *_: object, **__: object) -> Outcome:
-    """Repeat dimensions of size 1."""
-    return Outcome((hull(out[0], [field]),))
 
 
 def repetition(out: Shapes, field: Field, *_: object, **__: object) -> Outcome:
@@ -143,9 +144,10 @@ def added_halves(_: Callable[..., Any], x: Tensor, dim: int = -1) -> Tensor:
 VIEWS: dict[str, Rule] = {
     **dict.fromkeys(RESHAPING.split(), reshaping),
     "permute": permutation,
-    **dict.fromkeys(("transpose", "t", "adjoint"), transposition),
+    **dict.fromkeys(("transpose", "adjoint"), transposition),
+    "t": reversal,
     "movedim": move_dim,
-    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expansion),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), through),
     **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), parts),
     "unbind": unbinding,
 }

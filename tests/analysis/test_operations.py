@@ -417,6 +417,7 @@ def test_a_network_whose_own_tensors_have_to_be_there_is_built_with_weights(tmp_
     assert summarize(f"{file}:Net").parameters == 112
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile's own
 @pytest.mark.parametrize(
     "make",
     [
@@ -445,6 +446,7 @@ def test_what_a_network_cannot_take_is_said_with_its_channels(model, said):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_scripted_network_is_refused_by_what_it_is():
     scripted = nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3)))
     with pytest.raises(ModelError, match="give the module that was scripted"):

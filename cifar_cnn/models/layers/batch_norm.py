@@ -11,6 +11,8 @@ _LANES = 32
 """Numbers of two bytes in the widest vector (512 bits)."""
 _LINE = 16
 """Sums of four bytes in a line of the cache."""
+_NOTHING = 1e-30
+"""Added to 1 it leaves 1; some versions of torch refuse 0 in its place."""
 
 
 class QuickBatchNorm2d(nn.BatchNorm2d):
@@ -114,4 +116,4 @@ def _affine(wide: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return scale·(wide - mean) + shift, each (C), in the precision of `wide`."""
     times = wide.shape[1] // len(mean)
     mean, scale, shift = mean.repeat(times), scale.repeat(times), shift.repeat(times)
-    return F.batch_norm(wide, mean, torch.ones_like(mean), scale, shift, eps=0.0)
+    return F.batch_norm(wide, mean, torch.ones_like(mean), scale, shift, eps=_NOTHING)

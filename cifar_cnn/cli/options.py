@@ -22,7 +22,6 @@ from cifar_cnn.training.run_files import SETTINGS
 OWN = "the checkpoint's own"
 """Default of a setting that a checkpoint has."""
 
-
 JsonFlag = Annotated[
     bool,
     typer.Option(
@@ -66,6 +65,9 @@ PANELS = {
     ),
     "Arithmetic": ("seed", "precision", "threads", "deterministic", "device"),
 }
+METAVARS = {"input_size": "N|HxW", "model_arg": "NAME=VALUE", "device": "|".join(DEVICES)}
+"""What stands for a setting's value in the help, where its type alone says too little."""
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -85,10 +87,7 @@ def complete_run(incomplete: str) -> list[str]:
     return names or [run.as_posix() for run in runs if run.as_posix().startswith(incomplete)]
 
 
-METAVARS = {"input_size": "N|HxW", "model_arg": "NAME=VALUE", "device": "|".join(DEVICES)}
-"""What stands for a setting's value in the help, where its type alone says too little."""
 COMPLETIONS = {"model": complete_model, "recipe": complete_recipe}
-PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
 
 def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., None]], Any]:

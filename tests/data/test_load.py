@@ -54,24 +54,31 @@ def test_cifar10_without_archive_and_network_names_the_ways_out(tmp_path, monkey
         assert way in message
 
 
-def test_the_official_layout_is_read_after_its_md5_is_checked(tmp_path, monkeypatch):
-    root = tmp_path / CIFAR10.base_folder
-    root.mkdir()
-    pixels = np.arange(2 * 3072, dtype=np.int64).reshape(2, 3072).astype(np.uint8)
+PIXELS = np.arange(2 * 3072, dtype=np.int64).reshape(2, 3072).astype(np.uint8)
+
+
+def write_cifar10(folder, monkeypatch):
+    """Write two test images in the official layout, whose MD5s become torchvision's."""
     contents = {
-        "test_batch": {"data": pixels, "labels": [3, 7]},
+        "test_batch": {"data": PIXELS, "labels": [3, 7]},
         "batches.meta": {"label_names": [f"class {i}" for i in range(10)]},
     }
+    root = folder / CIFAR10.base_folder
+    root.mkdir(parents=True)
     sums = {}
     for name, content in contents.items():
         (root / name).write_bytes(pickle.dumps(content))
         sums[name] = hashlib.md5((root / name).read_bytes()).hexdigest()  # noqa: S324
     monkeypatch.setattr(CIFAR10, "train_list", [])
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    meta = CIFAR10.meta | {"md5": sums["batches.meta"]}
-    monkeypatch.setattr(CIFAR10, "meta", meta)
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
+    return root
+
+
+def test_the_official_layout_is_read_after_its_md5_is_checked(tmp_path, monkeypatch):
+    root = write_cifar10(tmp_path, monkeypatch)
     split = load_cifar10(tmp_path, "test")
-    assert torch.equal(split.images, torch.from_numpy(pixels.reshape(2, 3, 32, 32)))
+    assert torch.equal(split.images, torch.from_numpy(PIXELS.reshape(2, 3, 32, 32)))
     assert split.labels.tolist() == [3, 7]
     assert split.classes[7] == "class 7"
     (root / "test_batch").write_bytes(
@@ -86,23 +93,9 @@ def test_the_official_layout_is_read_after_its_md5_is_checked(tmp_path, monkeypa
 def archive_server(tmp_path, monkeypatch):
     """Serve a small archive in place of the official one."""
     source = tmp_path / "served"
-    (source / CIFAR10.base_folder).mkdir(parents=True)
-    pixels = np.arange(2 * 3072, dtype=np.int64).reshape(2, 3072).astype(np.uint8)
-    contents = {
-        "test_batch": {"data": pixels, "labels": [3, 7]},
-        "batches.meta": {"label_names": [f"class {i}" for i in range(10)]},
-    }
-    sums = {}
-    for name, content in contents.items():
-        file = source / CIFAR10.base_folder / name
-        file.write_bytes(pickle.dumps(content))
-        sums[name] = hashlib.md5(file.read_bytes()).hexdigest()  # noqa: S324
-    packed = source / CIFAR10.filename
+    files, packed = write_cifar10(source, monkeypatch), source / CIFAR10.filename
     with tarfile.open(packed, "w:gz") as archive:
-        archive.add(source / CIFAR10.base_folder, CIFAR10.base_folder)
-    monkeypatch.setattr(CIFAR10, "train_list", [])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
+        archive.add(files, CIFAR10.base_folder)
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(packed.read_bytes()).hexdigest())  # noqa: S324
     handler = partial(SilentHandler, directory=str(source))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

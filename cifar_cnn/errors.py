@@ -126,7 +126,8 @@ def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
 
 def plain_words(message: str) -> str:
     """Put plain words for pydantic's in a message of the command line's parser."""
-    message = message.replace("Input should be", "it has to be").replace("integer", "whole number")
+    message = message.replace("Value error, ", "").replace("Input should be", "it has to be")
+    message = message.replace("integer", "whole number")
     return re.sub(r", (unable to|got a number).*", "", message).replace("a valid ", "a ")
 
 

@@ -64,6 +64,11 @@ def test_the_version_is_the_packages(cli):
         ("runs shoow", "No such command 'shoow'. Did you mean 'show'? see cifar-cnn runs --help"),
         ("eval --modle x", "No such option: --modle. Did you mean --model? "
          "see cifar-cnn evaluate --help"),
+        (
+            "receptive-field --target nose",
+            "Invalid value for '--target': 'nose' is not one of 'features', 'logits'; see "
+            "cifar-cnn receptive-field --help",
+        ),
         ("summary --max-params x", "Invalid value for '--max-params': it has to be a whole number; "
          "see cifar-cnn summarize --help"),
         ("train x", "Got unexpected extra argument(s) (x); see cifar-cnn train --help"),

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from cifar_cnn.analysis.budget import Budget as Budget
     from cifar_cnn.analysis.budget import read_budget as read_budget
     from cifar_cnn.analysis.effective import effective_receptive_field as effective_receptive_field
+    from cifar_cnn.analysis.proof import verify as verify
     from cifar_cnn.analysis.receptive_field import receptive_field as receptive_field
     from cifar_cnn.analysis.summary import summarize as summarize
-    from cifar_cnn.analysis.verify import verify as verify
     from cifar_cnn.api import dry_run as dry_run
     from cifar_cnn.api import effective_field as effective_field
     from cifar_cnn.api import explain as explain
@@ -57,7 +57,7 @@ _HOMES = {
     "resolve_settings": "cifar_cnn.settings",
     "summarize": "cifar_cnn.analysis.summary",
     "train": "cifar_cnn.api",
-    "verify": "cifar_cnn.analysis.verify",
+    "verify": "cifar_cnn.analysis.proof",
     "write_report": "cifar_cnn.report.run_report",
 }
 

@@ -1,18 +1,221 @@
-"""Modules that run without being called."""
+"""Follow a network at the level at which its author wrote it: modules, and the functions called."""
 
 import functools
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from cifar_cnn.models.layers import type_name
+
+_ARITHMETIC = ("add", "sub", "mul", "div", "truediv", "floordiv", "pow", "mod", "matmul")
+SYNONYMS = {
+    **{f"{form}{op}": op for form in "ri" for op in _ARITHMETIC},
+    "concat": "cat",
+    "concatenate": "cat",
+    "T": "t",
+    "mT": "adjoint",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+    "moveaxis": "movedim",
+    "clip": "clamp",
+}
+
+
+def leaves(tree: object) -> Iterator[object]:
+    """Yield all that is in the tuples, lists and dicts of `tree`."""
+    if isinstance(tree, tuple | list):
+        for item in tree:
+            yield from leaves(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from leaves(item)
+    else:
+        yield tree
+
+
+def tensors_in(tree: object) -> list[Tensor]:
+    """Return the tensors in the tuples, lists and dicts of `tree`."""
+    return [leaf for leaf in leaves(tree) if isinstance(leaf, Tensor)]
+
+
+TORCHS_OWN = ("train", "eval", "to", "parameters", "named_parameters")
+"""Methods that this tool and torchinfo call, and mean those of torch by."""
+
+
+def function_name(func: Callable[..., Any]) -> str:
+    """Return the name of a function; in-place, operator and attribute forms have the same."""
+    name = func.__name__
+    if name == "__get__":
+        name = func.__self__.__name__  # type: ignore[attr-defined]
+    name = name.strip("_") or name
+    return SYNONYMS.get(name, name)
+
+
+@dataclass(eq=False)
+class Call:
+    """A layer of torch.nn at work, or a function that the network calls elsewhere.
+
+    Args:
+        function: the function called; in a layer the last one.
+        module: the module at work, by its name in the network.
+        layer: the module, if it is a layer of torch.nn.
+        name: its row's name in the table, and `type` the row's type, once it is a row.
+        steps: the operations that it came down to, by their index in the run.
+        number: of the function call that gave its result, among the network's own.
+        value: what is known of that result.
+    """
+
+    function: str
+    module: str
+    layer: nn.Module | None = None
+    name: str = ""
+    type: str = ""
+    steps: list[int] = field(default_factory=list)
+    number: int = -1
+    value: Any = None
+
+
+class Calls(TorchFunctionMode):
+    """Follows which module is at work, and which function it calls.
+
+    Args:
+        model: the network.
+        keep: numbers of the function calls whose results stay in `kept`.
+    """
+
+    def __init__(self, model: nn.Module, keep: frozenset[int] = frozenset()) -> None:
+        super().__init__()
+        self.rows: list[Call] = []
+        self.kept: dict[int, Tensor] = {}
+        self.current: Call | None = None
+        self.mult_adds: dict[nn.Module, list[int]] = {}
+        self._model, self._keep, self._number = model, keep, -1
+        self._names = {id(module): name for name, module in nn.Module.named_modules(model)}
+        self._stack: list[_AtWork] = [_AtWork(None)]
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the function, and note which call the operations in it belong to."""
+        caller = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001
+        if self.current is not None or caller.startswith("torchinfo"):
+            return func(*args, **(kwargs or {}))  # in a call, or none of the network's
+        self.current = call = self.begin(function_name(func))
+        try:
+            result = self.run(call, func, args, kwargs or {})
+        finally:
+            self.current = None
+        made = args[0] if result is None and args else result
+        tensors = tensors_in(made)
+        if tensors and len(self._stack) > 1:
+            self._number += 1
+            if self.is_followed(tensors[0], call):
+                call.number = self._number
+                self.add_row(call)
+            if self._number in self._keep:
+                self.kept[self._number] = tensors[0]
+        return result
+
+    def run(self, call: Call, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run a function that the network calls."""
+        return func(*args, **kwargs)
+
+    def is_followed(self, result: Tensor, call: Call) -> bool:
+        """Return whether the call becomes a row of the table."""
+        return False
+
+    def begin(self, function: str) -> Call:
+        """Return the call of a layer at work, or a new one."""
+        at_work = self._stack[-1]
+        if at_work.layer_call is None:
+            return Call(function, self.module_name())
+        at_work.layer_call.function = function
+        return at_work.layer_call
+
+    def add_row(self, call: Call) -> None:
+        """Name the call, and add it to the rows, if it is none yet."""
+        if call.name:
+            return
+        if call.layer is not None:
+            call.name, call.type = call.module or type_name(call.layer), type_name(call.layer)
+        else:
+            self._counts[call.module, call.function] += 1
+            times = self._counts[call.module, call.function]
+            nth = f"{call.function}_{times - 1}" if times > 1 else call.function
+            call.name = f"{call.module}.{nth}" if call.module else nth
+            call.type = call.function
+        self.rows.append(call)
+
+    def count_mult_adds(self, number: int) -> None:
+        """Add mult-adds to those of the module at work."""
+        self._stack[-1].mult_adds += number
+
+    def module_name(self) -> str:
+        """Return the innermost module at work that has a name in the network."""
+        names = (self._names.get(id(at_work.module)) for at_work in reversed(self._stack))
+        return next((name for name in names if name is not None), "")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Follow the modules and functions that run."""
+        hooks = ExitStack()
+        with hooks, _forwards_as_calls(self._model):
+            for module in nn.Module.modules(self._model):
+                hooks.enter_context(nn.Module.register_forward_pre_hook(module, self._enter))
+                hooks.enter_context(nn.Module.register_forward_hook(module, self._leave))
+            with self:
+                yield
+
+    def _enter(self, module: nn.Module, _: Any) -> None:
+        torch.set_grad_enabled(len(self._stack) == 1 or torch.is_grad_enabled())
+        at_work = _AtWork(module, len(self.rows))
+        if _is_layer(module):
+            self._stack.append(at_work)
+            at_work.layer_call = Call("", self.module_name(), module)
+        else:
+            self._stack.append(at_work)
+
+    def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
+        at_work = self._stack.pop()
+        self.mult_adds.setdefault(module, []).append(at_work.mult_adds)
+        new = self.rows[at_work.rows :]
+        if len(new) == 1 and not any(nn.Module.children(module)):  # a layer of the user's own
+            new[0].name, new[0].type = self.module_name_of(module), type_name(module)
+
+    def module_name_of(self, module: nn.Module) -> str:
+        """Return the name of a module in the network, or its class's."""
+        return self._names[id(module)] or type_name(module)
+
+
+@dataclass
+class _AtWork:
+    """A module whose forward runs, how many rows there were before, and its own mult-adds."""
+
+    module: nn.Module | None
+    rows: int = 0
+    mult_adds: int = 0
+    layer_call: Call | None = None
+
+
+def _is_layer(module: nn.Module) -> bool:
+    is_torchs = type(module).__module__.startswith("torch.nn.")
+    return is_torchs and not any(nn.Module.children(module))
 
 
 @contextmanager
-def forwards_as_calls(model: nn.Module) -> Iterator[None]:
-    """Make `module.forward(x)` the same as `module(x)`."""
+def _forwards_as_calls(model: nn.Module) -> Iterator[None]:
+    """Make `module.forward(x)` the same as `module(x)`, so that hooks hear of it.
+
+    Methods of the author's own that have the name of one of torch's give way to torch's.
+    """
     begun: set[nn.Module] = set()
 
     def instead_of(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,16 +228,25 @@ def forwards_as_calls(model: nn.Module) -> Iterator[None]:
 
         return run
 
-    modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    before = [vars(module).get("forward") for module in modules]
-    hook = register_module_forward_pre_hook(lambda module, _: begun.add(module))
-    try:
+    def begin(module: nn.Module, _: Any) -> None:
+        begun.add(module)
+
+    modules = [m for m in nn.Module.modules(model) if not isinstance(m, torch.jit.ScriptModule)]
+    names = ("forward", *TORCHS_OWN)
+    before = [
+        {name: vars(module)[name] for name in names if name in vars(module)} for module in modules
+    ]
+    with ExitStack() as hooks:
         for module in modules:
+            hooks.enter_context(nn.Module.register_forward_pre_hook(module, begin))
             vars(module)["forward"] = instead_of(module, module.forward)
-        yield
-    finally:
-        hook.remove()
-        for module, own in zip(modules, before, strict=True):
-            vars(module).pop("forward", None)
-            if own is not None:
-                vars(module)["forward"] = own
+            for name in TORCHS_OWN:
+                if getattr(type(module), name) is not getattr(nn.Module, name):
+                    vars(module)[name] = getattr(nn.Module, name).__get__(module)
+        try:
+            yield
+        finally:
+            for module, own in zip(modules, before, strict=True):
+                for name in names:
+                    vars(module).pop(name, None)
+                vars(module).update(own)

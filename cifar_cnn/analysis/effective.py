@@ -14,12 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cifar_cnn.analysis.layers import Layer, describe, spatial_dim
-from cifar_cnn.analysis.operations import OPERATIONS
-from cifar_cnn.analysis.propagate import Propagated, propagate
+from cifar_cnn.analysis.layers import Layer, last_row, spatial_dim
+from cifar_cnn.analysis.network import results_of, run_network
 from cifar_cnn.analysis.receptive_field import analyze
-from cifar_cnn.analysis.recorder import Recorder
-from cifar_cnn.analysis.trace import evaluating, trace
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError
 
@@ -113,21 +110,15 @@ def effective_receptive_field(
         ModelError: the network cannot be followed, or has no map.
     """
     size = images.shape[2], images.shape[3]
-    known = {*OPERATIONS, *assume_pointwise}
-    graph = trace(model, size, known)
-    propagated = propagate(graph, assume_pointwise)
-    features = analyze("", graph, propagated, 0).features
+    run, output = run_network(model, size, assume_pointwise)
+    features = analyze("", run, output, 0).features
     if target == "features" and features is None:
         raise ModelError("the network has no map before it flattens: ask for --target logits")
-    last = next(
-        i for i, step in enumerate(propagated.steps) if graph.output in step.operation.outputs
-    )
-    at = last if features is None or target == "logits" else _index(propagated, features)
-    layer = describe(propagated.steps[at])
+    layer = last_row(run, output) if features is None or target == "logits" else features
     unit = None if target == "logits" else (layer.output_size[0] // 2, layer.output_size[1] // 2)
     heat = np.zeros(size)
     for batch in torch.split(images, BATCH):
-        heat += _magnitude(model, batch, known, at, layer, unit)
+        heat += _magnitude(model, batch, layer, unit)
     if not heat.sum():
         raise ModelError(f"the gradient at {layer.name} is zero on every image")
     ends = [
@@ -163,34 +154,20 @@ def smallest_square(heat: NDArray[np.float64], share: float) -> Square:
     raise AssertionError("the whole image holds all of the heat")
 
 
-def _index(propagated: Propagated, layer: Layer) -> int:
-    return next(i for i, step in enumerate(propagated.steps) if step is layer.step)
-
-
 def _magnitude(
-    model: nn.Module,
-    images: Tensor,
-    known: Collection[str],
-    at: int,
-    layer: Layer,
-    unit: tuple[int, int] | None,
+    model: nn.Module, images: Tensor, layer: Layer, unit: tuple[int, int] | None
 ) -> NDArray[np.float64]:
-    with evaluating(model), torch.enable_grad():
-        leaf = images.clone().requires_grad_()
-        image = leaf.clone()
-        recorder = Recorder(model, image, known)
-        with recorder.running():
-            model(image)
-        tensor = recorder.graph.tensors[at]
-        if unit is None:
-            chosen = tensor.amax(1)
-        else:
-            rows, columns = (spatial_dim(axis, layer.step.field) for axis in layer.step.field.axes)
-            assert rows is not None
-            assert columns is not None
-            index: list[Any] = [slice(None)] * tensor.dim()
-            index[rows], index[columns] = unit
-            chosen = tensor[tuple(index)]
-        (gradient,) = torch.autograd.grad(chosen.sum(), leaf)
+    leaf = images.clone().requires_grad_()
+    tensor, _ = results_of(model, leaf, [layer.call.number])
+    if unit is None:
+        chosen = tensor.amax(1)
+    else:
+        rows, columns = (spatial_dim(axis, layer.field) for axis in layer.field.axes)
+        assert rows is not None
+        assert columns is not None
+        index: list[Any] = [slice(None)] * tensor.dim()
+        index[rows], index[columns] = unit
+        chosen = tensor[tuple(index)]
+    (gradient,) = torch.autograd.grad(chosen.sum(), leaf)
     total: NDArray[np.float64] = gradient.abs().double().sum((0, 1)).cpu().numpy()
     return total

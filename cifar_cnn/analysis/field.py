@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,14 +66,14 @@ Axis = tuple[Family, ...]
 
 @dataclass(frozen=True)
 class Field:
-    """What the elements of a tensor of `shape` see: vertically, and horizontally.
+    """What the elements of a tensor of `shape` see, along two axes.
 
-    `numbers` are those in a tensor of whole numbers that sees nothing, if they are known.
+    In the table these are the rows and the columns of the image. In the proof they are the rows
+    (or the columns), and the images of the batch.
     """
 
     shape: tuple[int, ...]
     axes: tuple[Axis, Axis]
-    numbers: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,15 @@ class Taps:
     offsets: tuple[tuple[int, ...], ...]
 
 
-def image_field(shape: tuple[int, ...]) -> Field:
-    """Return the field of the image itself, (N, C, H, W): each pixel sees itself."""
+def image_field(shape: tuple[int, ...], dims: tuple[int, int] = (2, 3)) -> Field:
+    """Return the field of images, (N, C, H, W): each pixel sees its own place along both `dims`."""
     here = np.zeros((1,) * len(shape), dtype=np.int64)
-    rows, columns = len(shape) - 2, len(shape) - 1
-    return Field(shape, ((Family(here, here, rows, 1),), (Family(here, here, columns, 1),)))
+    return Field(shape, both(lambda axis: (Family(here, here, dims[axis], 1),)))
+
+
+def nothing(shape: tuple[int, ...]) -> Field:
+    """Return the field of a tensor that sees no pixel."""
+    return Field(shape, ((), ()))
 
 
 def hull(shape: tuple[int, ...], fields: Iterable[Field]) -> Field:
@@ -103,9 +106,11 @@ def hull(shape: tuple[int, ...], fields: Iterable[Field]) -> Field:
 
 def merge(families: Iterable[Family]) -> Axis:
     """Return the hull of families of the same tensor, with as few families as hold it exactly."""
-    groups: dict[tuple[int | None, Fraction], list[Family]] = {}
+    groups: dict[object, list[Family]] = {}
     for family in families:
-        groups.setdefault((family.dim, family.slope), []).append(family)
+        # a listed family that tells places apart stays apart from one that is the same everywhere
+        varies = family.dim is None and tuple(size > 1 for size in family.low.shape)
+        groups.setdefault((family.dim, family.slope, varies), []).append(family)
     merged = [_merge_alike(group) for group in groups.values()]
     return tuple(family for family in merged if (family.low <= family.high).any())
 
@@ -213,3 +218,25 @@ def _tap(family: Family, dim: int, taps: Taps, size_in: int, size_out: int) -> F
         highs.append(high.max(dim, keepdims=True, initial=-FAR))
     low, high = np.concatenate(lows, dim), np.concatenate(highs, dim)
     return _simplify(Family(low, high, family.dim, shift))
+
+
+def recognize(family: Family, shape: Sequence[int]) -> Family:
+    """Return listed intervals that walk evenly along one dimension as a family with that `dim`."""
+    varying = [d for d, size in enumerate(family.low.shape) if size > 1]
+    for dim in varying:
+        if family.dim is not None or shape[dim] != family.low.shape[dim]:
+            continue
+        steps = np.diff(family.low, axis=dim)
+        step = int(steps.flat[0])
+        if step > 0 and (steps == step).all() and (np.diff(family.high, axis=dim) == step).all():
+            return Family(family.low.take([0], dim), family.high.take([0], dim), dim, step)
+    return family
+
+
+def span(axis: Axis, shape: Sequence[int]) -> tuple[IntArray, IntArray]:
+    """Return the first and the last pixel of each element's hull; sizes are 1 where all agree."""
+    low, high = np.full((1,) * len(shape), FAR), np.full((1,) * len(shape), -FAR)
+    for family in axis:
+        listed = family.listed(shape)
+        low, high = np.minimum(low, listed.low), np.maximum(high, listed.high)
+    return low, high

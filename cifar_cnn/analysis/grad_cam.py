@@ -7,20 +7,25 @@ image would move the heat by up to half a jump: here a unit is where its recepti
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cifar_cnn.analysis.graph import Value
-from cifar_cnn.analysis.layers import Walk, describe, layers_of, spatial_dim
-from cifar_cnn.analysis.operations import OPERATIONS
-from cifar_cnn.analysis.propagate import Propagated, Step, local_part, propagate
-from cifar_cnn.analysis.receptive_field import used_values
-from cifar_cnn.analysis.recorder import Recorder
-from cifar_cnn.analysis.trace import evaluating, trace
+from cifar_cnn.analysis.calls import Call
+from cifar_cnn.analysis.layers import (
+    Walk,
+    external_inputs,
+    last_row,
+    layers_of,
+    local_walks,
+    spatial_dim,
+    used_steps,
+)
+from cifar_cnn.analysis.network import results_of, run_network
+from cifar_cnn.analysis.rules import Kind
+from cifar_cnn.analysis.run import Run, Value
 from cifar_cnn.errors import UserError
 from cifar_cnn.runtime import torch_threads
 
@@ -40,29 +45,21 @@ class GradCam:
     """
 
     def __init__(self, model: nn.Module, input_size: tuple[int, int]) -> None:
-        graph = trace(model, input_size, None)
-        unknown = {operation.op for operation in graph.operations} - OPERATIONS.keys()
-        propagated = propagate(graph, unknown)  # where it has maps, not what they see
-        used = used_values(graph)
-        maps = [
-            row
-            for row in layers_of(propagated)
-            if row.is_map and max(row.output_size) > 1 and used & set(row.step.operation.outputs)
-        ]
+        run, output = run_network(model, input_size, is_strict=False)  # where maps are, not fields
+        used = used_steps(run, output)
+        rows = [row for row in layers_of(run) if row.is_map and max(row.output_size) > 1]
+        maps = [row for row in rows if row.made in used]
         if not maps:
             raise UserError(
                 "Grad-CAM needs a map before the network's global pooling or flattening, and "
                 f"{type(model).__name__} has none"
             )
-        assert graph.output is not None
-        self.layer, self.size = maps[-1].name, maps[-1].output_size
+        row = maps[-1]
+        self.layer, self.size = row.name, row.output_size
         self._model = model
-        self._map_at = propagated.steps.index(maps[-1].step)
-        self._score_at = _made_before_softmax(propagated, graph.output)
-        step = maps[-1].step
-        self._dims = [spatial_dim(axis, step.field) for axis in step.field.axes]
-        local = Step(step.operation, local_part(step.field), step.window, step.rearranges)
-        walks = zip(describe(local).walks, input_size, strict=True)
+        self._calls = [row.call.number, _before_softmax(run, output)]
+        self._dims = [spatial_dim(axis, row.field) for axis in row.field.axes]
+        walks = zip(local_walks(row), input_size, strict=True)
         self._spread = [_spread(walk, side) for walk, side in walks]
 
     def __call__(self, images: Tensor, classes: Iterable[int]) -> NDArray[np.float32]:
@@ -84,16 +81,12 @@ class GradCam:
         return spread
 
     def _heat(self, image: Tensor, label: int) -> NDArray[np.float32]:
-        with evaluating(self._model), torch.enable_grad():
-            leaf = image[None].clone().requires_grad_().clone()  # a copy may be written to in place
-            recorder = Recorder(self._model, leaf, None)
-            with recorder.running():
-                self._model(leaf)
-            maps, scores = (recorder.graph.tensors[i] for i in (self._map_at, self._score_at))
-            gradient = None
-            if maps.requires_grad and scores.requires_grad:
-                score = scores.flatten()[label]
-                (gradient,) = torch.autograd.grad(score, maps, allow_unused=True)
+        leaf = image[None].clone().requires_grad_()
+        maps, scores, _ = results_of(self._model, leaf, self._calls)
+        gradient = None
+        if maps.requires_grad and scores.requires_grad:
+            score = scores.flatten()[label]
+            (gradient,) = torch.autograd.grad(score, maps, allow_unused=True)
         if gradient is None:
             raise UserError(
                 f"Grad-CAM needs the gradient of the answer at {self.layer}, and the network lets "
@@ -125,18 +118,20 @@ def _spread(walk: Walk, side: int) -> NDArray[np.float32]:
     return np.stack(shares).astype(np.float32)
 
 
-def _made_before_softmax(propagated: Propagated, output: Value) -> int:
-    """Return which operation makes the scores: the output, or what its last softmax was given."""
-    made_by: dict[Any, int] = {
-        value: at for at, step in enumerate(propagated.steps) for value in step.operation.outputs
-    }
-    found, value = made_by[output], output
-    while value in made_by:
-        step = propagated.steps[made_by[value]]
-        inputs = step.operation.inputs
-        if step.operation.op in SOFTMAX and inputs[0] in made_by:
-            found = made_by[inputs[0]]
-        elif len(inputs) != 1 or not (step.rearranges or step.operation.op == "log"):
+def _before_softmax(run: Run, output: Value) -> int:
+    """Return the number of the call that makes the scores: those before a last softmax."""
+    calls = {call.value.made: call for call in run.calls.rows}
+    value, found = output, last_row(run, output).call.number
+    while value.made in calls:
+        call = calls[value.made]
+        inputs = external_inputs(run, call)
+        if call.function in SOFTMAX and inputs[0].made in calls:
+            found = calls[inputs[0].made].number
+        elif len(inputs) != 1 or not (_rearranges(run, call) or call.function == "log"):
             break
         value = inputs[0]
     return found
+
+
+def _rearranges(run: Run, call: Call) -> bool:
+    return all(run.steps[index].kind == Kind.MOVE for index in call.steps)

@@ -1,16 +1,17 @@
 """The layer table: size, jump, start and padding of every layer, from the fields."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.field import FAR, Axis, Field, IntArray
-from cifar_cnn.analysis.field_layout import reduce
-from cifar_cnn.analysis.graph import Value
-from cifar_cnn.analysis.operations.entry import POINT, Window
-from cifar_cnn.analysis.propagate import Propagated, Step
+from cifar_cnn.analysis.moves import reduce
+from cifar_cnn.analysis.rules import POINT, Kind, Window
+from cifar_cnn.analysis.run import Run, Step, Value
 
 MAP_RANKS = (3, 4)
 """Dimensions of a tensor that holds a map: a batch of them, or one."""
@@ -61,14 +62,29 @@ class Walk:
 
 @dataclass(frozen=True)
 class Layer:
-    """One row: a layer, its window, and what its units see vertically and horizontally."""
+    """One row: a layer, its window, and what its units see vertically and horizontally.
 
-    name: str
-    type: str
+    Args:
+        field: of its output.
+        made: the step that made its output.
+    """
+
+    call: Call
     output_size: tuple[int, int]
     window: Window
     walks: tuple[Walk, Walk]
-    step: Step
+    field: Field
+    made: int
+
+    @property
+    def name(self) -> str:
+        """Its name in the network."""
+        return self.call.name
+
+    @property
+    def type(self) -> str:
+        """The class of the layer, or the function that was called."""
+        return self.call.type
 
     @property
     def is_map(self) -> bool:
@@ -76,38 +92,110 @@ class Layer:
         return all(walk.jump is not None for walk in self.walks)
 
 
-def layers_of(propagated: Propagated) -> list[Layer]:
+def layers_of(run: Run) -> list[Layer]:
     """Return a row for each layer, leaving out what only rearranges and changes nothing."""
-    rows: list[Layer] = []
-    numbers: dict[Value, list[object]] = {}
-    row_of_call: dict[int, int] = {}
-    for step in propagated.steps:
-        row = describe(step)
-        operation = step.operation
-        numbers.update(dict.fromkeys(operation.outputs, _numbers(row)))
-        if operation.call in row_of_call:
-            index = row_of_call[operation.call]
-            rows[index] = _combined(rows[index], row)
-        elif not step.rearranges or any(
-            numbers.get(value) != _numbers(row) for value in operation.inputs
-        ):
-            row_of_call[operation.call] = len(rows)
-            rows.append(row)
+    closed = closed_steps(run.steps)
+    rows = []
+    for call in run.calls.rows:
+        row = _row(call, call.value.field, call.value.made, _window(run, call), closed)
+        steps = [run.steps[index] for index in call.steps]
+        outside = {v.made: v.field for v in external_inputs(run, call)}
+        if steps and all(step.kind == Kind.MOVE and step.op != "copy" for step in steps):
+            before = [_row(call, f, made, POINT, closed) for made, f in outside.items()]
+            if -1 not in outside and all(_numbers(other) == _numbers(row) for other in before):
+                continue
+        rows.append(row)
     return rows
 
 
-def describe(step: Step) -> Layer:
-    """Return the row of one operation."""
-    dims = [spatial_dim(axis, step.field) for axis in step.field.axes]
-    flat = dims[0] is not None and dims[0] == dims[1]
-    walks = tuple(
-        walk_along(step.field, axis, None if flat else dim) for axis, dim in enumerate(dims)
+def row_of(run: Run, call: Call, value: Value) -> Layer:
+    """Return the row of a tensor, whatever made it."""
+    return _row(call, value.field, value.made, POINT, closed_steps(run.steps))
+
+
+def last_row(run: Run, output: Value) -> Layer:
+    """Return the row of the network's output."""
+    made = [call for call in run.calls.rows if call.value.made == output.made]
+    return row_of(run, made[-1] if made else run.steps[output.made].call, output)
+
+
+def local_walks(row: Layer) -> tuple[Walk, Walk]:
+    """Return what the units of a map see without what reaches them through global gates."""
+    vertical, horizontal = (
+        tuple(f for f in axis if f.dim is not None) or axis for axis in row.field.axes
     )
-    height, width = (1 if d is None or flat else step.field.shape[d] for d in dims)
-    operation = step.operation
-    return Layer(
-        operation.name, operation.type, (height, width), step.window, (walks[0], walks[1]), step
+    local = Field(row.field.shape, (vertical, horizontal))
+    return _row(row.call, local, row.made, POINT, ()).walks
+
+
+def external_inputs(run: Run, call: Call) -> list[Value]:
+    """Return the tensors from outside of the call that its operations read."""
+    own = set(call.steps)
+    return [v for index in call.steps for v in run.steps[index].inputs if v.made not in own]
+
+
+def used_steps(run: Run, output: Value) -> set[int]:
+    """Return the steps that the output depends on."""
+    used = {output.made}
+    for index in reversed(range(len(run.steps))):
+        if index in used:
+            used.update(value.made for value in run.steps[index].inputs)
+    return used
+
+
+def closed_steps(steps: Sequence[Step]) -> set[int]:
+    """Return the pools over a whole map that nothing spatial follows, and all steps behind them.
+
+    Such a pool is global pooling: its one unit is no map any more.
+    """
+    closed: set[int] = set()
+    for index, step in enumerate(steps):
+        if step.outcome.covers and not is_map_behind(steps, index):
+            closed |= {index, *steps_behind(steps, index)}
+    return closed
+
+
+def is_map_behind(steps: Sequence[Step], index: int) -> bool:
+    """Return whether a step behind a pool over the whole map works on a map again.
+
+    It has a window, or it joins a map from elsewhere.
+    """
+    behind = steps_behind(steps, index)
+    pooled = {index, *behind}
+    for other, step in enumerate(steps):
+        if step.outcome.covers and other not in pooled:
+            pooled |= {other, *steps_behind(steps, other)}
+    return any(
+        max(steps[i].outcome.window.kernel) > 1
+        or any(has_places(v.field) for v in steps[i].inputs if v.made not in pooled)
+        for i in behind
     )
+
+
+def steps_behind(steps: Sequence[Step], index: int) -> list[int]:
+    """Return the steps that depend on one."""
+    reached = {index}
+    for later in range(index + 1, len(steps)):
+        if any(value.made in reached for value in steps[later].inputs):
+            reached.add(later)
+    return sorted(reached - {index})
+
+
+def has_places(field: Field) -> bool:
+    """Return whether elements of one channel see different places."""
+    if any(family.dim is not None for axis in field.axes for family in axis):
+        return True
+    merged = reduce(field, [1]) if len(field.shape) > 1 else field
+    return any(family.low.size > 1 for axis in merged.axes for family in axis)
+
+
+def _row(call: Call, field: Field, made: int, window: Window, closed: Collection[int]) -> Layer:
+    dims = [None if made in closed else spatial_dim(axis, field) for axis in field.axes]
+    if dims[0] == dims[1]:  # flattened
+        dims = [None, None]
+    vertical, horizontal = (walk_along(field, axis, dim) for axis, dim in enumerate(dims))
+    height, width = (1 if dim is None else field.shape[dim] for dim in dims)
+    return Layer(call, (height, width), window, (vertical, horizontal), field, made)
 
 
 def spatial_dim(axis: Axis, field: Field) -> int | None:
@@ -120,8 +208,9 @@ def spatial_dim(axis: Axis, field: Field) -> int | None:
     walking = {family.dim for family in axis if family.dim is not None}
     if not walking:
         listed = {d for family in axis for d, size in enumerate(family.low.shape) if size > 1}
-        seen = {d: walk_along(Field(field.shape, (axis, axis)), 0, d).size for d in listed}
-        walking = {d for d in listed if seen[d] == min(seen.values())}
+        walks = {d: walk_along(Field(field.shape, (axis, axis)), 0, d) for d in listed}
+        seen = {d: walk.size for d, walk in walks.items() if np.ptp(walk.low + walk.high)}
+        walking = {d for d in seen if seen[d] == min(seen.values())}
     return walking.pop() if len(walking) == 1 else None
 
 
@@ -143,9 +232,9 @@ def walk_along(field: Field, axis: int, dim: int | None) -> Walk:
 
 def _mean_jump(low: IntArray, high: IntArray, dim: int | None) -> Fraction | None:
     """Return the step of the units whose fields are whole: of the size that most have."""
-    if dim is None:
-        return None
     seeing = np.flatnonzero(low <= high)
+    if dim is None or not len(seeing):
+        return None if dim is None else Fraction(0)
     sizes, counts = np.unique((high - low)[seeing], return_counts=True)
     most = sizes[counts == counts.max()].max()
     whole = seeing[(high - low)[seeing] == most]
@@ -160,18 +249,18 @@ def _mean_jump(low: IntArray, high: IntArray, dim: int | None) -> Fraction | Non
     return Fraction(int(steps[with_most].sum()), 2 * max(int(distances[with_most].sum()), 1))
 
 
-def _combined(first: Layer, second: Layer) -> Layer:
-    """Join the operations of one layer: its window is the convolution's, with the pads before."""
-    windows = [w for w in (first.window, second.window) if w.kernel != POINT.kernel]
-    main = windows[-1] if windows else second.window
-    (t1, b1), (l1, r1) = first.window.padding
-    if first.window is main:
-        padding = main.padding
-    else:
-        (t2, b2), (l2, r2) = main.padding
-        padding = ((t1 + t2, b1 + b2), (l1 + l2, r1 + r2))
-    window = Window(main.kernel, main.stride, padding, main.dilation)
-    return Layer(first.name, first.type, second.output_size, window, second.walks, second.step)
+def _window(run: Run, call: Call) -> Window:
+    """Return the window of a call: its last operation's that has one, with the pads before it."""
+    windows = [run.steps[index].outcome.window for index in call.steps]
+    windows = [window for window in windows if window != POINT]
+    if not windows:
+        return POINT
+    main = next((w for w in reversed(windows) if w.kernel != POINT.kernel), windows[-1])
+    pads = [window.padding for window in windows[: windows.index(main) + 1]]
+    (top, bottom), (left, right) = (
+        (sum(pad[axis][0] for pad in pads), sum(pad[axis][1] for pad in pads)) for axis in (0, 1)
+    )
+    return replace(main, padding=((top, bottom), (left, right)))
 
 
 def _numbers(row: Layer) -> list[object]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from cifar_cnn.analysis.budget import Budget
+from cifar_cnn.analysis.network import Model
 from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
 from cifar_cnn.analysis.summary import Summary, summarize
-from cifar_cnn.analysis.trace import Model
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import CheckpointError, counted
 from cifar_cnn.settings import Settings, resolve_settings

@@ -14,11 +14,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.analysis.graph import Graph, Value
-from cifar_cnn.analysis.layers import Layer, Walk, describe, layers_of
-from cifar_cnn.analysis.operations import OPERATIONS
-from cifar_cnn.analysis.propagate import Propagated, Step, local_part, propagate
-from cifar_cnn.analysis.trace import Model, follow
+from cifar_cnn.analysis.layers import (
+    Layer,
+    Walk,
+    external_inputs,
+    last_row,
+    layers_of,
+    local_walks,
+    used_steps,
+)
+from cifar_cnn.analysis.misalignment import is_gate, misalignments
+from cifar_cnn.analysis.network import Model, open_model, run_network
+from cifar_cnn.analysis.run import Run, Value
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError
 
@@ -69,7 +76,7 @@ class ReceptiveField:
         return {
             "model": self.model,
             "input_size": [3, *self.input_size],
-            "layers": [_row(layer) for layer in self.layers],
+            "layers": [_as_dict(layer) for layer in self.layers],
             "features": self.features_as_dict(),
             "final": self.final_as_dict(),
             "aligned": self.aligned,
@@ -120,28 +127,43 @@ def receptive_field(
     Raises:
         ModelError: the network cannot be built, run or followed; the line says what and where.
     """
-    name, _, graph = follow(model, input_size, {*OPERATIONS, *assume_pointwise}, model_arg)
-    return analyze(name, graph, propagate(graph, assume_pointwise), minimum)
+    name, module = open_model(model, model_arg)
+    run, output = run_network(module, input_size, assume_pointwise)
+    return analyze(name, run, output, minimum)
 
 
-def analyze(name: str, graph: Graph, propagated: Propagated, minimum: int) -> ReceptiveField:
-    """Return the answer for a graph whose fields are known."""
-    assert graph.output is not None
-    size = graph.image.shape[2], graph.image.shape[3]
-    layers = layers_of(propagated)
-    used = used_values(graph)
-    maps = [row for row in layers if row.is_map and used & set(row.step.operation.outputs)]
-    features = maps[-1] if maps else None
-    without_gates = _without_gates(features) if features and propagated.gates else None
-    steps = (s for s in reversed(propagated.steps) if graph.output in s.operation.outputs)
-    last = next(steps, None)
-    if last is None:
+def analyze(name: str, run: Run, output: Value, minimum: int) -> ReceptiveField:
+    """Return the answer for a run of a network.
+
+    Raises:
+        ModelError: there is nothing to analyze.
+    """
+    if output.made < 0:
         raise ModelError("the network returns its input as it is: there is no layer to analyze")
-    walks = describe(last).walks
+    size = run.image.shape[2], run.image.shape[3]
+    layers = layers_of(run)
+    used = used_steps(run, output)
+    maps = [row for row in layers if row.is_map and row.made in used]
+    features = maps[-1] if maps else None
+    calls = [(call, [v.field for v in external_inputs(run, call)]) for call in run.calls.rows]
+    gates = [call.name for call, read in calls if is_gate(read)]
+    misaligned = [line for call, read in calls for line in misalignments(call.name, read)]
+    spanning = [step.call.name for step in run.steps if step.outcome.spans]
+    walks = last_row(run, output).walks
+    without_gates = None
+    if features is not None and gates:
+        vertical, horizontal = local_walks(features)
+        without_gates = vertical.size, horizontal.size
     covers = all(
         (walk.low <= 0).all() and (walk.high >= side - 1).all()
         for walk, side in zip(walks, size, strict=True)
     )
+    warnings = [*misaligned, *_warnings(features, without_gates, gates, spanning)]
+    uneven = features is not None and not all(walk.is_uniform for walk in features.walks)
+    if features is not None and uneven and not misaligned and not gates:
+        warnings.append(
+            f"the field at {features.name} differs from unit to unit: the size is the largest"
+        )
     return ReceptiveField(
         model=name,
         input_size=size,
@@ -150,46 +172,26 @@ def analyze(name: str, graph: Graph, propagated: Propagated, minimum: int) -> Re
         without_gates=without_gates,
         final=(walks[0].size, walks[1].size),
         covers_input=covers,
-        aligned=not propagated.misaligned,
-        warnings=tuple(_warnings(propagated, features, without_gates)),
+        aligned=not misaligned,
+        warnings=tuple(warnings),
         minimum=minimum,
     )
 
 
-def used_values(graph: Graph) -> set[Value]:
-    """Return the tensors that the output depends on, itself included."""
-    used = {graph.output}
-    for operation in reversed(graph.operations):
-        if used & set(operation.outputs):
-            used.update(operation.inputs)
-    return {value for value in used if value is not None}
-
-
-def _without_gates(features: Layer) -> Size:
-    step = features.step
-    local = describe(Step(step.operation, local_part(step.field), step.window, step.rearranges))
-    return local.walks[0].size, local.walks[1].size
-
-
 def _warnings(
-    propagated: Propagated, features: Layer | None, without_gates: Size | None
+    features: Layer | None, without_gates: Size | None, gates: list[str], spanning: list[str]
 ) -> list[str]:
-    lines = list(propagated.misaligned)
+    lines = []
     if features is not None and without_gates is not None:
         height, width = without_gates
         lines.append(
-            f"global gate at {', '.join(propagated.gates)}: each unit behind it sees the whole "
+            f"global gate at {', '.join(gates)}: each unit behind it sees the whole "
             f"image; without such gates the field at {features.name} is {height}×{width}"
         )
-    if propagated.spanning:
+    if spanning:
         lines.append(
-            f"{', '.join(propagated.spanning)} normalizes by statistics over the whole map; "
+            f"{', '.join(spanning)} normalizes by statistics over the whole map; "
             "as is usual, that does not count"
-        )
-    uneven = features is not None and not all(walk.is_uniform for walk in features.walks)
-    if features is not None and uneven and not propagated.misaligned and not propagated.gates:
-        lines.append(
-            f"the field at {features.name} differs from unit to unit: the size is the largest"
         )
     return lines
 
@@ -203,7 +205,7 @@ def _unit(walks: tuple[Walk, Walk], where: Fraction) -> documents.Unit:
     }
 
 
-def _row(layer: Layer) -> documents.FieldLayer:
+def _as_dict(layer: Layer) -> documents.FieldLayer:
     window = layer.window
     jumps = [number(walk.jump) for walk in layer.walks]
     return {

@@ -6,23 +6,21 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 import torch
+import torchinfo
 
-TORCH = f"{Path(torch.__file__).parent}{os.sep}"
-ANALYSIS = f"{Path(__file__).parent}{os.sep}"
+NOT_THE_NETWORKS = tuple(
+    f"{Path(file).parent}{os.sep}" for file in (torch.__file__, torchinfo.__file__, __file__)
+)
+STARTS = {"run_network", "prove"}
+"""Functions of the analysis that run a network: what lies above them is the caller's code."""
 
 
 def user_line() -> str:
     """Return file:line of the innermost code at work that is the network's own."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
-    left = False
-    while frame is not None:
-        file = frame.f_code.co_filename
-        is_ours = file.startswith(ANALYSIS)
-        if is_ours and left:  # back where the run was started
-            break
-        if not is_ours and not file.startswith(TORCH):
-            return f"{Path(file).name}:{frame.f_lineno}"
-        left = left or not is_ours
+    while frame is not None and frame.f_code.co_name not in STARTS:
+        if not frame.f_code.co_filename.startswith(NOT_THE_NETWORKS):
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return "torch's own code"
 
@@ -32,7 +30,17 @@ def raised_at(traceback: TracebackType | None) -> str:
     line = "torch's own code"
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
-        if not file.startswith((TORCH, ANALYSIS)):
+        if not file.startswith(NOT_THE_NETWORKS):
             line = f"{Path(file).name}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return line
+
+
+def is_ours(traceback: TracebackType | None) -> bool:
+    """Return whether an error is the analysis's own: raised while it noted an operation."""
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_name == "note" and code.co_filename.startswith(NOT_THE_NETWORKS[-1]):
+            return True
+        traceback = traceback.tb_next
+    return False

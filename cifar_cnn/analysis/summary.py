@@ -4,15 +4,17 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.analysis.operations import OPERATIONS
-from cifar_cnn.analysis.propagate import propagate
+from cifar_cnn.analysis.network import Model, open_model
 from cifar_cnn.analysis.receptive_field import ReceptiveField, analyze
-from cifar_cnn.analysis.rows import SummaryRow, find_rows
-from cifar_cnn.analysis.structure import find_structures
-from cifar_cnn.analysis.trace import Model, follow
-from cifar_cnn.analysis.verdict import Verdict, judge
+from cifar_cnn.analysis.rows import SummaryRow, run_with_rows
+from cifar_cnn.analysis.structures import candidates, find_structures
+from cifar_cnn.analysis.verdict import OUTSIDE, Verdict, first_few, judge
+from cifar_cnn.analysis.weights import unregistered, without_effect
 from cifar_cnn.documents import analysis as documents
+from cifar_cnn.errors import ModelError
 
 MEBIBYTE = 1 << 20
 FLOAT32_BYTES = 4
@@ -30,6 +32,7 @@ class Summary:
     mult_adds: int
     receptive_field: ReceptiveField | None
     budget: Verdict | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def input_mb(self) -> float:
@@ -69,6 +72,7 @@ class Summary:
                 "total_mb": self.total_mb,
             },
             "budget": self.budget.as_dict() if self.budget else None,
+            "warnings": list(self.warnings),
         }
 
 
@@ -98,22 +102,37 @@ def summarize(
     Raises:
         ModelError: the network cannot be built, run or followed.
     """
-    known = None if budget is None else {*OPERATIONS, *assume_pointwise}
-    name, module, graph = follow(model, input_size, known, model_arg)
-    rows = find_rows(module, input_size)
-    parameters = sum(p.numel() for p in module.parameters())
+    name, module = open_model(model, model_arg)
+    run, output, rows = run_with_rows(module, input_size, assume_pointwise)
+    _check_answers(output.field.shape)
+    parameters = sum(p.numel() for p in nn.Module.parameters(module))
+    outside = unregistered(module, run)
+    warnings = [OUTSIDE.format(", ".join(outside))] if outside else []
     field = verdict = None
     if budget is not None:
-        propagated = propagate(graph, assume_pointwise)
-        field = analyze(name, graph, propagated, budget.min_rf)
-        verdict = judge(budget, rows, parameters, field, find_structures(graph, propagated))
+        effect = without_effect(module, input_size, candidates(run))
+        if effect.parameters:
+            warnings.append(f"no effect on the output: {first_few(effect.parameters)} (gradient 0)")
+        field = None if run.unknown else analyze(name, run, output, budget.min_rf)
+        structures = find_structures(run, output, effect.calls)
+        verdict = judge(budget, rows, parameters, field or run.unknown, structures, outside)
     return Summary(
         model=name,
         input_size=input_size,
         rows=tuple(rows),
         parameters=parameters,
-        trainable=sum(p.numel() for p in module.parameters() if p.requires_grad),
+        trainable=sum(p.numel() for p in nn.Module.parameters(module) if p.requires_grad),
         mult_adds=sum(row.mult_adds for row in rows),
         receptive_field=field,
         budget=verdict,
+        warnings=tuple(warnings),
     )
+
+
+def _check_answers(shape: tuple[int, ...]) -> None:
+    """Refuse a network that takes places for images; the answer to one image may lack the batch."""
+    if len(shape) > 1 and shape[0] != 1:
+        raise ModelError(
+            f"one image gives {shape[0]} answers, of shape {tuple(shape[1:])}: a view or reshape "
+            "of the network takes places for images; keep the batch first, as x.flatten(1) does"
+        )

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField
 from cifar_cnn.analysis.rows import SummaryRow
-from cifar_cnn.analysis.structure import Sighting
+from cifar_cnn.analysis.structures import Sighting
 from cifar_cnn.documents import analysis as documents
+
+OUTSIDE = (
+    "{} holds learned tensors that are not among the network's parameters: keep layers in "
+    "nn.ModuleList or nn.ModuleDict, tensors in nn.Parameter"
+)
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Requirement:
 
     name: str
     limit: int
-    actual: int
+    actual: int | None
     passed: bool
     detail: str
 
@@ -38,12 +43,12 @@ class Verdict:
 
     Args:
         requirements: its items.
-        receptive_field: of the network.
+        receptive_field: of the network; None if an operation is unknown.
         file: the pyproject.toml that set limits, if one did.
     """
 
     requirements: tuple[Requirement, ...]
-    receptive_field: ReceptiveField
+    receptive_field: ReceptiveField | None
     file: str | None = None
 
     @property
@@ -57,8 +62,8 @@ class Verdict:
             "passed": self.passed,
             "file": self.file,
             "requirements": [requirement.as_dict() for requirement in self.requirements],
-            "features": self.receptive_field.features_as_dict(),
-            "final": self.receptive_field.final_as_dict(),
+            "features": self.receptive_field.features_as_dict() if self.receptive_field else None,
+            "final": self.receptive_field.final_as_dict() if self.receptive_field else None,
         }
 
 
@@ -66,24 +71,38 @@ def judge(
     budget: Budget,
     rows: Sequence[SummaryRow],
     parameters: int,
-    field: ReceptiveField,
+    field: ReceptiveField | str,
     structures: Mapping[str, Sighting],
+    outside: Sequence[str] = (),
 ) -> Verdict:
-    """Hold a network of these rows, parameters, fields and structures against the budget."""
-    sides = [walk.size for walk in field.features.walks] if field.features else [1, 1]
-    layer = field.features.name if field.features else "the input"
-    at_map = f"{sides[0]}×{sides[1]} at {layer}; has to be above the limit"
-    at_output = f"{field.final[0]}×{field.final[1]} at the output, {at_map}"
+    """Hold a network against the budget.
+
+    Args:
+        budget: its limits.
+        rows: of the network's table.
+        parameters: how many it has.
+        field: its receptive fields, or why they are not known.
+        structures: where it has those that may be required.
+        outside: where learned tensors are kept that are not among its parameters.
+    """
+    if isinstance(field, str):
+        smallest, smallest_features, at_map, at_output = None, None, field, field
+    else:
+        sides = [walk.size for walk in field.features.walks] if field.features else [1, 1]
+        layer = field.features.name if field.features else "the input"
+        at_map = f"{sides[0]}×{sides[1]} at {layer}; has to be above the limit"
+        at_output = f"{field.final[0]}×{field.final[1]} at the output, {at_map}"
+        smallest, smallest_features = min(field.final), min(sides)
     fewer = f"most in {_most(rows, 'parameters')}; have to be fewer than the limit"
     mult_adds, most = sum(row.mult_adds for row in rows), f"most in {_most(rows, 'mult_adds')}"
-    items: list[tuple[str, int | None, int, Callable[[int, int], bool], str]] = [
+    items: list[tuple[str, int | None, int | None, Callable[[int, int], bool], str]] = [
         ("max-params", budget.max_params, parameters, operator.lt, fewer),
-        ("min-rf", budget.min_rf, min(field.final), operator.gt, at_output),
-        ("min-rf-features", budget.min_rf_features, min(sides), operator.gt, at_map),
+        ("min-rf", budget.min_rf, smallest, operator.gt, at_output),
+        ("min-rf-features", budget.min_rf_features, smallest_features, operator.gt, at_map),
         ("max-mult-adds", budget.max_mult_adds, mult_adds, operator.le, most),
     ]
     requirements = [
-        Requirement(name, limit, actual, meets(actual, limit), detail)
+        Requirement(name, limit, actual, actual is not None and meets(actual, limit), detail)
         for name, limit, actual, meets, detail in items
         if limit is not None
     ]
@@ -92,7 +111,10 @@ def judge(
         found = sighting.layers
         detail = first_few(found) or sighting.instead or "no layer of this kind"
         requirements.append(Requirement(f"require:{name}", 1, len(found), bool(found), detail))
-    return Verdict(tuple(requirements), field, budget.file)
+    if outside:
+        detail = OUTSIDE.format(", ".join(outside))
+        requirements.append(Requirement("registered", 0, len(outside), False, detail))
+    return Verdict(tuple(requirements), None if isinstance(field, str) else field, budget.file)
 
 
 def first_few(names: Sequence[str], most: int = 3) -> str:

@@ -35,7 +35,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     min_rf: MinRf = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Prove every layer's field by the gradient of single units."),
+        typer.Option("--verify", help="Prove every layer's field by setting pixels to NaN."),
     ] = False,
     effective: Annotated[
         bool,
@@ -68,7 +68,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     """
     from cifar_cnn.analysis.effective import EffectiveField
     from cifar_cnn.analysis.many import field_of
-    from cifar_cnn.analysis.verify import verify as prove
+    from cifar_cnn.analysis.proof import verify as prove
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console, progress_console, say
     from cifar_cnn.storage.files import write_result

@@ -52,7 +52,7 @@ class Requirement(TypedDict):
 
     name: str
     limit: int
-    actual: int
+    actual: int | None
     passed: bool
     detail: str
 
@@ -83,8 +83,8 @@ class BudgetVerdict(TypedDict):
     passed: bool
     file: str | None
     requirements: list[Requirement]
-    features: Features
-    final: Final
+    features: Features | None
+    final: Final | None
 
 
 class Summary(TypedDict):
@@ -95,6 +95,7 @@ class Summary(TypedDict):
     layers: list[SummaryLayer]
     totals: Totals
     budget: BudgetVerdict | None
+    warnings: list[str]
     checkpoint: NotRequired[str]
 
 
@@ -128,15 +129,21 @@ class Units(TypedDict):
     last: Unit
 
 
-class CheckedUnit(TypedDict):
-    """A unit along one axis: first and last pixel of its field, and what the gradient reached."""
+class WrongUnit(TypedDict):
+    """A unit along one axis: first and last pixel of its field, and of what it reads."""
 
     layer: str
     axis: str
     unit: int
     analytic: Pair
     reached: Pair
-    contributing: int
+
+
+class NotShown(TypedDict):
+    """A layer that the proof says nothing of, and why."""
+
+    layer: str
+    reason: str
 
 
 class Gridding(TypedDict):
@@ -154,9 +161,10 @@ class Verification(TypedDict):
     agreed: bool
     layers: int
     units: int
-    skipped: list[str]
-    strips: list[Pair]
-    first_disagreement: CheckedUnit | None
+    canvases: list[Pair]
+    clipped: list[str]
+    not_shown: list[NotShown]
+    first_disagreement: WrongUnit | None
     gridding: list[Gridding]
 
 

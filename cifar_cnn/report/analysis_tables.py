@@ -9,11 +9,11 @@ from rich.table import Table
 
 from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
-from cifar_cnn.analysis.operations.entry import POINT
+from cifar_cnn.analysis.proof import Verification
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
+from cifar_cnn.analysis.rules import POINT
 from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.verdict import Verdict, first_few
-from cifar_cnn.analysis.verify import Verification
 from cifar_cnn.errors import counted
 from cifar_cnn.report.console import NARROW, plain_table, progress_bar, say, times
 
@@ -35,6 +35,7 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print(f"Forward/backward pass size (MB): {summary.forward_backward_mb:.2f}")
     console.print(f"Parameters size (MB): {summary.parameters_mb:.2f}")
     console.print(f"Estimated total size (MB): {summary.total_mb:.2f}")
+    say(console, *(f"warning: {line}" for line in summary.warnings), wrap=True)
     if summary.budget is not None:
         console.print()
         show_verdict(console, summary.budget)
@@ -51,7 +52,8 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         table.add_column("where", overflow="fold")
     for item in verdict.requirements:
         mark = "[green]✓[/]" if item.passed else "[red]✗[/]"
-        numbers = [f"{item.limit:,}", f"{item.actual:,}"]
+        actual = "unknown" if item.actual is None else f"{item.actual:,}"
+        numbers = [f"{item.limit:,}", actual]
         below = "" if beside else f"\n{numbers[1]} (limit {numbers[0]})"
         cells = [mark, item.name + below, *(numbers if beside else ())]
         table.add_row(*cells, *([escape(item.detail)] if places else ()))
@@ -86,28 +88,32 @@ def proof_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 def show_verification(console: Console, proof: Verification) -> None:
     """Print whether the proof agreed, where it does not, and which fields have holes."""
     lines = [
-        f"gridding: {one.contributing} of {one.total} pixels {one.axis} contribute at {one.layer}"
-        for one in proof.gridded
+        f"gridding: {one['contributing']} of {one['total']} pixels {one['axis']} contribute at "
+        f"{one['layer']}"
+        for one in proof.gridding
     ]
-    layers = counted(len({unit.layer for unit in proof.checked}), "layer")
     wrong = proof.first_disagreement
     if proof.agreed:
-        units = counted(len(proof.checked), "unit")
-        agree = "agrees" if len(proof.checked) == 1 else "agree"
-        lines.append(f"verified: {layers}, {units} {agree} with the gradient")
+        layers, units = counted(len(proof.layers), "layer"), counted(proof.units, "unit")
+        canvases = " and ".join(f"{height}×{width}" for height, width in proof.canvases)
+        lines.append(
+            f"verified: {layers}, {units} turn NaN exactly where the table says, "
+            f"on images of {canvases}"
+        )
     elif wrong is None:
-        lines.append("not verified: no unit could be checked")
+        lines.append("not verified: no unit could be compared")
     else:
         lines.append(
-            f"not verified: unit {wrong.unit} of {wrong.layer} {wrong.axis} has pixels "
-            f"{wrong.analytic[0]} to {wrong.analytic[1]}, the gradient reaches "
-            f"{wrong.reached[0]} to {wrong.reached[1]}"
+            f"not verified: by the table, unit {wrong['unit']} of {wrong['layer']} "
+            f"{wrong['axis']} reads pixels {wrong['analytic'][0]} to {wrong['analytic'][1]}, but "
+            f"NaN reaches it from {wrong['reached'][0]} to {wrong['reached'][1]}"
         )
-    if proof.skipped:
+    if proof.clipped:
         lines.append(
-            f"not checked: {first_few(proof.skipped, 5)}: no gradient comes from there, or all of "
-            "the units see beyond the proof's strip of image"
+            f"clipped: {first_few(proof.clipped, 5)}: fields that reach beyond these images are "
+            "shown as far as the images go"
         )
+    lines += [f"not shown: {layer}: {reason}" for layer, reason in proof.not_shown.items()]
     say(console, *lines, wrap=True)
 
 

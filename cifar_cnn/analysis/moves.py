@@ -1,0 +1,355 @@
+"""Fields of tensors whose elements are moved: reduced, reshaped, joined, cut, written into."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cifar_cnn.analysis.field import (
+    FAR,
+    Family,
+    Field,
+    IntArray,
+    both,
+    compress,
+    hull,
+    merge,
+    recognize,
+)
+
+Walk = tuple[int, int]
+"""A dimension, and the step by which a coordinate grows along it."""
+
+
+def reduce(field: Field, dims: Iterable[int], *, keep: bool = True) -> Field:
+    """Return the field of a mean, maximum or weighted sum over `dims`."""
+    over = tuple(sorted({d % len(field.shape) for d in dims}))
+    shape = tuple(1 if d in over else n for d, n in enumerate(field.shape))
+
+    def reduced(family: Family) -> Family:
+        listed = family.listed(field.shape) if family.dim in over else family
+        low, high = listed.low.min(over, keepdims=True), listed.high.max(over, keepdims=True)
+        return replace(listed, low=low, high=high)
+
+    result = Field(shape, both(lambda a: merge(reduced(f) for f in field.axes[a])))
+    return result if keep else reshape(result, [n for d, n in enumerate(shape) if d not in over])
+
+
+def permute(field: Field, order: Sequence[int]) -> Field:
+    """Return the field of a tensor whose dimensions are put into another order."""
+    shape = tuple(field.shape[d] for d in order)
+    return Strided(shape, (0,) * len(order), tuple((d, 1) for d in order)).of(field)
+
+
+def concatenate(fields: Sequence[Field], dim: int) -> Field:
+    """Return the field of tensors put side by side along `dim`."""
+    starts = np.cumsum([0, *(field.shape[dim] for field in fields)])
+    total = int(starts[-1])
+
+    def placed(family: Family, field: Field, start: int) -> Family:
+        listed = family.listed(field.shape) if family.dim == dim else family
+        inside = [*listed.low.shape]
+        inside[dim] = total
+        low, high = np.full(inside, FAR), np.full(inside, -FAR)
+        window = (*[slice(None)] * dim, slice(start, start + field.shape[dim]))
+        low[window], high[window] = listed.low, listed.high
+        return replace(listed, low=low, high=high)
+
+    pairs = [(field, int(start)) for field, start in zip(fields, starts, strict=False)]
+    shape = (*fields[0].shape[:dim], total, *fields[0].shape[dim + 1 :])
+    axes = both(lambda a: merge(placed(f, x, start) for x, start in pairs for f in x.axes[a]))
+    return Field(shape, axes)
+
+
+def reshape(field: Field, shape: Sequence[int]) -> Field:
+    """Return the field of the same elements, in the same order, as a tensor of `shape`."""
+    old, new = field.shape, tuple(shape)
+    walked = {family.dim for axis in field.axes for family in axis}
+
+    sees_all = [any(f.dim is None and f.low.size == 1 for f in axis) for axis in field.axes]
+
+    def reshaped(family: Family, axis: int) -> Family:
+        place = None if family.dim is None else _place_after(family.dim, old, new, walked)
+        if place is None:
+            flat = family.listed(old)
+            low, high = _reshaped(flat.low, old, new), _reshaped(flat.high, old, new)
+            listed = compress(Family(low, high))
+            # behind attention, a place tells only where its query comes from
+            return listed if sees_all[axis] else recognize(listed, new)
+        assert family.dim is not None
+        dim, inner = place
+        before = (*old[: family.dim], family.period, *old[family.dim + 1 :])
+        after = (*new[:dim], family.period * inner, *new[dim + 1 :])
+        low, high = _reshaped(family.low, before, after), _reshaped(family.high, before, after)
+        if low.shape[dim] < family.period * inner:
+            low, high = low.repeat(inner, dim), high.repeat(inner, dim)
+        return Family(low, high, dim, family.shift)
+
+    return Field(new, both(lambda a: merge(reshaped(f, a) for f in field.axes[a])))
+
+
+def _place_after(
+    dim: int, old: tuple[int, ...], new: tuple[int, ...], walked: set[int | None]
+) -> Walk | None:
+    """Return where `dim` lies after a reshape, and how many units are merged into each of its own.
+
+    It may be merged with dimensions behind it along which no field walks.
+    """
+    before, found = math.prod(old[:dim]), []
+    for place, size in enumerate(new):
+        if math.prod(new[:place]) != before or size % old[dim]:
+            continue
+        inner, end = size // old[dim], dim + 1
+        while end < len(old) and math.prod(old[dim + 1 : end]) < inner:
+            end += 1
+        is_free = inner == 1 or walked.isdisjoint(range(dim + 1, end))
+        if is_free and math.prod(old[dim + 1 : end]) == inner:
+            found.append((place, inner))
+    same_from_end = (dim - len(old) + len(new), 1)
+    return same_from_end if same_from_end in found else next(iter(found), None)
+
+
+def _reshaped(array: IntArray, old: tuple[int, ...], new: tuple[int, ...]) -> IntArray:
+    """Reshape an array whose dimensions are 1 (the same for all) or full."""
+    spread: list[int] = []
+    sizes: list[int] = []
+    for before, after in _matching(old, new):
+        same = all(array.shape[d] == 1 for d in before)
+        spread += [1 if same else old[d] for d in before]
+        sizes += [1 if same else new[d] for d in after]
+    return np.broadcast_to(array, spread).reshape(sizes)
+
+
+def _matching(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[range, range]]:
+    """Yield the smallest runs of dimensions of both shapes that hold equally many elements."""
+    i = j = 0
+    while i < len(old) or j < len(new):
+        first = i, j
+        i, j = min(i + 1, len(old)), min(j + 1, len(new))
+        while (left := math.prod(old[first[0] : i])) != (right := math.prod(new[first[1] : j])):
+            i, j = (i + 1, j) if left < right else (i, j + 1)
+        yield range(first[0], i), range(first[1], j)
+
+
+def gather(
+    field: Field,
+    shape: Sequence[int],
+    coordinates: Sequence[IntArray],
+    walks: Mapping[int, Walk] | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> Field:
+    """Return the field of a tensor of `shape` whose elements are those of another one.
+
+    Args:
+        field: of the other tensor.
+        shape: of the result.
+        coordinates: for each dimension of the other tensor, where each element comes from, as an
+            array that can be broadcast to `shape`. Units beyond the border are those of padding.
+        walks: the dimension of the result along which that of a lattice goes on; found in the
+            coordinates where it is not given.
+        valid: which elements come from the other tensor at all.
+    """
+    walked = {family.dim for axis in field.axes for family in axis}
+    everywhere = np.zeros((1,) * len(shape), dtype=np.int64)
+
+    def moved(family: Family) -> Family:
+        own, varying = family.dim, [d for d, size in enumerate(family.low.shape) if size > 1]
+        walk = None
+        if own is not None:
+            found = _walk_of(field, shape, coordinates, family, valid) if walks is None else None
+            walk = found if walks is None else walks.get(own)
+        index, mask, shift = list(coordinates), valid, 0
+        if own is not None and walk is not None:
+            dim, step = walk
+            period = family.period // math.gcd(family.period, step)
+            index = [c if c.shape[dim] == 1 else c.take([0], dim) for c in index]
+            column = [-1 if d == dim else 1 for d in range(len(shape))]
+            index[own] = index[own] + step * np.arange(period).reshape(column)
+            mask = mask if mask is None or mask.shape[dim] == 1 else mask.take([0], dim)
+            shift = family.shift * step * period // family.period
+        for d, size in enumerate(field.shape):
+            if d != own and (d in varying or d not in walked):
+                inside = (index[d] >= 0) & (index[d] < size)
+                if not inside.all():
+                    mask = inside if mask is None else mask & inside
+                    index[d] = index[d].clip(0, size - 1)
+        turns = everywhere
+        if own is not None:
+            turns, index[own] = np.divmod(index[own], family.period)
+        at = tuple(index[d] if family.low.shape[d] > 1 else everywhere for d in range(len(index)))
+        low, high = family.low[at] + turns * family.shift, family.high[at] + turns * family.shift
+        if mask is not None:
+            low, high = np.where(mask, low, FAR), np.where(mask, high, -FAR)
+        return compress(Family(low, high, None if walk is None else walk[0], shift))
+
+    return Field(tuple(shape), both(lambda a: merge(moved(f) for f in field.axes[a])))
+
+
+def _walk_of(
+    field: Field,
+    shape: Sequence[int],
+    coordinates: Sequence[IntArray],
+    family: Family,
+    valid: NDArray[np.bool_] | None,
+) -> Walk | None:
+    """Return the largest dimension along which a lattice's coordinate grows in equal steps."""
+    assert family.dim is not None
+    own = coordinates[family.dim]
+    others = [c for d, c in enumerate(coordinates) if family.low.shape[d] > 1 and d != family.dim]
+    for dim in sorted(range(own.ndim), key=lambda d: -own.shape[d]):
+        if own.shape[dim] == 1:
+            break
+        steps = np.diff(own, axis=dim)
+        known: NDArray[np.bool_] = np.ones((), dtype=bool)
+        if valid is not None and valid.shape[dim] > 1:
+            known = valid.take([0], dim)
+            if (valid != known).any():
+                continue
+        fixed = all(((np.diff(c, axis=dim) == 0) | ~known).all() for c in others)
+        step = int(steps[np.broadcast_to(known, steps.shape)][0]) if known.any() else 0
+        if step > 0 and fixed and ((steps == step) | ~known).all():
+            return dim, step
+    stays = len(shape) == len(field.shape) and shape[family.dim] == 1 == field.shape[family.dim]
+    return (family.dim, 1) if stays else None
+
+
+@dataclass(frozen=True)
+class Strided:
+    """Where the elements of a view lie in its base.
+
+    Element o of the view is element start[d] + sum(step * o[k]) of dimension d of the base, over
+    all k with walks[k] == (d, step). Along other dimensions of the view nothing changes.
+    """
+
+    shape: tuple[int, ...]
+    start: tuple[int, ...]
+    walks: tuple[Walk | None, ...]
+
+    def of(self, field: Field) -> Field:
+        """Return the field of the view, from that of its base."""
+        rank = len(self.shape)
+        coordinates = [np.full((1,) * rank, first) for first in self.start]
+        longest: dict[int, Walk] = {}
+        for k, walk in enumerate(self.walks):
+            if walk is not None:
+                dim, step = walk
+                column = [-1 if d == k else 1 for d in range(rank)]
+                units = step * np.arange(self.shape[k]).reshape(column)
+                coordinates[dim] = coordinates[dim] + units
+                if dim not in longest or self.shape[k] > self.shape[longest[dim][0]]:
+                    longest[dim] = k, step
+        return gather(field, self.shape, coordinates, longest)
+
+    def written_into(self, field: Field, part: Field) -> Field:
+        """Return the base's field after `part` was written into the view."""
+        shape = field.shape
+        rank = len(shape)
+        covered = [np.arange(n) == first for n, first in zip(shape, self.start, strict=True)]
+        coordinates = [np.zeros((1,) * rank, dtype=np.int64) for _ in self.shape]
+        walks: dict[int, Walk] = {}
+        for k, walk in enumerate(self.walks):
+            if walk is not None and self.shape[k] > 1:
+                dim, step = walk
+                units = np.arange(shape[dim]) - self.start[dim]
+                covered[dim] = (units % step == 0) & (units >= 0) & (units // step < self.shape[k])
+                column = [-1 if d == dim else 1 for d in range(rank)]
+                coordinates[k] = (units // step).clip(0, self.shape[k] - 1).reshape(column)
+                if covered[dim].all():
+                    walks[k] = dim, 1
+        partial = [d for d in range(rank) if not covered[d].all()]
+        inside = np.ones((1,) * rank, dtype=bool)
+        kept = []
+        for at, dim in enumerate(partial):  # what lies outside along this dimension first
+            here = covered[dim].reshape([-1 if d == dim else 1 for d in range(rank)])
+            kept.append(_masked(field, inside & ~here, partial[: at + 1]))
+            inside = inside & here
+        new = gather(part, shape, coordinates, walks, inside if partial else None)
+        return hull(shape, [*kept, new])
+
+
+def _masked(field: Field, mask: NDArray[np.bool_], dims: Sequence[int]) -> Field:
+    """Return the field without what the elements see that a mask over `dims` leaves out."""
+
+    def left(family: Family) -> Family:
+        listed = family.listed(field.shape) if family.dim in dims else family
+        low, high = np.where(mask, listed.low, FAR), np.where(mask, listed.high, -FAR)
+        return compress(replace(listed, low=low, high=high))
+
+    return Field(field.shape, both(lambda a: tuple(left(f) for f in field.axes[a])))
+
+
+def strided(view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> Strided:
+    """Return where a view lies in a base of this shape and these strides.
+
+    Args:
+        view: a tensor that shares the base's memory.
+        shape: of the base; dimensions of one unit are passed over where their stride is 0.
+        strides: of the base.
+        offset: of the base's first element.
+
+    Raises:
+        ValueError: it is no box of evenly spaced units.
+    """
+    order = sorted((d for d in range(len(shape)) if strides[d]), key=lambda d: -strides[d])
+    start, rest = [0] * len(shape), int(view.storage_offset()) - offset
+    for dim in order:
+        start[dim], rest = divmod(rest, strides[dim])
+    walks: list[Walk | None] = []
+    for count, stride in zip(view.shape, view.stride(), strict=True):
+        dims = [d for d in order if stride and stride % strides[d] == 0]
+        walk = (dims[0], stride // strides[dims[0]]) if dims else None
+        if count > 1 and stride:
+            reach = start[walk[0]] + (count - 1) * walk[1] if walk else 0
+            if walk is None or reach >= shape[walk[0]]:
+                raise ValueError("not a box of the base")
+        walks.append(walk)
+    if rest or any(not 0 <= first < n for first, n in zip(start, shape, strict=True)):
+        raise ValueError("not a part of the base")
+    return Strided(tuple(view.shape), tuple(start), tuple(walks))
+
+
+def views(func: Callable[..., object], shape: Sequence[int]) -> list[Strided]:
+    """Return where the views lie that `func` gives of a tensor of `shape`, without its numbers.
+
+    Raises:
+        ValueError: one is no box of evenly spaced units.
+    """
+    strides, stride = [0] * len(shape), 2
+    for dim in reversed(range(len(shape))):
+        strides[dim], stride = stride, stride * (shape[dim] + 1)  # so that no two are alike
+    base = torch.empty_strided(tuple(shape), strides, device="meta")
+    made = func(base)
+    results = [made] if isinstance(made, Tensor) else list(made)  # type: ignore[call-overload]
+    return [strided(view, shape, strides) for view in results]
+
+
+def numbered(func: Callable[..., object], fields: Sequence[Field]) -> list[Field]:
+    """Return the fields of what `func` makes by moving elements, from one run on their numbers.
+
+    Args:
+        func: called with a float64 tensor for each of the fields.
+        fields: of the tensors whose elements are moved.
+    """
+    starts = np.cumsum([1, *(math.prod(field.shape) for field in fields)]).tolist()
+    numbers = [
+        torch.arange(first, end, dtype=torch.float64).reshape(field.shape)
+        for first, end, field in zip(starts, starts[1:], fields, strict=False)
+    ]
+    made = func(*numbers)
+    results = [made] if isinstance(made, Tensor) else list(made)  # type: ignore[call-overload]
+    answers = []
+    for result in results:
+        source = result.numpy().astype(np.int64)
+        parts = []
+        for first, end, field in zip(starts, starts[1:], fields, strict=False):
+            valid = (source >= first) & (source < end)
+            if valid.any() and any(field.axes):
+                at = np.unravel_index(np.where(valid, source - first, 0), field.shape)
+                mask = None if valid.all() else valid
+                parts.append(gather(field, source.shape, at, valid=mask))
+        answers.append(hull(source.shape, parts))
+    return answers

@@ -1,0 +1,175 @@
+"""A network, run once for its analysis."""
+
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
+
+from cifar_cnn.analysis.calls import Calls
+from cifar_cnn.analysis.run import Run, Value
+from cifar_cnn.analysis.source import is_ours, raised_at
+from cifar_cnn.errors import ModelError, one_line
+from cifar_cnn.models import build_model
+from cifar_cnn.models.registry import full_spec
+from cifar_cnn.runtime import global_state_kept
+
+Model = str | nn.Module
+"""A built-in name, `module:attr` or `path.py:attr`; or the module itself."""
+
+
+def open_model(model: Model, model_arg: Sequence[str] = ()) -> tuple[str, nn.Module]:
+    """Return the name of a network, and the network.
+
+    Raises:
+        ModelError: the network cannot be found or built.
+    """
+    if isinstance(model, nn.Module):
+        return type(model).__name__, model
+    name = full_spec(model, model_arg)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return name, build_model(name, model_arg=model_arg)
+
+
+@global_state_kept()
+def run_network(
+    model: nn.Module,
+    size: tuple[int, int],
+    vouched: Collection[str] = (),
+    *,
+    is_strict: bool = True,
+    forward: Callable[[Tensor], object] | None = None,
+) -> tuple[Run, Value]:
+    """Run a network in evaluation mode on one image of `size`; return the run and its output.
+
+    Args:
+        model: takes (1, 3, H, W) images and returns one tensor.
+        size: (H, W) in pixels.
+        vouched: operations that are element-wise by the user's word.
+        is_strict: whether an unknown operation is an error.
+        forward: runs the model in another way.
+
+    Raises:
+        ModelError: the forward cannot run or be followed; one line saying what and where.
+    """
+    _check_one_input(model)
+    outputs: list[object] = []
+    with evaluating(model):
+        image = random_image(model, size)
+        run = None
+        try:
+            if any(is_lazy(p) for p in nn.Module.parameters(model)):
+                with torch.no_grad():
+                    model(image)
+            run = Run(model, image, vouched, is_strict=is_strict)
+            with (
+                run.running(),
+                nn.Module.register_forward_hook(
+                    model, lambda _, __, output: outputs.append(output)
+                ),
+            ):
+                (forward or model)(image)
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's forward may raise anything
+            if is_ours(error.__traceback__):
+                raise
+            raise explained(error, run, size) from (error.__cause__ or error)
+    output = outputs[-1]
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"the network returns {_described(output)}, not one tensor: wrap it in a module "
+            "that returns the tensor to analyze"
+        )
+    value = run.value_of(output)
+    if value is None:
+        raise ModelError("the network's output does not depend on its input")
+    return run, value
+
+
+def results_of(model: nn.Module, images: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+    """Run a network in evaluation mode; return the results of these calls, then its output.
+
+    Args:
+        model: the network.
+        images: float32 (N, 3, H, W).
+        numbers: of the calls, as a run has given them (`Call.number`).
+    """
+    calls = Calls(model, frozenset(numbers))
+    with evaluating(model), torch.enable_grad():
+        images = images.clone()  # which may be written to in place
+        with calls.running():
+            output = model(images)
+    return [*(calls.kept[number] for number in numbers), output]
+
+
+def random_image(model: nn.Module, size: tuple[int, int], count: int = 1) -> Tensor:
+    """Return images (N, 3, H, W) of the network's dtype and device, the same each time."""
+    weight = next(nn.Module.parameters(model), torch.empty(0))
+    dtype = weight.dtype if weight.is_floating_point() else torch.float32
+    image = torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(0))
+    return image.to(weight.device, dtype)
+
+
+def explained(error: Exception, run: Run | None, size: tuple[int, int]) -> ModelError:
+    """Return what a forward has raised as an error of ours."""
+    module = run.calls.module_name() if run else ""
+    where = f"in {module or 'its forward'} ({raised_at(error.__traceback__)})"
+    return ModelError(
+        f"the network cannot take a 3×{size[0]}×{size[1]} image: {type(error).__name__} {where}: "
+        f"{one_line(error)}"
+    )
+
+
+def _check_one_input(model: nn.Module) -> None:
+    required = [
+        p.name
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(required) > 1:
+        raise ModelError(
+            f"{type(model).__name__}.forward takes {len(required)} inputs "
+            f"({', '.join(required)}): only networks of one image tensor can be analyzed"
+        )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the network into evaluation mode, and each module back into its own at the end.
+
+    Attention runs on its plain path, whose steps can be seen and counted.
+    """
+    training = [module for module in nn.Module.modules(model) if module.training]
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        for module in training:
+            module.training = False
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), _uncompiled():
+            warnings.simplefilter("ignore")  # what a forward warns of is not this tool's news
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        for module in training:
+            module.training = True
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    """Run what torch.compile was given as it is; that it was used shows by what it imports."""
+    is_used = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if is_used else nullcontext()
+
+
+def _described(output: object) -> str:
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)}"
+    if isinstance(output, dict):
+        return f"a dict of {', '.join(map(str, output))}"
+    return f"a {type(output).__name__}"

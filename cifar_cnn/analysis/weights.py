@@ -1,0 +1,83 @@
+"""Weights that are not what they seem: outside of the network's parameters, or without effect."""
+
+import copy
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cifar_cnn.analysis.calls import Call
+from cifar_cnn.analysis.network import random_image, results_of
+from cifar_cnn.analysis.run import Run
+
+MOST_PIXELS = 8 * 32 * 32
+"""Pixels of the images whose gradient tells what has an effect."""
+
+
+def unregistered(model: nn.Module, run: Run) -> list[str]:
+    """Return where learned tensors are kept that the network reads and `parameters()` lacks.
+
+    Each is an attribute of the network (`blocks`), else the line that reads it.
+    """
+    owners = {id(t): place for place, tensors in _kept_outside(model) for t in tensors}
+    return list(dict.fromkeys(owners.get(id(t), line) for t, line in run.unregistered.items()))
+
+
+def _kept_outside(model: nn.Module) -> Iterator[tuple[str, list[Tensor]]]:
+    """Yield the attributes of the network's modules that torch does not register."""
+    for name, module in nn.Module.named_modules(model):
+        for attribute, value in vars(module).items():
+            if not attribute.startswith("_"):
+                yield f"{name}.{attribute}" if name else attribute, _tensors(value, depth=4)
+
+
+def _tensors(value: object, depth: int) -> list[Tensor]:
+    """Return the tensors in a value: those of a module, or of a container of either."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, nn.Module):
+        return list(nn.Module.parameters(value))
+    items: Collection[object] = ()
+    if isinstance(value, dict):
+        items = value.values()
+    elif isinstance(value, list | tuple | set):
+        items = value
+    elif cells := getattr(value, "__closure__", None):
+        items = [cell.cell_contents for cell in cells]
+    return [tensor for item in items if depth for tensor in _tensors(item, depth - 1)]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What has no effect on the output: parameters by name, and calls."""
+
+    parameters: tuple[str, ...] = ()
+    calls: frozenset[Call] = frozenset()
+
+
+def without_effect(model: nn.Module, size: tuple[int, int], calls: Sequence[Call]) -> Effect:
+    """Find parameters, and results of calls, whose gradient is exactly zero on random images.
+
+    It is taken on a copy whose weights are moved a little, so that weights which begin at zero do
+    not count. A network that cannot be copied or differentiated is not judged.
+    """
+    try:
+        moved = copy.deepcopy(model)
+        generator = torch.Generator().manual_seed(0)
+        for parameter in nn.Module.parameters(moved):
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data.add_(noise.to(parameter.device, parameter.dtype), alpha=0.01)
+        images = random_image(moved, size, max(MOST_PIXELS // (size[0] * size[1]), 1))
+        *results, output = results_of(moved, images, [call.number for call in calls])
+        named = [(n, p) for n, p in nn.Module.named_parameters(moved) if p.requires_grad]
+        kept = [(call, t) for call, t in zip(calls, results, strict=True) if t.requires_grad]
+        score = (output * torch.randn(output.shape, generator=generator).to(output)).sum()
+        sources = [*(p for _, p in named), *(t for _, t in kept)]
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(score, sources, allow_unused=True)
+    except Exception:  # noqa: BLE001 - the user's code may raise anything
+        return Effect()
+    is_zero = [g is not None and not bool(g.any()) for g in gradients]
+    names = [n for (n, p), zero in zip(named, is_zero, strict=False) if zero and p.dim() > 1]
+    dead = [call for (call, _), zero in zip(kept, is_zero[len(named) :], strict=True) if zero]
+    return Effect(tuple(names), frozenset(dead))

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 TIMEOUT = 30.0
 """Seconds without a byte after which a download is given up."""
 AT_ONCE = 1 << 18  # bytes
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+"""In the order of the archive's labels."""
 
 
 def load_cifar10(root: Path, name: str, loading: Loading | None = None) -> Split:

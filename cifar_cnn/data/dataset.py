@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_cnn.errors import DataError, counted
+from cifar_cnn.errors import DataError, SettingsError, counted
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -32,6 +33,26 @@ class Normalization(NamedTuple):
 
 
 REFERENCE = Normalization()
+
+
+def parse_normalization(text: str) -> Normalization:
+    """Return what `cifar10` or MEAN/STD names: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1.
+
+    Raises:
+        SettingsError: the text is neither.
+    """
+    if text == "cifar10":
+        return REFERENCE
+    number = r"\d*\.?\d+"
+    if re.fullmatch(rf"{number}(,{number},{number})?/{number}(,{number},{number})?", text):
+        mean, std = ([float(each) for each in side.split(",")] for side in text.split("/"))
+        if min(std) > 0:
+            (red, green, blue), deviations = (mean * 3)[:3], (std * 3)[:3]
+            return Normalization((red, green, blue), (deviations[0], deviations[1], deviations[2]))
+    raise SettingsError(
+        f"normalization {text!r} is unknown: give cifar10, dataset, or MEAN/STD of colors in 0–1, "
+        "as 0.5/0.5 or 0.49,0.48,0.45/0.25,0.24,0.26 (R,G,B)"
+    )
 
 
 Loading = Callable[[str, Path, int, int], None]

@@ -42,6 +42,11 @@ class Layout:
         """The split to evaluate on: test, or val where that is there in its place."""
         return "val" if "val" in self.splits and "test" not in self.splits else "test"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes in the order of their labels."""
+        return tuple(sorted({*self.unsplit}.union(*self.splits.values())))
+
     def classes(self, name: str, test_size: float) -> tuple[Path, Classes]:
         """Return the folder that holds a split, and those of the classes in it.
 

@@ -88,6 +88,7 @@ def evaluate(
     split: str | None = None,
     tta: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    normalization: str | None = None,
     loading: Loading | None = None,
 ) -> CheckpointEvaluation:
     """Evaluate a checkpoint, or a bare state dict, on a split.
@@ -98,6 +99,8 @@ def evaluate(
             where a folder of images has that in its place.
         tta: average each image's probabilities with those of its mirror image.
         overrides: settings in place of the checkpoint's: model, dataset, data_dir, limit_eval …
+        normalization: of a bare state dict: `cifar10` unless said, `dataset` for that of the
+            training images, or MEAN/STD: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1.
         loading: told how the decoding of image files, or a download, goes.
 
     Raises:
@@ -105,10 +108,10 @@ def evaluate(
         DataError: the images are missing or unusable.
         RequestError: a setting is invalid, or the split does not exist.
     """
-    stored = open_stored(file, overrides)
+    stored = open_stored(file, overrides, normalization)
     settings = stored.settings
     data = stored.images(lambda settings: _load_split(settings, split, loading))
-    trained = stored.build(data.classes)
+    trained = stored.build(data.classes, loading)
     data = data.limited(settings.limit_eval)
     output = trained.log_probabilities(data.images, tta=tta)
     return CheckpointEvaluation(
@@ -120,7 +123,7 @@ def evaluate(
         tta=tta,
         classes=data.classes,
         evaluation=judge(output, data.labels),
-        notes=(*data.notes, *stored.notes_on(data)),
+        notes=(*trained.notes, *data.notes, *stored.notes_on(data)),
         images=_judged(data, output),
     )
 

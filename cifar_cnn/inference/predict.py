@@ -12,9 +12,10 @@ from torch import Tensor
 
 from cifar_cnn.data.images import Source, try_images
 from cifar_cnn.data.listing import KINDS, is_image, list_images
+from cifar_cnn.data.load import class_names
 from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import DataError, counted, verbs
-from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+from cifar_cnn.inference.trained import TrainedNetwork, open_stored
 from cifar_cnn.runtime import global_state_kept
 
 MOST_AT_ONCE = 500
@@ -102,37 +103,43 @@ def predict(
     *,
     top: int = 3,
     overrides: Mapping[str, Any] | None = None,
+    normalization: str | None = None,
 ) -> Predictions:
     """Classify images of any size and mode.
 
     Args:
         images: files, folders (with all images below them), patterns such as `"photos/*.png"`, or
             open binary files.
-        checkpoint: `model.pt`, `best.pt` or `last.pt`.
+        checkpoint: `model.pt`, `best.pt`, `last.pt`, or a bare state dict, whose classes are those
+            of the setting `dataset`.
         top: classes to report for each image.
         overrides: settings in place of the checkpoint's: model, precision, device … The precision
             is fp32 unless given, as in exported files.
+        normalization: of a bare state dict, as for `evaluate`.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
         DataError: an image is missing or unreadable; the message names it.
         RequestError: a setting is invalid.
     """
-    trained = load_predictor(checkpoint, overrides)
+    trained = load_predictor(checkpoint, overrides, normalization)
     return Predictions(tuple(predictions(trained, images, top=top)), trained.precision)
 
 
 @global_state_kept()
 def load_predictor(
-    checkpoint: Path | str, overrides: Mapping[str, Any] | None = None
+    checkpoint: Path | str,
+    overrides: Mapping[str, Any] | None = None,
+    normalization: str | None = None,
 ) -> TrainedNetwork:
-    """Load a network for `answers`, in fp32 unless `overrides` say otherwise.
+    """Load a network for `answers`, in fp32 unless `overrides` say otherwise: see `predict`.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
         RequestError: a setting is invalid.
     """
-    return load_trained(checkpoint, {"precision": "fp32", **(overrides or {})})
+    stored = open_stored(checkpoint, {"precision": "fp32", **(overrides or {})}, normalization)
+    return stored.build(None if stored.checkpoint else class_names(stored.settings))
 
 
 def answers(

@@ -110,12 +110,16 @@ def missing_arguments(factory: object, arguments: Mapping[str, Any]) -> list[str
 
 def unknown_arguments(factory: object, arguments: Mapping[str, Any]) -> list[str]:
     """Return the names of the arguments that the class or factory does not have."""
-    signature = _signature(factory)
-    if signature is None or any(
-        p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()
-    ):
+    if takes_any(factory):
         return []  # calling it tells
     return [name for name in arguments if name not in parameters(factory)]
+
+
+def takes_any(factory: object) -> bool:
+    """Return whether a class or factory has `**kwargs`, or does not say what it takes."""
+    signature = _signature(factory)
+    kinds = [p.kind for p in signature.parameters.values()] if signature else []
+    return signature is None or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def parameters(factory: object) -> dict[str, inspect.Parameter]:

@@ -59,12 +59,16 @@ class StoredArgumentsWarning(UserWarning):
     """The user's own code is given arguments that stand in a checkpoint."""
 
 
+class UnansweredWarning(UserWarning):
+    """The network's answers for some images are not numbers."""
+
+
 _FORMAT = warnings.formatwarning
 
 
 def format_warning(message: Any, category: Any, *place: Any, **line: Any) -> str:
     """Return a warning as the program shows it: one of its own in a line, without the place."""
-    if issubclass(category, (ChangedSourceWarning, StoredArgumentsWarning)):
+    if issubclass(category, (ChangedSourceWarning, StoredArgumentsWarning, UnansweredWarning)):
         return f"cifar-cnn: warning: {printable(str(message))}\n"
     return _FORMAT(message, category, *place, **line)
 

@@ -77,7 +77,7 @@ def predict(
 ) -> None:
     """Classes of images of any size, most probable first.
 
-    With --top 1 each image is one line. What cannot be read is said at the end: exit status 1.
+    With --top 1 each image is one line. Images without an answer come last: exit code 1.
     """
     from cifar_cnn.inference.predict import (
         Prediction,
@@ -145,7 +145,7 @@ def _add_failure(document: "documents.Predictions", unreadable: Sequence["Unread
     if not unreadable:
         return
     document["error"] = (
-        f"not read: {len(unreadable)} of the images, the first because: {unreadable[0].reason}"
+        f"no answer: {len(unreadable)} of the images, the first because: {unreadable[0].reason}"
     )
     document["exit_status"] = DataError.exit_status
     document["unreadable"] = [each.as_dict() for each in unreadable]

@@ -15,6 +15,7 @@ from cifar_cnn.data.listing import KINDS, is_image, list_images
 from cifar_cnn.data.load import class_names
 from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import DataError, counted, verbs
+from cifar_cnn.inference.metrics import is_answer
 from cifar_cnn.inference.trained import TrainedNetwork, open_stored
 from cifar_cnn.runtime import global_state_kept
 
@@ -175,12 +176,12 @@ def predictions(
 
 @global_state_kept()
 def _answer(
-    trained: TrainedNetwork, batch: list[Source | Unreadable], top: int
+    trained: TrainedNetwork, batch: list[Source | Unreadable], count: int
 ) -> list[Prediction | Unreadable]:
     sources = [each for each in batch if not isinstance(each, Unreadable)]
     pixels, read = try_images(sources, trained.settings.input_size)
     good = [not isinstance(each, DataError) for each in read]
-    found = iter(_top(trained, torch.from_numpy(pixels[good]), top) if any(good) else [])
+    found = iter(_top(trained, torch.from_numpy(pixels[good]), count) if any(good) else [])
     outcomes = iter(read)
     said: list[Prediction | Unreadable] = []
     for each in batch:
@@ -190,8 +191,11 @@ def _answer(
         outcome = next(outcomes)
         if isinstance(outcome, DataError):
             said.append(Unreadable(_name(each), str(outcome)))
+        elif top := next(found):
+            said.append(Prediction(each, outcome.resized, outcome.on_white, top))
         else:
-            said.append(Prediction(each, outcome.resized, outcome.on_white, next(found)))
+            name = _name(each)
+            said.append(Unreadable(name, f"the network's answer for {name} is NaN"))
     return said
 
 
@@ -202,11 +206,13 @@ def _name(source: Source) -> str:
 def _top(
     trained: TrainedNetwork, images: Tensor, count: int
 ) -> list[tuple[tuple[str, float], ...]]:
-    classes = trained.classes
-    values, indices = trained.log_probabilities(images).exp().topk(min(count, len(classes)))
+    """Return the classes of each image with their probabilities; none where an answer is NaN."""
+    classes, output = trained.classes, trained.log_probabilities(images)
+    values, indices = output.exp().topk(min(count, len(classes)))
+    columns = (indices.tolist(), values.tolist(), is_answer(output).tolist())
     return [
-        tuple((classes[i], p) for i, p in zip(row, probabilities, strict=True))
-        for row, probabilities in zip(indices.tolist(), values.tolist(), strict=True)
+        tuple((classes[i], p) for i, p in zip(row, probabilities, strict=True)) if answered else ()
+        for row, probabilities, answered in zip(*columns, strict=True)
     ]
 
 

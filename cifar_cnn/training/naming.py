@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
 from cifar_cnn.storage.files import is_held
-from cifar_cnn.training.run_files import LAST, LOCK, MODEL, PREVIOUS, SETTINGS
+from cifar_cnn.training.run_files import CHECKPOINTS, LAST, LOCK, MODEL, PREVIOUS, SETTINGS
 
 RUNS = Path("runs")
 """Where runs are, unless another folder is named."""
@@ -12,6 +12,8 @@ RUNS = Path("runs")
 
 def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:
     """Return what is named: a path that exists, else the run of that name in `output_dir`.
+
+    That run comes before a folder of the same name that is no run, such as one of images.
 
     Raises:
         RunError: it is neither.
@@ -56,9 +58,15 @@ def find_stored(name: Path | str, output_dir: Path) -> Path:
 
 
 def _find(path: Path, output_dir: Path) -> Path | None:
-    if path.exists():
-        return path
-    return output_dir / path if _is_plain(path) and (output_dir / path).is_dir() else None
+    run = output_dir / path
+    is_run = _is_plain(path) and run.is_dir()
+    if is_run and path.is_dir() and _is_run(run) and not _is_run(path):
+        return run
+    return path if path.exists() else run if is_run else None
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in (SETTINGS, *CHECKPOINTS))
 
 
 def _is_plain(path: Path) -> bool:

@@ -62,6 +62,25 @@ def test_a_path_that_exists_wins_over_a_name(quick_cli, root):
     assert "cannot be read" in quick_cli("eval", "../none.pt").stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval t80",
+        "predict t80/test/red --checkpoint t80 --top 1",
+        "summary t80",
+        "report t80",
+        "runs show t80",
+        "export t80 --format safetensors",
+        "train --resume t80",
+    ],
+)
+def test_a_run_is_found_though_a_folder_of_its_name_lies_here(quick_cli, root, line):
+    shutil.copytree(root / "images", root / "t80")
+    done = quick_cli(*line.split(), columns=200)
+    assert done.returncode == 0, done.stderr
+    assert "runs/t80" in done.stdout.replace("\\", "/") or line.startswith("predict")
+
+
 def test_a_teacher_is_named_as_a_run(quick_cli, root):
     images = ("--dataset", "folder", "--data-dir", "images", "--batch-size", 8, "--epochs", 1)
     done = quick_cli("train", *images, "--teacher", "t80", "--name", "pupil", "--no-report")

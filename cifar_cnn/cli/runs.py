@@ -23,8 +23,8 @@ def runs(
         str,
         typer.Option(
             metavar="COLUMN",
-            help="name, model, recipe, epochs, parameters, eval_accuracy, seconds or state; "
-            "numbers from the largest.",
+            help="Column of the list: name, model, recipe, epochs, parameters, accuracy, dataset, "
+            "seconds or state; numbers from the largest.",
         ),
     ] = "name",
     json: JsonFlag = False,

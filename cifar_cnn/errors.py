@@ -7,6 +7,7 @@ import difflib
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 LONGEST = 300
@@ -74,9 +75,30 @@ def format_warning(message: Any, category: Any, *place: Any, **line: Any) -> str
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest of `choices`, or an empty string."""
-    close = difflib.get_close_matches(name, list(choices), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """Return `` (did you mean 'x'?)`` for the `nearest` of the choices, or an empty string."""
+    found = nearest(name, choices)
+    return f" (did you mean {found!r}?)" if found else ""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that a name is a slip or a beginning of; None if there is none."""
+    found = max(choices, key=lambda choice: _likeness(name, choice), default="")
+    return found if found and _likeness(name, found) else None
+
+
+def _likeness(*words: str) -> float:
+    """Return 0–1; 0 for two words that share letters by chance, as `test` and `best` do."""
+    name, choice = both = [word.lower().replace("-", "_").strip("_") for word in words]
+    ratio = difflib.SequenceMatcher(None, name, choice).ratio()
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False)))
+    is_alike = (
+        ratio >= 0.8
+        or (ratio >= 0.75 and shared)
+        or (ratio >= 0.6 and shared >= min(3, len(choice)))
+        or (shared == len(name) >= 3)
+        or sorted(name) == sorted(choice)
+    )
+    return ratio if is_alike else 0.0
 
 
 def one_line(error: BaseException) -> str:

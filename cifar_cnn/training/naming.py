@@ -1,5 +1,6 @@
 """How a run is named: by its path, or by its name in the folder of the runs. No torch is needed."""
 
+import shlex
 from pathlib import Path
 
 from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
@@ -97,5 +98,5 @@ def _without_model(run: Path) -> str:
         return f"run {run} was stopped before it saved anything: train it again, with --exist-ok"
     return (
         f"run {run} is not finished and has no {MODEL}: "
-        f"go on with cifar-cnn train --resume {run}{instead}"
+        f"go on with cifar-cnn train --resume {shlex.quote(str(run))}{instead}"
     )

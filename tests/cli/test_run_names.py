@@ -1,3 +1,4 @@
+import shlex
 import shutil
 
 import pytest
@@ -150,3 +151,27 @@ def test_a_run_that_goes_on_says_so(quick_cli, root):
     assert "run runs/t80 goes on and has no model.pt yet: wait for its end" in (
         done.stderr.replace("\\", "/")
     )
+
+
+NAMES = [":cat:", "[red]x", "_first", "two words", "$a$"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_shown_as_it_is(quick_cli, root, name):
+    shutil.copytree(root / "runs" / "t80", root / "runs" / name)
+    compare = ["runs", "compare", name, "t80"]
+    for line in (["runs"], ["runs", "show", name], ["eval", name], compare):
+        done = quick_cli(*line, columns=200)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert name in done.stdout
+    (root / "runs" / name / "model.pt").unlink()
+    words = shlex.split(quick_cli("eval", name).stderr.partition("go on with ")[2])
+    assert words[:4] == ["cifar-cnn", "train", "--resume", f"runs/{name},"]
+
+
+def test_a_class_is_shown_as_it_is(quick_cli, root):
+    for split in ("train", "test"):
+        (root / "images" / split / "red").rename(root / "images" / split / ":cat:")
+    flags = ("--dataset", "folder", "--data-dir", "images", "--epochs", 1, "--name", "a")
+    assert quick_cli("train", *flags, "--no-report").returncode == 0
+    assert quick_cli("eval", "a", columns=200).stdout.count(":cat:") == 2

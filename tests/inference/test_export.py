@@ -223,3 +223,11 @@ def test_half_of_the_checked_images_are_resized_as_predict_resizes(untrained_fil
     Image.fromarray(photo).save(tmp_path / "photo.png")
     assert (images[99].numpy() == read_image(tmp_path / "photo.png", (32, 32))[0]).all()
     assert torch.equal(images[:50], drawn.images[:50])
+
+
+def test_a_missing_extra_is_installed_as_the_front_page_installs_the_program(
+    untrained_file, monkeypatch
+):
+    monkeypatch.setattr("cifar_cnn.inference.formats.find_spec", lambda _name: None)
+    with pytest.raises(UserError, match=r"needs onnx, onnxscript, .*: pip install '\.\[onnx\]'$"):
+        export(untrained_file, "onnx")

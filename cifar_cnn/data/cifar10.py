@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cifar_cnn.data.dataset import Loading, Split
+from cifar_cnn.data.layout import OFFICIAL
 from cifar_cnn.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def load_cifar10(root: Path, name: str, loading: Loading | None = None) -> Split
     """
     from torchvision.datasets import CIFAR10  # a second of import that other sources do not need
 
+    if (root / OFFICIAL[1]).is_file():
+        raise DataError(f"{root} is the archive's own folder: --data-dir {root.parent} is right")
     parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
     found = [str(part) for part in parts if part.exists()]
     try:

@@ -15,6 +15,8 @@ LAYOUT = (
     "--data-dir, or class folders alone, which training splits by --test-size"
 )
 SPLITS = ("train", "val", "test")
+OFFICIAL = ("cifar-10-batches-py", "data_batch_1")
+"""Folder and first file of CIFAR-10's official archive, unpacked."""
 _MEANT = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 
 Classes = Mapping[str, Path]
@@ -116,6 +118,12 @@ def find_layout(root: Path) -> Layout:
         misnamed = _misnamed(root)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+    for folder in (root, root / OFFICIAL[0]):
+        if not splits and (folder / OFFICIAL[1]).is_file():
+            raise DataError(
+                f"{folder} holds the files of CIFAR-10's archive, not class folders: use "
+                f"--dataset cifar10 --data-dir {folder.parent}"
+            )
     if misnamed and unsplit:
         raise DataError(f"{root} has neither train/ nor test/: {misnamed}")
     _check_classes(root, splits)

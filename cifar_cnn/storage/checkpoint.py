@@ -32,6 +32,7 @@ _WRAPPER: Final = re.compile(r"^(module|model|net|_orig_mod)\.|(?<=\.)_orig_mod\
 """Prefixes that DataParallel, training frameworks and torch.compile add to names of weights."""
 COUNTER: Final = "num_batches_tracked"
 """A buffer of batch normalization that evaluation does not read, and that old files lack."""
+_EXPORTED: Final = {".onnx": "an ONNX network", ".safetensors": "a file of safetensors"}
 FORMAT: Final = "cifar-cnn/1"
 ClassName = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 
@@ -93,6 +94,11 @@ def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    if kind := _EXPORTED.get(path.suffix.lower()):
+        raise CheckpointError(
+            f"{path} is {kind}, not a checkpoint: give the weights that it was made from, as the "
+            "run's model.pt"
+        )
     if has_seal(content) and not is_whole(content):
         raise CheckpointError(f"{path} is damaged: its digest does not match its content")
     try:

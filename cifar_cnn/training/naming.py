@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from cifar_cnn.data.layout import OFFICIAL
 from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
 from cifar_cnn.storage.files import is_held
 from cifar_cnn.training.run_files import CHECKPOINTS, LAST, LOCK, MODEL, PREVIOUS, SETTINGS
@@ -88,6 +89,8 @@ def _nearest(path: Path, output_dir: Path) -> str:
 
 def _without_model(run: Path) -> str:
     """Say why a folder has no `model.pt`, and what to do."""
+    if (run / OFFICIAL[1]).is_file():
+        return f"{run} holds CIFAR-10's images: name a run, and --data-dir {run.parent} beside it"
     if not (run / SETTINGS).exists():
         return f"{run} is a folder without {MODEL}: name a run, or a checkpoint"
     saved = [run / name for name in (LAST, PREVIOUS) if (run / name).exists()]

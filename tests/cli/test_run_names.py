@@ -115,10 +115,20 @@ def test_a_teacher_is_named_as_a_run(quick_cli, root):
         ("eval t80 --output-dir none", "checkpoint t80 cannot be read: there is no such file or "
          "run"),
         ("eval images", "images is a folder without model.pt: name a run, or a checkpoint"),
+        ("eval cifar-10-batches-py", "cifar-10-batches-py holds CIFAR-10's images: name a run, and "
+         "--data-dir . beside it"),
+        ("eval t80 --data-dir cifar-10-batches-py", "cifar-10-batches-py holds the files of "
+         "CIFAR-10's archive, not class folders: use --dataset cifar10 --data-dir ."),
+        ("eval t80 --data-dir .", "cifar-10-batches-py holds the files of CIFAR-10's archive, not "
+         "class folders: use --dataset cifar10 --data-dir ."),
+        ("train --data-dir cifar-10-batches-py", "cifar-10-batches-py is the archive's own "
+         "folder: --data-dir . is right"),
         ("report images", "images is not a run directory: it lacks settings.toml or metrics.csv"),
     ],
 )  # fmt: skip
 def test_what_is_neither_a_path_nor_a_run_is_one_line(quick_cli, root, line, said):
+    (root / "cifar-10-batches-py").mkdir()
+    (root / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"")
     done = quick_cli(*line.split())
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.replace("\\", "/") == f"cifar-cnn: {said}\n"

@@ -1,6 +1,7 @@
 import io
 import pickle
 import unicodedata
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -208,6 +209,22 @@ def test_the_counters_of_batch_normalization_may_lack():
     weights = {f"net.{name}": torch.rand_like(model.state_dict()[name]) for name in names}
     load_weights(model, weights, Path("file"))
     assert all(torch.equal(model.state_dict()[name], weights[f"net.{name}"]) for name in names)
+
+
+def test_exported_networks_are_called_what_they_are(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.save(torch.jit.script(model), tmp_path / "script.pt")
+        torch.export.save(torch.export.export(model, (torch.ones(1, 2),)), tmp_path / "a.pt2")
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08")
+    for name, kind in (
+        ("script.pt", "it is a program of TorchScript: give the weights"),
+        ("a.pt2", "it is a program of torch.export: give the weights"),
+        ("net.onnx", "net.onnx is an ONNX network, not a checkpoint: give the weights"),
+    ):
+        with pytest.raises(CheckpointError, match=kind):
+            read_checkpoint(tmp_path / name)
 
 
 def test_files_of_old_and_whole_networks_say_how_to_convert_them(tmp_path):

@@ -13,7 +13,6 @@ from cifar_cnn.errors import ModelError, did_you_mean, one_line
 from cifar_cnn.models.factory import missing_arguments, parameters, unknown_arguments
 from cifar_cnn.models.own_code import import_source
 
-
 MOST_LISTED = 12
 """Names in a file that a message lists."""
 

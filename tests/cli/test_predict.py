@@ -25,6 +25,9 @@ def test_json_says_class_probability_and_what_was_resized(quick_cli, untrained_f
     assert done.stderr == ""
     done = quick_cli("predict", own, "photo.png", "--checkpoint", untrained_file)
     assert "photo.png (resized to 32×32)" in done.stdout
+    flags = ("--checkpoint", untrained_file, "--input-size", "32x48")
+    done = quick_cli("predict", "photo.png", *flags)
+    assert "photo.png (resized to 32×48, height×width)" in done.stdout
 
 
 @pytest.mark.parametrize("columns", [40, 80])

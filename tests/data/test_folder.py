@@ -292,3 +292,16 @@ def test_an_unreadable_image_is_named(image_folder):
     path.symlink_to("nowhere")
     with pytest.raises(DataError, match=r"001\.png"):
         load_folder(image_folder, "test", SIZE)
+
+
+def test_images_that_lie_the_other_way_round_are_answered_with_the_swapped_size(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (48, 64)).save(tmp_path / "test" / name / "0.png")  # 64 high
+    (note,) = load_folder(tmp_path, "test", (48, 64)).notes
+    assert note.endswith(
+        "are not 48x64 (height x width) and were resized; --input-size 64x48 is their size"
+    )
+    assert load_folder(tmp_path, "test", (64, 48)).notes == ()
+    (note,) = load_folder(tmp_path, "test", (32, 64)).notes
+    assert note.endswith("are not 32x64 (height x width) and were resized")

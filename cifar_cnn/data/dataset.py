@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -104,6 +104,13 @@ class Split:
         in_part = rank < shares[labels[shuffled]]
         return self._take(np.sort(shuffled[~in_part])), self._take(np.sort(shuffled[in_part]))
 
+    def among(self, classes: tuple[str, ...]) -> "Split":
+        """Return the split with labels among more classes, of which the others have no images."""
+        places = torch.tensor([classes.index(name) for name in self.classes])
+        labels = places[self.labels]
+        lacking = describe_lacking(classes, labels.numpy(), self.name)
+        return replace(self, labels=labels, classes=classes, notes=(*self.notes, *lacking))
+
     def _take(self, indices: NDArray[np.int64]) -> "Split":
         if len(indices) == len(self):
             return self
@@ -114,6 +121,18 @@ class Split:
             labels=self.labels[chosen],
             files=tuple(self.files[index] for index in indices) if self.files else (),
         )
+
+
+def describe_lacking(
+    classes: Iterable[str], labels: NDArray[np.int64], name: str
+) -> tuple[str, ...]:
+    """Return a note on the classes of which a split has no image, if there are any."""
+    lacking = [each for label, each in enumerate(classes) if label not in labels]
+    if not lacking:
+        return ()
+    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+    said = f"there are no {name} images of {', '.join(lacking[:3])}{more}"
+    return (f"{said}: how well these are told is not measured",)
 
 
 def balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:

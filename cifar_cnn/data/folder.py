@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_cnn.data.cache import read_cache, write_cache
-from cifar_cnn.data.dataset import Loading, Split, balanced
+from cifar_cnn.data.dataset import Loading, Split, balanced, describe_lacking
 from cifar_cnn.data.images import DECODER, read_image, read_images
 from cifar_cnn.data.layout import Classes, find_layout
 from cifar_cnn.data.listing import KINDS, list_images
@@ -62,6 +62,7 @@ def load_folder(
     folder, classes = layout.classes(name, test_size)
     try:
         files, labels, skipped = _list(classes)
+        _check_some(classes, labels, name)
         chosen, digest = np.arange(len(files)), None
         if layout.unsplit:
             is_test, digest = _cut_test(classes, files, labels, test_size)
@@ -76,7 +77,11 @@ def load_folder(
         torch.from_numpy(decoded.images),
         torch.from_numpy(labels[chosen]),
         tuple(classes),
-        (*unused, *_notes(folder, size, decoded, skipped, is_swapped=is_swapped)),
+        (
+            *unused,
+            *describe_lacking(classes, labels, name),
+            *_notes(folder, size, decoded, skipped, is_swapped=is_swapped),
+        ),
         tuple(files[index] for index in chosen),
         name,
         digest,
@@ -92,10 +97,14 @@ def _list(classes: Classes) -> tuple[list[str], NDArray[np.int64], int]:
 
 
 def _images_of(folder: Path) -> tuple[list[str], int]:
-    images, skipped = list_images(folder)
-    if not images:
-        raise DataError(f"class folder {folder} has no {KINDS} images")
-    return images, skipped
+    return list_images(folder) if folder.is_dir() else ([], 0)
+
+
+def _check_some(classes: Classes, labels: NDArray[np.int64], name: str) -> None:
+    """Raise a DataError for a class without training images, or where all are without images."""
+    lacking = [each for label, each in enumerate(classes.values()) if label not in labels]
+    if lacking and (name == "train" or len(lacking) == len(classes)):
+        raise DataError(f"class folder {lacking[0]} has no {KINDS} images")
 
 
 def _is_swapped(file: str, size: tuple[int, int]) -> bool:

@@ -4,7 +4,6 @@ import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from cifar_cnn.data.listing import KINDS, is_hidden
@@ -50,7 +49,7 @@ class Layout:
         return tuple(sorted({*self.unsplit}.union(*self.splits.values())))
 
     def classes(self, name: str, test_size: float) -> tuple[Path, Classes]:
-        """Return the folder that holds a split, and those of the classes in it.
+        """Return the folder that holds a split, and that of each class, there or not.
 
         Raises:
             DataError: there is none.
@@ -64,7 +63,8 @@ class Layout:
         if name not in self.splits:
             advice = self.misnamed or LAYOUT
             raise DataError(f"folder {self.root / name} has no class folders: {advice}")
-        return self.root / name, self.splits[name]
+        folder, there = self.root / name, self.splits[name]
+        return folder, {each: there.get(each, folder / each) for each in self.names}
 
     def check_for_training(self, test_size: float, val_size: int) -> None:
         """Hold the folder against how a run would split it.
@@ -131,12 +131,11 @@ def find_layout(root: Path) -> Layout:
 
 
 def _check_classes(root: Path, splits: Mapping[str, Classes]) -> None:
-    """Raise a DataError unless all splits have the same classes."""
-    for one, other in pairwise(splits):
-        for here, there in ((one, other), (other, one)):
-            missing = sorted(set(splits[here]) - set(splits[there]))
-            if missing:
-                raise DataError(f"class {missing[0]!r} is in {root / here} but not in {there}/")
+    """Raise a DataError unless there are training images of each class."""
+    for name, classes in splits.items() if "train" in splits else ():
+        missing = sorted(set(classes) - set(splits["train"]))
+        if missing:
+            raise DataError(f"class {missing[0]!r} is in {root / name} but not in train/")
 
 
 def _misnamed(root: Path) -> str | None:

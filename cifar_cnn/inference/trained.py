@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,6 @@ from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.storage.network import build_stored, read_stored
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,18 +77,22 @@ class StoredNetwork:
     checkpoint: Checkpoint | None
     normalization: str = "cifar10"
 
-    def images(self, load: Callable[[Settings], T]) -> T:
+    def images(self, load: Callable[[Settings], Split]) -> Split:
         """Return what `load` makes of the settings; say whose folder it is that is not there.
+
+        Of a part of the classes that the network was trained on, labels and classes become its own.
 
         Raises:
             DataError: the images are missing or unusable.
         """
         try:
-            return load(self.settings)
+            data = load(self.settings)
+            own = self.checkpoint.classes if self.checkpoint else data.classes
+            return data.among(own) if {*data.classes} < {*own} else data
         except DataError as error:
             folder = self.settings.data_dir
-            own = self.checkpoint is not None and folder == self.checkpoint.settings.data_dir
-            if not own or folder.is_absolute() or folder.exists():
+            is_own = self.checkpoint is not None and folder == self.checkpoint.settings.data_dir
+            if not is_own or folder.is_absolute() or folder.exists():
                 raise
             raise DataError(
                 f"{error}; {self.path} was trained with it, from another folder perhaps: "

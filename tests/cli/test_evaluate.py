@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -243,3 +244,20 @@ def test_a_bare_state_dict_predicts_with_the_classes_of_its_data(quick_cli, bare
     assert answers["cifar10"] != answers["dataset"]
     done = quick_cli("predict", image, "--checkpoint", file)
     assert "the data set needs (1, 10)" in done.stderr or "belongs to another" in done.stderr
+
+
+def test_a_class_without_test_images_is_trained_and_evaluated(quick_cli, image_folder, tmp_path):
+    shutil.rmtree(image_folder / "test" / "green")
+    data = ("--dataset", "folder", "--data-dir", image_folder)
+    note = "note: there are no test images of green: how well these are told is not measured"
+    done = quick_cli("train", *data, "--epochs", 1, "--name", "a", columns=200)
+    assert done.returncode == 0, done.stderr
+    assert note in done.stdout.splitlines()
+    shutil.rmtree(image_folder / "train")  # elsewhere there are test images alone
+    for lacking in (["green"], ["blue", "green"]):
+        shutil.rmtree(image_folder / "test" / lacking[0], ignore_errors=True)
+        done = quick_cli("eval", "a", columns=200)
+        assert done.returncode == 0, done.stderr
+        assert note.replace("green", ", ".join(lacking)) in done.stdout.splitlines()
+        rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
+        assert all(rows[name][0] == "–" for name in lacking)

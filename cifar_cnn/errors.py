@@ -6,7 +6,7 @@ Every message is one line that says what is wrong and what to do about it.
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -119,6 +119,9 @@ def system_line(error: OSError) -> str:
     return f"{shown} cannot be used: {error.strerror}" if name else error.strerror
 
 
+_OTHER_NAMES = {"name": "directory", "exist_ok": "replace", "model": "spec"}
+"""Arguments of functions of the library that do not bear the name of their flag."""
+
 _EXPECTED = {
     "bool_parsing": "yes or no (in TOML, true or false)",
     "bool_type": "yes or no (in TOML, true or false)",
@@ -155,6 +158,21 @@ def plain_words(message: str) -> str:
     message = message.replace("Value error, ", "").replace("Input should be", "it has to be")
     message = message.replace("integer", "whole number")
     return re.sub(r", (unable to|got a number).*", "", message).replace("a valid ", "a ")
+
+
+def name_arguments(message: str, parameters: Collection[str]) -> str:
+    """Put arguments of a function for the flags in a message, but for those of a whole command."""
+
+    def argument(found: re.Match[str]) -> str:
+        command, negated, flag = found.groups()
+        if command:
+            return command
+        name = flag.replace("-", "_")
+        other = _OTHER_NAMES.get(name, name)
+        name = other if other in parameters and name not in parameters else name
+        return f"{name}=False" if negated else name
+
+    return re.sub(r"(cifar-cnn \S+ --.*)|(?<![\w-])--(no-)?([a-z][a-z-]*[a-z])", argument, message)
 
 
 def counted(number: int, noun: str) -> str:

@@ -175,7 +175,7 @@ def test_what_was_edited_is_not_overwritten(written, run):
 @pytest.mark.parametrize(
     ("name", "status", "message"),
     [
-        ("work.txt", 2, "--markdown writes Markdown: work.txt has to end in .md"),
+        ("work.txt", 2, "^markdown writes Markdown: work.txt has to end in .md"),
         ("", 2, "has to end in .md"),
         ("none/work.md", 1, "none/work.md cannot be written: there is no folder none"),
         ("folder.md", 1, "folder.md cannot be written: it is a folder"),

@@ -31,11 +31,6 @@ def load_cifar10(root: Path, name: str, loading: Loading | None = None) -> Split
     Downloads the archive into `root` where it is not there yet; its MD5 is checked before anything
     of it is read.
 
-    Args:
-        root: folder of the archive and of what is in it.
-        name: of the split.
-        loading: is told how a download goes.
-
     Raises:
         DataError: the archive is missing or damaged, and cannot be downloaded.
     """

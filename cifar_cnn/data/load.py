@@ -33,10 +33,6 @@ def load_trained_on(
     Those are in a folder `val`, or else cut from the training images where `val_size` asks for it:
     a folder that is split is taken as it is, whatever the run was trained on.
 
-    Args:
-        settings: of the run; `limit_eval` limits what is read of a folder `val`.
-        loading: is told how it goes.
-
     Raises:
         DataError: images are missing or unusable.
         SettingsError: `val_size` leaves nothing to train on, or `test_size` a class without images.

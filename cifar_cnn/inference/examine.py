@@ -48,11 +48,6 @@ def examine(
 ) -> Examination:
     """Evaluate a checkpoint on the test images, as many as its run was evaluated on.
 
-    Args:
-        stored: the checkpoint.
-        trained: its network.
-        loading: told how the decoding of image files, or a download, goes.
-
     Raises:
         CheckpointError: it does not fit the data.
         DataError: the images are missing or unusable.

@@ -146,13 +146,7 @@ def load_predictor(
 def answers(
     trained: TrainedNetwork, images: Iterable[Path | str | BinaryIO], *, top: int = 3
 ) -> Iterator[Prediction | Unreadable]:
-    """Yield what the network says of each image as soon as it is known, in the order given.
-
-    Args:
-        trained: from `load_predictor`.
-        images: as for `predict`.
-        top: classes to report for each image.
-    """
+    """Yield what the network says of each image as soon as it is known, in the order given."""
     height, width = trained.settings.input_size
     at_once = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
     sources = itertools.chain.from_iterable(map(_find, images))

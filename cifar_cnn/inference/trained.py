@@ -22,14 +22,7 @@ from cifar_cnn.storage.network import build_stored, read_stored
 class TrainedNetwork:
     """A network with its weights, in evaluation mode on its device, and what it was trained for.
 
-    Args:
-        model: on `device`.
-        classes: names in index order.
-        normalization: of the images that it takes.
-        settings: for its use.
-        device: where it runs.
-        precision: fp32 or bf16.
-        notes: what was assumed of a bare state dict.
+    `classes` are in index order; `notes` say what was assumed of a bare state dict.
     """
 
     model: nn.Module
@@ -59,15 +52,9 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class StoredNetwork:
-    """What a file holds, before the network is built.
+    """What a file holds, before the network is built; `settings` are those for its use.
 
-    Args:
-        path: of the file.
-        settings: for the network's use.
-        device: where it will run.
-        state_dict: its weights.
-        checkpoint: the file's whole content; None for a bare state dict.
-        normalization: what a bare state dict is used with: see `open_stored`.
+    A bare state dict has no `checkpoint`, and is used with `normalization`: see `open_stored`.
     """
 
     path: Path

@@ -25,13 +25,6 @@ def construct(
 ) -> nn.Module:
     """Return the network that the user's class or factory makes, or a copy of the user's instance.
 
-    Args:
-        spec: what it was named by.
-        factory: what stands there.
-        num_classes: for a parameter that has one of the names `CLASSES`, if it is not an argument.
-        dropout: for a parameter of that name, if it is not an argument.
-        arguments: for parameters of these names.
-
     Raises:
         ModelError: it takes other arguments, or fails, or returns no network.
     """
@@ -59,12 +52,6 @@ def check_arguments(
     spec: str, factory: object, dropout: float | None, arguments: Mapping[str, Any]
 ) -> None:
     """Refuse arguments that a class or factory does not have, and the lack of one that it needs.
-
-    Args:
-        spec: what it was named by.
-        factory: what stands there.
-        dropout: for a parameter of that name, if it is not an argument.
-        arguments: for parameters of these names.
 
     Raises:
         ModelError: one line that says which it has, or how they are given.

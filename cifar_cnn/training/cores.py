@@ -14,11 +14,7 @@ SHORTEST = 10.0
 
 
 class CoreTime:
-    """Compares this process's processor time with what its threads could have had.
-
-    Args:
-        threads: that compute at once.
-    """
+    """Compares this process's processor time with what its threads could have had."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

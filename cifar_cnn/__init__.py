@@ -3,9 +3,7 @@
 The public names load on first use (PEP 562), so that the command line starts without torch.
 """
 
-import functools
 import importlib
-import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,13 +68,16 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    if inspect.isfunction(value):
+    if not isinstance(value, type):
         value = globals()[name] = _naming_arguments(value)
     return value
 
 
 def _naming_arguments(function: Any) -> Any:
     """Return the function with errors that name arguments, not the flags of the command line."""
+    import functools  # not above: the current folder may have files of these names
+    import inspect
+
     from cifar_cnn.errors import UserError, name_arguments
 
     @functools.wraps(function)

@@ -67,7 +67,29 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    if not isinstance(value, type):
+        value = globals()[name] = _naming_arguments(value)
+    return value
+
+
+def _naming_arguments(function: Any) -> Any:
+    """Return the function with errors that name arguments, not the flags of the command line."""
+    import functools  # not above: the current folder may have files of these names
+    import inspect
+
+    from cifar_cnn.errors import UserError, name_arguments
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except UserError as error:
+            error.args = (name_arguments(str(error), inspect.signature(function).parameters),)
+            raise
+
+    call.__module__ = __name__  # where pickle finds it
+    return call
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,8 @@ Every message is one line that says what is wrong and what to do about it.
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 LONGEST = 300
@@ -59,20 +60,45 @@ class StoredArgumentsWarning(UserWarning):
     """The user's own code is given arguments that stand in a checkpoint."""
 
 
+class UnansweredWarning(UserWarning):
+    """The network's answers for some images are not numbers."""
+
+
 _FORMAT = warnings.formatwarning
 
 
 def format_warning(message: Any, category: Any, *place: Any, **line: Any) -> str:
     """Return a warning as the program shows it: one of its own in a line, without the place."""
-    if issubclass(category, (ChangedSourceWarning, StoredArgumentsWarning)):
+    if issubclass(category, (ChangedSourceWarning, StoredArgumentsWarning, UnansweredWarning)):
         return f"cifar-cnn: warning: {printable(str(message))}\n"
     return _FORMAT(message, category, *place, **line)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest of `choices`, or an empty string."""
-    close = difflib.get_close_matches(name, list(choices), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """Return `` (did you mean 'x'?)`` for the `nearest` of the choices, or an empty string."""
+    found = nearest(name, choices)
+    return f" (did you mean {found!r}?)" if found else ""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that a name is a slip or a beginning of; None if there is none."""
+    found = max(choices, key=lambda choice: _likeness(name, choice), default="")
+    return found if found and _likeness(name, found) else None
+
+
+def _likeness(*words: str) -> float:
+    """Return 0–1; 0 for two words that share letters by chance, as `test` and `best` do."""
+    name, choice = both = [word.lower().replace("-", "_").strip("_") for word in words]
+    ratio = difflib.SequenceMatcher(None, name, choice).ratio()
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False)))
+    is_alike = (
+        ratio >= 0.8
+        or (ratio >= 0.75 and shared)
+        or (ratio >= 0.6 and shared >= min(3, len(choice)))
+        or (shared == len(name) >= 3)
+        or sorted(name) == sorted(choice)
+    )
+    return ratio if is_alike else 0.0
 
 
 def one_line(error: BaseException) -> str:
@@ -92,6 +118,9 @@ def system_line(error: OSError) -> str:
     shown = name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}"
     return f"{shown} cannot be used: {error.strerror}" if name else error.strerror
 
+
+_OTHER_NAMES = {"name": "directory", "exist_ok": "replace", "model": "spec"}
+"""Arguments of functions of the library that do not bear the name of their flag."""
 
 _EXPECTED = {
     "bool_parsing": "yes or no (in TOML, true or false)",
@@ -129,6 +158,21 @@ def plain_words(message: str) -> str:
     message = message.replace("Value error, ", "").replace("Input should be", "it has to be")
     message = message.replace("integer", "whole number")
     return re.sub(r", (unable to|got a number).*", "", message).replace("a valid ", "a ")
+
+
+def name_arguments(message: str, parameters: Collection[str]) -> str:
+    """Put arguments of a function for the flags in a message, but for those of a whole command."""
+
+    def argument(found: re.Match[str]) -> str:
+        command, negated, flag = found.groups()
+        if command:
+            return command
+        name = flag.replace("-", "_")
+        other = _OTHER_NAMES.get(name, name)
+        name = other if other in parameters and name not in parameters else name
+        return f"{name}=False" if negated else name
+
+    return re.sub(r"(cifar-cnn \S+ --.*)|(?<![\w-])--(no-)?([a-z][a-z-]*[a-z])", argument, message)
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,9 +1,12 @@
+import inspect
+import pickle
 import subprocess
 import sys
 
 import pytest
 
 import cifar_cnn
+from cifar_cnn.errors import name_arguments
 
 
 def test_every_public_name_loads():
@@ -50,3 +53,22 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_importing_the_package_does_not_import_torch():
     code = "import sys, cifar_cnn; assert cifar_cnn.Settings; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_errors_of_the_library_name_arguments_and_commands_keep_their_flags(tmp_path):
+    overrides = {"dataset": "folder", "data_dir": tmp_path / "none"}
+    with pytest.raises(cifar_cnn.UserError) as caught:
+        cifar_cnn.train(cifar_cnn.resolve_settings(overrides), tmp_path / "run")
+    assert "below data_dir, or class folders alone" in str(caught.value)
+    assert name_arguments("set --no-nesterov, or --exist-ok", {"replace"}) == (
+        "set nesterov=False, or replace"
+    )
+    kept = "run a--b is not finished: go on with cifar-cnn train --resume a--b"
+    assert name_arguments(kept, ()) == kept
+
+
+def test_public_functions_are_themselves_for_pickle_and_help():
+    again = pickle.loads(pickle.dumps(cifar_cnn.evaluate))  # noqa: S301 - its own
+    assert again is cifar_cnn.evaluate
+    assert list(inspect.signature(cifar_cnn.find_run).parameters) == ["name", "output_dir"]
+    assert cifar_cnn.summarize.__doc__

@@ -252,8 +252,8 @@ def test_a_config_file_may_need_what_the_command_line_brings(tmp_path):
     ("name", "value", "reason"),
     [
         ("input_size", 0, "it has to be at least 1"),
-        ("input_size", "foo", "image height and width, N or HxW"),
-        ("input_size", [1, 2, 3], "image height and width, N or HxW"),
+        ("input_size", "foo", "image size, N or HxW (height×width)"),
+        ("input_size", [1, 2, 3], "image size, N or HxW (height×width)"),
         ("input_size", 4097, "it has to be at most 4096"),
         ("lr", "fast", "it has to be a number"),
         ("lr", float("nan"), "it has to be a finite number"),

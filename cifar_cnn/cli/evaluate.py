@@ -5,7 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
+from cifar_cnn.cli.options import (
+    OWN,
+    BareNormalization,
+    JsonFlag,
+    OutputDir,
+    complete_run,
+    settings_options,
+)
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.training.naming import RUNS, find_checkpoint
 from cifar_cnn.training.run_files import check_result
@@ -56,6 +63,7 @@ def evaluate(
             help="Write file, true, predicted, probability and correct of each image.",
         ),
     ] = None,
+    normalization: BareNormalization = None,
     output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
@@ -74,7 +82,12 @@ def evaluate(
     console = people_console(json=json)
     with LoadingProgress(console) as loading:
         result = evaluate_checkpoint(
-            checkpoint, split=split, tta=tta, overrides=overrides, loading=loading
+            checkpoint,
+            split=split,
+            tta=tta,
+            overrides=overrides,
+            normalization=normalization,
+            loading=loading,
         )
     if predictions is not None:
         write_predictions(result.images, predictions)

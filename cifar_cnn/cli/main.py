@@ -32,7 +32,7 @@ from cifar_cnn.cli.gate import is_gate, run_gate
 from cifar_cnn.cli.help import App, Group
 from cifar_cnn.cli.output import documents_only, drop_output, print_json, takes_output
 from cifar_cnn.cli.surroundings import settle
-from cifar_cnn.errors import RequestError, UserError, plain_words, printable, system_line
+from cifar_cnn.errors import RequestError, UserError, nearest, plain_words, printable, system_line
 from cifar_cnn.training.distributed import is_launched, is_main_process, rank
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
@@ -124,18 +124,25 @@ def _fail(error: UserError | typer.TyperException | OSError, *, json: bool) -> i
 
 def _misuse(error: typer.TyperException) -> str:
     """Return what the parser says, with the nearest name and where the right ones stand."""
-    message = error.format_message().rstrip(".")
-    possibilities = getattr(error, "possibilities", None)
-    if possibilities:
-        error.possibilities = None  # type: ignore[attr-defined]
-        message = f"{error.format_message().rstrip('.')}. Did you mean {possibilities[0]}?"
-    context = getattr(error, "ctx", None)
+    context: Any = getattr(error, "ctx", None)
+    unknown = re.match(r"No such (?:option: (--\S+)|command '(.+)'\.)", error.message)
+    message = plain_words(error.message if unknown else error.format_message()).rstrip(".")
+    end = ";"
+    if unknown and context:
+        flag, command = unknown.groups()
+        commands = [*getattr(context.command, "commands", {}), *([] if context.parent else ALIASES)]
+        flags = [
+            name for each in context.command.params for name in each.opts + each.secondary_opts
+        ]
+        found = nearest(flag or command, flags if flag else commands)
+        end = f". Did you mean {found if flag else repr(found)}?" if found else end
     more = f"see {context.command_path} --help" if context else "see --help"
-    return f"{plain_words(message)}{'' if message.endswith('?') else ';'} {more}"
+    return f"{message}{end} {more}"
 
 
 app = App(
     cls=Commands,
+    suggest_commands=False,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

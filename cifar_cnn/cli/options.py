@@ -46,6 +46,16 @@ AssumePointwise = Annotated[
         "same input position (repeatable).",
     ),
 ]
+BareNormalization = Annotated[
+    str | None,
+    typer.Option(
+        "--normalization",
+        metavar="cifar10|dataset|MEAN/STD",
+        help="Normalization of a bare state dict: cifar10's, dataset (measured on the training "
+        "images), or as 0.5/0.5 or R,G,B/R,G,B (default: cifar10).",
+        show_default=False,
+    ),
+]
 OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
 PANELS = {

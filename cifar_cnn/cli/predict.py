@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
+from cifar_cnn.cli.options import (
+    OWN,
+    BareNormalization,
+    JsonFlag,
+    OutputDir,
+    complete_run,
+    settings_options,
+)
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import DataError, printable
 from cifar_cnn.training.naming import RUNS, find_checkpoint
@@ -25,11 +32,17 @@ STDIN = "-"
 @settings_options(
     "model",
     "model_arg",
+    "dataset",
+    "data_dir",
+    "input_size",
     "precision",
     "threads",
     "device",
-    model=OWN,
+    model=f"{OWN}; baseline for a bare state dict",
     model_arg=OWN,
+    dataset=f"{OWN}; a bare state dict gets its classes from it, cifar10 unless said",
+    data_dir=OWN,
+    input_size=OWN,
     precision="fp32, as in exported files",
 )
 def predict(
@@ -43,7 +56,7 @@ def predict(
         Path,
         typer.Option(
             metavar="RUN|FILE",
-            help="Run (its model.pt), or its best.pt or last.pt.",
+            help="Run (its model.pt), its best.pt or last.pt, or a state dict.",
             autocompletion=complete_run,
         ),
     ],
@@ -56,6 +69,7 @@ def predict(
             "images the first 16.",
         ),
     ] = None,
+    normalization: BareNormalization = None,
     output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
@@ -63,7 +77,7 @@ def predict(
 ) -> None:
     """Classes of images of any size, most probable first.
 
-    With --top 1 each image is one line. What cannot be read is said at the end: exit status 1.
+    With --top 1 each image is one line. Images without an answer come last: exit code 1.
     """
     from cifar_cnn.inference.predict import (
         Prediction,
@@ -80,7 +94,8 @@ def predict(
         check_result("--explain", explain, ".png")
     file = find_checkpoint(checkpoint, output_dir)
     sources = [_standard_input() if image == STDIN else image for image in images]
-    trained = load_predictor(file, overrides)
+    trained = load_predictor(file, overrides, normalization)
+    _tell(trained.notes)
     explanation = None
     if explain is not None:
         from cifar_cnn.report.explanation import Explanation  # and matplotlib
@@ -97,8 +112,7 @@ def predict(
             lines.show(answer)
             found.append(answer)
     predictions = Predictions(tuple(found), trained.precision)
-    for note in predictions.notes:
-        sys.stderr.write(f"note: {note}\n")
+    _tell(predictions.notes)
     for each in unreadable:
         sys.stderr.write(f"cifar-cnn: {printable(each.reason)}\n")
     document = predictions.as_dict()
@@ -115,6 +129,10 @@ def predict(
         raise typer.Exit(DataError.exit_status)
 
 
+def _tell(notes: Sequence[str]) -> None:
+    sys.stderr.writelines(f"note: {printable(note)}\n" for note in notes)
+
+
 def _check_is_no_image(picture: Path, images: Sequence[str]) -> None:
     for each in images:
         with suppress(OSError):  # one of the two is not there
@@ -127,7 +145,7 @@ def _add_failure(document: "documents.Predictions", unreadable: Sequence["Unread
     if not unreadable:
         return
     document["error"] = (
-        f"not read: {len(unreadable)} of the images, the first because: {unreadable[0].reason}"
+        f"no answer: {len(unreadable)} of the images, the first because: {unreadable[0].reason}"
     )
     document["exit_status"] = DataError.exit_status
     document["unreadable"] = [each.as_dict() for each in unreadable]

@@ -12,7 +12,7 @@ from cifar_cnn.errors import RequestError
 from cifar_cnn.training.naming import RUNS, find_run
 from cifar_cnn.training.run_files import check_result
 
-app = App(cls=Group, invoke_without_command=True, rich_markup_mode=None)
+app = App(cls=Group, invoke_without_command=True, suggest_commands=False, rich_markup_mode=None)
 
 
 @app.callback()
@@ -23,8 +23,8 @@ def runs(
         str,
         typer.Option(
             metavar="COLUMN",
-            help="name, model, recipe, epochs, parameters, eval_accuracy, seconds or state; "
-            "numbers from the largest.",
+            help="Column of the list: name, model, recipe, epochs, parameters, accuracy, dataset, "
+            "seconds or state; numbers from the largest.",
         ),
     ] = "name",
     json: JsonFlag = False,

@@ -116,7 +116,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
                 exist_ok=exist_ok,
             )
 
-            for note in plan.notes:
+            for note in [*plan.notes, *_about_recipe(plan, given)]:
                 show_note(console, note)
             if dry_run or find_lr:
                 rehearse(plan.settings, console, plot, find_lr=find_lr, json=json)
@@ -148,6 +148,16 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         print_json(result.as_dict())
     if result.model_file is None and signals.received:
         raise typer.Exit(signals.exit_status)
+
+
+def _about_recipe(plan: "Plan", given: Mapping[str, Any]) -> list[str]:
+    """Say which network is trained, where only the recipe of another one is named."""
+    from cifar_cnn.models.usage import made_for
+
+    settings, meant = plan.settings, made_for(plan.settings.recipe)
+    if plan.checkpoint or "model" in given or meant in {None, settings.model}:
+        return []
+    return [f"recipe {settings.recipe} is for --model {meant}; {settings.model} is trained with it"]
 
 
 def _print_config(given: Mapping[str, Any], *, json: bool) -> None:

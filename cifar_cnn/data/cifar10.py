@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cifar_cnn.data.dataset import Loading, Split
+from cifar_cnn.data.layout import OFFICIAL
 from cifar_cnn.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 TIMEOUT = 30.0
 """Seconds without a byte after which a download is given up."""
 AT_ONCE = 1 << 18  # bytes
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+"""In the order of the archive's labels."""
 
 
 def load_cifar10(root: Path, name: str, loading: Loading | None = None) -> Split:
@@ -25,16 +31,13 @@ def load_cifar10(root: Path, name: str, loading: Loading | None = None) -> Split
     Downloads the archive into `root` where it is not there yet; its MD5 is checked before anything
     of it is read.
 
-    Args:
-        root: folder of the archive and of what is in it.
-        name: of the split.
-        loading: is told how a download goes.
-
     Raises:
         DataError: the archive is missing or damaged, and cannot be downloaded.
     """
     from torchvision.datasets import CIFAR10  # a second of import that other sources do not need
 
+    if (root / OFFICIAL[1]).is_file():
+        raise DataError(f"{root} is the archive's own folder: --data-dir {root.parent} is right")
     parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
     found = [str(part) for part in parts if part.exists()]
     try:

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_cnn.errors import DataError, counted
+from cifar_cnn.errors import DataError, SettingsError, counted
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -32,6 +33,26 @@ class Normalization(NamedTuple):
 
 
 REFERENCE = Normalization()
+
+
+def parse_normalization(text: str) -> Normalization:
+    """Return what `cifar10` or MEAN/STD names: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1.
+
+    Raises:
+        SettingsError: the text is neither.
+    """
+    if text == "cifar10":
+        return REFERENCE
+    number = r"\d*\.?\d+"
+    if re.fullmatch(rf"{number}(,{number},{number})?/{number}(,{number},{number})?", text):
+        mean, std = ([float(each) for each in side.split(",")] for side in text.split("/"))
+        if min(std) > 0:
+            (red, green, blue), deviations = (mean * 3)[:3], (std * 3)[:3]
+            return Normalization((red, green, blue), (deviations[0], deviations[1], deviations[2]))
+    raise SettingsError(
+        f"normalization {text!r} is unknown: give cifar10, dataset, or MEAN/STD of colors in 0–1, "
+        "as 0.5/0.5 or 0.49,0.48,0.45/0.25,0.24,0.26 (R,G,B)"
+    )
 
 
 Loading = Callable[[str, Path, int, int], None]
@@ -83,6 +104,13 @@ class Split:
         in_part = rank < shares[labels[shuffled]]
         return self._take(np.sort(shuffled[~in_part])), self._take(np.sort(shuffled[in_part]))
 
+    def among(self, classes: tuple[str, ...]) -> "Split":
+        """Return the split with labels among more classes, of which the others have no images."""
+        places = torch.tensor([classes.index(name) for name in self.classes])
+        labels = places[self.labels]
+        lacking = describe_lacking(classes, labels.numpy(), self.name)
+        return replace(self, labels=labels, classes=classes, notes=(*self.notes, *lacking))
+
     def _take(self, indices: NDArray[np.int64]) -> "Split":
         if len(indices) == len(self):
             return self
@@ -93,6 +121,18 @@ class Split:
             labels=self.labels[chosen],
             files=tuple(self.files[index] for index in indices) if self.files else (),
         )
+
+
+def describe_lacking(
+    classes: Iterable[str], labels: NDArray[np.int64], name: str
+) -> tuple[str, ...]:
+    """Return a note on the classes of which a split has no image, if there are any."""
+    lacking = [each for label, each in enumerate(classes) if label not in labels]
+    if not lacking:
+        return ()
+    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+    said = f"there are no {name} images of {', '.join(lacking[:3])}{more}"
+    return (f"{said}: how well these are told is not measured",)
 
 
 def balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:

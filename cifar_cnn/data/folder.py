@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_cnn.data.cache import read_cache, write_cache
-from cifar_cnn.data.dataset import Loading, Split, balanced
-from cifar_cnn.data.images import DECODER, read_images
+from cifar_cnn.data.dataset import Loading, Split, balanced, describe_lacking
+from cifar_cnn.data.images import DECODER, read_image, read_images
 from cifar_cnn.data.layout import Classes, find_layout
 from cifar_cnn.data.listing import KINDS, list_images
 from cifar_cnn.errors import DataError, SettingsError, counted, verbs
@@ -62,6 +62,7 @@ def load_folder(
     folder, classes = layout.classes(name, test_size)
     try:
         files, labels, skipped = _list(classes)
+        _check_some(classes, labels, name)
         chosen, digest = np.arange(len(files)), None
         if layout.unsplit:
             is_test, digest = _cut_test(classes, files, labels, test_size)
@@ -69,13 +70,18 @@ def load_folder(
         chosen = chosen[balanced(labels[chosen], limit)]
         told = loading and partial(loading, "decoding", folder)
         decoded = _decode_once(files, chosen, size, told)
+        is_swapped = bool(decoded.resized.all()) and _is_swapped(files[chosen[0]], size)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
     return Split(
         torch.from_numpy(decoded.images),
         torch.from_numpy(labels[chosen]),
         tuple(classes),
-        (*unused, *_notes(folder, size, decoded, skipped)),
+        (
+            *unused,
+            *describe_lacking(classes, labels, name),
+            *_notes(folder, size, decoded, skipped, is_swapped=is_swapped),
+        ),
         tuple(files[index] for index in chosen),
         name,
         digest,
@@ -91,19 +97,33 @@ def _list(classes: Classes) -> tuple[list[str], NDArray[np.int64], int]:
 
 
 def _images_of(folder: Path) -> tuple[list[str], int]:
-    images, skipped = list_images(folder)
-    if not images:
-        raise DataError(f"class folder {folder} has no {KINDS} images")
-    return images, skipped
+    return list_images(folder) if folder.is_dir() else ([], 0)
 
 
-def _notes(folder: Path, size: tuple[int, int], decoded: _Decoded, skipped: int) -> tuple[str, ...]:
+def _check_some(classes: Classes, labels: NDArray[np.int64], name: str) -> None:
+    """Raise a DataError for a class without training images, or where all are without images."""
+    lacking = [each for label, each in enumerate(classes.values()) if label not in labels]
+    if lacking and (name == "train" or len(lacking) == len(classes)):
+        raise DataError(f"class folder {lacking[0]} has no {KINDS} images")
+
+
+def _is_swapped(file: str, size: tuple[int, int]) -> bool:
+    """Return whether an image has the width for its height, and the other way round."""
+    height, width = size
+    return height != width and not read_image(Path(file), (width, height))[1].resized
+
+
+def _notes(
+    folder: Path, size: tuple[int, int], decoded: _Decoded, skipped: int, *, is_swapped: bool
+) -> tuple[str, ...]:
     height, width = size
     of_all = f"of {counted(len(decoded.images), 'image')} in {folder}"
     notes = []
     if resized := int(decoded.resized.sum()):
         are, were = verbs(resized)
-        notes.append(f"{resized:,} {of_all} {are} not {height}x{width} and {were} resized")
+        of_size = f"{height}x{width}" if height == width else f"{height}x{width} (height x width)"
+        swapped = f"; --input-size {width}x{height} is their size" if is_swapped else ""
+        notes.append(f"{resized:,} {of_all} {are} not {of_size} and {were} resized{swapped}")
     if on_white := int(decoded.on_white.sum()):
         are, were = verbs(on_white)
         notes.append(f"{on_white:,} {of_all} {are} transparent and {were} laid on white")

@@ -4,7 +4,6 @@ import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from cifar_cnn.data.listing import KINDS, is_hidden
@@ -15,6 +14,8 @@ LAYOUT = (
     "--data-dir, or class folders alone, which training splits by --test-size"
 )
 SPLITS = ("train", "val", "test")
+OFFICIAL = ("cifar-10-batches-py", "data_batch_1")
+"""Folder and first file of CIFAR-10's official archive, unpacked."""
 _MEANT = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 
 Classes = Mapping[str, Path]
@@ -42,8 +43,13 @@ class Layout:
         """The split to evaluate on: test, or val where that is there in its place."""
         return "val" if "val" in self.splits and "test" not in self.splits else "test"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes in the order of their labels."""
+        return tuple(sorted({*self.unsplit}.union(*self.splits.values())))
+
     def classes(self, name: str, test_size: float) -> tuple[Path, Classes]:
-        """Return the folder that holds a split, and those of the classes in it.
+        """Return the folder that holds a split, and that of each class, there or not.
 
         Raises:
             DataError: there is none.
@@ -57,7 +63,8 @@ class Layout:
         if name not in self.splits:
             advice = self.misnamed or LAYOUT
             raise DataError(f"folder {self.root / name} has no class folders: {advice}")
-        return self.root / name, self.splits[name]
+        folder, there = self.root / name, self.splits[name]
+        return folder, {each: there.get(each, folder / each) for each in self.names}
 
     def check_for_training(self, test_size: float, val_size: int) -> None:
         """Hold the folder against how a run would split it.
@@ -111,6 +118,12 @@ def find_layout(root: Path) -> Layout:
         misnamed = _misnamed(root)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+    for folder in (root, root / OFFICIAL[0]):
+        if not splits and (folder / OFFICIAL[1]).is_file():
+            raise DataError(
+                f"{folder} holds the files of CIFAR-10's archive, not class folders: use "
+                f"--dataset cifar10 --data-dir {folder.parent}"
+            )
     if misnamed and unsplit:
         raise DataError(f"{root} has neither train/ nor test/: {misnamed}")
     _check_classes(root, splits)
@@ -118,12 +131,11 @@ def find_layout(root: Path) -> Layout:
 
 
 def _check_classes(root: Path, splits: Mapping[str, Classes]) -> None:
-    """Raise a DataError unless all splits have the same classes."""
-    for one, other in pairwise(splits):
-        for here, there in ((one, other), (other, one)):
-            missing = sorted(set(splits[here]) - set(splits[there]))
-            if missing:
-                raise DataError(f"class {missing[0]!r} is in {root / here} but not in {there}/")
+    """Raise a DataError unless there are training images of each class."""
+    for name, classes in splits.items() if "train" in splits else ():
+        missing = sorted(set(classes) - set(splits["train"]))
+        if missing:
+            raise DataError(f"class {missing[0]!r} is in {root / name} but not in train/")
 
 
 def _misnamed(root: Path) -> str | None:

@@ -2,12 +2,11 @@
 
 import dataclasses
 
-from cifar_cnn.data.cifar10 import load_cifar10
+from cifar_cnn.data import cifar10, synthetic
 from cifar_cnn.data.dataset import Loading, Split, resize
 from cifar_cnn.data.folder import load_folder
-from cifar_cnn.data.layout import find_layout
-from cifar_cnn.data.synthetic import draw_synthetic
-from cifar_cnn.errors import SettingsError
+from cifar_cnn.data.layout import LAYOUT, find_layout
+from cifar_cnn.errors import DataError, SettingsError
 from cifar_cnn.settings import Settings
 
 
@@ -33,10 +32,6 @@ def load_trained_on(
 
     Those are in a folder `val`, or else cut from the training images where `val_size` asks for it:
     a folder that is split is taken as it is, whatever the run was trained on.
-
-    Args:
-        settings: of the run; `limit_eval` limits what is read of a folder `val`.
-        loading: is told how it goes.
 
     Raises:
         DataError: images are missing or unusable.
@@ -67,6 +62,20 @@ def load_test(
     return _load(settings, evaluation_split(settings), limit, loading)
 
 
+def class_names(settings: Settings) -> tuple[str, ...]:
+    """Return the classes of a data set in the order of their labels, without reading images.
+
+    Raises:
+        DataError: a folder is missing, or has no class folders.
+    """
+    if settings.dataset != "folder":
+        return cifar10.CLASSES if settings.dataset == "cifar10" else synthetic.CLASSES
+    names = find_layout(settings.data_dir).names
+    if not names:
+        raise DataError(f"folder {settings.data_dir} has no class folders: {LAYOUT}")
+    return names
+
+
 def evaluation_split(settings: Settings) -> str:
     """Return `test`, or `val` where a folder of images has that in its place.
 
@@ -87,9 +96,9 @@ def _load(settings: Settings, name: str, limit: int | None, loading: Loading | N
             loading=loading,
         )
     if settings.dataset == "cifar10":
-        split = load_cifar10(settings.data_dir, name, loading)
+        split = cifar10.load_cifar10(settings.data_dir, name, loading)
     else:
-        split = draw_synthetic(name)
+        split = synthetic.draw_synthetic(name)
     files = tuple(f"{name}/{index:05}" for index in range(len(split)))
     named = dataclasses.replace(split, files=files, name=name)
     return resize(named.limited(limit), settings.input_size)

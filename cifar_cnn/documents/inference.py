@@ -63,7 +63,7 @@ class UnreadableImage(TypedDict):
 
 
 class Predictions(TypedDict):
-    """`predict`; the last three where images could not be read."""
+    """`predict`; the last three where images have no answer."""
 
     predictions: list[ImagePrediction]
     precision: str

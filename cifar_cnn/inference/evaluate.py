@@ -4,7 +4,8 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +16,22 @@ from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.layout import SPLITS
 from cifar_cnn.data.load import evaluation_split, load_test, load_trained_on
 from cifar_cnn.documents import inference as documents
-from cifar_cnn.errors import RunError, SettingsError, counted, did_you_mean
-from cifar_cnn.inference.metrics import Evaluation, measure
+from cifar_cnn.errors import RunError, SettingsError, UnansweredWarning, counted, did_you_mean
+from cifar_cnn.inference.metrics import Evaluation, is_answer, measure
 from cifar_cnn.inference.trained import open_stored
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.files import write_result
 
+MOST_NAMED = 3
+"""Images without an answer that a warning names."""
+
 
 class JudgedImage(NamedTuple):
-    """One image, what it is and what it was taken for, with the probability of that."""
+    """One image, what it is and what it was taken for, with the probability of that.
+
+    Where the network's answer is NaN, `predicted` is empty and the probability NaN.
+    """
 
     file: str
     true: str
@@ -88,6 +95,7 @@ def evaluate(
     split: str | None = None,
     tta: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    normalization: str | None = None,
     loading: Loading | None = None,
 ) -> CheckpointEvaluation:
     """Evaluate a checkpoint, or a bare state dict, on a split.
@@ -98,6 +106,8 @@ def evaluate(
             where a folder of images has that in its place.
         tta: average each image's probabilities with those of its mirror image.
         overrides: settings in place of the checkpoint's: model, dataset, data_dir, limit_eval …
+        normalization: of a bare state dict: `cifar10` unless said, `dataset` for that of the
+            training images, or MEAN/STD: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1.
         loading: told how the decoding of image files, or a download, goes.
 
     Raises:
@@ -105,10 +115,10 @@ def evaluate(
         DataError: the images are missing or unusable.
         RequestError: a setting is invalid, or the split does not exist.
     """
-    stored = open_stored(file, overrides)
+    stored = open_stored(file, overrides, normalization)
     settings = stored.settings
     data = stored.images(lambda settings: _load_split(settings, split, loading))
-    trained = stored.build(data.classes)
+    trained = stored.build(data.classes, loading)
     data = data.limited(settings.limit_eval)
     output = trained.log_probabilities(data.images, tta=tta)
     return CheckpointEvaluation(
@@ -119,8 +129,8 @@ def evaluate(
         test_size=settings.test_size if data.test_sha256 else None,
         tta=tta,
         classes=data.classes,
-        evaluation=judge(output, data.labels),
-        notes=(*data.notes, *stored.notes_on(data)),
+        evaluation=judge(output, data.labels, data.files),
+        notes=(*trained.notes, *data.notes, *stored.notes_on(data)),
         images=_judged(data, output),
     )
 
@@ -142,19 +152,33 @@ def write_predictions(images: Iterable[JudgedImage], path: Path) -> None:
 
 def _judged(data: Split, log_probabilities: Tensor) -> tuple[JudgedImage, ...]:
     confidence, predicted = log_probabilities.exp().max(dim=1)
+    predicted[~is_answer(log_probabilities)] = -1
     columns = (data.files, data.labels.tolist(), predicted.tolist(), confidence.tolist())
+    names = (*data.classes, "")
     return tuple(
-        JudgedImage(file, data.classes[true], data.classes[answer], probability, true == answer)
+        JudgedImage(file, names[true], names[answer], probability, true == answer)
         for file, true, answer, probability in zip(*columns, strict=True)
     )
 
 
-def judge(answers: Tensor, labels: Tensor) -> Evaluation:
-    """Compare log-probabilities (N, classes) with labels (N).
+def judge(answers: Tensor, labels: Tensor, files: Sequence[str] = ()) -> Evaluation:
+    """Compare log-probabilities (N, classes) with labels (N), with a warning for NaN in some.
+
+    `files` are the names of the images for that, their numbers from 0 unless given.
 
     Raises:
-        RunError: the answers are not finite.
+        RunError: no answer is a number, or the loss is not finite.
     """
+    unanswered = (~is_answer(answers)).nonzero().flatten().tolist()
+    if 0 < len(unanswered) < len(labels):
+        names = [files[index] if files else f"number {index}" for index in unanswered]
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        warnings.warn(
+            f"the network's answer is NaN for {len(names)} of {counted(len(labels), 'image')}, "
+            f"which counts as wrong: {', '.join(names[:MOST_NAMED])}{more}",
+            UnansweredWarning,
+            stacklevel=2,
+        )
     result = measure(answers, labels)
     if not math.isfinite(result.loss):
         raise RunError(

@@ -10,7 +10,7 @@ from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.evaluate import judge
-from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate
+from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate, is_answer
 from cifar_cnn.inference.trained import StoredNetwork, TrainedNetwork
 
 MISTAKES = 24
@@ -48,11 +48,6 @@ def examine(
 ) -> Examination:
     """Evaluate a checkpoint on the test images, as many as its run was evaluated on.
 
-    Args:
-        stored: the checkpoint.
-        trained: its network.
-        loading: told how the decoding of image files, or a download, goes.
-
     Raises:
         CheckpointError: it does not fit the data.
         DataError: the images are missing or unusable.
@@ -66,11 +61,12 @@ def examine(
             f"{stored.path} was trained on other classes than those of the test images"
         )
     output = trained.log_probabilities(data.images)
+    answered = is_answer(output)
     return Examination(
         trained,
         data.name,
-        judge(output, data.labels),
-        calibrate(output, data.labels),
+        judge(output, data.labels, data.files),
+        calibrate(output[answered], data.labels[answered]),
         _worst(data, output),
         stored.notes_on(data),
     )
@@ -78,7 +74,7 @@ def examine(
 
 def _worst(data: Split, log_probabilities: Tensor) -> tuple[Mistake, ...]:
     confidence, predicted = log_probabilities.max(dim=1)
-    wrong = (predicted != data.labels).nonzero().squeeze(1)
+    wrong = ((predicted != data.labels) & is_answer(log_probabilities)).nonzero().squeeze(1)
     order = wrong[confidence[wrong].argsort(descending=True, stable=True)][:MISTAKES]
     return tuple(
         Mistake(

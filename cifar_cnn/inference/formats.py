@@ -135,7 +135,7 @@ def check_onnx_is_installed() -> None:
     """
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
-        raise ExportError(f"format onnx needs {', '.join(missing)}: pip install 'cifar-cnn[onnx]'")
+        raise ExportError(f"format onnx needs {', '.join(missing)}: pip install '.[onnx]'")
 
 
 def _cannot(error: Exception) -> ExportError:

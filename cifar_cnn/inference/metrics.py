@@ -13,7 +13,9 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measures of a network on one split; loss and accuracy as fractions, not percent.
+    """Measures of a network on one split; accuracy as a fraction, not percent.
+
+    An image whose answer is NaN is wrong, and counts nowhere else than in its class.
 
     Args:
         loss: mean negative log-likelihood in nats.
@@ -21,6 +23,7 @@ class Evaluation:
         samples: images measured.
         confusion: images of each true class (row) by predicted class (column).
         calibration_error: expected calibration error, see `measure`.
+        unanswered: images of each class whose answer is NaN.
     """
 
     loss: float
@@ -28,6 +31,7 @@ class Evaluation:
     samples: int
     confusion: list[list[int]]
     calibration_error: float
+    unanswered: list[int]
 
     @property
     def accuracy(self) -> float:
@@ -39,7 +43,7 @@ class Evaluation:
         """The scores of each class, in index order."""
         columns = [sum(column) for column in zip(*self.confusion, strict=True)]
         return [
-            ClassScores(sum(row), columns[index], row[index])
+            ClassScores(sum(row) + self.unanswered[index], columns[index], row[index])
             for index, row in enumerate(self.confusion)
         ]
 
@@ -99,6 +103,9 @@ def measure(log_probabilities: Tensor, labels: Tensor) -> Evaluation:
     equation 3).
     """
     count, classes = log_probabilities.shape
+    answered = is_answer(log_probabilities)
+    unanswered = torch.bincount(labels[~answered], minlength=classes)
+    log_probabilities, labels = log_probabilities[answered], labels[answered]
     predicted = log_probabilities.argmax(dim=1)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes * classes)
     calibration = calibrate(log_probabilities, labels)
@@ -107,8 +114,15 @@ def measure(log_probabilities: Tensor, labels: Tensor) -> Evaluation:
         correct=int((predicted == labels).sum()),
         samples=count,
         confusion=confusion.view(classes, classes).tolist(),
-        calibration_error=(calibration.hits - calibration.confidence).abs().sum().item() / count,
+        calibration_error=(calibration.hits - calibration.confidence).abs().sum().item()
+        / max(len(labels), 1),
+        unanswered=unanswered.tolist(),
     )
+
+
+def is_answer(log_probabilities: Tensor) -> Tensor:
+    """Return bool (N): which rows of log-probabilities (N, classes) have no NaN."""
+    return ~log_probabilities.isnan().any(dim=1)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from cifar_cnn.data.images import Source, try_images
 from cifar_cnn.data.listing import KINDS, is_image, list_images
+from cifar_cnn.data.load import class_names
 from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import DataError, counted, verbs
-from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+from cifar_cnn.inference.metrics import is_answer
+from cifar_cnn.inference.trained import TrainedNetwork, open_stored
 from cifar_cnn.runtime import global_state_kept
 
 MOST_AT_ONCE = 500
@@ -102,49 +104,49 @@ def predict(
     *,
     top: int = 3,
     overrides: Mapping[str, Any] | None = None,
+    normalization: str | None = None,
 ) -> Predictions:
     """Classify images of any size and mode.
 
     Args:
         images: files, folders (with all images below them), patterns such as `"photos/*.png"`, or
             open binary files.
-        checkpoint: `model.pt`, `best.pt` or `last.pt`.
+        checkpoint: `model.pt`, `best.pt`, `last.pt`, or a bare state dict, whose classes are those
+            of the setting `dataset`.
         top: classes to report for each image.
         overrides: settings in place of the checkpoint's: model, precision, device … The precision
             is fp32 unless given, as in exported files.
+        normalization: of a bare state dict, as for `evaluate`.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
         DataError: an image is missing or unreadable; the message names it.
         RequestError: a setting is invalid.
     """
-    trained = load_predictor(checkpoint, overrides)
+    trained = load_predictor(checkpoint, overrides, normalization)
     return Predictions(tuple(predictions(trained, images, top=top)), trained.precision)
 
 
 @global_state_kept()
 def load_predictor(
-    checkpoint: Path | str, overrides: Mapping[str, Any] | None = None
+    checkpoint: Path | str,
+    overrides: Mapping[str, Any] | None = None,
+    normalization: str | None = None,
 ) -> TrainedNetwork:
-    """Load a network for `answers`, in fp32 unless `overrides` say otherwise.
+    """Load a network for `answers`, in fp32 unless `overrides` say otherwise: see `predict`.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
         RequestError: a setting is invalid.
     """
-    return load_trained(checkpoint, {"precision": "fp32", **(overrides or {})})
+    stored = open_stored(checkpoint, {"precision": "fp32", **(overrides or {})}, normalization)
+    return stored.build(None if stored.checkpoint else class_names(stored.settings))
 
 
 def answers(
     trained: TrainedNetwork, images: Iterable[Path | str | BinaryIO], *, top: int = 3
 ) -> Iterator[Prediction | Unreadable]:
-    """Yield what the network says of each image as soon as it is known, in the order given.
-
-    Args:
-        trained: from `load_predictor`.
-        images: as for `predict`.
-        top: classes to report for each image.
-    """
+    """Yield what the network says of each image as soon as it is known, in the order given."""
     height, width = trained.settings.input_size
     at_once = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
     sources = itertools.chain.from_iterable(map(_find, images))
@@ -168,12 +170,12 @@ def predictions(
 
 @global_state_kept()
 def _answer(
-    trained: TrainedNetwork, batch: list[Source | Unreadable], top: int
+    trained: TrainedNetwork, batch: list[Source | Unreadable], count: int
 ) -> list[Prediction | Unreadable]:
     sources = [each for each in batch if not isinstance(each, Unreadable)]
     pixels, read = try_images(sources, trained.settings.input_size)
     good = [not isinstance(each, DataError) for each in read]
-    found = iter(_top(trained, torch.from_numpy(pixels[good]), top) if any(good) else [])
+    found = iter(_top(trained, torch.from_numpy(pixels[good]), count) if any(good) else [])
     outcomes = iter(read)
     said: list[Prediction | Unreadable] = []
     for each in batch:
@@ -183,8 +185,11 @@ def _answer(
         outcome = next(outcomes)
         if isinstance(outcome, DataError):
             said.append(Unreadable(_name(each), str(outcome)))
+        elif top := next(found):
+            said.append(Prediction(each, outcome.resized, outcome.on_white, top))
         else:
-            said.append(Prediction(each, outcome.resized, outcome.on_white, next(found)))
+            name = _name(each)
+            said.append(Unreadable(name, f"the network's answer for {name} is NaN"))
     return said
 
 
@@ -195,11 +200,13 @@ def _name(source: Source) -> str:
 def _top(
     trained: TrainedNetwork, images: Tensor, count: int
 ) -> list[tuple[tuple[str, float], ...]]:
-    classes = trained.classes
-    values, indices = trained.log_probabilities(images).exp().topk(min(count, len(classes)))
+    """Return the classes of each image with their probabilities; none where an answer is NaN."""
+    classes, output = trained.classes, trained.log_probabilities(images)
+    values, indices = output.exp().topk(min(count, len(classes)))
+    columns = (indices.tolist(), values.tolist(), is_answer(output).tolist())
     return [
-        tuple((classes[i], p) for i, p in zip(row, probabilities, strict=True))
-        for row, probabilities in zip(indices.tolist(), values.tolist(), strict=True)
+        tuple((classes[i], p) for i, p in zip(row, probabilities, strict=True)) if answered else ()
+        for row, probabilities, answered in zip(*columns, strict=True)
     ]
 
 

@@ -3,33 +3,26 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import REFERENCE, Normalization, Split
-from cifar_cnn.errors import CheckpointError, DataError
+from cifar_cnn.data.dataset import Loading, Normalization, Split, measure, parse_normalization
+from cifar_cnn.data.load import load_trained_on
+from cifar_cnn.errors import CheckpointError, DataError, SettingsError
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.storage.network import build_stored, read_stored
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class TrainedNetwork:
     """A network with its weights, in evaluation mode on its device, and what it was trained for.
 
-    Args:
-        model: on `device`.
-        classes: names in index order.
-        normalization: of the images that it takes.
-        settings: for its use.
-        device: where it runs.
-        precision: fp32 or bf16.
+    `classes` are in index order; `notes` say what was assumed of a bare state dict.
     """
 
     model: nn.Module
@@ -38,6 +31,7 @@ class TrainedNetwork:
     settings: Settings
     device: torch.device
     precision: str
+    notes: tuple[str, ...] = ()
 
     def log_probabilities(self, images: Tensor, *, tta: bool = False) -> Tensor:
         """Return float32 (N, classes) on the CPU for uint8 images (N, 3, H, W).
@@ -58,14 +52,9 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class StoredNetwork:
-    """What a file holds, before the network is built.
+    """What a file holds, before the network is built; `settings` are those for its use.
 
-    Args:
-        path: of the file.
-        settings: for the network's use.
-        device: where it will run.
-        state_dict: its weights.
-        checkpoint: the file's whole content; None for a bare state dict.
+    A bare state dict has no `checkpoint`, and is used with `normalization`: see `open_stored`.
     """
 
     path: Path
@@ -73,19 +62,24 @@ class StoredNetwork:
     device: torch.device
     state_dict: Mapping[str, Tensor]
     checkpoint: Checkpoint | None
+    normalization: str = "cifar10"
 
-    def images(self, load: Callable[[Settings], T]) -> T:
+    def images(self, load: Callable[[Settings], Split]) -> Split:
         """Return what `load` makes of the settings; say whose folder it is that is not there.
+
+        Of a part of the classes that the network was trained on, labels and classes become its own.
 
         Raises:
             DataError: the images are missing or unusable.
         """
         try:
-            return load(self.settings)
+            data = load(self.settings)
+            own = self.checkpoint.classes if self.checkpoint else data.classes
+            return data.among(own) if {*data.classes} < {*own} else data
         except DataError as error:
             folder = self.settings.data_dir
-            own = self.checkpoint is not None and folder == self.checkpoint.settings.data_dir
-            if not own or folder.is_absolute() or folder.exists():
+            is_own = self.checkpoint is not None and folder == self.checkpoint.settings.data_dir
+            if not is_own or folder.is_absolute() or folder.exists():
                 raise
             raise DataError(
                 f"{error}; {self.path} was trained with it, from another folder perhaps: "
@@ -102,8 +96,12 @@ class StoredNetwork:
             "makes the test images are not those of the training: some may have been trained on",
         )
 
-    def build(self, classes: tuple[str, ...] | None = None) -> TrainedNetwork:
+    def build(
+        self, classes: tuple[str, ...] | None = None, loading: Loading | None = None
+    ) -> TrainedNetwork:
         """Build the network for the classes of the data that it is used on, or for its own.
+
+        `loading` is told how the images are read that a bare state dict is normalized by.
 
         Raises:
             CheckpointError: it was trained on others, the weights are not the network's, or a bare
@@ -124,30 +122,61 @@ class StoredNetwork:
                 f"the data set has {_names(classes)}"
             )
         model = build_stored(self.path, self.settings, len(classes), self.state_dict, stored)
+        normalization = stored.normalization if stored else self._normalization(loading)
         return TrainedNetwork(
             model.eval().to(self.device),
             classes,
-            stored.normalization if stored else REFERENCE,
+            normalization,
             self.settings,
             self.device,
             resolve_precision(self.settings.precision, self.device),
+            () if stored else (self._assumed(classes, normalization),),
+        )
+
+    def _normalization(self, loading: Loading | None) -> Normalization:
+        if self.normalization == "dataset":
+            return measure(load_trained_on(self.settings, loading)[0].images)
+        return parse_normalization(self.normalization)
+
+    def _assumed(self, classes: tuple[str, ...], normalization: Normalization) -> str:
+        mean, std = (" ".join(f"{each:.4g}" for each in colors) for colors in normalization)
+        height, width = self.settings.input_size
+        return (
+            f"{self.path} is a bare state dict: it is used with normalization "
+            f"{self.normalization} (mean {mean}, std {std}), images of {height}x{width} "
+            f"(height x width) and the classes, in this order, {_names(classes, 10)}"
         )
 
 
-def open_stored(file: Path | str, overrides: Mapping[str, Any] | None = None) -> StoredNetwork:
+def open_stored(
+    file: Path | str,
+    overrides: Mapping[str, Any] | None = None,
+    normalization: str | None = None,
+) -> StoredNetwork:
     """Read a checkpoint or a bare state dict, which has the settings of `reference`.
 
     Args:
         file: `model.pt`, `best.pt`, `last.pt`, or a state dict saved by another program.
         overrides: settings in place of the checkpoint's: model, input_size, device …
+        normalization: of a bare state dict: `cifar10` unless said, `dataset` for that of the
+            training images, or MEAN/STD as `parse_normalization` takes it.
 
     Raises:
         CheckpointError: the file is unusable.
-        RequestError: a setting is invalid, or the device is not there.
+        RequestError: a setting is invalid, the device is not there, or a checkpoint, which has a
+            normalization of its own, is given one.
     """
     path = Path(file)
     settings, weights, checkpoint = read_stored(path, overrides or {})
-    return StoredNetwork(path, settings, resolve_device(settings.device), weights, checkpoint)
+    if normalization not in {None, "dataset"}:
+        parse_normalization(normalization or "")
+    if checkpoint and normalization:
+        raise SettingsError(
+            f"{path} has the normalization that it was trained with: leave --normalization out, "
+            "it is for a bare state dict"
+        )
+    device = resolve_device(settings.device)
+    return StoredNetwork(path, settings, device, weights, checkpoint, normalization or "cifar10")
 
 
 def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -> TrainedNetwork:
@@ -160,6 +189,6 @@ def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -
     return open_stored(file, overrides).build()
 
 
-def _names(classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:3])
-    return shown if len(classes) <= 3 else f"{shown} … ({len(classes)})"
+def _names(classes: tuple[str, ...], most: int = 3) -> str:
+    shown = ", ".join(classes[:most])
+    return shown if len(classes) <= most else f"{shown} … ({len(classes)})"

@@ -25,13 +25,6 @@ def construct(
 ) -> nn.Module:
     """Return the network that the user's class or factory makes, or a copy of the user's instance.
 
-    Args:
-        spec: what it was named by.
-        factory: what stands there.
-        num_classes: for a parameter that has one of the names `CLASSES`, if it is not an argument.
-        dropout: for a parameter of that name, if it is not an argument.
-        arguments: for parameters of these names.
-
     Raises:
         ModelError: it takes other arguments, or fails, or returns no network.
     """
@@ -59,12 +52,6 @@ def check_arguments(
     spec: str, factory: object, dropout: float | None, arguments: Mapping[str, Any]
 ) -> None:
     """Refuse arguments that a class or factory does not have, and the lack of one that it needs.
-
-    Args:
-        spec: what it was named by.
-        factory: what stands there.
-        dropout: for a parameter of that name, if it is not an argument.
-        arguments: for parameters of these names.
 
     Raises:
         ModelError: one line that says which it has, or how they are given.
@@ -110,12 +97,16 @@ def missing_arguments(factory: object, arguments: Mapping[str, Any]) -> list[str
 
 def unknown_arguments(factory: object, arguments: Mapping[str, Any]) -> list[str]:
     """Return the names of the arguments that the class or factory does not have."""
-    signature = _signature(factory)
-    if signature is None or any(
-        p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()
-    ):
+    if takes_any(factory):
         return []  # calling it tells
     return [name for name in arguments if name not in parameters(factory)]
+
+
+def takes_any(factory: object) -> bool:
+    """Return whether a class or factory has `**kwargs`, or does not say what it takes."""
+    signature = _signature(factory)
+    kinds = [p.kind for p in signature.parameters.values()] if signature else []
+    return signature is None or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def parameters(factory: object) -> dict[str, inspect.Parameter]:

@@ -13,6 +13,9 @@ from cifar_cnn.errors import ModelError, did_you_mean, one_line
 from cifar_cnn.models.factory import missing_arguments, parameters, unknown_arguments
 from cifar_cnn.models.own_code import import_source
 
+MOST_LISTED = 12
+"""Names in a file that a message lists."""
+
 
 def split(spec: str) -> tuple[str, str]:
     """Return module or file, and attribute; both empty for a plain name."""
@@ -33,7 +36,10 @@ def attribute_of(spec: str) -> object:
     for part in attribute.split("."):
         if not hasattr(target, part):
             hint = did_you_mean(part, dir(target))
-            raise ModelError(f"model {spec!r}: {source} has no {attribute!r}{hint}")
+            networks = [name for kind in _own(_import(spec, source)) for name in kind]
+            more = ", …" if len(networks) > MOST_LISTED else ""
+            has = f"; it has {', '.join(networks[:MOST_LISTED])}{more}" if networks else ""
+            raise ModelError(f"model {spec!r}: {source} has no {attribute!r}{hint}{has}")
         target = getattr(target, part)
     return target
 
@@ -93,8 +99,8 @@ def _which_needs_what(spec: str, found: Mapping[str, object], arguments: Mapping
     return f"{said}: name one, as {spec}:{[*found][-1]}, and give its own by --model-arg NAME=VALUE"
 
 
-def _networks(module: ModuleType, arguments: Mapping[str, Any]) -> Mapping[str, object]:
-    """Return what may be the network of a file, by name: see `full_spec`."""
+def _own(module: ModuleType) -> tuple[Mapping[str, object], ...]:
+    """Return a module's own classes of networks, its own functions, and the networks in it."""
     own = {
         name: value
         for name, value in vars(module).items()
@@ -105,8 +111,14 @@ def _networks(module: ModuleType, arguments: Mapping[str, Any]) -> Mapping[str, 
         for name, value in own.items()
         if inspect.isclass(value) and issubclass(value, nn.Module)
     }
-    ready = {name: value for name, value in vars(module).items() if isinstance(value, nn.Module)}
     functions = {name: value for name, value in own.items() if inspect.isfunction(value)}
+    ready = {name: value for name, value in vars(module).items() if isinstance(value, nn.Module)}
+    return classes, functions, ready
+
+
+def _networks(module: ModuleType, arguments: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return what may be the network of a file, by name: see `full_spec`."""
+    classes, functions, ready = _own(module)
 
     def buildable(named: Mapping[str, object]) -> dict[str, object]:
         return {n: each for n, each in named.items() if not missing_arguments(each, arguments)}

@@ -16,6 +16,7 @@ from cifar_cnn.models.factory import (
     check_arguments,
     construct,
     parameters,
+    takes_any,
 )
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.own_file import attribute_of, defined_in, only_network, split
@@ -184,10 +185,13 @@ def _how_to_mend_outputs(settings: Settings, num_classes: int | None) -> str:
     """Return what to do where the network has another number of outputs; "" for a built-in one."""
     if settings.model in BUILT_IN:
         return ""
-    taken = parameters(_load_attribute(settings.model, settings.model_arg))
+    factory = _load_attribute(settings.model, settings.model_arg)
+    taken = parameters(factory)
     name = next((each for each in CLASSES if each in taken), None)
     if name:
         return f": --model-arg {name}={num_classes} makes it so"
+    if takes_any(factory) and not isinstance(factory, nn.Module):
+        return f": --model-arg num_classes={num_classes} makes it so, if it passes that on"
     return ": change its last layer, or give it a parameter num_classes, which is filled in"
 
 

@@ -26,6 +26,11 @@ class Usage:
     reached: tuple[Reached, ...]
 
 
+def made_for(recipe: str) -> str | None:
+    """Return the built-in network that a recipe was made for; None for a general one."""
+    return next((name for name, usage in USAGE.items() if usage.recipe == recipe), None)
+
+
 USAGE = {
     "baseline": Usage("tuned", (Reached(20, 0.8369, 1), Reached(100, 0.8568, 1))),
     "compact": Usage("best", (Reached(10, 0.8808, 3), Reached(30, 0.8956, 3))),

@@ -1,5 +1,6 @@
 """Where people-facing text goes."""
 
+import sys
 from collections.abc import Collection, Iterable
 
 from rich.console import Console, JustifyMethod
@@ -20,12 +21,21 @@ NARROW = 60
 
 def people_console(*, json: bool = False) -> Console:
     """Return the console for people: standard output; a quiet one beside a JSON document."""
-    return Console(quiet=json, highlight=False)
+    return _console(quiet=json, stderr=False)
 
 
 def progress_console(*, json: bool = False) -> Console:
     """Return the console for progress bars: standard error; a quiet one beside a JSON document."""
-    return Console(stderr=True, quiet=json, highlight=False)
+    return _console(quiet=json, stderr=True)
+
+
+def _console(*, quiet: bool, stderr: bool) -> Console:
+    """Return a console that shows names as they are, and nothing live outside a terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    interactive = None if stream.isatty() else False  # FORCE_COLOR makes a file a terminal
+    return Console(
+        stderr=stderr, quiet=quiet, force_interactive=interactive, highlight=False, emoji=False
+    )
 
 
 def progress_bar(
@@ -46,14 +56,14 @@ def progress_bar(
         TextColumn("left"),
         console=console,
         transient=True,
-        disable=console.quiet or not console.is_terminal,
+        disable=console.quiet or not console.is_interactive,
     )
 
 
 def say(console: Console, *lines: str, wrap: bool = False) -> None:
     """Print lines as they are; with `wrap` a terminal breaks long ones at words."""
     for line in lines:
-        console.print(line, soft_wrap=not (wrap and console.is_terminal), markup=False)
+        console.print(line, soft_wrap=not (wrap and console.is_interactive), markup=False)
 
 
 def warn(console: Console, line: str) -> None:

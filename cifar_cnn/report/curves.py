@@ -100,8 +100,9 @@ def draw_comparison(curves: Mapping[str, Curve], *, narrow: bool = False) -> byt
         panels = _panels(figure, narrow=narrow)
         for index, (name, curve) in enumerate(curves.items()):
             split = SPLIT_NAMES[curve.split]
+            label = f"{shortened(name, 40)}, {split}: {curve.accuracy[-1]:.2%}"
             style = {
-                "label": f"{shortened(name, 40)}, {split}: {curve.accuracy[-1]:.2%}",
+                "label": f" {label}" if label.startswith("_") else label,  # matplotlib hides _
                 "color": RUN_COLORS[index % len(RUN_COLORS)],
                 "linestyle": DASHES[index // len(RUN_COLORS) % len(DASHES)],
             }

@@ -48,8 +48,8 @@ def _side(classes: Sequence[str]) -> float:
 
 def draw_classes(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
     """Return a PNG: the accuracy of each class, best first."""
-    counts = np.array(evaluation.confusion)
-    accuracy = counts.diagonal() / np.maximum(counts.sum(axis=1), 1)
+    recalls = [each.recall for each in evaluation.per_class]
+    accuracy = np.array([recall or 0.0 for recall in recalls])
     order = accuracy.argsort(kind="stable")
 
     def draw(figure: Figure) -> None:
@@ -57,7 +57,7 @@ def draw_classes(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
         bars = axes.barh(range(len(classes)), accuracy[order], color=BLUE, height=0.7)
         if len(classes) <= MOST_NAMED:
             axes.set_yticks(range(len(classes)), [shortened(classes[i]) for i in order])
-            said = [f"{accuracy[i]:.1%}" if counts[i].any() else "–" for i in order]
+            said = ["–" if recalls[i] is None else f"{recalls[i]:.1%}" for i in order]
             axes.bar_label(bars, said, padding=3, fontsize=9)
         axes.axvline(evaluation.accuracy, color=ORANGE, linestyle="--", linewidth=1)
         axes.set_title(f"dashed: all images, {evaluation.accuracy:.1%}", loc="left", color=ORANGE)

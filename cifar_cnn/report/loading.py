@@ -41,10 +41,10 @@ class LoadingProgress:
 
     def _show(self, what: str, where: Path, total: int) -> None:
         self.shown, downloads = True, what == "downloading"
-        if not self.console.is_terminal or downloads:
+        if not self.console.is_interactive or downloads:
             of = f"{file_size(total)} to" if downloads else f"{counted(total, 'image')} in"
             say(self.console, f"{what} {of} {where}")
-        if self.console.is_terminal:
+        if self.console.is_interactive:
             amount = DownloadColumn() if downloads else None
             self.bar = progress_bar(self.console, "loading" if downloads else what, amount=amount)
             self.bar.start()

@@ -109,7 +109,7 @@ def _lines(parts: ReportParts, folder: str) -> Iterator[str]:
     ):
         yield from _pictures(parts, folder, title, keys)
     mistakes = [
-        (each.file, each.true, each.predicted, f"{each.probability:.1%}")
+        (_in_data(each.file, parts), each.true, each.predicted, f"{each.probability:.1%}")
         for each in (parts.examination.mistakes if parts.examination else ())
     ]
     if mistakes:
@@ -118,6 +118,13 @@ def _lines(parts: ReportParts, folder: str) -> Iterator[str]:
         yield from ("## Misclassified images", "", "There is none.", "")
     yield from _pictures(parts, folder, "Grad-CAM", ("grad_cam",))
     yield from _pictures(parts, folder, "Training images and first filters", ("batch", "filters"))
+
+
+def _in_data(file: str, parts: ReportParts) -> str:
+    """Return the path below the data folder: the page is for others, who have no such folder."""
+    root = parts.examination.trained.settings.data_dir if parts.examination else Path()
+    inside = Path(file).is_relative_to(root)
+    return Path(file).relative_to(root).as_posix() if inside else file
 
 
 def _result(parts: ReportParts) -> Iterator[str]:

@@ -21,7 +21,8 @@ class PredictionLines:
         self._names = max(map(len, classes))
         self._bar = max(1, min(LONGEST_BAR, console.width - self._names - 13))
         height, width = input_size
-        self._note = f" (resized to {width}×{height})"
+        order = "" if height == width else ", height×width"
+        self._note = f" (resized to {height}×{width}{order})"
 
     def show(self, image: Prediction) -> None:
         """Print it at once, without a formatter's time: there may be many thousands."""

@@ -96,7 +96,7 @@ class ConsoleProgress:
         self.total_steps = settings.epochs * event.steps_per_epoch
         self.first_step = event.step
         self.started = time.perf_counter()
-        if self.console.is_terminal and not self.console.quiet:
+        if self.console.is_interactive and not self.console.quiet:
             self.split = event.eval_split
             self._show_headings()
             self.live = Live(

@@ -11,7 +11,11 @@ from cifar_cnn.report.console import NARROW, file_size, plain_table, say
 from cifar_cnn.report.settings_table import setting_text
 from cifar_cnn.training.record import RunRecord
 
-SORTABLE = ("name", "model", "recipe", "epochs", "parameters", "eval_accuracy", "seconds", "state")
+SORTABLE = (
+    *("name", "model", "recipe", "epochs", "parameters", "accuracy", "dataset", "seconds"),
+    "state",
+)
+ALIASES = {"eval_accuracy": "accuracy", "data set": "dataset"}
 SAID_ELSEWHERE = ("recipe", "model", "dataset", "epochs", "threads")
 MIDDLE = 90
 """Columns below which the table leaves network, recipe and seconds out."""
@@ -23,13 +27,14 @@ def sort_runs(runs: Sequence[RunRecord], column: str) -> list[RunRecord]:
     Raises:
         SettingsError: there is no such column.
     """
+    column = ALIASES.get(column, column)
     if column not in SORTABLE:
         hint = did_you_mean(column, SORTABLE)
         raise SettingsError(f"unknown column {column!r}{hint}: choose from {', '.join(SORTABLE)}")
 
     def key(run: RunRecord) -> tuple[bool, object]:
         accuracy = run.best.eval_accuracy if run.best else None
-        value: Any = {**run.as_dict(), "eval_accuracy": accuracy}[column]
+        value: Any = {**run.as_dict(), "accuracy": accuracy}[column]
         return value is None, -value if isinstance(value, int | float) else value
 
     return sorted(runs, key=key)

@@ -25,7 +25,7 @@ class TensorBoardEvents:
     def __init__(self) -> None:
         self.writer: SummaryWriter | None = None
         if find_spec("tensorboard") is None:
-            raise UserError("--tensorboard needs a package: pip install 'cifar-cnn[tensorboard]'")
+            raise UserError("--tensorboard needs a package: pip install '.[tensorboard]'")
 
     def __call__(self, event: Event) -> None:
         """Write what the event adds."""

@@ -3,11 +3,18 @@
 import ast
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+
+_WORDS: Final = {
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+    **dict.fromkeys(("none", "null"), None),
+}
+"""What people write for Python's constants, in any case."""
 
 
 def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
-    """Return what the texts give, by name: Python literals, and what is none as the text it is.
+    """Return what the texts give, by name: words of _WORDS, Python literals, else the text itself.
 
     Raises:
         ValueError: one is not NAME=VALUE, or a name is given twice.
@@ -24,6 +31,8 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python has an opinion of "1is" and "\d"
         try:

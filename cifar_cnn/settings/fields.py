@@ -82,10 +82,10 @@ class Settings(BaseModel):
     )
     model_arg: Arguments = Field(
         (),
-        description="argument of your network's class or factory, NAME=VALUE with a Python literal "
-        "(what is none is text); repeatable",
+        description="argument of your network's class or factory, NAME=VALUE; VALUE is a Python "
+        "literal, yes, no or none (all else, and what is in quotes, is text); repeatable",
     )
-    input_size: InputSize = Field((32, 32), description="image height and width, N or HxW")
+    input_size: InputSize = Field((32, 32), description="image size, N or HxW (height×width)")
 
     dataset: Literal["cifar10", "folder", "synthetic"] = Field(
         "cifar10",

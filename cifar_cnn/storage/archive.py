@@ -31,6 +31,14 @@ _ALLOWED: Final = {
 """All that a pickle of tensors, numbers, strings and containers of them refers to."""
 
 
+_PROGRAMS: Final = {
+    "constants.pkl": "TorchScript",
+    "archive_format": "torch.export",
+    "serialized_exported_program.json": "torch.export",
+}
+"""Entries by which archives of programs, which hold their own code, are told."""
+
+
 class UnreadableArchiveError(ValueError):
     """Bytes that are no archive of torch.save, or not a harmless one; the message says why."""
 
@@ -100,6 +108,11 @@ def _read_entries(content: bytes) -> dict[str, bytes]:
         raise UnreadableArchiveError(f"it has more than {_MOST_ENTRIES:,} entries")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = archive.infolist()
+        for program in {_PROGRAMS.get(info.filename.rpartition("/")[2]) for info in infos} - {None}:
+            raise UnreadableArchiveError(
+                f"it is a program of {program}: give the weights that it was made from, as the "
+                "run's model.pt"
+            )
         if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
             raise UnreadableArchiveError("it has compressed entries, which torch.save never writes")
         if sum(info.file_size for info in infos) > len(content):

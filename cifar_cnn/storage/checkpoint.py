@@ -28,8 +28,11 @@ from cifar_cnn.storage.archive import (
     save_archive,
 )
 
-_WRAPPERS: Final = re.compile(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
-"""What DataParallel and torch.compile put before the names of weights."""
+_WRAPPER: Final = re.compile(r"^(module|model|net|_orig_mod)\.|(?<=\.)_orig_mod\.")
+"""Prefixes that DataParallel, training frameworks and torch.compile add to names of weights."""
+COUNTER: Final = "num_batches_tracked"
+"""A buffer of batch normalization that evaluation does not read, and that old files lack."""
+_EXPORTED: Final = {".onnx": "an ONNX network", ".safetensors": "a file of safetensors"}
 FORMAT: Final = "cifar-cnn/1"
 ClassName = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 
@@ -91,6 +94,11 @@ def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    if kind := _EXPORTED.get(path.suffix.lower()):
+        raise CheckpointError(
+            f"{path} is {kind}, not a checkpoint: give the weights that it was made from, as the "
+            "run's model.pt"
+        )
     if has_seal(content) and not is_whole(content):
         raise CheckpointError(f"{path} is damaged: its digest does not match its content")
     try:
@@ -158,10 +166,10 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Path) -> None:
-    """Load `state_dict` into `model`, without the names that wrappers of torch add.
+    """Load `state_dict` into `model`, without the prefixes that wrappers add to its names.
 
     Raises:
-        CheckpointError: names or shapes differ; the message names the first that does.
+        CheckpointError: names or shapes differ; the message shows the first difference.
     """
     if OF_FORMER_COMPACT in state_dict and is_own(model):
         raise CheckpointError(
@@ -169,24 +177,32 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
             "train the present one with --model compact --recipe best"
         )
     own = model.state_dict()
-    unwrapped = {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
-    if len(own.keys() & unwrapped.keys()) > len(own.keys() & state_dict.keys()):
-        state_dict = unwrapped
-    for name in [*own, *state_dict]:
-        if name not in state_dict or name not in own:
-            problem = "is missing from it" if name in own else "is not in the network"
-            raise CheckpointError(f"{source} belongs to another network: {name} {problem}")
-        if own[name].is_floating_point() != state_dict[name].is_floating_point():
-            raise CheckpointError(
-                f"{source} belongs to another network: {name} is {state_dict[name].dtype} in it, "
-                f"{own[name].dtype} in the network"
-            )
-        if own[name].shape != state_dict[name].shape:
-            raise CheckpointError(
-                f"{source} belongs to another network: {name} is {_shape(state_dict[name])} in it, "
-                f"{_shape(own[name])} in the network"
-            )
+    counters = {name: value for name, value in own.items() if name.endswith(COUNTER)}
+    state_dict = {**counters, **_unwrapped(state_dict, own)}
+    missing = [f"{name} is missing from it" for name in own if name not in state_dict]
+    surplus = [f"{name} is not in the network" for name in state_dict if name not in own]
+    problems = [*missing[:1], *surplus[:1]]
+    for name in own if not problems else ():
+        here, there = state_dict[name], own[name]
+        if here.is_floating_point() != there.is_floating_point():
+            problems.append(f"{name} is {here.dtype} in it, {there.dtype} in the network")
+        elif here.shape != there.shape:
+            problems.append(f"{name} is {_shape(here)} in it, {_shape(there)} in the network")
+    if problems:
+        said = ", ".join(problems[:2])
+        raise CheckpointError(f"{source} belongs to another network: {said}")
     model.load_state_dict(state_dict)
+
+
+def _unwrapped(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Strip as many prefixes as leave the most names that the network has, too."""
+    best = weights
+    while True:
+        stripped = {_WRAPPER.sub("", name): value for name, value in weights.items()}
+        if stripped.keys() == weights.keys() or len(stripped) < len(weights):
+            return best
+        weights = stripped
+        best = max(best, weights, key=lambda names: len(own.keys() & names.keys()))
 
 
 def _validate(path: Path, payload: dict[str, Any]) -> Checkpoint:

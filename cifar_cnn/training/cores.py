@@ -1,7 +1,12 @@
 """How much of the processor a run gets: less than it asks for where other programs want it too."""
 
+import math
 import time
+from pathlib import Path
 
+from cifar_cnn.errors import counted
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 ENOUGH = 0.8
 """Fraction of its threads' time below which a run is told; alone it gets nine tenths and more."""
 SHORTEST = 10.0
@@ -9,11 +14,7 @@ SHORTEST = 10.0
 
 
 class CoreTime:
-    """Compares this process's processor time with what its threads could have had.
-
-    Args:
-        threads: that compute at once.
-    """
+    """Compares this process's processor time with what its threads could have had."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -29,7 +30,20 @@ class CoreTime:
         seconds = time.perf_counter() - self._wall
         fraction = (time.process_time() - self._processor) / (seconds * self.threads)
         if seconds > SHORTEST and fraction < ENOUGH and not self.notes:
+            quota = cpu_quota()
+            cause = "other programs use the cores, and training is slower for it"
+            if quota < self.threads:
+                cause = f"a CPU quota allows {quota:g} of {counted(self.threads, 'core')}"
             self.notes.append(
                 f"in epoch {epoch} this run had {fraction:.0%} of the processor time it could use: "
-                "other programs use the cores, and training is slower for it"
+                f"{cause}"
             )
+
+
+def cpu_quota() -> float:
+    """Return how many cores the container may use at once; infinite without a quota."""
+    try:
+        quota, period = map(float, _QUOTA.read_text().split())
+    except (OSError, ValueError):  # no such system, or "max"
+        return math.inf
+    return quota / period

@@ -1,10 +1,12 @@
 """How a run is named: by its path, or by its name in the folder of the runs. No torch is needed."""
 
+import shlex
 from pathlib import Path
 
+from cifar_cnn.data.layout import OFFICIAL
 from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
 from cifar_cnn.storage.files import is_held
-from cifar_cnn.training.run_files import LAST, LOCK, MODEL, PREVIOUS, SETTINGS
+from cifar_cnn.training.run_files import CHECKPOINTS, LAST, LOCK, MODEL, PREVIOUS, SETTINGS
 
 RUNS = Path("runs")
 """Where runs are, unless another folder is named."""
@@ -12,6 +14,8 @@ RUNS = Path("runs")
 
 def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:
     """Return what is named: a path that exists, else the run of that name in `output_dir`.
+
+    That run comes before a folder of the same name that is no run, such as one of images.
 
     Raises:
         RunError: it is neither.
@@ -56,9 +60,15 @@ def find_stored(name: Path | str, output_dir: Path) -> Path:
 
 
 def _find(path: Path, output_dir: Path) -> Path | None:
-    if path.exists():
-        return path
-    return output_dir / path if _is_plain(path) and (output_dir / path).is_dir() else None
+    run = output_dir / path
+    is_run = _is_plain(path) and run.is_dir()
+    if is_run and path.is_dir() and _is_run(run) and not _is_run(path):
+        return run
+    return path if path.exists() else run if is_run else None
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in (SETTINGS, *CHECKPOINTS))
 
 
 def _is_plain(path: Path) -> bool:
@@ -79,6 +89,8 @@ def _nearest(path: Path, output_dir: Path) -> str:
 
 def _without_model(run: Path) -> str:
     """Say why a folder has no `model.pt`, and what to do."""
+    if (run / OFFICIAL[1]).is_file():
+        return f"{run} holds CIFAR-10's images: name a run, and --data-dir {run.parent} beside it"
     if not (run / SETTINGS).exists():
         return f"{run} is a folder without {MODEL}: name a run, or a checkpoint"
     saved = [run / name for name in (LAST, PREVIOUS) if (run / name).exists()]
@@ -89,5 +101,5 @@ def _without_model(run: Path) -> str:
         return f"run {run} was stopped before it saved anything: train it again, with --exist-ok"
     return (
         f"run {run} is not finished and has no {MODEL}: "
-        f"go on with cifar-cnn train --resume {run}{instead}"
+        f"go on with cifar-cnn train --resume {shlex.quote(str(run))}{instead}"
     )

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -183,3 +184,80 @@ def test_a_test_size_that_is_no_fraction_is_one_line(quick_cli, value):
     done = quick_cli("train", "--dataset", "folder", f"--test-size={value}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def bare(image_folder, tmp_path):
+    """A bare state dict of `baseline` for the classes of the images."""
+    import torch
+
+    from cifar_cnn.models import build_model
+
+    torch.manual_seed(0)
+    torch.save(build_model("baseline", num_classes=3).state_dict(), tmp_path / "bare.pt")
+    return ("bare.pt", "--dataset", "folder", "--data-dir", image_folder)
+
+
+def test_what_is_assumed_of_a_bare_state_dict_stands_above_the_result(quick_cli, bare):
+    losses = {}
+    for name in ("cifar10", "dataset", "0.5/0.5", "0.5,0.5,0.5/0.5,0.5,0.5"):
+        done = quick_cli("eval", *bare, "--normalization", name, columns=400)
+        first, *_, figures = done.stdout.splitlines()[:3]
+        assert f"bare.pt is a bare state dict: it is used with normalization {name} (" in first
+        assert "images of 32x32 (height x width)" in first
+        assert "in this order, blue, green, red" in first
+        losses[name] = figures
+    assert losses["0.5/0.5"] == losses["0.5,0.5,0.5/0.5,0.5,0.5"]
+    assert len({*losses.values()}) == 3
+    done = quick_cli("eval", *bare, "--json")
+    assert "normalization cifar10 (mean 0.4914 0.4822 0.4465, std" in done.stderr
+    assert f"loss {json.loads(done.stdout)['loss']:.4f}" in losses["cifar10"]
+
+
+@pytest.mark.parametrize("name", ["imagenet", "0.5", "0.5/0", "1,2/3", "0.5/0.5/0.5"])
+def test_a_normalization_that_is_none_is_one_line(quick_cli, bare, name):
+    done = quick_cli("eval", *bare, "--normalization", name)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"normalization '{name}' is unknown: give cifar10, dataset, or MEAN/STD" in done.stderr
+
+
+def test_a_checkpoint_keeps_the_normalization_that_it_was_trained_with(quick_cli, model_file):
+    for command in (["eval", model_file], ["predict", "a.png", "--checkpoint", model_file]):
+        done = quick_cli(*command, "--normalization", "cifar10")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "leave --normalization out" in done.stderr
+
+
+def test_a_bare_state_dict_predicts_with_the_classes_of_its_data(quick_cli, bare, image_folder):
+    file, *data = bare
+    image = image_folder / "test/red/000.png"
+    answers = {}
+    for name in ("cifar10", "dataset"):
+        flags = ("--checkpoint", file, *data, "--normalization", name, "--json")
+        done = quick_cli("predict", image, *flags)
+        assert done.returncode == 0, done.stderr
+        assert f"note: bare.pt is a bare state dict: it is used with normalization {name}" in (
+            done.stderr
+        )
+        answers[name] = json.loads(done.stdout)["predictions"][0]["top"]
+        assert {each["class"] for each in answers[name]} == {"blue", "green", "red"}
+    assert answers["cifar10"] != answers["dataset"]
+    done = quick_cli("predict", image, "--checkpoint", file)
+    assert "the data set needs (1, 10)" in done.stderr or "belongs to another" in done.stderr
+
+
+def test_a_class_without_test_images_is_trained_and_evaluated(quick_cli, image_folder, tmp_path):
+    shutil.rmtree(image_folder / "test" / "green")
+    data = ("--dataset", "folder", "--data-dir", image_folder)
+    note = "note: there are no test images of green: how well these are told is not measured"
+    done = quick_cli("train", *data, "--epochs", 1, "--name", "a", columns=200)
+    assert done.returncode == 0, done.stderr
+    assert note in done.stdout.splitlines()
+    shutil.rmtree(image_folder / "train")  # elsewhere there are test images alone
+    for lacking in (["green"], ["blue", "green"]):
+        shutil.rmtree(image_folder / "test" / lacking[0], ignore_errors=True)
+        done = quick_cli("eval", "a", columns=200)
+        assert done.returncode == 0, done.stderr
+        assert note.replace("green", ", ".join(lacking)) in done.stdout.splitlines()
+        rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
+        assert all(rows[name][0] == "–" for name in lacking)

@@ -61,6 +61,10 @@ def test_the_version_is_the_packages(cli):
     ("line", "said"),
     [
         ("sumarize", "No such command 'sumarize'. Did you mean 'summarize'? see cifar-cnn --help"),
+        ("sumary x.py", "No such command 'sumary'. Did you mean 'summary'? see cifar-cnn --help"),
+        ("evall x.pt", "No such command 'evall'. Did you mean 'eval'? see cifar-cnn --help"),
+        ("validate x.pt", "No such command 'validate'; see cifar-cnn --help"),
+        ("train --split x", "No such option: --split; see cifar-cnn train --help"),
         ("runs shoow", "No such command 'shoow'. Did you mean 'show'? see cifar-cnn runs --help"),
         ("eval --modle x", "No such option: --modle. Did you mean --model? "
          "see cifar-cnn evaluate --help"),

@@ -148,6 +148,29 @@ def test_a_wrong_one_is_one_line(quick_cli, folder, small, command, flags, said)
     assert not (folder / "runs").exists()
 
 
+def test_words_are_the_values_that_they_say(quick_cli, folder):
+    (folder / "small.py").write_text(
+        "from torch import nn\n"
+        "def net(use_bn=True, name=''):\n"
+        "    last = nn.BatchNorm2d(10) if use_bn else nn.Identity()\n"
+        "    return nn.Sequential(nn.Conv2d(3, 10, 3), last, nn.Flatten(), nn.LazyLinear(1))\n"
+    )
+    for value, parameters in (("false", 9281), ("yes", 9301), ("'no'", 9301)):
+        flags = ("--model", "small.py:net", "--model-arg", f"use_bn={value}", "--no-budget")
+        document = json.loads(quick_cli("summary", *flags, "--json").stdout)
+        assert document["totals"]["parameters"] == parameters, value
+
+
+def test_a_factory_with_any_arguments_is_told_the_number_of_classes(quick_cli, folder, small):
+    (folder / "any.py").write_text(
+        f"{NET}\ndef any_of(pretrained=False, **kwargs): return Net(6, **kwargs)\n"
+    )
+    flags = ("--model", "any.py:any_of", *small)
+    done = quick_cli("train", *flags)
+    assert "needs (1, 3): --model-arg num_classes=3 makes it so" in done.stderr
+    assert quick_cli("train", *flags, "--model-arg", "num_classes=3", "--dry-run").returncode == 0
+
+
 def test_a_number_of_outputs_that_cannot_be_given_is_said_with_a_way_out(quick_cli, folder, small):
     (folder / "ten.py").write_text(NET.replace(", num_classes=10", "").replace("num_classes", "10"))
     done = quick_cli("train", "--model", "ten.py", "--model-arg", "width=2", *small)

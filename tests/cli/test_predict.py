@@ -25,6 +25,9 @@ def test_json_says_class_probability_and_what_was_resized(quick_cli, untrained_f
     assert done.stderr == ""
     done = quick_cli("predict", own, "photo.png", "--checkpoint", untrained_file)
     assert "photo.png (resized to 32×32)" in done.stdout
+    flags = ("--checkpoint", untrained_file, "--input-size", "32x48")
+    done = quick_cli("predict", "photo.png", *flags)
+    assert "photo.png (resized to 32×48, height×width)" in done.stdout
 
 
 @pytest.mark.parametrize("columns", [40, 80])
@@ -106,7 +109,7 @@ def test_json_is_one_document_of_what_succeeded_and_what_did_not(
     document = json.loads(done.stdout)
     assert len(document["predictions"]) == 12
     assert document["exit_status"] == 1
-    assert document["error"].startswith("not read: 3 of the images, the first because: image ")
+    assert document["error"].startswith("no answer: 3 of the images, the first because: image ")
     assert [each["file"] for each in document["unreadable"]] == [
         f"{three_bad[0]}/blue/bad.png",
         "none.png",
@@ -255,3 +258,70 @@ def test_a_network_without_a_map_cannot_be_explained(quick_cli, image_folder, tm
     assert done.stderr.startswith("cifar-cnn: Grad-CAM needs a map before")
     assert len(done.stderr.splitlines()) == 1
     assert not Path("why.png").exists()
+
+
+STANDARDIZE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3)
+        self.fc = nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        x = (x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), keepdim=True)
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+"""
+
+
+@pytest.fixture
+def standardize(tmp_path, image_folder):
+    """A bare state dict of a network whose answer for an image of one color is NaN."""
+    from cifar_cnn.models import build_model
+
+    (tmp_path / "net.py").write_text(STANDARDIZE)
+    torch.manual_seed(0)
+    torch.save(build_model(f"{tmp_path / 'net.py'}:Net", 3).state_dict(), tmp_path / "bare.pt")
+    Image.new("RGB", (32, 32)).save(tmp_path / "blank.png")
+    return ("--model", "net.py", "--dataset", "folder", "--data-dir", image_folder)
+
+
+def test_an_answer_that_is_no_number_does_not_hide_the_others(quick_cli, standardize, image_folder):
+    good = image_folder / "test" / "red" / "000.png"
+    images = ("blank.png", good, "--checkpoint", "bare.pt", *standardize)
+    done = quick_cli("predict", *images, "--top", 1)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0].endswith(str(good))
+    assert done.stdout.count("\n") == 1
+    assert "cifar-cnn: the network's answer for blank.png is NaN\n" in done.stderr
+    document = json.loads(quick_cli("predict", *images, "--json").stdout)
+    assert [each["file"] for each in document["predictions"]] == [str(good)]
+    assert [each["file"] for each in document["unreadable"]] == ["blank.png"]
+
+
+@pytest.mark.filterwarnings("ignore::cifar_cnn.errors.UnansweredWarning")
+def test_an_evaluation_names_the_image_and_counts_it_as_wrong(quick_cli, standardize, image_folder):
+    blank = image_folder / "test" / "blue" / "001.png"
+    Image.new("RGB", (32, 32)).save(blank)
+    with pytest.warns(match=f"answer is NaN for 1 of 12 images, which counts as wrong: {blank}$"):
+        done = quick_cli("eval", "bare.pt", *standardize, "--predictions", "all.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["samples"] == 12
+    assert document["per_class"]["blue"]["samples"] == 4
+    assert sum(map(sum, document["confusion"])) == 11
+    assert f"{blank},blue,,nan,false\n" in Path("all.csv").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::cifar_cnn.errors.UnansweredWarning")
+def test_training_goes_on_beside_a_test_image_without_an_answer(
+    quick_cli, standardize, image_folder
+):
+    Image.new("RGB", (32, 32)).save(image_folder / "test" / "blue" / "001.png")
+    flags = ("--epochs", 2, "--batch-size", 9, "--precision", "fp32", "--name", "a")
+    with pytest.warns(match="answer is NaN for 1 of 12 images"):
+        done = quick_cli("train", *standardize, *flags)
+    assert done.returncode == 0, done.stderr
+    assert Path("runs/a/metrics.csv").read_text().count("\n") == 3
+    assert "nan" not in Path("runs/a/metrics.csv").read_text()

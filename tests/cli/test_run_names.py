@@ -1,3 +1,4 @@
+import shlex
 import shutil
 
 import pytest
@@ -62,6 +63,25 @@ def test_a_path_that_exists_wins_over_a_name(quick_cli, root):
     assert "cannot be read" in quick_cli("eval", "../none.pt").stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval t80",
+        "predict t80/test/red --checkpoint t80 --top 1",
+        "summary t80",
+        "report t80",
+        "runs show t80",
+        "export t80 --format safetensors",
+        "train --resume t80",
+    ],
+)
+def test_a_run_is_found_though_a_folder_of_its_name_lies_here(quick_cli, root, line):
+    shutil.copytree(root / "images", root / "t80")
+    done = quick_cli(*line.split(), columns=200)
+    assert done.returncode == 0, done.stderr
+    assert "runs/t80" in done.stdout.replace("\\", "/") or line.startswith("predict")
+
+
 def test_a_teacher_is_named_as_a_run(quick_cli, root):
     images = ("--dataset", "folder", "--data-dir", "images", "--batch-size", 8, "--epochs", 1)
     done = quick_cli("train", *images, "--teacher", "t80", "--name", "pupil", "--no-report")
@@ -95,10 +115,20 @@ def test_a_teacher_is_named_as_a_run(quick_cli, root):
         ("eval t80 --output-dir none", "checkpoint t80 cannot be read: there is no such file or "
          "run"),
         ("eval images", "images is a folder without model.pt: name a run, or a checkpoint"),
+        ("eval cifar-10-batches-py", "cifar-10-batches-py holds CIFAR-10's images: name a run, and "
+         "--data-dir . beside it"),
+        ("eval t80 --data-dir cifar-10-batches-py", "cifar-10-batches-py holds the files of "
+         "CIFAR-10's archive, not class folders: use --dataset cifar10 --data-dir ."),
+        ("eval t80 --data-dir .", "cifar-10-batches-py holds the files of CIFAR-10's archive, not "
+         "class folders: use --dataset cifar10 --data-dir ."),
+        ("train --data-dir cifar-10-batches-py", "cifar-10-batches-py is the archive's own "
+         "folder: --data-dir . is right"),
         ("report images", "images is not a run directory: it lacks settings.toml or metrics.csv"),
     ],
 )  # fmt: skip
 def test_what_is_neither_a_path_nor_a_run_is_one_line(quick_cli, root, line, said):
+    (root / "cifar-10-batches-py").mkdir()
+    (root / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"")
     done = quick_cli(*line.split())
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.replace("\\", "/") == f"cifar-cnn: {said}\n"
@@ -131,3 +161,27 @@ def test_a_run_that_goes_on_says_so(quick_cli, root):
     assert "run runs/t80 goes on and has no model.pt yet: wait for its end" in (
         done.stderr.replace("\\", "/")
     )
+
+
+NAMES = [":cat:", "[red]x", "_first", "two words", "$a$"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_shown_as_it_is(quick_cli, root, name):
+    shutil.copytree(root / "runs" / "t80", root / "runs" / name)
+    compare = ["runs", "compare", name, "t80"]
+    for line in (["runs"], ["runs", "show", name], ["eval", name], compare):
+        done = quick_cli(*line, columns=200)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert name in done.stdout
+    (root / "runs" / name / "model.pt").unlink()
+    words = shlex.split(quick_cli("eval", name).stderr.partition("go on with ")[2])
+    assert words[:4] == ["cifar-cnn", "train", "--resume", f"runs/{name},"]
+
+
+def test_a_class_is_shown_as_it_is(quick_cli, root):
+    for split in ("train", "test"):
+        (root / "images" / split / "red").rename(root / "images" / split / ":cat:")
+    flags = ("--dataset", "folder", "--data-dir", "images", "--epochs", 1, "--name", "a")
+    assert quick_cli("train", *flags, "--no-report").returncode == 0
+    assert quick_cli("eval", "a", columns=200).stdout.count(":cat:") == 2

@@ -79,8 +79,20 @@ def test_what_is_said_before_the_name_of_a_subcommand_counts_too(quick_cli, runs
 
 
 def test_numbers_are_sorted_from_the_largest_and_what_is_missing_comes_last(quick_cli, runs):
-    done = quick_cli("runs", "--sort", "eval_accuracy", "--json")
-    assert [run["name"] for run in json.loads(done.stdout)] == ["b", "a", "c"]
+    for column in ("accuracy", "eval_accuracy"):
+        done = quick_cli("runs", "--sort", column, "--json")
+        assert [run["name"] for run in json.loads(done.stdout)] == ["b", "a", "c"]
+
+
+def test_the_list_is_sorted_by_each_of_its_columns(quick_cli, runs):
+    settings = runs / "a" / "settings.toml"
+    settings.write_text(settings.read_text().replace('"synthetic"', '"folder"'))
+    columns = quick_cli("runs", columns=120).stdout.splitlines()[0]
+    for column in columns.replace("data set", "dataset").split():
+        done = quick_cli("runs", "--sort", column)
+        assert done.returncode == 0, done.stderr
+    done = quick_cli("runs", "--sort", "data set", "--json")
+    assert [run["name"] for run in json.loads(done.stdout)] == ["a", "b", "c"]
 
 
 def test_one_run_is_shown_by_name_and_by_path(quick_cli, runs):
@@ -101,7 +113,7 @@ def test_one_run_is_shown_by_name_and_by_path(quick_cli, runs):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--sort", "acuracy"], 2, "did you mean 'eval_accuracy'"),
+        (["--sort", "acuracy"], 2, "did you mean 'accuracy'"),
         (["--output-dir", "none"], 1, "there is no folder none"),
         (["--sort", "state", "show", "a"], 2, "--sort orders the list of the runs: leave it out"),
         (["show", "aa"], 1, "there is no run runs/aa (did you mean 'a'?)"),

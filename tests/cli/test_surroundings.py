@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -94,3 +95,12 @@ def test_what_a_notebook_or_a_launcher_left_in_the_environment_does_no_harm(
     flags = ["--dataset", "folder", "--data-dir", image_folder, "--epochs", 1, "--batch-size", 16]
     done = cli("train", *flags, "--name", "a", "--limit-train", 6, **left_over)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_colors_that_are_forced_into_a_file_bring_no_frames(cli, untrained_file, image_folder):
+    data = ("--dataset", "folder", "--data-dir", image_folder, "--epochs", 1, "--no-report")
+    done = cli("train", *data, FORCE_COLOR="1")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 0: train loss " in done.stdout
+    for text in (done.stdout, done.stderr):
+        assert not re.search(r"\x1b\[[^m]*[A-Za-ln-z]", text)

@@ -262,3 +262,11 @@ def test_on_a_terminal_the_table_grows_and_no_line_is_wider_than_the_screen(
     assert [line.split()[0] for line in shown[heading + 1 : heading + 3]] == ["0", "1"]
     assert shown[heading + 3].startswith("saved ")
     assert len({len(line) for line in shown[heading : heading + 3]}) == 1
+
+
+def test_the_recipe_of_another_network_says_which_one_is_trained(quick_cli):
+    flags = ("train", "--dataset", "synthetic", "--limit-train", 200, "--dry-run")
+    note = "note: recipe best is for --model compact; baseline is trained with it"
+    assert note in quick_cli(*flags, "--recipe", "best").stdout.splitlines()
+    for more in (["--recipe", "best", "--model", "compact"], ["--recipe", "reference"], []):
+        assert "is trained with it" not in quick_cli(*flags, *more).stdout

@@ -237,16 +237,11 @@ def blow_up(root):
     return "green/001.png has .* too many|green/001.png has too many pixels"
 
 
-def empty_class(root):
-    for file in (root / "test/green").iterdir():
+def empty(root):
+    for file in (root / "test").glob("*/*"):
         file.unlink()
-    (root / "test/green/notes.txt").write_text("nothing here")
-    return "test/green has no PNG, JPEG, WEBP, BMP or GIF images"
-
-
-def class_missing_from_test(root):
-    shutil.rmtree(root / "test/green")
-    return "class 'green' is in .*train but not in test/"
+    (root / "test/blue/notes.txt").write_text("nothing here")
+    return "test/blue has no PNG, JPEG, WEBP, BMP or GIF images"
 
 
 def class_missing_from_train(root):
@@ -270,8 +265,7 @@ MISTAKES = [
     truncate,
     scribble,
     blow_up,
-    empty_class,
-    class_missing_from_test,
+    empty,
     class_missing_from_train,
     flat,
     nothing,
@@ -286,9 +280,39 @@ def test_each_mistake_is_one_line_that_names_the_place(image_folder, spoil):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_class_may_lack_test_images_and_no_training_images(image_folder, is_there):
+    shutil.rmtree(image_folder / "test/green")
+    if is_there:
+        (image_folder / "test/green").mkdir()
+    split = load_folder(image_folder, "test", SIZE)
+    assert split.classes == ("blue", "green", "red")
+    assert split.labels.unique().tolist() == [0, 2]
+    assert split.notes == (
+        "there are no test images of green: how well these are told is not measured",
+    )
+    shutil.rmtree(image_folder / "train/red")
+    (image_folder / "train/red").mkdir()
+    with pytest.raises(DataError, match="train/red has no PNG"):
+        load_folder(image_folder, "train", SIZE)
+
+
 def test_an_unreadable_image_is_named(image_folder):
     path = image_folder / "test/green/001.png"
     path.unlink()
     path.symlink_to("nowhere")
     with pytest.raises(DataError, match=r"001\.png"):
         load_folder(image_folder, "test", SIZE)
+
+
+def test_images_that_lie_the_other_way_round_are_answered_with_the_swapped_size(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (48, 64)).save(tmp_path / "test" / name / "0.png")  # 64 high
+    (note,) = load_folder(tmp_path, "test", (48, 64)).notes
+    assert note.endswith(
+        "are not 48x64 (height x width) and were resized; --input-size 64x48 is their size"
+    )
+    assert load_folder(tmp_path, "test", (64, 48)).notes == ()
+    (note,) = load_folder(tmp_path, "test", (32, 64)).notes
+    assert note.endswith("are not 32x64 (height x width) and were resized")

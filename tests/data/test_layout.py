@@ -92,7 +92,7 @@ def train_alone(root):
 def other_class_in_val(root):
     (root / "test").rename(root / "val")
     (root / "val" / "red").rename(root / "val" / "rot")
-    return {}, DataError, "class 'red' is in .*train but not in val/"
+    return {}, DataError, "class 'rot' is in .*val but not in train/"
 
 
 def of_another_data_set(root):

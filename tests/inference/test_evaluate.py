@@ -97,7 +97,7 @@ def test_code_named_in_a_checkpoint_runs_only_when_it_is_named_again(
     monkeypatch.chdir(tmp_path)
     run = train(small_settings(model="net.py:net", epochs=1), tmp_path / "run", report=False).run
     (tmp_path / "net.py").write_text("raise SystemExit('executed')")
-    with pytest.raises(CheckpointError, match=r"trained with --model net\.py:net: pass that again"):
+    with pytest.raises(CheckpointError, match=r"trained with model net\.py:net: pass that again"):
         evaluate(run / "model.pt")
 
 
@@ -120,7 +120,7 @@ def test_a_relative_folder_of_the_runs_own_is_said_to_be_that(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(
-        DataError, match=r"model\.pt was trained with it, from another .* --data-dir"
+        DataError, match=r"model\.pt was trained with it, from another .*: data_dir says"
     ):
         evaluate(run / "model.pt")
     with pytest.raises(DataError) as caught:

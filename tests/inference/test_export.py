@@ -101,7 +101,7 @@ def test_the_opset_is_the_one_asked_for(untrained_file):
         ({"format": "onyx"}, SettingsError, "unknown format 'onyx' .did you mean 'onnx'"),
         ({"format": "onnx", "opset": 5}, SettingsError, "opset 5 is out of range"),
         ({"format": "onnx", "opset": 99}, SettingsError, "choose from 18 to 23"),
-        ({"format": "torch-export", "opset": 18}, SettingsError, "--opset is for the format onnx"),
+        ({"format": "torch-export", "opset": 18}, SettingsError, "^opset is for the format onnx"),
         ({"format": "safetensors", "with_preprocessing": True}, SettingsError, "weights alone"),
         ({"format": "onnx", "output": "none/a.onnx"}, UserError, "there is no folder none"),
     ],
@@ -118,7 +118,7 @@ def test_what_cannot_be_done_is_refused_and_nothing_written(
 def test_an_existing_file_is_kept_unless_it_may_go(untrained_file, tmp_path):
     target = tmp_path / "net.safetensors"
     target.write_text("precious")
-    with pytest.raises(ExportError, match="exists: choose another --output, or --exist-ok"):
+    with pytest.raises(ExportError, match="exists: choose another output, or exist_ok"):
         export(untrained_file, "safetensors", target)
     assert target.read_text() == "precious"
     export(untrained_file, "safetensors", target, exist_ok=True)
@@ -223,3 +223,11 @@ def test_half_of_the_checked_images_are_resized_as_predict_resizes(untrained_fil
     Image.fromarray(photo).save(tmp_path / "photo.png")
     assert (images[99].numpy() == read_image(tmp_path / "photo.png", (32, 32))[0]).all()
     assert torch.equal(images[:50], drawn.images[:50])
+
+
+def test_a_missing_extra_is_installed_as_the_front_page_installs_the_program(
+    untrained_file, monkeypatch
+):
+    monkeypatch.setattr("cifar_cnn.inference.formats.find_spec", lambda _name: None)
+    with pytest.raises(UserError, match=r"needs onnx, onnxscript, .*: pip install '\.\[onnx\]'$"):
+        export(untrained_file, "onnx")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cifar_cnn import build_model, predict, train
 from cifar_cnn.data.load import load_test
-from cifar_cnn.errors import CheckpointError, DataError
+from cifar_cnn.errors import DataError
 from cifar_cnn.inference import predict as predicting
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.predict import answers, load_predictor
@@ -94,10 +94,12 @@ def test_what_is_no_image_is_named(tmp_path, untrained_file, given, message):
         predict([tmp_path / "whole.png", str(tmp_path / given)], untrained_file)
 
 
-def test_a_bare_state_dict_is_refused(tmp_path, image_folder):
+@pytest.mark.parametrize(("dataset", "name"), [("cifar10", "frog"), ("synthetic", "warm ring")])
+def test_a_bare_state_dict_has_the_classes_of_a_data_set(tmp_path, image_folder, dataset, name):
     torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
-    with pytest.raises(CheckpointError, match="bare state dict, without classes"):
-        predict([image_folder], tmp_path / "bare.pt")
+    overrides = {"dataset": dataset}
+    (image, *_) = predict([image_folder], tmp_path / "bare.pt", top=10, overrides=overrides).images
+    assert name in dict(image.top)
 
 
 def test_it_computes_in_fp32_unless_told_as_exported_files_do(image_folder, untrained_file):

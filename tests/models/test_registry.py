@@ -101,7 +101,8 @@ def test_a_file_named_like_a_standard_module_does_not_replace_it(tmp_path, monke
     ("spec", "message"),
     [
         ("basline", r"unknown model 'basline' \(did you mean 'baseline'\?\)"),
-        ("my_nets.py:Nett", r"no 'Nett' \(did you mean 'Net'\?\)"),
+        ("my_nets.py:Nett", r"no 'Nett' \(did you mean 'Net'\?\); it has Net, .*, passing,"),
+        ("my_nets.py:ResNet", r"my_nets.py has no 'ResNet'; it has Net, "),
         ("my_nets.py:Needy", r"needs arguments \(width, depth\)"),
         ("my_nets.py:Broken", "cannot be built: OSError: no weights here"),
         ("my_nets.py:passing", r"needs arguments \(.*'width'\)"),

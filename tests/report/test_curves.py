@@ -83,3 +83,11 @@ def test_no_two_ticks_are_the_same_and_each_is_where_it_says(drawn, span):
     assert len({*labels}) == len(labels)
     for label, place in zip(labels, axis.get_majorticklocs(), strict=True):
         assert float(label.rstrip("%").replace("\N{MINUS SIGN}", "-")) == pytest.approx(100 * place)
+
+
+def test_a_run_whose_name_begins_with_an_underscore_is_in_the_legend(drawn):
+    draw_comparison(
+        {name: Curve("test", [0], [1], [0.4]) for name in ("_a", ":cat:", "[b]", "$c$")}
+    )
+    said = [text.get_text().strip() for text in drawn[0].legends[0].get_texts()]
+    assert said == [f"{name}, test: 40.00%" for name in ("_a", ":cat:", "[b]", "$c$")]

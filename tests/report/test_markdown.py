@@ -61,6 +61,14 @@ def shown(token):
     return "".join(each.content for each in token.children)
 
 
+def test_images_are_named_below_the_data_folder(written, images):
+    _, rows, _ = parsed(written)
+    files = [row[0] for row in rows if row[0].endswith(".png")]
+    assert files
+    assert all((images / file).is_file() and file.startswith("test/") for file in files)
+    assert str(images) not in written.read_text(encoding="utf-8")
+
+
 def test_it_holds_what_is_handed_in(written):
     headings, rows, _ = parsed(written)
     assert headings == [
@@ -123,7 +131,7 @@ def test_names_are_shown_as_they_are(written, images):
     mistakes = [row for row in rows[start + 1 :] if len(row) == 4]
     assert mistakes
     for file, true, predicted, _ in mistakes:
-        assert Path(file).is_file()
+        assert (images / file).is_file()
         assert {true, predicted} <= {"blue", "green", CLASS}
     assert CLASS in {name for row in mistakes for name in row}
 
@@ -167,7 +175,7 @@ def test_what_was_edited_is_not_overwritten(written, run):
 @pytest.mark.parametrize(
     ("name", "status", "message"),
     [
-        ("work.txt", 2, "--markdown writes Markdown: work.txt has to end in .md"),
+        ("work.txt", 2, "^markdown writes Markdown: work.txt has to end in .md"),
         ("", 2, "has to end in .md"),
         ("none/work.md", 1, "none/work.md cannot be written: there is no folder none"),
         ("folder.md", 1, "folder.md cannot be written: it is a folder"),

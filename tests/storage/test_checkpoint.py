@@ -1,6 +1,7 @@
 import io
 import pickle
 import unicodedata
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -173,6 +174,8 @@ def test_weights_are_loaded_under_the_names_that_wrappers_give_them():
         {f"module.{name}": value for name, value in weights.items()},
         {f"_orig_mod.{name}": value for name, value in weights.items()},
         {f"module._orig_mod.module.{name}": value for name, value in weights.items()},
+        {f"model.{name}": value for name, value in weights.items()},
+        {f"module.net.{name}": value for name, value in weights.items()},
         {name.replace(".", "._orig_mod."): value for name, value in weights.items()},
     ):
         torch.nn.init.zeros_(model[0].weight)
@@ -181,10 +184,47 @@ def test_weights_are_loaded_under_the_names_that_wrappers_give_them():
 
 
 def test_a_network_whose_own_names_begin_like_a_wrappers_is_loaded_as_it_is():
-    model = torch.nn.ModuleDict({"module": torch.nn.Linear(2, 3)})
-    load_weights(model, dict(model.state_dict()), Path("file"))
-    with pytest.raises(CheckpointError, match=r"module\.weight is missing"):
-        load_weights(model, {"other": torch.ones(1)}, Path("file"))
+    model = torch.nn.ModuleDict({"model": torch.nn.Linear(2, 3)})
+    weights = dict(model.state_dict())
+    for prefix in ("", "module.", "model."):
+        load_weights(model, {f"{prefix}{name}": weights[name] for name in weights}, Path("file"))
+    both = {**weights, "weight": torch.ones(3, 2)}
+    with pytest.raises(CheckpointError, match=r"network: weight is not in the network$"):
+        load_weights(model, both, Path("file"))
+
+
+def test_weights_of_another_network_are_refused_with_one_name_of_each_side():
+    weights = {"features.0.weight": torch.ones(1), "features.0.bias": torch.ones(1)}
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(torch.nn.Linear(2, 3), weights, Path("file"))
+    assert str(caught.value) == (
+        "file belongs to another network: weight is missing from it, "
+        "features.0.weight is not in the network"
+    )
+
+
+def test_the_counters_of_batch_normalization_may_lack():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    names = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
+    weights = {f"net.{name}": torch.rand_like(model.state_dict()[name]) for name in names}
+    load_weights(model, weights, Path("file"))
+    assert all(torch.equal(model.state_dict()[name], weights[f"net.{name}"]) for name in names)
+
+
+def test_exported_networks_are_called_what_they_are(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.save(torch.jit.script(model), tmp_path / "script.pt")
+        torch.export.save(torch.export.export(model, (torch.ones(1, 2),)), tmp_path / "a.pt2")
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08")
+    for name, kind in (
+        ("script.pt", "it is a program of TorchScript: give the weights"),
+        ("a.pt2", "it is a program of torch.export: give the weights"),
+        ("net.onnx", "net.onnx is an ONNX network, not a checkpoint: give the weights"),
+    ):
+        with pytest.raises(CheckpointError, match=kind):
+            read_checkpoint(tmp_path / name)
 
 
 def test_files_of_old_and_whole_networks_say_how_to_convert_them(tmp_path):

@@ -36,3 +36,18 @@ def test_an_epoch_too_short_to_tell_says_nothing():
     time.sleep(0.2)
     measured.stop(0)
     assert measured.notes == []
+
+
+def test_a_quota_is_named_as_what_keeps_the_cores_from_a_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(cores, "SHORTEST", 0.1)
+    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+    for quota, cause in (
+        ("150000 100000\n", "a CPU quota allows 1.5 of 4 cores"),
+        ("max 100000\n", "other programs use the cores"),
+        ("400000 100000\n", "other programs use the cores"),
+    ):
+        (tmp_path / "cpu.max").write_text(quota)
+        measured = CoreTime(threads=4)
+        time.sleep(0.2)
+        measured.stop(0)
+        assert f"could use: {cause}" in measured.notes[0]

@@ -161,7 +161,7 @@ def test_a_longer_schedule_is_said(small_settings, tmp_path):
 
 def test_fewer_epochs_than_begun_are_refused(small_settings, tmp_path):
     train(small_settings(epochs=3), tmp_path / "run", **stop_after(6))
-    with pytest.raises(SettingsError, match="has begun 2 epochs: --epochs 1 is fewer"):
+    with pytest.raises(SettingsError, match="has begun 2 epochs: epochs 1 is fewer"):
         plan_run({"epochs": 1}, resume=tmp_path / "run")
 
 
@@ -184,9 +184,9 @@ def test_the_users_own_code_runs_only_when_it_is_named_again(small_settings, tmp
     train(small_settings(model="net.py:net"), "run", **stop_after(2))
     train(small_settings(teacher="net.py:net"), "taught", **stop_after(2))
     (tmp_path / "imported").unlink()
-    with pytest.raises(CheckpointError, match=r"was trained with --model net\.py:net: pass that"):
+    with pytest.raises(CheckpointError, match=r"was trained with model net\.py:net: pass that"):
         plan_run({}, resume=tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"was trained with --teacher net\.py:net: pass that"):
+    with pytest.raises(CheckpointError, match=r"was trained with teacher net\.py:net: pass that"):
         plan_run({}, resume=tmp_path / "taught")
     assert not (tmp_path / "imported").exists()
     assert len(resume(tmp_path / "run", model="net.py:net")[0].history) == 2
@@ -279,7 +279,7 @@ class TestPlan:
         assert plan.checkpoint is None
 
     def test_auto_needs_a_name(self, tmp_path):
-        with pytest.raises(RequestError, match="--resume auto needs --name"):
+        with pytest.raises(RequestError, match=r"^resume auto needs name"):
             plan_run({}, output_dir=tmp_path, resume="auto")
 
     def test_auto_starts_where_there_is_nothing_to_resume(self, tmp_path):
@@ -333,7 +333,7 @@ class TestPlan:
     @pytest.mark.parametrize("name", ["a/b", "../b", "..", ".", "", "b/"])
     def test_a_name_that_is_a_path_is_refused(self, tmp_path, name):
         for each in (name, str(tmp_path / "b")):
-            with pytest.raises(RequestError, match="is no plain name: --output-dir says"):
+            with pytest.raises(RequestError, match="is no plain name: output_dir says"):
                 plan_run({}, output_dir=tmp_path / "runs", name=each)
 
     def test_two_starts_in_one_second_take_two_names(self, small_settings, tmp_path):

@@ -175,14 +175,14 @@ def test_a_dry_run_without_memory_is_one_line(small_settings, tmp_path, monkeypa
         "        return super().forward(x.flatten(1))\n"
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match=r"out of memory on cpu with a batch of .* --batch-size"):
+    with pytest.raises(RunError, match=r"out of memory on cpu with a batch of .*: try batch_size"):
         dry_run(small_settings(model="net.py:Net"))
 
 
 def test_an_existing_directory_is_refused_and_untouched(small_settings, tmp_path):
     run = train(small_settings(), tmp_path / "run").run
     before = {path: path.read_bytes() for path in run.iterdir()}
-    with pytest.raises(RunError, match=r"--resume auto .* --exist-ok"):
+    with pytest.raises(RunError, match=r"another directory, or resume .*, or replace to"):
         train(small_settings(epochs=1), run)
     with pytest.raises(RunError, match="exists"):
         plan_run({}, output_dir=tmp_path, name="run")

@@ -17,10 +17,11 @@ from cifar_cnn.data.dataset import normalize, resize
 from cifar_cnn.data.images import fit
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.documents import inference as documents
-from cifar_cnn.errors import ExportError, SettingsError, did_you_mean
+from cifar_cnn.errors import ExportError, SettingsError, counted, did_you_mean
 from cifar_cnn.inference import formats
 from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
 from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+from cifar_cnn.models.guard import guarded
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.files import check_folder, write_result
 
@@ -200,8 +201,9 @@ def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
     Raises:
         ExportError: it is more than rounding explains.
     """
-    expected = model(images)
-    difference = float((run(images) - expected).abs().max())
+    with guarded(f"the network fails on {counted(len(images), 'image')}", ExportError, model):
+        expected = model(images)
+        difference = float((run(images) - expected).abs().max())
     allowed = TOLERANCE * max(1.0, expected.abs().max().item())
     if not difference <= allowed:  # a NaN is no agreement either
         raise ExportError(

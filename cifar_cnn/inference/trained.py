@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import REFERENCE, Normalization, Split
 from cifar_cnn.errors import CheckpointError, DataError
 from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.models.module import move, set_training
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint
@@ -124,8 +125,9 @@ class StoredNetwork:
                 f"the data set has {_names(classes)}"
             )
         model = build_stored(self.path, self.settings, len(classes), self.state_dict, stored)
+        set_training(model, False)
         return TrainedNetwork(
-            model.eval().to(self.device),
+            move(model, self.device),
             classes,
             stored.normalization if stored else REFERENCE,
             self.settings,

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.errors import ModelError, one_line
+from cifar_cnn.errors import ModelError, RunError, counted
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import parameters_of, set_training
 
 
 def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
@@ -14,11 +16,12 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
     Those of a network that computes in float64 stay float64.
 
     Raises:
-        ModelError: the network returns something else than a tensor.
+        RunError: the network returns something else than a tensor.
     """
     output = model(images)
     if not isinstance(output, Tensor):
-        raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
+        where = "in training " if model.training else ""
+        raise RunError(f"{where}the network returns {type(output).__name__}, not one tensor")
     output = output.to(torch.promote_types(output.dtype, torch.float32))
     if getattr(model, "outputs_log_probabilities", False):
         return output
@@ -40,20 +43,21 @@ def check_output(
     Raises:
         ModelError: it cannot take the image, or its output is not (1, num_classes).
     """
-    parameter = next(model.parameters(), torch.empty(0))
-    was_training = model.training
-    model.eval()
+    parameter = next(iter(parameters_of(model)), torch.empty(0))
+    was_training, (height, width) = model.training, input_size
+    set_training(model, False)
     try:
-        output = model(torch.zeros(1, 3, *input_size, device=parameter.device))
-    except Exception as error:  # a user's network may raise anything
-        height, width = input_size
-        raise ModelError(
-            f"the network cannot take 3x{height}x{width} images: {one_line(error)}"
-        ) from error
+        with guarded(f"the network cannot take 3x{height}x{width} images", ModelError, model):
+            output = model(torch.zeros(1, 3, height, width, device=parameter.device))
     finally:
-        model.train(was_training)
+        set_training(model, was_training)
     if not isinstance(output, Tensor):
         raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
+    if output.ndim == 2 and len(output) != 1:
+        raise ModelError(
+            f"the network gives {counted(len(output), 'answer')} for one image: a reshape such as "
+            "x.view(-1, 32) takes places for images; keep the batch, as x.flatten(1) does"
+        )
     if num_classes is not None and tuple(output.shape) != (1, num_classes):
         raise ModelError(
             f"the network's output for one image is {tuple(output.shape)}, "

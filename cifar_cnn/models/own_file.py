@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from cifar_cnn.errors import ModelError, did_you_mean, one_line
+from cifar_cnn.errors import ModelError, did_you_mean
 from cifar_cnn.models.factory import missing_arguments, parameters, unknown_arguments
+from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.own_code import import_source
 
 
@@ -30,11 +31,12 @@ def attribute_of(spec: str) -> object:
     """
     source, attribute = split(spec)
     target: object = _import(spec, source)
-    for part in attribute.split("."):
-        if not hasattr(target, part):
-            hint = did_you_mean(part, dir(target))
-            raise ModelError(f"model {spec!r}: {source} has no {attribute!r}{hint}")
-        target = getattr(target, part)
+    with guarded(f"model {spec!r}: reading {attribute!r} failed", ModelError):
+        for part in attribute.split("."):
+            if not hasattr(target, part):
+                hint = did_you_mean(part, dir(target))
+                raise ModelError(f"model {spec!r}: {source} has no {attribute!r}{hint}")
+            target = getattr(target, part)
     return target
 
 
@@ -74,12 +76,8 @@ def only_network(spec: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _import(spec: str, source: str) -> ModuleType:
-    try:
+    with guarded(f"model {spec!r}: importing {source} failed", ModelError):
         return import_source(source)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise ModelError(
-            f"model {spec!r}: importing {source} failed: {type(error).__name__}: {one_line(error)}"
-        ) from error
 
 
 def _which_needs_what(spec: str, found: Mapping[str, object], arguments: Mapping[str, Any]) -> str:

@@ -165,6 +165,12 @@ def is_own(model: nn.Module) -> bool:
     return type(model) in BUILT_IN.values()
 
 
+def in_layout(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the images channels-last for one of the tool's own networks, else contiguous."""
+    layout = torch.channels_last if is_own(model) else torch.contiguous_format
+    return images.contiguous(memory_format=layout)
+
+
 def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:
     """Return the arguments by name; refuse a spec that names no network, or one without any.
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import MEAN, STD, Normalization
 from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError, StoredArgumentsWarning
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.registry import is_built_in, is_own
 from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.archive import (
@@ -168,7 +170,7 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
             f"{source} holds the network that was `compact` until version 0.1.0, which is gone: "
             "train the present one with --model compact --recipe best"
         )
-    own = model.state_dict()
+    own = weights_of(model)
     unwrapped = {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
     if len(own.keys() & unwrapped.keys()) > len(own.keys() & state_dict.keys()):
         state_dict = unwrapped
@@ -186,7 +188,8 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
                 f"{source} belongs to another network: {name} is {_shape(state_dict[name])} in it, "
                 f"{_shape(own[name])} in the network"
             )
-    model.load_state_dict(state_dict)
+    with guarded(f"the network cannot load {source}", CheckpointError, model):
+        nn.Module.load_state_dict(model, state_dict)
 
 
 def _validate(path: Path, payload: dict[str, Any]) -> Checkpoint:

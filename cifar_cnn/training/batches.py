@@ -24,6 +24,7 @@ class TrainingBatches:
         train: the training images.
         device: where they go.
         normalization: of the network's images.
+        layout: of the images in memory.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class TrainingBatches:
         train: Split,
         device: torch.device,
         normalization: Normalization = REFERENCE,
+        layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.settings = settings
+        self.layout = layout
         self.normalization = normalization
         self.device = device
         self.images = train.images.to(device)
@@ -64,7 +67,7 @@ class TrainingBatches:
         source = generator(settings.seed, Purpose.MIXUP, epoch, index)
         mix = draw_mix(settings, epoch, len(labels), source).to(self.device)
         images = mix_images(self.augmented(epoch, index), mix)
-        images = images[part].contiguous(memory_format=torch.channels_last)
+        images = images[part].contiguous(memory_format=self.layout)
         if part == WHOLE:
             return images, labels, mix
         partners = torch.arange(len(images), 2 * len(images), device=self.device)
@@ -78,7 +81,7 @@ class TrainingBatches:
         draws = self._draws(epoch)[1].of(slice(done + first, done + stop))
         images = self.images.index_select(0, chosen[part])
         images = apply(images, draws, self.settings.cutout_size, self.normalization)
-        return images.contiguous(memory_format=torch.channels_last)
+        return images.contiguous(memory_format=self.layout)
 
     def free(self) -> None:
         """Give the images back, once no batch is needed any more."""

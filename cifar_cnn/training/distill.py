@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import REFERENCE, Normalization
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.trained import StoredNetwork, TrainedNetwork
+from cifar_cnn.models.module import parameters_of, set_training
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model, is_built_in
 from cifar_cnn.settings import Settings
@@ -43,7 +44,10 @@ def load_teacher(
     else:
         model = _as_trained(_from_file(Path(teacher), classes), normalization)
     check_output(model, input_size, len(classes))
-    return model.eval().requires_grad_(requires_grad=False)
+    set_training(model, False)
+    for parameter in parameters_of(model):
+        parameter.requires_grad = False
+    return model
 
 
 def is_code(teacher: str) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
 from cifar_cnn.models.layers.dropout import QuickDropout
-from cifar_cnn.runtime import explaining_memory, worker_threads
+from cifar_cnn.runtime import worker_threads
 from cifar_cnn.training.step import TrainingStep
 
 Batch = tuple[Tensor, Tensor, Mix | None]
@@ -84,8 +84,7 @@ class GhostBatches:
             loss = loss * weight
             return loss.detach(), correct, torch.autograd.grad(loss, self.parameters)
 
-        largest, whole = cut[0].stop - cut[0].start, self.step.settings.batch_size
-        with explaining_memory(self.step.device, largest, whole):
+        with self.step.explaining_memory(cut[0].stop - cut[0].start):
             results = [*self.workers.map(compute, range(len(cut)))]
         losses, corrects, gradients = zip(*results, strict=True)
         for parameter, each in zip(self.parameters, zip(*gradients, strict=True), strict=True):

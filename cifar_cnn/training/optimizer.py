@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cifar_cnn.errors import ModelError
+from cifar_cnn.models.module import parameters_of
 from cifar_cnn.settings import Settings
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -24,10 +25,10 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
     Raises:
         ModelError: there is nothing to optimize, or something that is no real number.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in parameters_of(model) if p.requires_grad]
     if not parameters:
         raise ModelError("the network has no parameters to train")
-    for name, parameter in model.named_parameters():
+    for name, parameter in nn.Module.named_parameters(model):
         if not parameter.is_floating_point():
             raise ModelError(
                 f"parameter {name} is {parameter.dtype}, only real ones can be trained: "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RunError
+from cifar_cnn.models.module import set_training
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.trainer import Trainer
 
@@ -93,7 +94,7 @@ def range_test(trainer: Trainer, progress: Callable[[int], None]) -> RangeTest:
     """
     rates: list[float] = []
     losses: list[float] = []
-    trainer.model.train()
+    set_training(trainer.model, True)
     for number in range(STEPS):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
         trainer.update(*divmod(number, trainer.batches.per_epoch), rate)

@@ -10,6 +10,7 @@ from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import REFERENCE, Loading, Normalization, Split, measure
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
+from cifar_cnn.models.module import parameters_of, weights_of
 from cifar_cnn.models.registry import build_checked, check_spec
 from cifar_cnn.runtime import (
     configure_cuda,
@@ -21,7 +22,7 @@ from cifar_cnn.runtime import (
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
 from cifar_cnn.storage.network import digest, read_source
-from cifar_cnn.training.distill import load_teacher
+from cifar_cnn.training.distill import load_teacher, runs_own_code
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
@@ -31,7 +32,7 @@ from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.state import Best, check_images, go_on, read_state, state_of
 from cifar_cnn.training.trainer import Trainer
-from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving
+from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving, try_training
 
 
 class Run:
@@ -96,6 +97,9 @@ class Run:
         weights = self.trainer.training_step.class_weights
         if weights is not None:
             self.notes.append(describe_weights(weights, self.classes))
+        if runs_own_code(self.settings):
+            self.notes += try_training(self.trainer)
+            self.settings = self.trainer.settings
         try_saving(self.trainer.final_model, lambda: self._checkpoint(with_training=True))
 
     def fit(self, directory: RunDirectory) -> RunResult:
@@ -187,7 +191,7 @@ class Run:
                 self.settings,
                 str(self.device),
                 self.trainer.batches.per_epoch,
-                sum(each.numel() for each in self.trainer.model.parameters()),
+                sum(each.numel() for each in parameters_of(self.trainer.model)),
                 tuple(self.history),
                 tuple(self.notes),
                 self.trainer.step,
@@ -196,7 +200,7 @@ class Run:
         )
 
     def _save_last(self, directory: RunDirectory) -> None:
-        weights = self.trainer.model.parameters()
+        weights = parameters_of(self.trainer.model)
         if not all(bool(torch.isfinite(each).all()) for each in weights):
             raise RunError(
                 f"the weights are not finite after epoch {self.trainer.epoch}, step "
@@ -219,7 +223,7 @@ class Run:
             std=std,
             settings=self.settings,
             metrics=self.history[-1].metrics() if self.history else {},
-            state_dict=dict(self.trainer.final_model.state_dict()),
+            state_dict=weights_of(self.trainer.final_model),
             source_sha256=digest(self.source) if self.source is not None else None,
             test_sha256=self.test_sha256,
             training=training,

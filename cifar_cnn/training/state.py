@@ -5,9 +5,10 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifar_cnn.errors import CheckpointError, counted
+from cifar_cnn.models.module import weights_of
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.optimizer import load_optimizer
@@ -93,7 +94,7 @@ def state_of(trainer: Trainer, history: Sequence[EpochRow], best: Best | None) -
         seconds=trainer.seconds,
         totals=trainer.training_step.totals.read(),
         optimizer=trainer.optimizer.state_dict(),
-        model=trainer.model.state_dict() if trainer.average else None,
+        model=weights_of(trainer.model) if trainer.average else None,
         images=trainer.batches.count,
         history=tuple(history),
         best=best,
@@ -144,4 +145,4 @@ def go_on(trainer: Trainer, state: TrainingState) -> None:
     load_optimizer(trainer.optimizer, state.optimizer)
     if trainer.average:
         assert state.model is not None
-        trainer.model.load_state_dict(state.model)
+        nn.Module.load_state_dict(trainer.model, state.model)

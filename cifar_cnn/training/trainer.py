@@ -12,6 +12,8 @@ from cifar_cnn.errors import RunError
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import EvaluationStopped, predict_log_probabilities
 from cifar_cnn.inference.metrics import Evaluation
+from cifar_cnn.models.module import move, set_training
+from cifar_cnn.models.registry import is_built_in, is_own
 from cifar_cnn.runtime import resolve_threads
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
@@ -38,7 +40,7 @@ class Trainer:
 
     Args:
         settings: of the run, precision resolved.
-        model: moved to the device and to channels-last memory.
+        model: moved to the device; a built-in one to channels-last memory too.
         train: the training images.
         evaluation: the images to evaluate on after each epoch.
         device: where everything happens.
@@ -70,10 +72,11 @@ class Trainer:
         self.threads = resolve_threads(settings.threads)
         self.processes = processes
         model = processes.prepare(model, device)
-        self.model = model.to(device).to(memory_format=torch.channels_last)
+        built_in = is_built_in(settings.model)
+        self.model = move(model, device, channels_last=built_in)
         self.optimizer = make_optimizer(model, settings)
         if teacher is not None:
-            teacher = teacher.to(device).to(memory_format=torch.channels_last)
+            teacher = move(teacher, device, channels_last=is_own(teacher))
         weights = None
         if settings.class_weights == "balanced":
             weights = balanced_weights(train.labels, len(train.classes))
@@ -85,7 +88,8 @@ class Trainer:
         self.eval_split = eval_split
         self.listeners = listeners
         self.should_stop = should_stop
-        self.batches = TrainingBatches(settings, train, device, normalization)
+        layout = torch.channels_last if built_in else torch.contiguous_format
+        self.batches = TrainingBatches(settings, train, device, normalization, layout)
         self.update = Update(self.training_step, self.batches, self.threads)
         self.cores = CoreTime(self.update.busy_threads)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
@@ -132,7 +136,7 @@ class Trainer:
         """
         started = time.perf_counter() - self.seconds
         self.cores.start()
-        self.model.train()
+        set_training(self.model, True)
         while self.index < self.batches.per_epoch:
             self.learn()
             self.index += 1

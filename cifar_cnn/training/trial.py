@@ -1,14 +1,20 @@
 """What is tried and shown before the first step, so that a run does not fail at its end."""
 
+import warnings
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import Normalization, Split, normalize
-from cifar_cnn.errors import ModelError, one_line
+from cifar_cnn.errors import ModelError, RunError, UserError
+from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import set_training, unchanged, weights_of
 from cifar_cnn.models.output import is_probability
 from cifar_cnn.storage.archive import load_archive
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
+from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.trainer import Trainer
 
 SHOWN = 1000
@@ -44,10 +50,58 @@ def show_images(model: nn.Module, train: Split, normalization: Normalization) ->
     see = getattr(model, "see_images", None)
     if see is None:
         return
-    try:
+    with guarded("the network cannot see_images", ModelError):
         see(normalize(train.limited(SHOWN).images, normalization))
-    except Exception as error:  # a user's network may raise anything
-        raise ModelError(f"the network cannot see_images: {one_line(error)}") from error
+
+
+def try_training(trainer: Trainer) -> list[str]:
+    """Train and evaluate on a batch before anything is written; choose fp32 where bf16 fails.
+
+    The network and all random numbers stay as they are. Returns what the user should know.
+
+    Raises:
+        UserError: the network fails in fp32 too; the line says where.
+    """
+    first = ""
+    try:
+        _train_once(trainer)
+    except UserError as error:
+        first = str(error)
+    if not trainer.processes.any(bool(first)):
+        return []
+    settings = trainer.settings
+    trainer.settings = settings.model_copy(update={"precision": "fp32"})
+    trainer.training_step.settings = trainer.settings
+    _train_once(trainer, find_line=True)
+    return [f"this run computes in fp32: in bf16 {first}"] if settings.precision == "bf16" else []
+
+
+def _train_once(trainer: Trainer, *, find_line: bool = False) -> None:
+    """Do the first step, without the other processes, and an evaluation; then undo the step."""
+    step, model = trainer.training_step, trainer.model
+    count = min(trainer.batches.size(0), len(trainer.evaluation))
+    batch = trainer.batches.at(0, 0, trainer.processes.part(trainer.batches.size(0)).images)
+    failing = f"the network fails on a training batch of {len(batch[0])}"
+    with (
+        unchanged(model),
+        warnings.catch_warnings(record=True) as said,
+        torch.autograd.set_detect_anomaly(find_line, check_nan=False),
+        guarded(failing, RunError, model, said),
+    ):
+        warnings.simplefilter("always")
+        set_training(model, True)
+        with step.explaining_memory(len(batch[0])):
+            loss, _ = step.forward(*batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        make_optimizer(model, trainer.settings).step()
+        predict_log_probabilities(
+            model,
+            trainer.evaluation.images[:count],
+            trainer.device,
+            trainer.settings.precision,
+            normalization=trainer.batches.normalization,
+            threads=trainer.threads,
+        )
 
 
 def try_saving(model: nn.Module, make: Callable[[], Checkpoint]) -> None:
@@ -60,21 +114,19 @@ def try_saving(model: nn.Module, make: Callable[[], Checkpoint]) -> None:
     Raises:
         ModelError: the network's state is of a kind that it cannot hold.
     """
-    for name, value in model.state_dict().items():
+    for name, value in weights_of(model).items():
         if not isinstance(value, Tensor):
             raise ModelError(
                 f"the network cannot be saved: {name} of its state dict is "
                 f"{type(value).__name__}, not a tensor"
             )
-    try:
+    with guarded("the network cannot be saved", ModelError):
         load_archive(pack(make()))
-    except Exception as error:  # a user's network may hold anything
-        raise ModelError(f"the network cannot be saved: {one_line(error)}") from error
 
 
 def try_step(trainer: Trainer) -> float:
     """Run the next batch forward and backward, without an optimizer step; return its loss."""
-    trainer.model.train()
+    set_training(trainer.model, True)
     batch = trainer.batches.at(trainer.epoch, trainer.index)
     loss, _ = trainer.training_step.gradients(*batch)
     trainer.optimizer.zero_grad()

@@ -31,7 +31,7 @@ from cifar_cnn.training.range_test import RangeTest, range_test
 from cifar_cnn.training.run import Run
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import Replace
-from cifar_cnn.training.trial import try_step
+from cifar_cnn.training.trial import train_once
 
 
 @global_state_kept()
@@ -125,7 +125,7 @@ def dry_run(
     run = Run(settings, loading=loading)
     for note in run.notes:
         say(note)
-    return try_step(run.trainer)
+    return train_once(run.trainer)
 
 
 @global_state_kept()

@@ -13,11 +13,7 @@ from cifar_cnn.errors import RequestError, RunError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
-
-    Raises:
-        RequestError: this machine has no such device.
-    """
+    """Return the device of that name; `auto` is CUDA, else Apple's MPS, else the CPU."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -115,11 +111,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def explaining_memory(device: torch.device, doing: str, remedy: str) -> Iterator[None]:
-    """Turn torch's error about memory into one that says what to do.
-
-    Raises:
-        RunError: there is no memory on the device for what is done there.
-    """
+    """Turn torch's error about memory into one that says what to do."""
     try:
         yield
     except RuntimeError as error:

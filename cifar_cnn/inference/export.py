@@ -194,13 +194,9 @@ def _output_name(model: nn.Module, *, with_preprocessing: bool) -> str:
     return "log_probabilities" if is_log else "logits"
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
-    """Return the largest difference of the two networks' outputs.
-
-    Raises:
-        ExportError: it is more than rounding explains.
-    """
+    """Return the largest difference of the two networks' outputs."""
     with guarded(f"the network fails on {counted(len(images), 'image')}", ExportError, model):
         expected = model(images)
         difference = float((run(images) - expected).abs().max())
@@ -213,7 +209,7 @@ def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
     return difference
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _time(run: Runner, image: Tensor) -> float:
     seconds = []
     for _ in range(WARM_UPS + TIMED):

@@ -45,11 +45,7 @@ class WithPreprocessing(nn.Module):
 def to_onnx(
     model: nn.Module, example: Tensor, names: tuple[str, ...], about: Mapping[str, str], opset: int
 ) -> bytes:
-    """Return the ONNX file, batch size free, by torch's exporter of captured programs.
-
-    Raises:
-        ExportError: the network cannot be captured or translated.
-    """
+    """Return the ONNX file, batch size free, by torch's exporter of captured programs."""
     with _exporting(model):
         program = torch.onnx.export(
             model,
@@ -83,11 +79,7 @@ def run_onnx(content: bytes) -> Runner:
 
 
 def to_torch_export(model: nn.Module, example: Tensor, about: Mapping[str, str]) -> bytes:
-    """Return the file of torch.export.save, batch size free.
-
-    Raises:
-        ExportError: the network cannot be captured.
-    """
+    """Return the file of torch.export.save, batch size free."""
     buffer = io.BytesIO()
     with _exporting(model):
         program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch")},))
@@ -126,11 +118,7 @@ def run_safetensors(trained: TrainedNetwork, content: bytes) -> Runner:
 
 
 def check_onnx_is_installed() -> None:
-    """Refuse what the installation cannot do.
-
-    Raises:
-        ExportError: a package of the extra `onnx` is missing.
-    """
+    """Refuse what the installation cannot do."""
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
         raise ExportError(f"format onnx needs {', '.join(missing)}: pip install 'cifar-cnn[onnx]'")

@@ -28,7 +28,7 @@ class EvaluationStopped(Exception):  # noqa: N818 - nothing went wrong
     """`should_stop` said so before all images had passed."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict_log_probabilities(
     model: nn.Module,
     images: Tensor,
@@ -46,17 +46,13 @@ def predict_log_probabilities(
     probabilities of each image and of its mirror image are averaged. On the CPU a built-in network
     takes a batch in each of the `threads` (0: all cores) at once; one of the user's own, which may
     keep things from layer to layer, takes one after another.
-
-    Raises:
-        EvaluationStopped: `should_stop`, asked before each batch, said so.
-        RunError: there is no memory for a batch, or the network fails.
     """
     was_training = model.training
     set_training(model, False)
     batches = torch.split(images, BATCH_SIZE[device.type])
     at_once = device.type == "cpu" and is_own(model)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def answer(batch: Tensor) -> Tensor:
         if should_stop():
             raise EvaluationStopped

@@ -25,11 +25,7 @@ class TrainedNetwork:
     """A network with its weights, in evaluation mode on its device, and what it was trained for.
 
     Args:
-        model: on `device`.
         classes: names in index order.
-        normalization: of the images that it takes.
-        settings: for its use.
-        device: where it runs.
         precision: fp32 or bf16.
     """
 
@@ -41,11 +37,7 @@ class TrainedNetwork:
     precision: str
 
     def log_probabilities(self, images: Tensor, *, tta: bool = False) -> Tensor:
-        """Return float32 (N, classes) on the CPU for uint8 images (N, 3, H, W).
-
-        Raises:
-            RunError: there is no memory for a batch.
-        """
+        """Return float32 (N, classes) on the CPU for uint8 images (N, 3, H, W)."""
         return predict_log_probabilities(
             self.model,
             images,
@@ -62,10 +54,6 @@ class StoredNetwork:
     """What a file holds, before the network is built.
 
     Args:
-        path: of the file.
-        settings: for the network's use.
-        device: where it will run.
-        state_dict: its weights.
         checkpoint: the file's whole content; None for a bare state dict.
     """
 
@@ -76,11 +64,7 @@ class StoredNetwork:
     checkpoint: Checkpoint | None
 
     def images(self, load: Callable[[Settings], T]) -> T:
-        """Return what `load` makes of the settings; say whose folder it is that is not there.
-
-        Raises:
-            DataError: the images are missing or unusable.
-        """
+        """Return what `load` makes of the settings; say whose folder it is that is not there."""
         try:
             return load(self.settings)
         except DataError as error:
@@ -104,13 +88,7 @@ class StoredNetwork:
         )
 
     def build(self, classes: tuple[str, ...] | None = None) -> TrainedNetwork:
-        """Build the network for the classes of the data that it is used on, or for its own.
-
-        Raises:
-            CheckpointError: it was trained on others, the weights are not the network's, or a bare
-                state dict is to say which its classes are.
-            RequestError: it cannot be built.
-        """
+        """Build the network for the classes of the data that it is used on, or for its own."""
         stored = self.checkpoint
         if classes is None:
             if stored is None:
@@ -137,28 +115,14 @@ class StoredNetwork:
 
 
 def open_stored(file: Path | str, overrides: Mapping[str, Any] | None = None) -> StoredNetwork:
-    """Read a checkpoint or a bare state dict, which has the settings of `reference`.
-
-    Args:
-        file: `model.pt`, `best.pt`, `last.pt`, or a state dict saved by another program.
-        overrides: settings in place of the checkpoint's: model, input_size, device …
-
-    Raises:
-        CheckpointError: the file is unusable.
-        RequestError: a setting is invalid, or the device is not there.
-    """
+    """Read a checkpoint or a bare state dict, which has the settings of `reference`."""
     path = Path(file)
     settings, weights, checkpoint = read_stored(path, overrides or {})
     return StoredNetwork(path, settings, resolve_device(settings.device), weights, checkpoint)
 
 
 def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -> TrainedNetwork:
-    """Build the network of a checkpoint for the classes that it was trained on.
-
-    Raises:
-        CheckpointError: the file is unusable, or a bare state dict.
-        RequestError: a setting is invalid, or the network cannot be built.
-    """
+    """Build the network of a checkpoint for the classes that it was trained on."""
     return open_stored(file, overrides).build()
 
 

@@ -26,15 +26,7 @@ def construct(
 ) -> nn.Module:
     """Return the network that the user's class or factory makes, or a copy of the user's instance.
 
-    Args:
-        spec: what it was named by.
-        factory: what stands there.
-        num_classes: for a parameter that has one of the names `CLASSES`, if it is not an argument.
-        dropout: for a parameter of that name, if it is not an argument.
-        arguments: for parameters of these names.
-
-    Raises:
-        ModelError: it takes other arguments, or fails, or returns no network.
+    Besides the `arguments`, a parameter `dropout` and one of the names `CLASSES` are filled in.
     """
     check_arguments(spec, factory, dropout, arguments)
     if isinstance(factory, nn.Module):
@@ -58,17 +50,7 @@ def construct(
 def check_arguments(
     spec: str, factory: object, dropout: float | None, arguments: Mapping[str, Any]
 ) -> None:
-    """Refuse arguments that a class or factory does not have, and the lack of one that it needs.
-
-    Args:
-        spec: what it was named by.
-        factory: what stands there.
-        dropout: for a parameter of that name, if it is not an argument.
-        arguments: for parameters of these names.
-
-    Raises:
-        ModelError: one line that says which it has, or how they are given.
-    """
+    """Refuse arguments that a class or factory does not have, and the lack of one that it needs."""
     if isinstance(factory, nn.Module):
         if arguments:
             raise ModelError(f"model {spec!r} is an instance, built already: {_TAKES_NONE}")

@@ -37,13 +37,9 @@ def guarded(
 
     Args:
         what: the start of the message.
-        kind: error to raise.
+        kind: error to raise; a UserError passes through as it is.
         model: network whose `forward` is named where the traceback has no line of theirs.
-        said: warnings, among them those of autograd's anomaly mode, which name the line whose
-            backward pass fails.
-
-    Raises:
-        UserError: of that kind; one of ours passes through.
+        said: warnings, in which autograd's anomaly mode names the line whose backward pass fails.
     """
     try:
         yield

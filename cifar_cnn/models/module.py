@@ -24,21 +24,13 @@ def buffers_of(model: nn.Module) -> list[Tensor]:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict.
-
-    Raises:
-        ModelError: a hook or method of the network's own fails.
-    """
+    """Return the state dict."""
     with guarded("the network's state dict cannot be made", ModelError, model):
         return dict(nn.Module.state_dict(model))
 
 
 def set_training(model: nn.Module, training: bool) -> None:  # noqa: FBT001 - as torch's `train`
-    """Set the mode of all modules; call a `train` of their own if it takes torch's `mode`.
-
-    Raises:
-        ModelError: that method fails.
-    """
+    """Set the mode of all modules; call a `train` of their own if it takes torch's `mode`."""
     modules = [*nn.Module.modules(model)]
     for module in modules:
         module.training = training
@@ -54,11 +46,7 @@ def _takes_mode(method: object) -> bool:
 
 
 def move(model: nn.Module, device: torch.device, *, channels_last: bool = False) -> nn.Module:
-    """Move parameters and buffers to a device, with `channels_last` to that layout too.
-
-    Raises:
-        ModelError: a method of the network's own fails.
-    """
+    """Move parameters and buffers to a device, with `channels_last` to that layout too."""
     with guarded(f"the network cannot be moved to {device}", ModelError, model):
         if any(each.device != device for each in (*parameters_of(model), *buffers_of(model))):
             nn.Module.to(model, device)
@@ -66,11 +54,7 @@ def move(model: nn.Module, device: torch.device, *, channels_last: bool = False)
 
 
 def copy_network(model: nn.Module) -> nn.Module:
-    """Return a deep copy; tensors that are computed anew in `forward` (pruning) keep their values.
-
-    Raises:
-        ModelError: something in the network cannot be copied.
-    """
+    """Return a deep copy; of a tensor that `forward` computes anew (pruning), the values."""
     held = (value for module in nn.Module.modules(model) for value in vars(module).values())
     computed = [each for each in held if isinstance(each, Tensor) and not each.is_leaf]
     with guarded("the network cannot be copied", ModelError, model):
@@ -83,12 +67,11 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     own = [vars(module) for module in nn.Module.modules(model)]
     inside = [each for held in own for each in held.values() if type(each) in {dict, list}]
     kept = [(held, copy.copy(held)) for held in (*own, *inside)]
-    tensors = {
-        id(each): (each, each.detach().clone(), each.grad if each.is_leaf else None)
-        for held in (*own, *inside)
-        for each in (held.values() if isinstance(held, dict) else held)
-        if isinstance(each, Tensor)
-    }
+    plain = [each for held in own for each in held.values() if isinstance(each, Tensor)]
+    tensors = [
+        (each, each.detach().clone(), each.grad if each.is_leaf else None)
+        for each in (*parameters_of(model), *buffers_of(model), *plain)
+    ]
     with random_numbers_kept():
         try:
             yield
@@ -96,8 +79,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             for held, before in kept:
                 held.clear()
                 held.update(before) if isinstance(held, dict) else held.extend(before)
-            for tensor, before, gradient in tensors.values():
-                if not torch.equal(tensor, before):
-                    tensor.detach().copy_(before)
+            for tensor, value, gradient in tensors:
+                if not torch.equal(tensor, value):
+                    tensor.detach().copy_(value)
                 if tensor.is_leaf:
                     tensor.grad = gradient

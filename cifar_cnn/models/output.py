@@ -14,9 +14,6 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
 
     A network with a true `outputs_log_probabilities` gives them itself; any other gives logits.
     Those of a network that computes in float64 stay float64.
-
-    Raises:
-        RunError: the network returns something else than a tensor.
     """
     output = model(images)
     if not isinstance(output, Tensor):
@@ -34,14 +31,8 @@ def check_output(
 ) -> Tensor:
     """Return what the network, in evaluation mode, makes of one black image of `input_size` (H, W).
 
-    Args:
-        model: on its device.
-        input_size: (H, W) in pixels.
-        num_classes: outputs that it has to have; None for any number.
-        mended: what to do where it has another number of them, for the end of the line.
-
-    Raises:
-        ModelError: it cannot take the image, or its output is not (1, num_classes).
+    Refuse another number of outputs than `num_classes`; `mended`, the end of that line, says what
+    to do. None is any number.
     """
     parameter = next(iter(parameters_of(model)), torch.empty(0))
     was_training, (height, width) = model.training, input_size

@@ -24,11 +24,7 @@ def split(spec: str) -> tuple[str, str]:
 
 
 def attribute_of(spec: str) -> object:
-    """Return what `path.py:attr` or `module:attr` names.
-
-    Raises:
-        ModelError: the code cannot be imported, or has no such attribute.
-    """
+    """Return what `path.py:attr` or `module:attr` names."""
     source, attribute = split(spec)
     target: object = _import(spec, source)
     with guarded(f"model {spec!r}: reading {attribute!r} failed", ModelError):
@@ -41,11 +37,7 @@ def attribute_of(spec: str) -> object:
 
 
 def defined_in(spec: str) -> Path | None:
-    """Return the Python file of a class or function of a module; of something else, the module's.
-
-    Raises:
-        ModelError: as `attribute_of` does.
-    """
+    """Return the Python file of a class or function; of something else, its module's."""
     target = attribute_of(spec)
     module: object = _import(spec, split(spec)[0])
     if inspect.isclass(target) or inspect.isfunction(target):
@@ -55,11 +47,7 @@ def defined_in(spec: str) -> Path | None:
 
 
 def only_network(spec: str, arguments: Mapping[str, Any]) -> str:
-    """Return the name of the one network in the file `spec`: see `full_spec`.
-
-    Raises:
-        ModelError: the file cannot be imported, or has no such network or several.
-    """
+    """Return the name of the one network in the file `spec`: see `full_spec`."""
     found = _networks(_import(spec, spec), arguments)
     if not found:
         raise ModelError(

@@ -21,12 +21,7 @@ MOST_EXPLAINED = 16
 
 
 class Explanation:
-    """Grad-CAM of a trained network.
-
-    Raises:
-        ModelError: the network cannot be followed.
-        UserError: it has no map before global pooling or flattening, or lets no gradient through.
-    """
+    """Grad-CAM of a trained network."""
 
     def __init__(self, trained: TrainedNetwork) -> None:
         self._trained = trained
@@ -51,11 +46,7 @@ class Explanation:
         return guarded("Grad-CAM of the network fails", UserError, self._trained.model)
 
     def picture(self, predictions: Sequence[Prediction]) -> bytes:
-        """Return a PNG of the first images, read again, and of what their first class comes from.
-
-        Raises:
-            DataError: an image is gone meanwhile.
-        """
+        """Return a PNG of the first images, read again, with the heat of their first class."""
         shown = predictions[:MOST_EXPLAINED]
         size = self._trained.settings.input_size
         pixels, _ = read_images([each.source for each in shown], size)

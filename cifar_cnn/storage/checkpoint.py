@@ -82,11 +82,7 @@ def pack(checkpoint: Checkpoint) -> bytes:
 
 
 def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
-    """Read a checkpoint of this tool, or a bare state dict from elsewhere.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or neither of the two.
-    """
+    """Read a checkpoint of this tool, or a bare state dict from elsewhere."""
     try:
         if path.exists() and not path.is_file():
             raise CheckpointError(f"{path} is not a checkpoint: not a file")
@@ -112,11 +108,7 @@ def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
 
 
 def require_model_again(checkpoint: Checkpoint, source: Path, given: Mapping[str, Any]) -> None:
-    """Keep code that only a file names from being imported.
-
-    Raises:
-        CheckpointError: the network is the user's own code, which `given` does not name again.
-    """
+    """Keep code that only a file names from being imported."""
     built = checkpoint.settings.model
     if "model" not in given and not is_built_in(built):
         raise CheckpointError(
@@ -144,10 +136,6 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
     Device, threads and the limit of the run's own evaluation are not taken over, and another data
     set than the run's does not lie in the run's `data_dir`, nor is it split like that. Arguments
     for the user's own code are taken over with a warning that says them.
-
-    Raises:
-        CheckpointError: its network is the user's own code, which `overrides` do not name again.
-        SettingsError: an override is invalid.
     """
     require_model_again(checkpoint, source, overrides)
     arguments = arguments_taken(checkpoint, overrides)
@@ -160,11 +148,7 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Path) -> None:
-    """Load `state_dict` into `model`, without the names that wrappers of torch add.
-
-    Raises:
-        CheckpointError: names or shapes differ; the message names the first that does.
-    """
+    """Load `state_dict` into `model`, without the names that wrappers of torch add."""
     if OF_FORMER_COMPACT in state_dict and is_own(model):
         raise CheckpointError(
             f"{source} holds the network that was `compact` until version 0.1.0, which is gone: "

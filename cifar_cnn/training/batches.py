@@ -20,10 +20,6 @@ class TrainingBatches:
     for a single image, of which batch normalization could have one value a channel: it is left out.
 
     Args:
-        settings: of the run.
-        train: the training images.
-        device: where they go.
-        normalization: of the network's images.
         layout: of the images in memory.
     """
 

@@ -34,10 +34,6 @@ def load_teacher(
         input_size: (H, W) that it must take.
         normalization: of the images that it is given; a checkpoint's own is put in its place, code
             gets them as they are.
-
-    Raises:
-        CheckpointError: the file is unusable, or of other classes.
-        ModelError: the network cannot be built, or does not fit images or classes.
     """
     if is_code(teacher):
         model = build_model(teacher)

@@ -105,13 +105,7 @@ class Processes:
         return values
 
     def over_all(self, loss: "Tensor", correct: "Tensor", part: Part) -> "tuple[Tensor, Tensor]":
-        """Return the mean loss of the whole batch, and how many of its images are right.
-
-        Args:
-            loss: mean of this process's part, times the part's weight.
-            correct: images of the part that are right.
-            part: of this process.
-        """
+        """Return mean loss, and right answers, of the whole batch from a part's; see `apply`."""
         if self.size == 1:
             return loss, correct
         import torch
@@ -207,9 +201,6 @@ def join(device: "torch.device") -> Iterator[Processes]:
     """Make this process one of the run's: those that torchrun started, or this one alone.
 
     They exchange through nccl where they compute on CUDA, else through gloo.
-
-    Raises:
-        RunError: another process of the run has ended.
     """
     if not is_launched():
         yield ALONE

@@ -21,9 +21,6 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
     """Return the optimizer of the settings for what of the network is to be trained.
 
     On CUDA its learning rate is a tensor, so that a captured step can read it.
-
-    Raises:
-        ModelError: there is nothing to optimize, or something that is no real number.
     """
     parameters = [p for p in parameters_of(model) if p.requires_grad]
     if not parameters:
@@ -40,11 +37,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
 
 
 def load_optimizer(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
-    """Give the optimizer another one's momenta; learning rate and the like are the settings'.
-
-    Raises:
-        Exception: of any kind, where the state is not that of these parameters.
-    """
+    """Give the optimizer another one's momenta; learning rate and the like are the settings'."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state_dict["state"], "param_groups": groups})
     for parameter, state in optimizer.state.items():

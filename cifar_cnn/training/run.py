@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import REFERENCE, Loading, Normalization, Split, measure
@@ -40,14 +39,8 @@ class Run:
 
     Args:
         settings: of the run; precision `auto` and 0 threads are resolved here.
-        processes: that do the run together, this one among them.
-        listeners: told of every event.
-        loading: told how the decoding of image files, or a download, goes.
         normalization: that of the run it goes on from; as the settings say unless given.
         should_stop: asked after each step; when it says so, the run saves and ends early.
-
-    Raises:
-        DataError, ModelError, RequestError: images or network are not available.
     """
 
     def __init__(
@@ -81,6 +74,7 @@ class Run:
             own = self.settings.normalization == "dataset"
             normalization = measure(train.images) if own else REFERENCE
         show_images(model, train, normalization)
+        teacher, size = self.settings.teacher, self.settings.input_size
         self.trainer = Trainer(
             self.settings,
             model,
@@ -90,7 +84,7 @@ class Run:
             processes=processes,
             eval_split=evaluation.name,
             normalization=normalization,
-            teacher=self._load_teacher(normalization),
+            teacher=load_teacher(teacher, self.classes, size, normalization) if teacher else None,
             listeners=listeners,
             should_stop=should_stop,
         )
@@ -103,11 +97,7 @@ class Run:
         try_saving(self.trainer.final_model, lambda: self._checkpoint(with_training=True))
 
     def fit(self, directory: RunDirectory) -> RunResult:
-        """Train what is left of the run, saving after each epoch.
-
-        Raises:
-            RunError: the loss is not finite, or a file cannot be written.
-        """
+        """Train what is left of the run, saving after each epoch."""
         self._start(directory)
         for row in self.trainer.epochs():
             self.history.append(row)
@@ -130,11 +120,7 @@ class Run:
         return RunResult(directory.path, model_file, tuple(self.history), self.trainer.step)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's.
-
-        Raises:
-            CheckpointError: it was trained on other images, or its training state does not fit.
-        """
+        """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's."""
         state = read_state(checkpoint, "the checkpoint")
         check_images(self.trainer, self.classes, self.test_sha256, checkpoint, state)
         self.history = list(state.history)
@@ -163,12 +149,6 @@ class Run:
         precision = resolve_precision(settings.precision, self.device)
         threads = resolve_threads(settings.threads)
         return settings.model_copy(update={"precision": precision, "threads": threads})
-
-    def _load_teacher(self, normalization: Normalization) -> nn.Module | None:
-        settings = self.settings
-        if settings.teacher is None:
-            return None
-        return load_teacher(settings.teacher, self.classes, settings.input_size, normalization)
 
     def _load_images(self, loading: Loading | None) -> tuple[Split, Split]:
         limit = self.settings.limit_eval

@@ -65,11 +65,7 @@ class TrainingState(BaseModel):
 
 
 def read_state(checkpoint: Checkpoint, source: object) -> TrainingState:
-    """Return the training part of a checkpoint that has one; `source` is its name in messages.
-
-    Raises:
-        CheckpointError: it is not of this kind, or contradicts itself.
-    """
+    """Return the training part of a checkpoint that has one; `source` is its name in messages."""
     try:
         state = TrainingState.model_validate(checkpoint.training)
     except ValidationError:
@@ -81,13 +77,7 @@ def read_state(checkpoint: Checkpoint, source: object) -> TrainingState:
 
 
 def state_of(trainer: Trainer, history: Sequence[EpochRow], best: Best | None) -> TrainingState:
-    """Return what a trainer needs to go on from here, besides the final model's weights.
-
-    Args:
-        trainer: as it is now.
-        history: the epochs so far.
-        best: the network that a validation split has chosen so far.
-    """
+    """Return what a trainer needs to go on from here, besides the final model's weights."""
     return TrainingState(
         epoch=trainer.epoch,
         batch=trainer.index,
@@ -108,11 +98,7 @@ def check_images(
     checkpoint: Checkpoint,
     state: TrainingState,
 ) -> None:
-    """Hold the images of a run that goes on against those of its checkpoint.
-
-    Raises:
-        CheckpointError: they are others.
-    """
+    """Hold the images of a run that goes on against those of its checkpoint."""
     if checkpoint.classes != classes or state.images != trainer.batches.count:
         raise CheckpointError(
             "the training images are not those of the checkpoint: "
@@ -132,11 +118,7 @@ def check_images(
 
 
 def go_on(trainer: Trainer, state: TrainingState) -> None:
-    """Bring a trainer to a state that `state_of` returned, the final model's weights apart.
-
-    Raises:
-        Exception: of any kind, where the state is another run's.
-    """
+    """Bring a trainer to a state that `state_of` returned, the final model's weights apart."""
     per_epoch = trainer.batches.per_epoch
     if state.batch > per_epoch:
         raise ValueError(f"steps done: {state.batch} of {per_epoch}")

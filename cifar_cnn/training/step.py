@@ -96,11 +96,6 @@ class TrainingStep:
 
     Args:
         settings: of the run, precision resolved.
-        model: on the device.
-        optimizer: of the model's parameters.
-        device: where everything happens.
-        teacher: a network to learn from, in evaluation mode on the device; or None.
-        processes: that take a part of each batch; all of them learn the same.
         class_weights: (classes), of each class in the loss; or None.
     """
 
@@ -145,20 +140,13 @@ class TrainingStep:
             images: float32 (N, 3, H, W), mixed as `mix` says.
             labels: int64 (N or more), those of the images first.
             mix: its partners are indices into `labels`.
-
-        Raises:
-            RunError: the network fails on the batch, or there is no memory for it.
         """
         self.apply(*self.gradients(images, labels, mix))
 
     def gradients(
         self, images: Tensor, labels: Tensor, mix: Mix | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Leave the batch's gradients at the parameters; return what `forward` returns.
-
-        Raises:
-            RunError: as `update` does.
-        """
+        """Leave the batch's gradients at the parameters; return what `apply` takes."""
         failing = f"the network fails on a training batch of {len(images)}"
         with guarded(failing, model=self.model), self.explaining_memory(len(images)):
             loss, correct = self.forward(images, labels, mix)
@@ -174,12 +162,7 @@ class TrainingStep:
         return explaining_memory(self.device, f"with a batch of {counted(count, 'image')}", remedy)
 
     def apply(self, loss: Tensor, correct: Tensor) -> None:
-        """Take the step that the gradients at the parameters say.
-
-        Args:
-            loss: mean of this process's part of the batch, times the part's weight.
-            correct: images of the part that are right.
-        """
+        """Take a step: `loss` is the mean of the part times its weight, `correct` a number."""
         loss, correct = self.processes.over_all(loss, correct, self.part)
         gradients = [p.grad for p in parameters_of(self.model) if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)

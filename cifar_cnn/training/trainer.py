@@ -41,14 +41,7 @@ class Trainer:
     Args:
         settings: of the run, precision resolved.
         model: moved to the device; a built-in one to channels-last memory too.
-        train: the training images.
-        evaluation: the images to evaluate on after each epoch.
-        device: where everything happens.
-        processes: that train this network together, this one among them.
         eval_split: what those are called, `test` or `val`.
-        normalization: of all images.
-        teacher: a network to learn from, moved like `model`; or None.
-        listeners: told of each step.
         should_stop: asked after each step and between the batches of an evaluation.
     """
 
@@ -129,11 +122,7 @@ class Trainer:
                 return
 
     def train_epoch(self) -> None:
-        """Run the epoch's remaining steps.
-
-        Raises:
-            RunError: a loss or gradient is not finite, the network fails, or memory is short.
-        """
+        """Run the epoch's remaining steps."""
         started = time.perf_counter() - self.seconds
         self.cores.start()
         set_training(self.model, True)
@@ -189,11 +178,7 @@ class Trainer:
             listener(event)
 
     def _refuse_divergence(self, totals: Totals) -> None:
-        """End a run whose loss or gradient was not finite, before anything of it is saved.
-
-        Raises:
-            RunError: there was such a step; it names epoch, step and learning rate.
-        """
+        """End a run whose loss or gradient was not finite, before anything of it is saved."""
         if totals.failed_step < 0:
             return
         step = int(totals.failed_step)
@@ -225,13 +210,7 @@ class Trainer:
         )
 
     def _evaluate(self) -> Evaluation:
-        """Evaluate on the split, each image in one process; all get the same result.
-
-        Raises:
-            EvaluationStopped: `should_stop` said so; of several processes none is asked, as all of
-                them have to come to the end.
-            RunError: the answers are not finite, or there is no memory for them.
-        """
+        """Evaluate on the split, each image in one process; all get the same result."""
         processes, split = self.processes, self.evaluation
         processes.agree(self.final_model)
         answers = predict_log_probabilities(

@@ -22,12 +22,7 @@ SHOWN = 1000
 
 
 def describe_hopeless(train: Split, output: Tensor) -> list[str]:
-    """Return a line for each reason why there is nothing, or little, to learn.
-
-    Args:
-        train: the training images.
-        output: of the network, (N, classes).
-    """
+    """Return a line for each reason why there is nothing, or little, to learn."""
     if bool((train.labels == train.labels[0]).all()):
         return ["all training images are of one class: there is nothing to tell apart"]
     if is_probability(output):
@@ -43,9 +38,6 @@ def show_images(model: nn.Module, train: Split, normalization: Normalization) ->
 
     One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalized
     float32 (N, 3, H, W). What it makes of them belongs into its state dict.
-
-    Raises:
-        ModelError: the method fails.
     """
     see = getattr(model, "see_images", None)
     if see is None:
@@ -58,13 +50,10 @@ def try_training(trainer: Trainer) -> list[str]:
     """Train and evaluate on a batch before anything is written; choose fp32 where bf16 fails.
 
     The network and all random numbers stay as they are. Returns what the user should know.
-
-    Raises:
-        UserError: the network fails in fp32 too; the line says where.
     """
     first = ""
     try:
-        _train_once(trainer)
+        train_once(trainer)
     except UserError as error:
         first = str(error)
     if not trainer.processes.any(bool(first)):
@@ -72,12 +61,12 @@ def try_training(trainer: Trainer) -> list[str]:
     settings = trainer.settings
     trainer.settings = settings.model_copy(update={"precision": "fp32"})
     trainer.training_step.settings = trainer.settings
-    _train_once(trainer, find_line=True)
+    train_once(trainer, find_line=True)
     return [f"this run computes in fp32: in bf16 {first}"] if settings.precision == "bf16" else []
 
 
-def _train_once(trainer: Trainer, *, find_line: bool = False) -> None:
-    """Do the first step, without the other processes, and an evaluation; then undo the step."""
+def train_once(trainer: Trainer, *, find_line: bool = False) -> float:
+    """Do the first step of this process and an evaluation; undo it, and return its loss."""
     step, model = trainer.training_step, trainer.model
     count = min(trainer.batches.size(0), len(trainer.evaluation))
     batch = trainer.batches.at(0, 0, trainer.processes.part(trainer.batches.size(0)).images)
@@ -102,18 +91,11 @@ def _train_once(trainer: Trainer, *, find_line: bool = False) -> None:
             normalization=trainer.batches.normalization,
             threads=trainer.threads,
         )
+        return loss.item()
 
 
 def try_saving(model: nn.Module, make: Callable[[], Checkpoint]) -> None:
-    """Find out whether a checkpoint can be written and read again.
-
-    Args:
-        model: the network that is saved.
-        make: returns the checkpoint.
-
-    Raises:
-        ModelError: the network's state is of a kind that it cannot hold.
-    """
+    """Find out whether a checkpoint can be written and read again."""
     for name, value in weights_of(model).items():
         if not isinstance(value, Tensor):
             raise ModelError(
@@ -122,12 +104,3 @@ def try_saving(model: nn.Module, make: Callable[[], Checkpoint]) -> None:
             )
     with guarded("the network cannot be saved", ModelError):
         load_archive(pack(make()))
-
-
-def try_step(trainer: Trainer) -> float:
-    """Run the next batch forward and backward, without an optimizer step; return its loss."""
-    set_training(trainer.model, True)
-    batch = trainer.batches.at(trainer.epoch, trainer.index)
-    loss, _ = trainer.training_step.gradients(*batch)
-    trainer.optimizer.zero_grad()
-    return loss.item()

@@ -133,9 +133,9 @@ class Answers(View):
 
 @pytest.fixture
 def settings_of(tmp_path, monkeypatch, small_settings):
-    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "author.py").write_text(NETS)
     monkeypatch.chdir(tmp_path)
-    return lambda name, **more: small_settings(model=f"nets.py:{name}", epochs=1, **more)
+    return lambda name, **more: small_settings(model=f"author.py:{name}", epochs=1, **more)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -163,7 +163,7 @@ def test_what_fails_in_bf16_alone_is_trained_in_fp32_and_goes_on_so(settings_of,
     (started,) = (event for event in told if isinstance(event, RunStarted))
     (note,) = (note for note in started.notes if "this run computes" in note)
     assert note.startswith("this run computes in fp32: in bf16 the network fails on a training")
-    assert "(nets.py:" in note
+    assert "(author.py:" in note
     assert 'precision = "fp32"' in (run / "settings.toml").read_text()
     given = {"model": settings.model, "precision": "auto", "epochs": 2}
     assert plan_run(given, resume=run).settings.precision == "fp32"
@@ -182,7 +182,7 @@ def test_what_fails_in_bf16_alone_is_trained_in_fp32_and_goes_on_so(settings_of,
 def test_what_cannot_be_trained_is_one_line_and_leaves_no_folder(settings_of, tmp_path, name, said):
     settings = settings_of(name, precision="bf16")
     places = [at for at, line in enumerate(NETS.split("\n"), 1) if line.endswith(f"# {name}")]
-    said += "".join(rf" \(nets.py:{line}\)" for line in places)
+    said += "".join(rf" \(author.py:{line}\)" for line in places)
     starts = (dry_run, find_lr, lambda each: cifar_cnn.train(each, tmp_path / "run"))
     for start in starts:
         with pytest.raises(RunError, match=f"{said}$") as caught:

@@ -39,9 +39,7 @@ class Exported:
     """What was written.
 
     Args:
-        file: its path.
         format: onnx, torch-export or safetensors.
-        size: in bytes.
         inputs, outputs: name, shape and type of each; for safetensors, of the network it is for.
         max_difference: largest difference of an output from PyTorch's on CHECKED images.
         milliseconds: median of TIMED runs on one image.

@@ -49,11 +49,16 @@ def guarded(
         text, name = one_line(error), type(error).__name__
         reason = text if text == name else f"{name}: {text}"
         where = (
-            _innermost((f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__))
+            place_of(traceback.extract_tb(error.__traceback__))
             or _innermost(place for each in said for place in _PLACE.findall(str(each.message)))
             or _innermost(_forward(model) if model is not None else ())
         )
         raise kind(f"{what}: {reason}{where}") from error
+
+
+def place_of(frames: Iterable[traceback.FrameSummary]) -> str:
+    """Return file:line of their innermost frame, in brackets after a space."""
+    return _innermost((frame.filename, frame.lineno) for frame in frames)
 
 
 def _innermost(places: Iterable[tuple[str, object]]) -> str:

@@ -1,11 +1,15 @@
 """What a network's output means: one log-probability a class."""
 
+from traceback import extract_stack
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cifar_cnn.errors import ModelError, RunError, counted
-from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.guard import guarded, place_of
 from cifar_cnn.models.module import parameters_of, set_training
 
 
@@ -25,6 +29,21 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
     return F.log_softmax(output, dim=1)
 
 
+class _Reshapes(TorchFunctionMode):
+    """Keeps, for each number of images, which call last made so many of one, and in which line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[int, str] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        is_reshape = func in {Tensor.view, Tensor.reshape, torch.reshape}
+        if is_reshape and args and args[0].shape[:1] == (1,) and made.ndim:
+            self.last[len(made)] = f"{func.__name__}{place_of(extract_stack())}"
+        return made
+
+
 @torch.no_grad()
 def check_output(
     model: nn.Module, input_size: tuple[int, int], num_classes: int | None, *, mended: str = ""
@@ -37,18 +56,23 @@ def check_output(
     parameter = next(iter(parameters_of(model)), torch.empty(0))
     was_training, (height, width) = model.training, input_size
     set_training(model, False)
+    image = torch.zeros(1, 3, height, width, device=parameter.device)
     try:
         with guarded(f"the network cannot take 3x{height}x{width} images", ModelError, model):
-            output = model(torch.zeros(1, 3, height, width, device=parameter.device))
+            output = model(image)
+            answers = len(output) if isinstance(output, Tensor) and output.ndim == 2 else 1
+            if answers != 1:
+                with _Reshapes() as reshapes:
+                    model(image)
+                raise ModelError(
+                    f"the network gives {counted(answers, 'answer')} for one image: "
+                    f"{reshapes.last.get(answers, 'a reshape')} takes places for images; keep the "
+                    "batch, as x.flatten(1) does"
+                )
     finally:
         set_training(model, was_training)
     if not isinstance(output, Tensor):
         raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
-    if output.ndim == 2 and len(output) != 1:
-        raise ModelError(
-            f"the network gives {counted(len(output), 'answer')} for one image: a reshape such as "
-            "x.view(-1, 32) takes places for images; keep the batch, as x.flatten(1) does"
-        )
     if num_classes is not None and tuple(output.shape) != (1, num_classes):
         raise ModelError(
             f"the network's output for one image is {tuple(output.shape)}, "

@@ -51,11 +51,6 @@ class TrainingBatches:
         """Return a batch: float32 images (N, 3, H, W), labels, and how images were mixed.
 
         Only those of the `part`; where they are mixed, their partners' labels follow their own.
-
-        Args:
-            epoch: of the batch, from 0.
-            index: of the batch within the epoch, from 0.
-            part: which images of the batch.
         """
         settings, labels = self.settings, self.labels[self._chosen(epoch, index)]
         if not settings.mixup:

@@ -32,8 +32,7 @@ def load_teacher(
             that returns a network with its trained weights.
         classes: names that a checkpoint must have been trained on, in index order.
         input_size: (H, W) that it must take.
-        normalization: of the images that it is given; a checkpoint's own is put in its place, code
-            gets them as they are.
+        normalization: of its images; a checkpoint's own takes its place.
     """
     if is_code(teacher):
         model = build_model(teacher)

@@ -12,12 +12,7 @@ from cifar_cnn.models.module import copy_network, parameters_of, weights_of
 
 
 class WeightAverage:
-    """Keeps a network whose parameters and buffers are moving averages of another's.
-
-    Args:
-        model: the network that trains; its weights are where the average begins.
-        decay: fraction of the average that a step keeps, in the long run.
-    """
+    """Keeps a network whose parameters and buffers are moving averages of another's."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay

@@ -58,11 +58,6 @@ class Muon(Optimizer):
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). Torch's
     own (`torch.optim.Muon`) takes matrices only, not the filters of convolutions.
-
-    Args:
-        groups: of parameters, each with `weight_decay` and `orthogonal`.
-        lr: learning rate, a tensor where a captured step has to read it.
-        momentum: fraction of the last step that is kept.
     """
 
     found_inf: Tensor | None = None

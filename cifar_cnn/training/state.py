@@ -35,11 +35,7 @@ class TrainingState(BaseModel):
         epoch: that goes on, from 0.
         batch: index within the epoch of the batch that is next.
         seconds: that the epoch has trained for.
-        totals: of the epoch so far.
-        optimizer: its state dict.
         model: state dict of the network that trains, where its average is the one that is saved.
-        images: how many the run trains on.
-        history: the epochs behind it.
         best: where a validation split has chosen a network.
     """
 

@@ -10,9 +10,10 @@ import torch
 from cifar_cnn.analysis.effective import EffectiveField, Target, effective_receptive_field
 from cifar_cnn.data.dataset import REFERENCE, Loading, measure, normalize
 from cifar_cnn.data.load import load_test, load_trained_on
-from cifar_cnn.errors import DataError
+from cifar_cnn.errors import DataError, UserError
 from cifar_cnn.inference.predict import load_predictor, predictions
 from cifar_cnn.inference.trained import open_stored
+from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.registry import build_for
 from cifar_cnn.report.curves import draw_at_end
 from cifar_cnn.report.environment import write_environment
@@ -30,7 +31,7 @@ from cifar_cnn.training.range_test import RangeTest, range_test
 from cifar_cnn.training.run import Run
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.run_files import Replace
-from cifar_cnn.training.trial import try_step
+from cifar_cnn.training.trial import train_once
 
 
 @global_state_kept()
@@ -124,7 +125,7 @@ def dry_run(
     run = Run(settings, loading=loading)
     for note in run.notes:
         say(note)
-    return try_step(run.trainer)
+    return train_once(run.trainer)
 
 
 @global_state_kept()
@@ -194,9 +195,10 @@ def effective_field(
         if settings.normalization == "dataset":
             normalization = measure(load_trained_on(settings, loading)[0].images)
     images = normalize(data.images, normalization)
-    return effective_receptive_field(
-        model, images, target=target, assume_pointwise=assume_pointwise
-    )
+    with guarded("the effective receptive field cannot be computed", UserError, model):
+        return effective_receptive_field(
+            model, images, target=target, assume_pointwise=assume_pointwise
+        )
 
 
 @global_state_kept()

@@ -1,21 +1,19 @@
 """Where a network runs, in which arithmetic, and with which threads."""
 
 import os
+import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 
+import numpy as np
 import torch
 
-from cifar_cnn.errors import RequestError, RunError, counted
+from cifar_cnn.errors import RequestError, RunError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
-
-    Raises:
-        RequestError: this machine has no such device.
-    """
+    """Return the device of that name; `auto` is CUDA, else Apple's MPS, else the CPU."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -66,17 +64,31 @@ def configure_cuda(*, deterministic: bool) -> None:
 
 
 @contextmanager
-def global_state_kept() -> Iterator[None]:
-    """Leave torch's random numbers and its choice of kernels as they were before.
+def random_numbers_kept() -> Iterator[None]:
+    """Leave the random numbers of torch, NumPy and Python as they were before.
 
-    Also a decorator: what a function of the library draws or chooses is its own affair. Of GPUs the
-    present one is looked after, if it is in use: asking the others would take memory on each.
+    Of GPUs only the present one counts, if it is in use: asking the others takes memory on each.
+    """
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = [torch.cuda.current_device()] if in_use else []
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(gpus):
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
+def global_state_kept() -> Iterator[None]:
+    """Leave random numbers and torch's choice of kernels as they were before.
+
+    Also a decorator: what a function of the library draws or chooses is its own affair.
     """
     benchmark = torch.backends.cudnn.benchmark
     chosen = _determinism()
-    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    gpus = [torch.cuda.current_device()] if in_use else []
-    with torch.random.fork_rng(gpus):
+    with random_numbers_kept():
         try:
             yield
         finally:
@@ -98,21 +110,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explaining_memory(device: torch.device, count: int, batch_size: int) -> Iterator[None]:
-    """Turn torch's error about memory into one that says what to do.
-
-    Raises:
-        RunError: there is no memory on the device for `count` images of a batch.
-    """
+def explaining_memory(device: torch.device, doing: str, remedy: str) -> Iterator[None]:
+    """Turn torch's error about memory into one that says what to do."""
     try:
         yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise RunError(
-            f"out of memory on {device} with a batch of {counted(count, 'image')}: "
-            f"try --batch-size {max(batch_size // 2, 1)}"
-        ) from error
+        raise RunError(f"out of memory on {device} {doing}: try {remedy}") from error
 
 
 def resolve_threads(number: int) -> int:

@@ -77,7 +77,7 @@ def run_network(
                 (forward or model)(image)
         except ModelError:
             raise
-        except Exception as error:  # noqa: BLE001 - the user's forward may raise anything
+        except Exception as error:
             if is_ours(error.__traceback__):
                 raise
             raise explained(error, run, size) from (error.__cause__ or error)

@@ -11,8 +11,8 @@ from cifar_cnn.analysis.network import Model, open_model
 from cifar_cnn.analysis.receptive_field import ReceptiveField, analyze
 from cifar_cnn.analysis.rows import SummaryRow, run_with_rows
 from cifar_cnn.analysis.structures import candidates, find_structures
-from cifar_cnn.analysis.verdict import OUTSIDE, Verdict, first_few, judge
-from cifar_cnn.analysis.weights import unregistered, without_effect
+from cifar_cnn.analysis.verdict import Verdict, first_few, judge
+from cifar_cnn.analysis.weights import OUTSIDE, unregistered, without_effect
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError
 
@@ -106,7 +106,7 @@ def summarize(
     run, output, rows = run_with_rows(module, input_size, assume_pointwise)
     _check_answers(output.field.shape)
     parameters = sum(p.numel() for p in nn.Module.parameters(module))
-    outside = unregistered(module, run)
+    outside = unregistered(module, run.unregistered)
     warnings = [OUTSIDE.format(", ".join(outside))] if outside else []
     field = verdict = None
     if budget is not None:

@@ -8,12 +8,8 @@ from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.receptive_field import ReceptiveField
 from cifar_cnn.analysis.rows import SummaryRow
 from cifar_cnn.analysis.structures import Sighting
+from cifar_cnn.analysis.weights import OUTSIDE
 from cifar_cnn.documents import analysis as documents
-
-OUTSIDE = (
-    "{} holds learned tensors that are not among the network's parameters: keep layers in "
-    "nn.ModuleList or nn.ModuleDict, tensors in nn.Parameter"
-)
 
 
 @dataclass(frozen=True)

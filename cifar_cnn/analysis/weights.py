@@ -1,7 +1,7 @@
 """Weights that are not what they seem: outside of the network's parameters, or without effect."""
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,19 +9,51 @@ from torch import Tensor, nn
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.network import random_image, results_of
-from cifar_cnn.analysis.run import Run
+from cifar_cnn.errors import ModelError
 
 MOST_PIXELS = 8 * 32 * 32
 """Pixels of the images whose gradient tells what has an effect."""
 
 
-def unregistered(model: nn.Module, run: Run) -> list[str]:
+OUTSIDE = (
+    "{} holds learned tensors that are not among the network's parameters: keep layers in "
+    "nn.ModuleList or nn.ModuleDict, tensors in nn.Parameter"
+)
+
+
+def unregistered(model: nn.Module, read: Mapping[Tensor, str]) -> list[str]:
     """Return where learned tensors are kept that the network reads and `parameters()` lacks.
 
-    Each is an attribute of the network (`blocks`), else the line that reads it.
+    Each is an attribute of the network (`blocks`), else the place that reads it.
+
+    Args:
+        model: the network.
+        read: learned tensors that are no parameters, each with a place in the network's code.
     """
     owners = {id(t): place for place, tensors in _kept_outside(model) for t in tensors}
-    return list(dict.fromkeys(owners.get(id(t), line) for t, line in run.unregistered.items()))
+    return list(dict.fromkeys(owners.get(id(tensor), place) for tensor, place in read.items()))
+
+
+def check_registered(model: nn.Module, loss: Tensor) -> None:
+    """Refuse a network whose loss comes from learned tensors that are none of its parameters.
+
+    Raises:
+        ModelError: there are some; their optimizer and checkpoint would lack them.
+    """
+    known = {id(tensor) for tensor in nn.Module.parameters(model)}
+    waiting, seen = [loss.grad_fn], set()
+    outside: dict[Tensor, str] = {}
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in known:
+            outside[leaf] = "the network's forward"
+    if outside:
+        raise ModelError(OUTSIDE.format(", ".join(unregistered(model, outside))))
 
 
 def _kept_outside(model: nn.Module) -> Iterator[tuple[str, list[Tensor]]]:

@@ -17,10 +17,11 @@ from cifar_cnn.data.dataset import normalize, resize
 from cifar_cnn.data.images import fit
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.documents import inference as documents
-from cifar_cnn.errors import ExportError, SettingsError, did_you_mean
+from cifar_cnn.errors import ExportError, SettingsError, counted, did_you_mean
 from cifar_cnn.inference import formats
 from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
 from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+from cifar_cnn.models.guard import guarded
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.files import check_folder, write_result
 
@@ -38,9 +39,7 @@ class Exported:
     """What was written.
 
     Args:
-        file: its path.
         format: onnx, torch-export or safetensors.
-        size: in bytes.
         inputs, outputs: name, shape and type of each; for safetensors, of the network it is for.
         max_difference: largest difference of an output from PyTorch's on CHECKED images.
         milliseconds: median of TIMED runs on one image.
@@ -193,15 +192,12 @@ def _output_name(model: nn.Module, *, with_preprocessing: bool) -> str:
     return "log_probabilities" if is_log else "logits"
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
-    """Return the largest difference of the two networks' outputs.
-
-    Raises:
-        ExportError: it is more than rounding explains.
-    """
-    expected = model(images)
-    difference = float((run(images) - expected).abs().max())
+    """Return the largest difference of the two networks' outputs."""
+    with guarded(f"the network fails on {counted(len(images), 'image')}", ExportError, model):
+        expected = model(images)
+        difference = float((run(images) - expected).abs().max())
     allowed = TOLERANCE * max(1.0, expected.abs().max().item())
     if not difference <= allowed:  # a NaN is no agreement either
         raise ExportError(
@@ -211,7 +207,7 @@ def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
     return difference
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _time(run: Runner, image: Tensor) -> float:
     seconds = []
     for _ in range(WARM_UPS + TIMED):

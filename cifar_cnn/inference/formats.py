@@ -3,18 +3,23 @@
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
 from cifar_cnn.data.dataset import normalize
-from cifar_cnn.errors import ExportError, one_line
+from cifar_cnn.errors import ExportError
 from cifar_cnn.inference.trained import TrainedNetwork
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import set_training, weights_of
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.models.registry import build_checked
+from cifar_cnn.storage.checkpoint import load_weights
 
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -40,26 +45,18 @@ class WithPreprocessing(nn.Module):
 def to_onnx(
     model: nn.Module, example: Tensor, names: tuple[str, ...], about: Mapping[str, str], opset: int
 ) -> bytes:
-    """Return the ONNX file, batch size free, by torch's exporter of captured programs.
-
-    Raises:
-        ExportError: the network cannot be captured or translated.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.onnx.export(
-                model,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: Dim("batch")},),
-                input_names=[INPUT],
-                output_names=list(names),
-                opset_version=opset,
-                verbose=False,
-            )
-        except Exception as error:  # a user's network may raise anything
-            raise _cannot(error) from error
+    """Return the ONNX file, batch size free, by torch's exporter of captured programs."""
+    with _exporting(model):
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: Dim("batch")},),
+            input_names=[INPUT],
+            output_names=list(names),
+            opset_version=opset,
+            verbose=False,
+        )
     assert program is not None
     proto = program.model_proto
     for key, value in about.items():
@@ -82,19 +79,11 @@ def run_onnx(content: bytes) -> Runner:
 
 
 def to_torch_export(model: nn.Module, example: Tensor, about: Mapping[str, str]) -> bytes:
-    """Return the file of torch.export.save, batch size free.
-
-    Raises:
-        ExportError: the network cannot be captured.
-    """
+    """Return the file of torch.export.save, batch size free."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch")},))
-            torch.export.save(program, buffer, extra_files={METADATA: json.dumps(dict(about))})
-        except Exception as error:  # a user's network may raise anything
-            raise _cannot(error) from error
+    with _exporting(model):
+        program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch")},))
+        torch.export.save(program, buffer, extra_files={METADATA: json.dumps(dict(about))})
     return buffer.getvalue()
 
 
@@ -112,7 +101,7 @@ def to_safetensors(trained: TrainedNetwork, about: Mapping[str, str]) -> bytes:
 
     tensors = {
         name: value.clone(memory_format=torch.contiguous_format)
-        for name, value in trained.model.state_dict().items()
+        for name, value in weights_of(trained.model).items()
     }
     content: bytes = save(tensors, metadata=dict(about))
     return content
@@ -123,21 +112,23 @@ def run_safetensors(trained: TrainedNetwork, content: bytes) -> Runner:
     from safetensors.torch import load
 
     model, _ = build_checked(trained.settings, len(trained.classes))
-    model.load_state_dict(load(content))
-    return model.eval()
+    load_weights(model, load(content), Path("the exported file"))
+    set_training(model, False)
+    return model
 
 
 def check_onnx_is_installed() -> None:
-    """Refuse what the installation cannot do.
-
-    Raises:
-        ExportError: a package of the extra `onnx` is missing.
-    """
+    """Refuse what the installation cannot do."""
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
         raise ExportError(f"format onnx needs {', '.join(missing)}: pip install '.[onnx]'")
 
 
-def _cannot(error: Exception) -> ExportError:
-    cause = error.__cause__ or error  # torch wraps the reason into advice on reporting bugs
-    return ExportError(f"the network cannot be exported: {one_line(cause)}")
+@contextmanager
+def _exporting(model: nn.Module) -> Iterator[None]:
+    with guarded("the network cannot be exported", ExportError, model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - torch wraps the reason into advice on bugs
+            raise error.__cause__ or error from None

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
-from cifar_cnn.errors import RunError
+from cifar_cnn.errors import counted
 from cifar_cnn.models.folding import folded
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import set_training
 from cifar_cnn.models.output import log_probabilities
-from cifar_cnn.models.registry import is_own
+from cifar_cnn.models.registry import in_layout, is_own
 from cifar_cnn.runtime import (
     autocast,
-    is_out_of_memory,
+    explaining_memory,
     resolve_threads,
     torch_threads,
     worker_threads,
@@ -26,7 +28,7 @@ class EvaluationStopped(Exception):  # noqa: N818 - nothing went wrong
     """`should_stop` said so before all images had passed."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict_log_probabilities(
     model: nn.Module,
     images: Tensor,
@@ -44,21 +46,21 @@ def predict_log_probabilities(
     probabilities of each image and of its mirror image are averaged. On the CPU a built-in network
     takes a batch in each of the `threads` (0: all cores) at once; one of the user's own, which may
     keep things from layer to layer, takes one after another.
-
-    Raises:
-        EvaluationStopped: `should_stop`, asked before each batch, said so.
-        RunError: there is no memory for a batch.
     """
     was_training = model.training
-    model.eval()
+    set_training(model, False)
     batches = torch.split(images, BATCH_SIZE[device.type])
     at_once = device.type == "cpu" and is_own(model)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def answer(batch: Tensor) -> Tensor:
         if should_stop():
             raise EvaluationStopped
-        with autocast(device, precision):
+        with (
+            guarded(f"the network fails on {counted(len(batch), 'image')}", model=model),
+            explaining_memory(device, "in evaluation", "--device cpu"),
+            autocast(device, precision),
+        ):
             inputs = normalize(batch.to(device), normalization)
             return _answers(model, inputs, tta=tta).cpu()
 
@@ -69,16 +71,12 @@ def predict_log_probabilities(
                     return torch.cat([answer(batch) for batch in batches])
             with worker_threads(resolve_threads(threads), len(batches)) as workers:
                 return torch.cat([*workers.map(answer, batches)])
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise RunError(f"out of memory on {device} in evaluation: try --device cpu") from error
-        raise
     finally:
-        model.train(was_training)
+        set_training(model, was_training)
 
 
 def _answers(model: nn.Module, images: Tensor, *, tta: bool) -> Tensor:
-    inputs = images.contiguous(memory_format=torch.channels_last)
+    inputs = in_layout(model, images)
     output = log_probabilities(model, inputs)
     if tta:
         mirrored = log_probabilities(model, inputs.flip(-1))

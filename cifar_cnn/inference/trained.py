@@ -12,6 +12,7 @@ from cifar_cnn.data.dataset import Loading, Normalization, Split, measure, parse
 from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import CheckpointError, DataError, SettingsError
 from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.models.module import move, set_training
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint
@@ -34,11 +35,7 @@ class TrainedNetwork:
     notes: tuple[str, ...] = ()
 
     def log_probabilities(self, images: Tensor, *, tta: bool = False) -> Tensor:
-        """Return float32 (N, classes) on the CPU for uint8 images (N, 3, H, W).
-
-        Raises:
-            RunError: there is no memory for a batch.
-        """
+        """Return float32 (N, classes) on the CPU for uint8 images (N, 3, H, W)."""
         return predict_log_probabilities(
             self.model,
             images,
@@ -54,7 +51,8 @@ class TrainedNetwork:
 class StoredNetwork:
     """What a file holds, before the network is built; `settings` are those for its use.
 
-    A bare state dict has no `checkpoint`, and is used with `normalization`: see `open_stored`.
+    Args:
+        checkpoint: the file's whole content; None for a bare state dict.
     """
 
     path: Path
@@ -68,9 +66,6 @@ class StoredNetwork:
         """Return what `load` makes of the settings; say whose folder it is that is not there.
 
         Of a part of the classes that the network was trained on, labels and classes become its own.
-
-        Raises:
-            DataError: the images are missing or unusable.
         """
         try:
             data = load(self.settings)
@@ -122,9 +117,10 @@ class StoredNetwork:
                 f"the data set has {_names(classes)}"
             )
         model = build_stored(self.path, self.settings, len(classes), self.state_dict, stored)
+        set_training(model, False)
         normalization = stored.normalization if stored else self._normalization(loading)
         return TrainedNetwork(
-            model.eval().to(self.device),
+            move(model, self.device),
             classes,
             normalization,
             self.settings,
@@ -180,12 +176,7 @@ def open_stored(
 
 
 def load_trained(file: Path | str, overrides: Mapping[str, Any] | None = None) -> TrainedNetwork:
-    """Build the network of a checkpoint for the classes that it was trained on.
-
-    Raises:
-        CheckpointError: the file is unusable, or a bare state dict.
-        RequestError: a setting is invalid, or the network cannot be built.
-    """
+    """Build the network of a checkpoint for the classes that it was trained on."""
     return open_stored(file, overrides).build()
 
 

@@ -1,6 +1,5 @@
 """What the user's class or factory takes, and the network that it returns."""
 
-import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from cifar_cnn.errors import ModelError, did_you_mean, one_line
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import copy_network
 
 NUM_CLASSES = 10
 """Outputs of a network that needs a number and is given none."""
@@ -25,24 +26,22 @@ def construct(
 ) -> nn.Module:
     """Return the network that the user's class or factory makes, or a copy of the user's instance.
 
-    Raises:
-        ModelError: it takes other arguments, or fails, or returns no network.
+    Besides the `arguments`, a parameter `dropout` and one of the names `CLASSES` are filled in.
     """
     check_arguments(spec, factory, dropout, arguments)
     if isinstance(factory, nn.Module):
-        return copy.deepcopy(factory)
+        return copy_network(factory)
     assert callable(factory)
-    try:
-        model = factory(**{**_filled_in(factory, num_classes, dropout), **arguments})
-    except (Exception, SystemExit) as error:  # a user's constructor may raise anything
-        if isinstance(error, TypeError) and "required" in str(error):  # of what the factory calls
+    with guarded(f"model {spec!r} cannot be built", ModelError):
+        try:
+            model = factory(**{**_filled_in(factory, num_classes, dropout), **arguments})
+        except TypeError as error:
+            if "required" not in str(error):  # of what the factory calls
+                raise
             raise ModelError(
                 f"model {spec!r} needs arguments ({one_line(error)}): "
                 "give them defaults, or name a function that fills them in"
             ) from error
-        raise ModelError(
-            f"model {spec!r} cannot be built: {type(error).__name__}: {one_line(error)}"
-        ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"model {spec!r} returns {type(model).__name__}, not a torch.nn.Module")
     return model
@@ -51,11 +50,7 @@ def construct(
 def check_arguments(
     spec: str, factory: object, dropout: float | None, arguments: Mapping[str, Any]
 ) -> None:
-    """Refuse arguments that a class or factory does not have, and the lack of one that it needs.
-
-    Raises:
-        ModelError: one line that says which it has, or how they are given.
-    """
+    """Refuse arguments that a class or factory does not have, and the lack of one that it needs."""
     if isinstance(factory, nn.Module):
         if arguments:
             raise ModelError(f"model {spec!r} is an instance, built already: {_TAKES_NONE}")

@@ -25,7 +25,7 @@ def folded(model: nn.Module) -> Iterator[None]:
         setattr(parent, name, module)
 
     try:
-        for chain in [module for module in model.modules() if isinstance(module, Chain)]:
+        for chain in [module for module in nn.Module.modules(model) if isinstance(module, Chain)]:
             for (name, first), (next_name, norm) in pairwise(list(chain.named_children())):
                 separable = isinstance(first, DepthwiseSeparableConv)
                 parent, place = (first, "pointwise") if separable else (chain, name)

@@ -1,10 +1,16 @@
 """What a network's output means: one log-probability a class."""
 
+from traceback import extract_stack
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from cifar_cnn.errors import ModelError, one_line
+from cifar_cnn.errors import ModelError, RunError, counted
+from cifar_cnn.models.guard import guarded, place_of
+from cifar_cnn.models.module import parameters_of, set_training
 
 
 def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
@@ -12,17 +18,30 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
 
     A network with a true `outputs_log_probabilities` gives them itself; any other gives logits.
     Those of a network that computes in float64 stay float64.
-
-    Raises:
-        ModelError: the network returns something else than a tensor.
     """
     output = model(images)
     if not isinstance(output, Tensor):
-        raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
+        where = "in training " if model.training else ""
+        raise RunError(f"{where}the network returns {type(output).__name__}, not one tensor")
     output = output.to(torch.promote_types(output.dtype, torch.float32))
     if getattr(model, "outputs_log_probabilities", False):
         return output
     return F.log_softmax(output, dim=1)
+
+
+class _Reshapes(TorchFunctionMode):
+    """Keeps, for each number of images, which call last made so many of one, and in which line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[int, str] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        is_reshape = func in {Tensor.view, Tensor.reshape, torch.reshape}
+        if is_reshape and args and args[0].shape[:1] == (1,) and made.ndim:
+            self.last[len(made)] = f"{func.__name__}{place_of(extract_stack())}"
+        return made
 
 
 @torch.no_grad()
@@ -31,27 +50,27 @@ def check_output(
 ) -> Tensor:
     """Return what the network, in evaluation mode, makes of one black image of `input_size` (H, W).
 
-    Args:
-        model: on its device.
-        input_size: (H, W) in pixels.
-        num_classes: outputs that it has to have; None for any number.
-        mended: what to do where it has another number of them, for the end of the line.
-
-    Raises:
-        ModelError: it cannot take the image, or its output is not (1, num_classes).
+    Refuse another number of outputs than `num_classes`; `mended`, the end of that line, says what
+    to do. None is any number.
     """
-    parameter = next(model.parameters(), torch.empty(0))
-    was_training = model.training
-    model.eval()
+    parameter = next(iter(parameters_of(model)), torch.empty(0))
+    was_training, (height, width) = model.training, input_size
+    set_training(model, False)
+    image = torch.zeros(1, 3, height, width, device=parameter.device)
     try:
-        output = model(torch.zeros(1, 3, *input_size, device=parameter.device))
-    except Exception as error:  # a user's network may raise anything
-        height, width = input_size
-        raise ModelError(
-            f"the network cannot take 3x{height}x{width} images: {one_line(error)}"
-        ) from error
+        with guarded(f"the network cannot take 3x{height}x{width} images", ModelError, model):
+            output = model(image)
+            answers = len(output) if isinstance(output, Tensor) and output.ndim == 2 else 1
+            if answers != 1:
+                with _Reshapes() as reshapes:
+                    model(image)
+                raise ModelError(
+                    f"the network gives {counted(answers, 'answer')} for one image: "
+                    f"{reshapes.last.get(answers, 'a reshape')} takes places for images; keep the "
+                    "batch, as x.flatten(1) does"
+                )
     finally:
-        model.train(was_training)
+        set_training(model, was_training)
     if not isinstance(output, Tensor):
         raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
     if num_classes is not None and tuple(output.shape) != (1, num_classes):

@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,10 @@ from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+
+import torch
+
+from cifar_cnn.runtime import global_state_kept
 
 _LIBRARIES = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
 
@@ -79,7 +84,8 @@ def _repository(file: Path) -> list[Path]:
 def _importing(source: str, folders: Sequence[Path]) -> Iterator[None]:
     """Look into `folders` first, for the user's code; afterwards last, for libraries' own imports.
 
-    The code sees its own name as the program's only argument.
+    The code sees its own name as the program's only argument, and what it changes for everybody is
+    put back.
     """
     arguments, before, loaded = sys.argv, [*sys.path], {*sys.modules}
     own = [str(folder) for folder in folders]
@@ -87,12 +93,30 @@ def _importing(source: str, folders: Sequence[Path]) -> Iterator[None]:
     sys.argv = [source]
     importlib.invalidate_caches()
     try:
-        yield
+        with global_state_kept(), _surroundings_kept():
+            yield
     finally:
         sys.argv = arguments
         added = [path for path in sys.path if path not in before]
         sys.path[:] = [*before, *added]
         _give_names_back({*sys.modules} - loaded, added)
+
+
+@contextmanager
+def _surroundings_kept() -> Iterator[None]:
+    folder, streams = Path.cwd(), (sys.stdin, sys.stdout, sys.stderr)
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        sys.stdin, sys.stdout, sys.stderr = streams
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+        torch.set_num_threads(threads)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
 
 
 def _give_names_back(names: set[str], folders: Sequence[str]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from cifar_cnn.errors import ModelError, did_you_mean, one_line
+from cifar_cnn.errors import ModelError, did_you_mean
 from cifar_cnn.models.factory import missing_arguments, parameters, unknown_arguments
+from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.own_code import import_source
 
 MOST_LISTED = 12
@@ -26,30 +27,24 @@ def split(spec: str) -> tuple[str, str]:
 
 
 def attribute_of(spec: str) -> object:
-    """Return what `path.py:attr` or `module:attr` names.
-
-    Raises:
-        ModelError: the code cannot be imported, or has no such attribute.
-    """
+    """Return what `path.py:attr` or `module:attr` names."""
     source, attribute = split(spec)
     target: object = _import(spec, source)
-    for part in attribute.split("."):
-        if not hasattr(target, part):
-            hint = did_you_mean(part, dir(target))
-            networks = [name for kind in _own(_import(spec, source)) for name in kind]
-            more = ", …" if len(networks) > MOST_LISTED else ""
-            has = f"; it has {', '.join(networks[:MOST_LISTED])}{more}" if networks else ""
-            raise ModelError(f"model {spec!r}: {source} has no {attribute!r}{hint}{has}")
-        target = getattr(target, part)
+
+    with guarded(f"model {spec!r}: reading {attribute!r} failed", ModelError):
+        for part in attribute.split("."):
+            if not hasattr(target, part):
+                hint = did_you_mean(part, dir(target))
+                networks = [name for kind in _own(_import(spec, source)) for name in kind]
+                more = ", …" if len(networks) > MOST_LISTED else ""
+                has = f"; it has {', '.join(networks[:MOST_LISTED])}{more}" if networks else ""
+                raise ModelError(f"model {spec!r}: {source} has no {attribute!r}{hint}{has}")
+            target = getattr(target, part)
     return target
 
 
 def defined_in(spec: str) -> Path | None:
-    """Return the Python file of a class or function of a module; of something else, the module's.
-
-    Raises:
-        ModelError: as `attribute_of` does.
-    """
+    """Return the Python file of a class or function; of something else, its module's."""
     target = attribute_of(spec)
     module: object = _import(spec, split(spec)[0])
     if inspect.isclass(target) or inspect.isfunction(target):
@@ -59,11 +54,7 @@ def defined_in(spec: str) -> Path | None:
 
 
 def only_network(spec: str, arguments: Mapping[str, Any]) -> str:
-    """Return the name of the one network in the file `spec`: see `full_spec`.
-
-    Raises:
-        ModelError: the file cannot be imported, or has no such network or several.
-    """
+    """Return the name of the one network in the file `spec`: see `full_spec`."""
     found = _networks(_import(spec, spec), arguments)
     if not found:
         raise ModelError(
@@ -80,12 +71,8 @@ def only_network(spec: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _import(spec: str, source: str) -> ModuleType:
-    try:
+    with guarded(f"model {spec!r}: importing {source} failed", ModelError):
         return import_source(source)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise ModelError(
-            f"model {spec!r}: importing {source} failed: {type(error).__name__}: {one_line(error)}"
-        ) from error
 
 
 def _which_needs_what(spec: str, found: Mapping[str, object], arguments: Mapping[str, Any]) -> str:

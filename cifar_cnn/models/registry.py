@@ -62,11 +62,7 @@ def build_model(
 
 
 def build_for(settings: Settings, num_classes: int | None) -> nn.Module:
-    """Build the network that the settings say, for so many classes.
-
-    Raises:
-        ModelError: as `build_model` does.
-    """
+    """Build the network that the settings say, for so many classes."""
     return build_model(settings.model, num_classes, settings.dropout, model_arg=settings.model_arg)
 
 
@@ -74,9 +70,6 @@ def build_checked(settings: Settings, num_classes: int | None) -> tuple[nn.Modul
     """Build that network, and return it with its output for a black image: it fits both.
 
     Lazy layers have taken their shape then. None is any number of classes.
-
-    Raises:
-        ModelError: as `build_model` does, or image or number of classes do not fit.
     """
     model = build_for(settings, num_classes)
     mended = _how_to_mend_outputs(settings, num_classes)
@@ -84,11 +77,7 @@ def build_checked(settings: Settings, num_classes: int | None) -> tuple[nn.Modul
 
 
 def check_spec(spec: str) -> None:
-    """Refuse what names no network at first sight, before anything is loaded for it.
-
-    Raises:
-        ModelError: it is no built-in name, nor of the form of the others, or its file is missing.
-    """
+    """Refuse what names no network at first sight, before anything is loaded for it."""
     source, _ = split(spec)
     if not source and spec not in BUILT_IN:
         known = ", ".join(BUILT_IN)
@@ -107,9 +96,6 @@ def full_spec(spec: str, model_arg: Sequence[str] = ()) -> str:
     only network that stands there ready; without one, the only function that takes them; without
     one, the same of those that take `dropout` besides. Where nothing does, it is the only class or
     function, whose arguments are wrong.
-
-    Raises:
-        ModelError: the file cannot be imported, or has no such network or several.
     """
     arguments = _arguments(spec, model_arg)
     source, attribute = split(spec)
@@ -122,9 +108,6 @@ def source_file(spec: str, model_arg: Sequence[str] = ()) -> Path | None:
     """Return the file that the user's network stands in; None for a built-in one, or one in none.
 
     Of a module's class or function, that is the file in which it is defined.
-
-    Raises:
-        ModelError: there is no such file or module.
     """
     check_spec(spec)
     source, _ = split(spec)
@@ -134,11 +117,7 @@ def source_file(spec: str, model_arg: Sequence[str] = ()) -> Path | None:
 
 
 def check_heard(settings: Settings) -> None:
-    """Refuse settings that the user's own network would not hear of.
-
-    Raises:
-        ModelError: there is one, or the network is unknown or cannot be imported.
-    """
+    """Refuse settings that the user's own network would not hear of."""
     spec = settings.model
     arguments = _arguments(spec, settings.model_arg)
     if spec in BUILT_IN:
@@ -166,12 +145,14 @@ def is_own(model: nn.Module) -> bool:
     return type(model) in BUILT_IN.values()
 
 
-def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments by name; refuse a spec that names no network, or one without any.
+def in_layout(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the images channels-last for one of the tool's own networks, else contiguous."""
+    layout = torch.channels_last if is_own(model) else torch.contiguous_format
+    return images.contiguous(memory_format=layout)
 
-    Raises:
-        ModelError: the spec, or one of the texts, is of no form that is known.
-    """
+
+def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments by name; refuse a spec that names no network, or one without any."""
     check_spec(spec)
     if model_arg and spec in BUILT_IN:
         raise ModelError(f"{spec} is built in and takes no arguments: leave --model-arg out")

@@ -1,6 +1,7 @@
 """Where a trained network's answers come from: Grad-CAM of images, as numbers and as a picture."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 from cifar_cnn.analysis.grad_cam import GradCam
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.data.images import read_images
+from cifar_cnn.errors import UserError
 from cifar_cnn.inference.predict import Prediction
 from cifar_cnn.inference.trained import TrainedNetwork
+from cifar_cnn.models.guard import guarded
 from cifar_cnn.report.image_pictures import draw_explained
 
 MOST_EXPLAINED = 16
@@ -18,16 +21,12 @@ MOST_EXPLAINED = 16
 
 
 class Explanation:
-    """Grad-CAM of a trained network.
-
-    Raises:
-        ModelError: the network cannot be followed.
-        UserError: it has no map before global pooling or flattening, or lets no gradient through.
-    """
+    """Grad-CAM of a trained network."""
 
     def __init__(self, trained: TrainedNetwork) -> None:
         self._trained = trained
-        self._grad_cam = GradCam(trained.model, trained.settings.input_size)
+        with self._guarded():
+            self._grad_cam = GradCam(trained.model, trained.settings.input_size)
         height, width = self._grad_cam.size
         self.where = f"Grad-CAM on the {height}×{width} map of {self._grad_cam.layer}"
 
@@ -39,15 +38,15 @@ class Explanation:
         """Return the heat (N, H, W) of images (3, H, W), each for the class that is named."""
         images = torch.from_numpy(np.stack(pixels)).to(self._trained.device)
         labels = [self._trained.classes.index(name) for name in classes]
-        heat = self._grad_cam(normalize(images, self._trained.normalization), labels)
+        with self._guarded():
+            heat = self._grad_cam(normalize(images, self._trained.normalization), labels)
         return self._grad_cam.over_images(heat)
 
-    def picture(self, predictions: Sequence[Prediction]) -> bytes:
-        """Return a PNG of the first images, read again, and of what their first class comes from.
+    def _guarded(self) -> AbstractContextManager[None]:
+        return guarded("Grad-CAM of the network fails", UserError, self._trained.model)
 
-        Raises:
-            DataError: an image is gone meanwhile.
-        """
+    def picture(self, predictions: Sequence[Prediction]) -> bytes:
+        """Return a PNG of the first images, read again, with the heat of their first class."""
         shown = predictions[:MOST_EXPLAINED]
         size = self._trained.settings.input_size
         pixels, _ = read_images([each.source for each in shown], size)

@@ -72,7 +72,7 @@ def draw_filters(weights: NDArray[np.float32]) -> bytes:
 
 def first_filters(model: nn.Module) -> NDArray[np.float32] | None:
     """Return weights (N, 3, kh, kw) of the first convolution on three channels, 32 at most."""
-    for module in model.modules():
+    for module in nn.Module.modules(model):
         if isinstance(module, nn.Conv2d) and module.weight.shape[1] == 3:
             weights: NDArray[np.float32] = module.weight.detach()[:MOST_SHOWN].cpu().numpy()
             return weights

@@ -17,6 +17,8 @@ from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import UserError
 from cifar_cnn.inference.examine import Examination, examine
 from cifar_cnn.inference.trained import TrainedNetwork, open_stored
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import move
 from cifar_cnn.report.curves import (
     Curve,
     draw_comparison,
@@ -154,7 +156,7 @@ class ReportParts:
         """
         if self.trained_network is None:
             return
-        model = self.trained_network.model.cpu()
+        model = move(self.trained_network.model, torch.device("cpu"))
         size = self.trained_network.settings.input_size
         self.summary = self._try(lambda: summarize(model, size, budget=read_budget({})))
         self.field = self._try(lambda: receptive_field(model, size))
@@ -179,7 +181,8 @@ class ReportParts:
 
     def _try(self, make: Callable[[], T]) -> T | None:
         try:
-            return make()
+            with guarded("this part of the report fails", UserError):
+                return make()
         except UserError as error:
             if str(error) not in self.notes:
                 self.notes.append(str(error))

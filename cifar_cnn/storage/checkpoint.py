@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import MEAN, STD, Normalization
 from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError, StoredArgumentsWarning
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.registry import is_built_in, is_own
 from cifar_cnn.settings import Settings, validate
 from cifar_cnn.storage.archive import (
@@ -83,11 +85,7 @@ def pack(checkpoint: Checkpoint) -> bytes:
 
 
 def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
-    """Read a checkpoint of this tool, or a bare state dict from elsewhere.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or neither of the two.
-    """
+    """Read a checkpoint of this tool, or a bare state dict from elsewhere."""
     try:
         if path.exists() and not path.is_file():
             raise CheckpointError(f"{path} is not a checkpoint: not a file")
@@ -118,11 +116,7 @@ def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
 
 
 def require_model_again(checkpoint: Checkpoint, source: Path, given: Mapping[str, Any]) -> None:
-    """Keep code that only a file names from being imported.
-
-    Raises:
-        CheckpointError: the network is the user's own code, which `given` does not name again.
-    """
+    """Keep code that only a file names from being imported."""
     built = checkpoint.settings.model
     if "model" not in given and not is_built_in(built):
         raise CheckpointError(
@@ -150,10 +144,6 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
     Device, threads and the limit of the run's own evaluation are not taken over, and another data
     set than the run's does not lie in the run's `data_dir`, nor is it split like that. Arguments
     for the user's own code are taken over with a warning that says them.
-
-    Raises:
-        CheckpointError: its network is the user's own code, which `overrides` do not name again.
-        SettingsError: an override is invalid.
     """
     require_model_again(checkpoint, source, overrides)
     arguments = arguments_taken(checkpoint, overrides)
@@ -166,17 +156,13 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Path) -> None:
-    """Load `state_dict` into `model`, without the prefixes that wrappers add to its names.
-
-    Raises:
-        CheckpointError: names or shapes differ; the message shows the first difference.
-    """
+    """Load `state_dict` into `model`, without the names that wrappers of torch add."""
     if OF_FORMER_COMPACT in state_dict and is_own(model):
         raise CheckpointError(
             f"{source} holds the network that was `compact` until version 0.1.0, which is gone: "
             "train the present one with --model compact --recipe best"
         )
-    own = model.state_dict()
+    own = weights_of(model)
     counters = {name: value for name, value in own.items() if name.endswith(COUNTER)}
     state_dict = {**counters, **_unwrapped(state_dict, own)}
     missing = [f"{name} is missing from it" for name in own if name not in state_dict]
@@ -191,7 +177,8 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
     if problems:
         said = ", ".join(problems[:2])
         raise CheckpointError(f"{source} belongs to another network: {said}")
-    model.load_state_dict(state_dict)
+    with guarded(f"the network cannot load {source}", CheckpointError, model):
+        nn.Module.load_state_dict(model, state_dict)
 
 
 def _unwrapped(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

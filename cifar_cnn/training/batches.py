@@ -20,10 +20,7 @@ class TrainingBatches:
     for a single image, of which batch normalization could have one value a channel: it is left out.
 
     Args:
-        settings: of the run.
-        train: the training images.
-        device: where they go.
-        normalization: of the network's images.
+        layout: of the images in memory.
     """
 
     def __init__(
@@ -32,8 +29,10 @@ class TrainingBatches:
         train: Split,
         device: torch.device,
         normalization: Normalization = REFERENCE,
+        layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.settings = settings
+        self.layout = layout
         self.normalization = normalization
         self.device = device
         self.images = train.images.to(device)
@@ -52,11 +51,6 @@ class TrainingBatches:
         """Return a batch: float32 images (N, 3, H, W), labels, and how images were mixed.
 
         Only those of the `part`; where they are mixed, their partners' labels follow their own.
-
-        Args:
-            epoch: of the batch, from 0.
-            index: of the batch within the epoch, from 0.
-            part: which images of the batch.
         """
         settings, labels = self.settings, self.labels[self._chosen(epoch, index)]
         if not settings.mixup:
@@ -64,7 +58,7 @@ class TrainingBatches:
         source = generator(settings.seed, Purpose.MIXUP, epoch, index)
         mix = draw_mix(settings, epoch, len(labels), source).to(self.device)
         images = mix_images(self.augmented(epoch, index), mix)
-        images = images[part].contiguous(memory_format=torch.channels_last)
+        images = images[part].contiguous(memory_format=self.layout)
         if part == WHOLE:
             return images, labels, mix
         partners = torch.arange(len(images), 2 * len(images), device=self.device)
@@ -78,7 +72,7 @@ class TrainingBatches:
         draws = self._draws(epoch)[1].of(slice(done + first, done + stop))
         images = self.images.index_select(0, chosen[part])
         images = apply(images, draws, self.settings.cutout_size, self.normalization)
-        return images.contiguous(memory_format=torch.channels_last)
+        return images.contiguous(memory_format=self.layout)
 
     def free(self) -> None:
         """Give the images back, once no batch is needed any more."""

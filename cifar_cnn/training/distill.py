@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import REFERENCE, Normalization
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.trained import StoredNetwork, TrainedNetwork
+from cifar_cnn.models.module import parameters_of, set_training
 from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_model, is_built_in
 from cifar_cnn.settings import Settings
@@ -31,19 +32,17 @@ def load_teacher(
             that returns a network with its trained weights.
         classes: names that a checkpoint must have been trained on, in index order.
         input_size: (H, W) that it must take.
-        normalization: of the images that it is given; a checkpoint's own is put in its place, code
-            gets them as they are.
-
-    Raises:
-        CheckpointError: the file is unusable, or of other classes.
-        ModelError: the network cannot be built, or does not fit images or classes.
+        normalization: of its images; a checkpoint's own takes its place.
     """
     if is_code(teacher):
         model = build_model(teacher)
     else:
         model = _as_trained(_from_file(Path(teacher), classes), normalization)
     check_output(model, input_size, len(classes))
-    return model.eval().requires_grad_(requires_grad=False)
+    set_training(model, False)
+    for parameter in parameters_of(model):
+        parameter.requires_grad = False
+    return model
 
 
 def is_code(teacher: str) -> bool:

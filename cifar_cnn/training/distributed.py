@@ -1,15 +1,15 @@
 """Several processes as one run, started by PyTorch's launcher `torchrun`.
 
-Each process takes its part of the same batch, and gradients are averaged by
-DistributedDataParallel, so that a step learns the same from the same images however many there are.
+Each process takes its part of the same batch, and gradients are averaged, so that a step learns the
+same from the same images however many there are.
 How a process was started is asked before torch is there, so each function imports what it needs.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from cifar_cnn.errors import RunError
 
@@ -96,17 +96,6 @@ class Processes:
         )
         return converted
 
-    def wrap(self, model: "nn.Module") -> "nn.Module":
-        """Return the network whose backward pass averages gradients over the processes."""
-        if self.size == 1:
-            return model
-        from torch.nn.parallel import DistributedDataParallel
-
-        wrapped: Any = DistributedDataParallel(model)
-        wrapped.require_forward_param_sync = False  # buffers only when they are used: `agree`
-        wrapped.outputs_log_probabilities = getattr(model, "outputs_log_probabilities", False)
-        return cast("nn.Module", wrapped)
-
     def sum(self, values: "Tensor") -> "Tensor":
         """Return the sum over the processes."""
         if self.size > 1:
@@ -116,13 +105,7 @@ class Processes:
         return values
 
     def over_all(self, loss: "Tensor", correct: "Tensor", part: Part) -> "tuple[Tensor, Tensor]":
-        """Return the mean loss of the whole batch, and how many of its images are right.
-
-        Args:
-            loss: mean of this process's part, times the part's weight.
-            correct: images of the part that are right.
-            part: of this process.
-        """
+        """Return mean loss, and right answers, of the whole batch from a part's; see `apply`."""
         if self.size == 1:
             return loss, correct
         import torch
@@ -142,6 +125,20 @@ class Processes:
         means = torch.split(flat, [each.numel() for each in tensors])
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
+
+    def average_gradients(self, parameters: Sequence["nn.Parameter"], part: Part) -> None:
+        """Average the gradients; a parameter that no process has used keeps none."""
+        if self.size == 1:
+            return
+        import torch
+
+        used = torch.ones(len(parameters), device=parameters[0].device)
+        unused = [index for index, p in enumerate(parameters) if p.grad is None]
+        used[unused] = 0
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        self.average([*gradients, used], part)
+        for index in unused:
+            parameters[index].grad = gradients[index] if used[index] else None
 
     def gather(self, rows: "Tensor", count: int) -> "Tensor":
         """Return (count, …) on the CPU from each process's rows, which are those of its part."""
@@ -164,12 +161,16 @@ class Processes:
         return bool(self.sum(torch.tensor(float(flag), device=_exchange())).item())
 
     def agree(self, model: "nn.Module") -> None:
-        """Give every process rank 0's buffers."""
+        """Give every process rank 0's parameters and buffers."""
         if self.size > 1:
             import torch.distributed as dist
 
-            for buffer in model.buffers():
-                dist.broadcast(buffer, 0)
+            from cifar_cnn.models.module import buffers_of, parameters_of
+
+            for tensor in (*parameters_of(model), *buffers_of(model)):
+                shared = tensor.detach().contiguous()
+                dist.broadcast(shared, 0)
+                tensor.detach().copy_(shared)
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -200,9 +201,6 @@ def join(device: "torch.device") -> Iterator[Processes]:
     """Make this process one of the run's: those that torchrun started, or this one alone.
 
     They exchange through nccl where they compute on CUDA, else through gloo.
-
-    Raises:
-        RunError: another process of the run has ended.
     """
     if not is_launched():
         yield ALONE

@@ -4,24 +4,21 @@ Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averag
 exponential form of Szegedy et al., "Rethinking the Inception Architecture" (2016), section 8.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from cifar_cnn.models.module import copy_network, parameters_of, weights_of
+
 
 class WeightAverage:
-    """Keeps a network whose parameters and buffers are moving averages of another's.
-
-    Args:
-        model: the network that trains; its weights are where the average begins.
-        decay: fraction of the average that a step keeps, in the long run.
-    """
+    """Keeps a network whose parameters and buffers are moving averages of another's."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(requires_grad=False)
+        self.model = copy_network(model)
+        for parameter in parameters_of(self.model):
+            parameter.requires_grad = False
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
@@ -34,8 +31,8 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         averages: list[Tensor] = []
         values: list[Tensor] = []
-        source = model.state_dict()
-        for name, average in self.model.state_dict().items():
+        source = weights_of(model)
+        for name, average in weights_of(self.model).items():
             if average.is_floating_point():
                 averages.append(average)
                 values.append(source[name])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
 from cifar_cnn.models.layers.dropout import QuickDropout
-from cifar_cnn.runtime import explaining_memory, worker_threads
+from cifar_cnn.runtime import worker_threads
 from cifar_cnn.training.step import TrainingStep
 
 Batch = tuple[Tensor, Tensor, Mix | None]
@@ -37,10 +37,6 @@ class GhostBatches:
     Normalization takes its statistics over a ghost batch (Hoffer, Hubara and Soudry, "Train longer,
     generalize better", 2017, section 4, "ghost batch normalization"); the running ones are the
     means of theirs.
-
-    Args:
-        step: whose network and settings these are.
-        threads: that compute.
     """
 
     def __init__(self, step: TrainingStep, threads: int) -> None:
@@ -60,15 +56,7 @@ class GhostBatches:
         return [slice(*ends) for ends in pairwise(bounds)]
 
     def update(self, batch_of: Callable[[slice], Batch], seed: int) -> None:
-        """Learn from the part of a batch that `step.prepare` was given.
-
-        Args:
-            batch_of: returns the step's input for some of its images, as `TrainingBatches.at` does.
-            seed: 64 bits, of what the network draws.
-
-        Raises:
-            RunError: there is no memory for the batch.
-        """
+        """Learn from the part that `step.prepare` was given; `batch_of` returns images of it."""
         part = self.step.part
         cut = self.cut(part.images)
         first = self.step.processes.rank * self.count
@@ -84,8 +72,7 @@ class GhostBatches:
             loss = loss * weight
             return loss.detach(), correct, torch.autograd.grad(loss, self.parameters)
 
-        largest, whole = cut[0].stop - cut[0].start, self.step.settings.batch_size
-        with explaining_memory(self.step.device, largest, whole):
+        with self.step.explaining_memory(cut[0].stop - cut[0].start):
             results = [*self.workers.map(compute, range(len(cut)))]
         losses, corrects, gradients = zip(*results, strict=True)
         for parameter, each in zip(self.parameters, zip(*gradients, strict=True), strict=True):

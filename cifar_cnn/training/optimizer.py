@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cifar_cnn.errors import ModelError
+from cifar_cnn.models.module import parameters_of
 from cifar_cnn.settings import Settings
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -20,14 +21,11 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
     """Return the optimizer of the settings for what of the network is to be trained.
 
     On CUDA its learning rate is a tensor, so that a captured step can read it.
-
-    Raises:
-        ModelError: there is nothing to optimize, or something that is no real number.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in parameters_of(model) if p.requires_grad]
     if not parameters:
         raise ModelError("the network has no parameters to train")
-    for name, parameter in model.named_parameters():
+    for name, parameter in nn.Module.named_parameters(model):
         if not parameter.is_floating_point():
             raise ModelError(
                 f"parameter {name} is {parameter.dtype}, only real ones can be trained: "
@@ -39,11 +37,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
 
 
 def load_optimizer(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
-    """Give the optimizer another one's momenta; learning rate and the like are the settings'.
-
-    Raises:
-        Exception: of any kind, where the state is not that of these parameters.
-    """
+    """Give the optimizer another one's momenta; learning rate and the like are the settings'."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state_dict["state"], "param_groups": groups})
     for parameter, state in optimizer.state.items():
@@ -64,11 +58,6 @@ class Muon(Optimizer):
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). Torch's
     own (`torch.optim.Muon`) takes matrices only, not the filters of convolutions.
-
-    Args:
-        groups: of parameters, each with `weight_decay` and `orthogonal`.
-        lr: learning rate, a tensor where a captured step has to read it.
-        momentum: fraction of the last step that is kept.
     """
 
     found_inf: Tensor | None = None

@@ -18,7 +18,7 @@ from cifar_cnn.storage.checkpoint import (
     require_model_again,
 )
 from cifar_cnn.storage.network import changed_source
-from cifar_cnn.training.distill import is_code
+from cifar_cnn.training.distill import is_code, runs_own_code
 from cifar_cnn.training.history import RunResult
 from cifar_cnn.training.naming import RUNS, find_checkpoint, find_stored
 from cifar_cnn.training.run_files import (
@@ -167,6 +167,7 @@ def _resumed(
     settings = validate({**stored.model_dump(), "device": "auto", **given})
     if settings.precision == "auto":  # said so, as the stored one is what it came to
         precision = resolve_precision("auto", resolve_device(settings.device))
+        precision = stored.precision if runs_own_code(stored) else precision  # what a trial chose
         settings = settings.model_copy(update={"precision": precision})
     differences = [
         f"{key} is {getattr(stored, key)} there, {getattr(settings, key)} here"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RunError
+from cifar_cnn.models.module import set_training
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.trainer import Trainer
 
@@ -82,18 +83,10 @@ class RangeTest:
 
 
 def range_test(trainer: Trainer, progress: Callable[[int], None]) -> RangeTest:
-    """Train a fresh network at a rising rate until that is highest or the loss explodes.
-
-    Args:
-        trainer: whose network learns; it is of no further use.
-        progress: told how many steps are done.
-
-    Raises:
-        RunError: the loss never falls, or is not finite from the start; the network fails.
-    """
+    """Train a fresh network at a rising rate until that is highest or the loss explodes."""
     rates: list[float] = []
     losses: list[float] = []
-    trainer.model.train()
+    set_training(trainer.model, True)
     for number in range(STEPS):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
         trainer.update(*divmod(number, trainer.batches.per_epoch), rate)
@@ -117,9 +110,6 @@ def read_losses(rates: list[float], losses: list[float], *, is_peak: bool) -> Ra
     """Say where the loss falls fastest, is lowest and rises again.
 
     A fall within the scatter of the losses of single batches is none.
-
-    Raises:
-        RunError: the loss never falls.
     """
     loss = np.array(losses)
     smoothed = _smoothed(loss)

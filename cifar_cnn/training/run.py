@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import REFERENCE, Loading, Normalization, Split, measure
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
+from cifar_cnn.models.module import parameters_of, weights_of
 from cifar_cnn.models.registry import build_checked, check_spec
 from cifar_cnn.runtime import (
     configure_cuda,
@@ -21,7 +21,7 @@ from cifar_cnn.runtime import (
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
 from cifar_cnn.storage.network import digest, read_source
-from cifar_cnn.training.distill import load_teacher
+from cifar_cnn.training.distill import load_teacher, runs_own_code
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
@@ -31,7 +31,7 @@ from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.state import Best, check_images, go_on, read_state, state_of
 from cifar_cnn.training.trainer import Trainer
-from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving
+from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving, try_training
 
 
 class Run:
@@ -39,14 +39,8 @@ class Run:
 
     Args:
         settings: of the run; precision `auto` and 0 threads are resolved here.
-        processes: that do the run together, this one among them.
-        listeners: told of every event.
-        loading: told how the decoding of image files, or a download, goes.
         normalization: that of the run it goes on from; as the settings say unless given.
         should_stop: asked after each step; when it says so, the run saves and ends early.
-
-    Raises:
-        DataError, ModelError, RequestError: images or network are not available.
     """
 
     def __init__(
@@ -80,6 +74,7 @@ class Run:
             own = self.settings.normalization == "dataset"
             normalization = measure(train.images) if own else REFERENCE
         show_images(model, train, normalization)
+        teacher, size = self.settings.teacher, self.settings.input_size
         self.trainer = Trainer(
             self.settings,
             model,
@@ -89,21 +84,20 @@ class Run:
             processes=processes,
             eval_split=evaluation.name,
             normalization=normalization,
-            teacher=self._load_teacher(normalization),
+            teacher=load_teacher(teacher, self.classes, size, normalization) if teacher else None,
             listeners=listeners,
             should_stop=should_stop,
         )
         weights = self.trainer.training_step.class_weights
         if weights is not None:
             self.notes.append(describe_weights(weights, self.classes))
+        if runs_own_code(self.settings):
+            self.notes += try_training(self.trainer)
+            self.settings = self.trainer.settings
         try_saving(self.trainer.final_model, lambda: self._checkpoint(with_training=True))
 
     def fit(self, directory: RunDirectory) -> RunResult:
-        """Train what is left of the run, saving after each epoch.
-
-        Raises:
-            RunError: the loss is not finite, or a file cannot be written.
-        """
+        """Train what is left of the run, saving after each epoch."""
         self._start(directory)
         for row in self.trainer.epochs():
             self.history.append(row)
@@ -126,11 +120,7 @@ class Run:
         return RunResult(directory.path, model_file, tuple(self.history), self.trainer.step)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's.
-
-        Raises:
-            CheckpointError: it was trained on other images, or its training state does not fit.
-        """
+        """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's."""
         state = read_state(checkpoint, "the checkpoint")
         check_images(self.trainer, self.classes, self.test_sha256, checkpoint, state)
         self.history = list(state.history)
@@ -160,12 +150,6 @@ class Run:
         threads = resolve_threads(settings.threads)
         return settings.model_copy(update={"precision": precision, "threads": threads})
 
-    def _load_teacher(self, normalization: Normalization) -> nn.Module | None:
-        settings = self.settings
-        if settings.teacher is None:
-            return None
-        return load_teacher(settings.teacher, self.classes, settings.input_size, normalization)
-
     def _load_images(self, loading: Loading | None) -> tuple[Split, Split]:
         limit = self.settings.limit_eval
         train, val = load_train(self.settings, loading)
@@ -187,7 +171,7 @@ class Run:
                 self.settings,
                 str(self.device),
                 self.trainer.batches.per_epoch,
-                sum(each.numel() for each in self.trainer.model.parameters()),
+                sum(each.numel() for each in parameters_of(self.trainer.model)),
                 tuple(self.history),
                 tuple(self.notes),
                 self.trainer.step,
@@ -196,7 +180,7 @@ class Run:
         )
 
     def _save_last(self, directory: RunDirectory) -> None:
-        weights = self.trainer.model.parameters()
+        weights = parameters_of(self.trainer.model)
         if not all(bool(torch.isfinite(each).all()) for each in weights):
             raise RunError(
                 f"the weights are not finite after epoch {self.trainer.epoch}, step "
@@ -219,7 +203,7 @@ class Run:
             std=std,
             settings=self.settings,
             metrics=self.history[-1].metrics() if self.history else {},
-            state_dict=dict(self.trainer.final_model.state_dict()),
+            state_dict=weights_of(self.trainer.final_model),
             source_sha256=digest(self.source) if self.source is not None else None,
             test_sha256=self.test_sha256,
             training=training,

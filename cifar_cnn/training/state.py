@@ -5,9 +5,10 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifar_cnn.errors import CheckpointError, counted
+from cifar_cnn.models.module import weights_of
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.optimizer import load_optimizer
@@ -34,11 +35,7 @@ class TrainingState(BaseModel):
         epoch: that goes on, from 0.
         batch: index within the epoch of the batch that is next.
         seconds: that the epoch has trained for.
-        totals: of the epoch so far.
-        optimizer: its state dict.
         model: state dict of the network that trains, where its average is the one that is saved.
-        images: how many the run trains on.
-        history: the epochs behind it.
         best: where a validation split has chosen a network.
     """
 
@@ -64,11 +61,7 @@ class TrainingState(BaseModel):
 
 
 def read_state(checkpoint: Checkpoint, source: object) -> TrainingState:
-    """Return the training part of a checkpoint that has one; `source` is its name in messages.
-
-    Raises:
-        CheckpointError: it is not of this kind, or contradicts itself.
-    """
+    """Return the training part of a checkpoint that has one; `source` is its name in messages."""
     try:
         state = TrainingState.model_validate(checkpoint.training)
     except ValidationError:
@@ -80,20 +73,14 @@ def read_state(checkpoint: Checkpoint, source: object) -> TrainingState:
 
 
 def state_of(trainer: Trainer, history: Sequence[EpochRow], best: Best | None) -> TrainingState:
-    """Return what a trainer needs to go on from here, besides the final model's weights.
-
-    Args:
-        trainer: as it is now.
-        history: the epochs so far.
-        best: the network that a validation split has chosen so far.
-    """
+    """Return what a trainer needs to go on from here, besides the final model's weights."""
     return TrainingState(
         epoch=trainer.epoch,
         batch=trainer.index,
         seconds=trainer.seconds,
         totals=trainer.training_step.totals.read(),
         optimizer=trainer.optimizer.state_dict(),
-        model=trainer.model.state_dict() if trainer.average else None,
+        model=weights_of(trainer.model) if trainer.average else None,
         images=trainer.batches.count,
         history=tuple(history),
         best=best,
@@ -107,11 +94,7 @@ def check_images(
     checkpoint: Checkpoint,
     state: TrainingState,
 ) -> None:
-    """Hold the images of a run that goes on against those of its checkpoint.
-
-    Raises:
-        CheckpointError: they are others.
-    """
+    """Hold the images of a run that goes on against those of its checkpoint."""
     if checkpoint.classes != classes or state.images != trainer.batches.count:
         raise CheckpointError(
             "the training images are not those of the checkpoint: "
@@ -131,11 +114,7 @@ def check_images(
 
 
 def go_on(trainer: Trainer, state: TrainingState) -> None:
-    """Bring a trainer to a state that `state_of` returned, the final model's weights apart.
-
-    Raises:
-        Exception: of any kind, where the state is another run's.
-    """
+    """Bring a trainer to a state that `state_of` returned, the final model's weights apart."""
     per_epoch = trainer.batches.per_epoch
     if state.batch > per_epoch:
         raise ValueError(f"steps done: {state.batch} of {per_epoch}")
@@ -144,4 +123,4 @@ def go_on(trainer: Trainer, state: TrainingState) -> None:
     load_optimizer(trainer.optimizer, state.optimizer)
     if trainer.average:
         assert state.model is not None
-        trainer.model.load_state_dict(state.model)
+        nn.Module.load_state_dict(trainer.model, state.model)

@@ -1,14 +1,18 @@
 """One step of training: forward, loss, backward, update, and what the steps add up to."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.mixup import Mix
-from cifar_cnn.errors import ModelError, RunError, one_line
+from cifar_cnn.errors import counted
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import parameters_of
 from cifar_cnn.models.output import log_probabilities
-from cifar_cnn.runtime import autocast, explaining_memory, is_out_of_memory
+from cifar_cnn.models.registry import in_layout
+from cifar_cnn.runtime import autocast, explaining_memory
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distill import distillation_loss
 from cifar_cnn.training.distributed import ALONE, Part, Processes
@@ -92,11 +96,6 @@ class TrainingStep:
 
     Args:
         settings: of the run, precision resolved.
-        model: on the device.
-        optimizer: of the model's parameters.
-        device: where everything happens.
-        teacher: a network to learn from, in evaluation mode on the device; or None.
-        processes: that take a part of each batch; all of them learn the same.
         class_weights: (classes), of each class in the loss; or None.
     """
 
@@ -119,7 +118,7 @@ class TrainingStep:
         self.class_weights = None
         if class_weights is not None:
             self.class_weights = class_weights.to(device, torch.float32)
-        self.network = processes.wrap(model)
+        processes.agree(model)
         self.part = processes.part(settings.batch_size)
         self.totals = RunningTotals(device)
         self.number = torch.zeros((), dtype=torch.int64, device=device)
@@ -141,44 +140,38 @@ class TrainingStep:
             images: float32 (N, 3, H, W), mixed as `mix` says.
             labels: int64 (N or more), those of the images first.
             mix: its partners are indices into `labels`.
-
-        Raises:
-            RunError: the network fails on the batch, or there is no memory for it.
         """
         self.apply(*self.gradients(images, labels, mix))
 
     def gradients(
         self, images: Tensor, labels: Tensor, mix: Mix | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Leave the batch's gradients at the parameters; return what `forward` returns.
-
-        Raises:
-            RunError: as `update` does.
-        """
-        with explaining_memory(self.device, len(images), self.settings.batch_size):
+        """Leave the batch's gradients at the parameters; return what `apply` takes."""
+        failing = f"the network fails on a training batch of {len(images)}"
+        with guarded(failing, model=self.model), self.explaining_memory(len(images)):
             loss, correct = self.forward(images, labels, mix)
             self.optimizer.zero_grad()
-            if self.processes.size > 1:
-                loss = loss * self.part.weight
             loss.backward()  # type: ignore[no-untyped-call]
-        return loss, correct
+        trained = [p for p in parameters_of(self.model) if p.requires_grad]
+        self.processes.average_gradients(trained, self.part)
+        return loss * self.part.weight if self.processes.size > 1 else loss, correct
+
+    def explaining_memory(self, count: int) -> AbstractContextManager[None]:
+        """Return the context in which a lack of memory for so many images is one line."""
+        remedy = f"--batch-size {max(self.settings.batch_size // 2, 1)}"
+        return explaining_memory(self.device, f"with a batch of {counted(count, 'image')}", remedy)
 
     def apply(self, loss: Tensor, correct: Tensor) -> None:
-        """Take the step that the gradients at the parameters say.
-
-        Args:
-            loss: mean of this process's part of the batch, times the part's weight.
-            correct: images of the part that are right.
-        """
+        """Take a step: `loss` is the mean of the part times its weight, `correct` a number."""
         loss, correct = self.processes.over_all(loss, correct, self.part)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in parameters_of(self.model) if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         failed = ~torch.isfinite(loss.detach() + norm)
         if self.device.type == "cuda":
             self.optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
-            self.optimizer.step()
-        elif not failed:
-            self.optimizer.step()
+        if self.device.type == "cuda" or not failed:
+            with guarded("the optimizer's step fails", model=self.model):
+                self.optimizer.step()
         self.totals.add(loss, correct, self.part.count, self.number, failed)
 
     def forward(
@@ -195,25 +188,14 @@ class TrainingStep:
         """
         settings = self.settings
         with autocast(self.device, settings.precision):
-            output = self._answers(network or self.network, images)
+            output = log_probabilities(self.model if network is None else network, images)
             loss = classification_loss(
                 output, labels, settings.label_smoothing, mix, self.class_weights
             )
             if self.teacher is not None:
                 with torch.no_grad():
-                    lesson = log_probabilities(self.teacher, images).to(output.dtype)
-                distance = distillation_loss(output, lesson, settings.distill_temperature)
+                    lesson = log_probabilities(self.teacher, in_layout(self.teacher, images))
+                lesson, temperature = lesson.to(output.dtype), settings.distill_temperature
+                distance = distillation_loss(output, lesson, temperature)
                 loss = torch.lerp(loss, distance, settings.distill_alpha)
         return loss, (output.argmax(dim=1) == labels[: len(output)]).sum()
-
-    def _answers(self, network: nn.Module, images: Tensor) -> Tensor:
-        try:
-            return log_probabilities(network, images)
-        except ModelError as error:
-            raise RunError(f"in training {error}") from error
-        except Exception as error:  # a user's network may raise anything
-            if is_out_of_memory(error):
-                raise
-            raise RunError(
-                f"the network fails on a training batch of {len(images)}: {one_line(error)}"
-            ) from error

@@ -12,6 +12,8 @@ from cifar_cnn.errors import RunError
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import EvaluationStopped, predict_log_probabilities
 from cifar_cnn.inference.metrics import Evaluation
+from cifar_cnn.models.module import move, set_training
+from cifar_cnn.models.registry import is_built_in, is_own
 from cifar_cnn.runtime import resolve_threads
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
@@ -38,15 +40,8 @@ class Trainer:
 
     Args:
         settings: of the run, precision resolved.
-        model: moved to the device and to channels-last memory.
-        train: the training images.
-        evaluation: the images to evaluate on after each epoch.
-        device: where everything happens.
-        processes: that train this network together, this one among them.
+        model: moved to the device; a built-in one to channels-last memory too.
         eval_split: what those are called, `test` or `val`.
-        normalization: of all images.
-        teacher: a network to learn from, moved like `model`; or None.
-        listeners: told of each step.
         should_stop: asked after each step and between the batches of an evaluation.
     """
 
@@ -70,10 +65,11 @@ class Trainer:
         self.threads = resolve_threads(settings.threads)
         self.processes = processes
         model = processes.prepare(model, device)
-        self.model = model.to(device).to(memory_format=torch.channels_last)
+        built_in = is_built_in(settings.model)
+        self.model = move(model, device, channels_last=built_in)
         self.optimizer = make_optimizer(model, settings)
         if teacher is not None:
-            teacher = teacher.to(device).to(memory_format=torch.channels_last)
+            teacher = move(teacher, device, channels_last=is_own(teacher))
         weights = None
         if settings.class_weights == "balanced":
             weights = balanced_weights(train.labels, len(train.classes))
@@ -85,7 +81,8 @@ class Trainer:
         self.eval_split = eval_split
         self.listeners = listeners
         self.should_stop = should_stop
-        self.batches = TrainingBatches(settings, train, device, normalization)
+        layout = torch.channels_last if built_in else torch.contiguous_format
+        self.batches = TrainingBatches(settings, train, device, normalization, layout)
         self.update = Update(self.training_step, self.batches, self.threads)
         self.cores = CoreTime(self.update.busy_threads)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
@@ -125,14 +122,10 @@ class Trainer:
                 return
 
     def train_epoch(self) -> None:
-        """Run the epoch's remaining steps.
-
-        Raises:
-            RunError: a loss or gradient is not finite, the network fails, or memory is short.
-        """
+        """Run the epoch's remaining steps."""
         started = time.perf_counter() - self.seconds
         self.cores.start()
-        self.model.train()
+        set_training(self.model, True)
         while self.index < self.batches.per_epoch:
             self.learn()
             self.index += 1
@@ -185,11 +178,7 @@ class Trainer:
             listener(event)
 
     def _refuse_divergence(self, totals: Totals) -> None:
-        """End a run whose loss or gradient was not finite, before anything of it is saved.
-
-        Raises:
-            RunError: there was such a step; it names epoch, step and learning rate.
-        """
+        """End a run whose loss or gradient was not finite, before anything of it is saved."""
         if totals.failed_step < 0:
             return
         step = int(totals.failed_step)
@@ -221,13 +210,7 @@ class Trainer:
         )
 
     def _evaluate(self) -> Evaluation:
-        """Evaluate on the split, each image in one process; all get the same result.
-
-        Raises:
-            EvaluationStopped: `should_stop` said so; of several processes none is asked, as all of
-                them have to come to the end.
-            RunError: the answers are not finite, or there is no memory for them.
-        """
+        """Evaluate on the split, each image in one process; all get the same result."""
         processes, split = self.processes, self.evaluation
         processes.agree(self.final_model)
         answers = predict_log_probabilities(
@@ -239,4 +222,4 @@ class Trainer:
             threads=self.threads,
             should_stop=self.should_stop if processes.size == 1 else lambda: False,
         )
-        return judge(processes.gather(answers, len(split)), split.labels)
+        return judge(processes.gather(answers, len(split)), split.labels, split.files)

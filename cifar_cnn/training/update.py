@@ -19,13 +19,7 @@ WARM_UP_STEPS = 3
 
 
 class Update:
-    """Learns from one batch after another, in the way that the settings and the device allow.
-
-    Args:
-        step: what is done with a batch.
-        batches: that make the step's input.
-        threads: of this process.
-    """
+    """Learns from one batch after another, in the way that the settings and the device allow."""
 
     def __init__(self, step: TrainingStep, batches: TrainingBatches, threads: int) -> None:
         self.step = step
@@ -45,11 +39,6 @@ class Update:
 
     def __call__(self, epoch: int, index: int, lr: float) -> None:
         """Learn from this process's part of the batch of that index within its epoch.
-
-        Args:
-            epoch: of the batch.
-            index: of the batch within the epoch.
-            lr: learning rate.
 
         Raises:
             RunError: the network fails on the batch, or there is no memory for it.
@@ -94,7 +83,6 @@ class GraphedUpdate:
 
     Args:
         step: what to capture; its optimizer's learning rate is a tensor on the device.
-        images, labels, mix: a batch of the size to come.
     """
 
     def __init__(

@@ -29,6 +29,11 @@ class Net(nn.Module):
     def forward(self, images):
         return self.layer(self.convolution(images.double()).relu().flatten(1))
 
+class Unused(Net):
+    def __init__(self):
+        super().__init__()
+        self.old_head = nn.Linear(8, 10, dtype=torch.float64)
+
 def teacher():
     net = Net()
     torch.manual_seed(4)
@@ -242,8 +247,14 @@ class TestTorchrun:
         assert done.returncode != 0
         assert (
             "cifar-cnn: process 1: at epoch 0, step 2: the network fails on a training batch of 6: "
-            "the second process has had enough"
+            "ValueError: the second process has had enough (net.py:36)"
         ) in done.stderr
+
+    def test_a_part_of_the_network_that_is_not_used_stays_as_it_was(self, train, tmp_path):
+        for processes, name in ((2, "two"), (0, "one")):
+            done = train(processes, name=name, net="Unused")
+            assert done.returncode == 0, done.stderr
+        assert_close(tmp_path / "runs" / "two", tmp_path / "runs" / "one")
 
 
 def process_of_rank(launcher, rank):

@@ -446,9 +446,9 @@ def test_a_teacher_sees_what_the_network_is_trained_on_and_nothing_else(
     seen = sys.modules["lesson"].seen
     seen["Net"].clear()
     train(small_settings(teacher="lesson:Teacher", **settings), tmp_path / "taught")
-    trial, *lessons = seen["Teacher"]
-    assert not trial.any()
-    assert len(lessons) == 10
+    black, *lessons = seen["Teacher"]
+    assert not black.any()
+    assert len(lessons) == 11  # the trial step, and 10 of training
     assert all(torch.equal(one, other) for one, other in zip(lessons, seen["Net"], strict=True))
     taught, plain = (weights(tmp_path / name / "model.pt") for name in ("taught", "plain"))
     assert not equal(taught, plain)
@@ -505,7 +505,7 @@ def test_a_folder_is_normalized_by_its_training_images_everywhere(small_settings
         channels = images.transpose(0, 1).flatten(1)
         assert channels.mean(dim=1).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
         assert channels.std(dim=1, correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
-    assert len(shown) == 2
+    assert len(shown) == 3  # by see_images, the trial step, and the step
 
 
 def test_a_resumed_run_keeps_its_mean_and_deviation(small_settings, tmp_path):

@@ -1,0 +1,76 @@
+"""One guard around other people's code: what it raises becomes an error of ours, in one line."""
+
+import inspect
+import os
+import re
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cifar_cnn.errors import RunError, UserError, one_line
+
+_PYTHON, *_PACKAGES = (
+    f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib")
+)
+_PLACE = re.compile(r'File "(.+?)", line (\d+)')
+_NOT_THEIRS = (
+    "<",  # Python's own frozen modules
+    f"{Path(torch.__file__).parent}{os.sep}",
+    f"{Path(__file__).parents[1]}{os.sep}",
+)
+
+
+@contextmanager
+def guarded(
+    what: str,
+    kind: type[UserError] = RunError,
+    model: nn.Module | None = None,
+    said: Sequence[warnings.WarningMessage] = (),
+) -> Iterator[None]:
+    """Turn what other people's code raises into one line: what failed, why, and in which line.
+
+    Args:
+        what: the start of the message.
+        kind: error to raise; a UserError passes through as it is.
+        model: network whose `forward` is named where the traceback has no line of theirs.
+        said: warnings, in which autograd's anomaly mode names the line whose backward pass fails.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        text, name = one_line(error), type(error).__name__
+        reason = text if text == name else f"{name}: {text}"
+        where = (
+            place_of(traceback.extract_tb(error.__traceback__))
+            or _innermost(place for each in said for place in _PLACE.findall(str(each.message)))
+            or _innermost(_forward(model) if model is not None else ())
+        )
+        raise kind(f"{what}: {reason}{where}") from error
+
+
+def place_of(frames: Iterable[traceback.FrameSummary]) -> str:
+    """Return file:line of their innermost frame, in brackets after a space."""
+    return _innermost((frame.filename, frame.lineno) for frame in frames)
+
+
+def _innermost(places: Iterable[tuple[str, object]]) -> str:
+    """Return the last place in the user's files, else in an installed package; "" if none."""
+    known = [place for place in places if not place[0].startswith(_NOT_THEIRS)]
+    packages = [place for place in known if place[0].startswith((*_PACKAGES,))]
+    theirs = [place for place in known if not place[0].startswith((_PYTHON, *_PACKAGES))]
+    for file, line in [*packages, *theirs][-1:]:
+        return f" ({Path(file).name}:{line})"
+    return ""
+
+
+def _forward(model: nn.Module) -> list[tuple[str, object]]:
+    code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
+    return [(code.co_filename, code.co_firstlineno)] if code else []

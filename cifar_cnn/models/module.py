@@ -1,0 +1,86 @@
+"""Networks handled as torch does, whatever their authors call methods and attributes."""
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from cifar_cnn.errors import ModelError
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.runtime import random_numbers_kept
+
+
+def parameters_of(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters, each once."""
+    return [parameter for _, parameter in nn.Module.named_parameters(model)]
+
+
+def buffers_of(model: nn.Module) -> list[Tensor]:
+    """Return the buffers, each once."""
+    return [buffer for _, buffer in nn.Module.named_buffers(model)]
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict."""
+    with guarded("the network's state dict cannot be made", ModelError, model):
+        return dict(nn.Module.state_dict(model))
+
+
+def set_training(model: nn.Module, training: bool) -> None:  # noqa: FBT001 - as torch's `train`
+    """Set the mode of all modules; call a `train` of their own if it takes torch's `mode`."""
+    modules = [*nn.Module.modules(model)]
+    for module in modules:
+        module.training = training
+    with guarded(f"the network's train({training}) fails", ModelError, model):
+        for module in modules:
+            own = type(module).train
+            if own is not nn.Module.train and _takes_mode(own):
+                module.train(training)
+
+
+def _takes_mode(method: object) -> bool:
+    return callable(method) and "mode" in inspect.signature(method).parameters
+
+
+def move(model: nn.Module, device: torch.device, *, channels_last: bool = False) -> nn.Module:
+    """Move parameters and buffers to a device, with `channels_last` to that layout too."""
+    with guarded(f"the network cannot be moved to {device}", ModelError, model):
+        if any(each.device != device for each in (*parameters_of(model), *buffers_of(model))):
+            nn.Module.to(model, device)
+        return nn.Module.to(model, memory_format=torch.channels_last) if channels_last else model
+
+
+def copy_network(model: nn.Module) -> nn.Module:
+    """Return a deep copy; of a tensor that `forward` computes anew (pruning), the values."""
+    held = (value for module in nn.Module.modules(model) for value in vars(module).values())
+    computed = [each for each in held if isinstance(each, Tensor) and not each.is_leaf]
+    with guarded("the network cannot be copied", ModelError, model):
+        return copy.deepcopy(model, {id(each): each.detach().clone() for each in computed})
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Put the network's tensors, gradients, attributes and all random numbers back at the end."""
+    own = [vars(module) for module in nn.Module.modules(model)]
+    inside = [each for held in own for each in held.values() if type(each) in {dict, list}]
+    kept = [(held, copy.copy(held)) for held in (*own, *inside)]
+    plain = [each for held in own for each in held.values() if isinstance(each, Tensor)]
+    tensors = [
+        (each, each.detach().clone(), each.grad if each.is_leaf else None)
+        for each in (*parameters_of(model), *buffers_of(model), *plain)
+    ]
+    with random_numbers_kept():
+        try:
+            yield
+        finally:
+            for held, before in kept:
+                held.clear()
+                held.update(before) if isinstance(held, dict) else held.extend(before)
+            for tensor, value, gradient in tensors:
+                if not torch.equal(tensor, value):
+                    tensor.detach().copy_(value)
+                if tensor.is_leaf:
+                    tensor.grad = gradient

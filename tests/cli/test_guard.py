@@ -1,0 +1,225 @@
+"""Other people's code raises at every point where it runs: each time it is one line."""
+
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cifar_cnn import api
+from cifar_cnn.errors import ModelError
+from cifar_cnn.models.module import move
+from cifar_cnn.models.own_code import import_source
+from cifar_cnn.settings import resolve_settings
+
+NET = """
+import os
+import torch
+from torch import nn
+
+def here(point):
+    return os.environ.get("POINT") == point
+
+if here("import"):
+    raise ValueError("no")  # import
+
+class Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+    @staticmethod
+    def backward(context, gradient):
+        if here("backward"):
+            raise ValueError("no")  # backward
+        return gradient
+
+class Net(nn.Module):
+    def __init__(self):
+        if here("constructor"):
+            raise ValueError("no")  # constructor
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2)
+        self.head = nn.Linear(4, 3)
+
+    def __deepcopy__(self, memo):
+        if here("deepcopy"):
+            raise ValueError("no")  # deepcopy
+        made = Net()
+        nn.Module.load_state_dict(made, nn.Module.state_dict(self))
+        return made
+
+    def _apply(self, function, recurse=True):
+        if here("to"):
+            raise ValueError("no")  # to
+        return super()._apply(function, recurse)
+
+    def train(self, mode=True):
+        if here(f"train({mode})"):
+            raise ValueError("no")  # train(True); train(False)
+        return super().train(mode)
+
+    def forward(self, x):
+        if here("forward in training") and self.training:
+            raise SystemExit("no")  # forward in training
+        if here("forward in evaluation") and not self.training and len(x) > 1:
+            raise ValueError("no")  # forward in evaluation
+        if here("gradient of the image") and x.requires_grad and type(x) is torch.Tensor:
+            raise ValueError("no")  # gradient of the image
+        if torch.compiler.is_exporting() and here("export"):
+            raise ValueError("no")  # export
+        return self.head(Backward.apply(self.conv(x)).relu().mean((2, 3)))
+
+    def see_images(self, images):
+        if here("see_images"):
+            raise ValueError("no")  # see_images
+
+    def _save_to_state_dict(self, *arguments):
+        if here("state_dict"):
+            raise ValueError("no")  # state_dict
+        super()._save_to_state_dict(*arguments)
+
+    def _load_from_state_dict(self, *arguments):
+        if here("load_state_dict"):
+            raise ValueError("no")  # load_state_dict
+        super()._load_from_state_dict(*arguments)
+
+ready = Net()
+"""
+OWN = ("--model", "net.py:Net")
+USE = {
+    "evaluate": ("eval", "runs/good", *OWN),
+    "predict": ("predict", "images/test", "--checkpoint", "runs/good", *OWN),
+    "explain": (
+        *("predict", "images/test/red/000.png", "--checkpoint", "runs/good", *OWN),
+        *("--explain", "heat.png"),
+    ),
+    "export": ("export", "runs/good", *OWN, "--format", "torch-export"),
+    "safetensors": ("export", "runs/good", *OWN, "--format", "safetensors"),
+    "onnx": ("export", "runs/good", *OWN, "--format", "onnx"),
+    "effective": ("receptive-field", *OWN, "--effective"),
+}
+IN_TRAINING = (
+    *("import", "constructor", "train(True)", "train(False)", "forward in training"),
+    *("forward in evaluation", "backward", "see_images", "state_dict"),
+)
+IN_USE = (
+    *(("import", command) for command in USE),
+    *(("train(False)", command) for command in USE if command != "effective"),
+    *(("load_state_dict", command) for command in USE if command != "effective"),
+    *(("forward in evaluation", command) for command in ("evaluate", "predict", "export")),
+    *(("gradient of the image", command) for command in ("explain", "effective")),
+    *(("export", command) for command in ("export", "onnx")),
+    ("state_dict", "safetensors"),
+)
+
+
+@pytest.fixture
+def train(tmp_path, make_image_folder):
+    make_image_folder(tmp_path / "images")
+    (tmp_path / "net.py").write_text(NET)
+    data = ("--dataset", "folder", "--data-dir", "images", "--epochs", 1, "--no-report")
+    return ("train", *data, "--batch-size", 12, "--precision", "fp32")
+
+
+@pytest.fixture
+def answer(quick_cli, monkeypatch, tmp_path):
+    """Run a command in which the network raises at a point; return what the one line says."""
+
+    def run(point, *words):
+        monkeypatch.setenv("POINT", point)
+        os.utime("net.py", ns=(0, random.randrange(10**15)))  # noqa: S311 - it is imported again
+        done = quick_cli(*words, "--json")
+        document = json.loads(done.stdout)
+        assert done.returncode == document["exit_status"]
+        assert done.returncode in {1, 2}
+        (line,) = (each for each in done.stderr.splitlines() if each.startswith("cifar-cnn: "))
+        assert line == f"cifar-cnn: {document['error']}"
+        said = [text.partition("# ")[2].split("; ") for text in NET.split("\n")]
+        (place,) = (at for at, points in enumerate(said, 1) if point in points)
+        assert f"no (net.py:{place})" in line
+
+    return run
+
+
+@pytest.mark.parametrize("point", IN_TRAINING)
+@pytest.mark.parametrize("way", [(), ("--dry-run",), ("--find-lr",)], ids=["run", "dry", "lr"])
+def test_training_that_cannot_begin_is_one_line_and_leaves_no_folder(answer, train, point, way):
+    answer(point, *train, *OWN, *way)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("more", [("--model", "net.py:ready"), (*OWN, "--ema", 0.9)])
+def test_a_network_that_cannot_be_copied_is_one_line(answer, train, more):
+    answer("deepcopy", *train, *more)
+    assert not Path("runs").exists()
+
+
+def test_a_network_that_cannot_be_moved_is_one_line(train, monkeypatch, tmp_path):
+    network = import_source(str(tmp_path / "net.py")).Net()
+    monkeypatch.setenv("POINT", "to")
+    with pytest.raises(ModelError, match=r"cannot be moved to meta: ValueError: no \(net.py:"):
+        move(network, torch.device("meta"))
+
+
+@pytest.fixture(scope="module")
+def good_run(tmp_path_factory, make_image_folder):
+    folder = tmp_path_factory.mktemp("good")
+    make_image_folder(folder / "images")
+    (folder / "net.py").write_text(NET)
+    before = Path.cwd()
+    os.chdir(folder)
+    given = {"dataset": "folder", "data_dir": "images", "epochs": 1, "model": "net.py:Net"}
+    api.train(resolve_settings(given), folder / "runs" / "good", report=False)
+    os.chdir(before)
+    return folder
+
+
+@pytest.mark.parametrize(("point", "command"), IN_USE)
+def test_a_trained_network_that_fails_is_one_line(answer, good_run, tmp_path, point, command):
+    (tmp_path / "net.py").write_text(NET)
+    for name in ("images", "runs"):
+        (tmp_path / name).symlink_to(good_run / name)
+    answer(point, *USE[command])
+
+
+def test_debug_shows_the_traceback_of_their_code(answer, quick_cli, train):
+    with pytest.raises(Exception, match="no") as caught:
+        answer("backward", *train, *OWN, "--debug")
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+CHANGING = """
+import os, random, sys
+import numpy as np
+import torch
+os.chdir("/")
+null = sys.stdout = sys.stderr = open(os.devnull, "w")
+torch.set_default_dtype(torch.float64)
+torch.set_default_device("meta")
+torch.set_grad_enabled(False)
+torch.set_num_threads(3)
+for seed in (torch.manual_seed, np.random.seed, random.seed):
+    seed(5)
+"""
+
+
+def test_what_a_file_changes_on_import_is_put_back(tmp_path):
+    (tmp_path / "changing.py").write_text(CHANGING)
+
+    def surroundings():
+        return (
+            *(Path.cwd(), sys.stdout, sys.stderr, torch.get_default_dtype()),
+            *(torch.get_default_device(), torch.is_grad_enabled(), torch.get_num_threads()),
+            *(torch.get_rng_state().tolist(), random.getstate()),
+            np.random.get_state()[1].tolist(),  # noqa: NPY002
+        )
+
+    before = surroundings()
+    import_source(str(tmp_path / "changing.py")).null.close()
+    assert surroundings() == before
+    assert nn.Linear(1, 1).weight.dtype == torch.float32

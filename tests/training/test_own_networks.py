@@ -1,0 +1,227 @@
+"""Networks of other people are trained as plain PyTorch trains them, or refused before a run."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cifar_cnn
+from cifar_cnn import plan_run
+from cifar_cnn.api import dry_run, find_lr
+from cifar_cnn.errors import ModelError, RunError
+from cifar_cnn.training.events import RunStarted
+from cifar_cnn.training.run import Run
+
+NETS = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+
+class View(nn.Module):
+    "The end of every tutorial's LeNet."
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.MaxPool2d(2))
+        self.head = nn.Linear(4 * 9, 3)
+    def forward(self, x):
+        return self.head(self.body(x).view(-1, 4 * 9))
+
+class Ghost(View):
+    def forward(self, x):
+        assert x.is_contiguous()
+        x = self.body(x)
+        if self.training:
+            n, c, h, w = x.shape
+            halves = x.view(n // 2, 2 * c, h, w)
+            x = F.batch_norm(halves, None, None, training=True).view(n, c, h, w)
+        return self.head(x.reshape(len(x), -1))
+
+class Rank5(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernels = nn.Parameter(torch.randn(4, 16, 3, 3, 3) * 0.1)
+        self.head = nn.Linear(16, 3)
+    def forward(self, x):
+        return self.head(F.conv2d(x, self.kernels.mean(0)).relu().mean((2, 3)))
+
+class Shadowing(View):
+    def __init__(self):
+        super().__init__()
+        self.body.train = None
+        self.modules = [self.body]
+        self.children = self.buffers = 0
+    def train(self, loader, epochs=1):
+        for batch in loader:
+            pass
+    def eval(self, images):
+        return images + 1
+    def parameters(self):
+        return [self.body]
+    def state_dict(self, name):
+        return name
+
+class Frozen(View):
+    "Statistics that the author keeps as they are."
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.eval()
+        return self
+    def forward(self, x):
+        return super().forward(self.norm(x))
+
+pruned = View()
+prune.l1_unstructured(pruned.head, "weight", 0.5)
+
+class Counting(View):
+    "What an author keeps beside the weights."
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.seen, self.norms, self.steps = {}, [], 0
+        self.body.register_forward_hook(self.look)
+    def look(self, module, inputs, output):
+        self.seen["body"] = output
+    def forward(self, x):
+        self.steps += 1
+        self.norms.append(torch.rand(1))
+        self.body(self.norm(x))
+        return self.head(self.seen["body"].flatten(1))
+
+class FullPrecision(View):
+    def forward(self, x):
+        made = torch.zeros(len(x), 3)
+        made[torch.arange(len(x))] = super().forward(x)
+        return made
+
+class InPlace(View):
+    def forward(self, x):
+        y = torch.sigmoid(self.body(x))  # InPlace
+        y += 1
+        return self.head(y.flatten(1))
+
+class Detached(View):
+    def forward(self, x):  # Detached
+        return super().forward(x).detach()
+
+class InTraining(View):
+    def forward(self, x):
+        assert not self.training, "no"  # InTraining
+        return super().forward(x)
+
+class InEvaluation(View):
+    def forward(self, x):
+        if len(x) > 1 and not self.training:
+            raise SystemExit("no")  # InEvaluation
+        return super().forward(x)
+
+class Stepping(View):
+    def __init__(self):
+        super().__init__()
+        self.head.weight.register_hook(lambda gradient: gradient.to_sparse())  # no line of theirs
+
+class Answers(View):
+    def forward(self, x):
+        return self.head(self.body(x).mean().view(1, 1).expand(1, 144).reshape(-1, 36))  # Answers
+"""
+
+
+@pytest.fixture
+def settings_of(tmp_path, monkeypatch, small_settings):
+    (tmp_path / "author.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    return lambda name, **more: small_settings(model=f"author.py:{name}", epochs=1, **more)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["View", "Ghost", "Rank5", "Shadowing", "pruned", "Counting"])
+def test_what_plain_pytorch_trains_is_trained_and_used(settings_of, tmp_path, name, precision):
+    settings = settings_of(name, precision=precision, batch_size=12, ema=0.9)
+    result = cifar_cnn.train(settings, tmp_path / "run", report=False)
+    assert result.steps == 3
+    model = {"model": settings.model}
+    assert cifar_cnn.evaluate(result.model_file, overrides=model).evaluation.samples == 12
+    assert cifar_cnn.export(result.model_file, "safetensors", overrides=model).max_difference == 0
+
+
+def test_statistics_that_the_author_freezes_stay(settings_of):
+    trainer = Run(settings_of("Frozen")).trainer
+    trainer.train_epoch()
+    assert trainer.model.training
+    assert trainer.model.norm.num_batches_tracked == 0
+
+
+def test_what_fails_in_bf16_alone_is_trained_in_fp32_and_goes_on_so(settings_of, tmp_path):
+    told = []
+    settings = settings_of("FullPrecision", precision="bf16")
+    run = cifar_cnn.train(settings, tmp_path / "run", report=False, listeners=[told.append]).run
+    (started,) = (event for event in told if isinstance(event, RunStarted))
+    (note,) = (note for note in started.notes if "this run computes" in note)
+    assert note.startswith("this run computes in fp32: in bf16 the network fails on a training")
+    assert "(author.py:" in note
+    assert 'precision = "fp32"' in (run / "settings.toml").read_text()
+    given = {"model": settings.model, "precision": "auto", "epochs": 2}
+    assert plan_run(given, resume=run).settings.precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("InPlace", "modified by an inplace operation.*"),
+        ("Detached", "does not require grad.*"),
+        ("InTraining", "AssertionError: no"),
+        ("InEvaluation", "SystemExit: no"),
+        ("Stepping", "RuntimeError: .*"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_and_leaves_no_folder(settings_of, tmp_path, name, said):
+    settings = settings_of(name, precision="bf16")
+    places = [at for at, line in enumerate(NETS.split("\n"), 1) if line.endswith(f"# {name}")]
+    said += "".join(rf" \(author.py:{line}\)" for line in places)
+    starts = (dry_run, find_lr, lambda each: cifar_cnn.train(each, tmp_path / "run"))
+    for start in starts:
+        with pytest.raises(RunError, match=f"{said}$") as caught:
+            start(settings)
+        assert "\n" not in str(caught.value)
+        assert caught.value.exit_status == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reshape_that_changes_the_batch_is_named(settings_of):
+    line = NETS[: NETS.index("# Answers")].count("\n") + 1
+    said = rf"gives 4 answers for one image: reshape \(author.py:{line}\) takes places for images"
+    with pytest.raises(ModelError, match=said):
+        dry_run(settings_of("Answers"))
+
+
+def everything(model):
+    random_numbers = [torch.rand(1).item(), random.random(), np.random.rand()]  # noqa: NPY002, S311
+    tensors = [value.clone() for value in model.state_dict().values()]
+    return (
+        tensors,
+        [model.seen.keys(), model.norms, model.steps, model.norm.training],
+        random_numbers,
+    )
+
+
+def test_a_trial_changes_nothing(settings_of, monkeypatch):
+    found = []
+    for tried in (False, True):
+        if not tried:
+            monkeypatch.setattr("cifar_cnn.training.run.try_training", lambda _: [])
+        random.seed(3)
+        np.random.seed(3)  # noqa: NPY002
+        model = Run(settings_of("Counting")).trainer.model
+        found.append(everything(model))
+        assert all(p.grad is None for p in model.parameters())
+        assert isinstance(model.body, nn.Sequential)
+        monkeypatch.undo()
+        monkeypatch.chdir(settings_of("View").data_dir.parent)
+    (tensors, *rest), (same, *others) = found
+    assert all(torch.equal(*pair) for pair in zip(tensors, same, strict=True))
+    assert rest == others

@@ -101,6 +101,8 @@ def nothing(shape: tuple[int, ...]) -> Field:
 def hull(shape: tuple[int, ...], fields: Iterable[Field]) -> Field:
     """Return the field of a tensor of `shape` made element by element from broadcast tensors."""
     fitted = [_broadcast(field, shape) for field in fields]
+    if len(fitted) == 1:
+        return fitted[0]
     return Field(shape, both(lambda a: merge(f for field in fitted for f in field.axes[a])))
 
 
@@ -130,6 +132,8 @@ def both(of_axis: Callable[[int], Axis]) -> tuple[Axis, Axis]:
 def _merge_alike(families: list[Family]) -> Family:
     """Merge families of one dim and slope."""
     first = families[0]
+    if len(families) == 1:
+        return _simplify(compress(first))
     if first.dim is None:
         lows, highs = [f.low for f in families], [f.high for f in families]
     else:
@@ -177,6 +181,8 @@ def _simplify(family: Family) -> Family:
 
 
 def _broadcast(field: Field, shape: tuple[int, ...]) -> Field:
+    if field.shape == shape:
+        return field
     extra = len(shape) - len(field.shape)
     old = (1,) * extra + field.shape
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_cnn.analysis.calls import Call
-from cifar_cnn.analysis.field import FAR, Axis, Field, IntArray
+from cifar_cnn.analysis.field import Axis, Field, IntArray, span
 from cifar_cnn.analysis.moves import reduce
 from cifar_cnn.analysis.rules import POINT, Kind, Window
 from cifar_cnn.analysis.run import Run, Step, Value
@@ -216,17 +216,12 @@ def spatial_dim(axis: Axis, field: Field) -> int | None:
 
 def walk_along(field: Field, axis: int, dim: int | None) -> Walk:
     """Return the hull over all paths and channels of each unit of `dim`."""
-    others = [d for d in range(len(field.shape)) if d != dim]
-    families = reduce(field, others).axes[axis]
+    others = tuple(d for d in range(len(field.shape)) if d != dim)
     count = 1 if dim is None else field.shape[dim]
-    low, high = np.full(count, FAR), np.full(count, -FAR)
-    jumps = [family.slope for family in families if family.dim is not None and family.dim == dim]
-    for family in families:
-        listed = family.listed(field.shape)
-        low, high = (
-            np.minimum(low, listed.low.reshape(-1)),
-            np.maximum(high, listed.high.reshape(-1)),
-        )
+    first, last = span(field.axes[axis], field.shape)
+    low = np.broadcast_to(first.min(others), count)
+    high = np.broadcast_to(last.max(others), count)
+    jumps = [f.slope for f in field.axes[axis] if f.dim is not None and f.dim == dim]
     return Walk(low, high, max(jumps) if jumps else _mean_jump(low, high, dim))
 
 

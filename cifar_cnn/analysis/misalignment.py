@@ -55,7 +55,17 @@ def _lines(family: Family) -> set[Line]:
     doubled = (family.low + family.high).swapaxes(0, family.dim).reshape(family.period, -1)
     seen = (family.low <= family.high).swapaxes(0, family.dim).reshape(family.period, -1)
     columns = {tuple(column) for column in doubled[:, seen.all(0)].T.tolist()}
-    return {(family.slope, column) for column in columns}
+    return {(family.slope, _shortest(column, family.slope)) for column in columns}
+
+
+def _shortest(doubled: tuple[int, ...], slope: Fraction) -> tuple[int, ...]:
+    """Return the shortest period of doubled centers."""
+    count = len(doubled)
+    for period in range(1, count):
+        later = zip(doubled, doubled[period:], strict=False)
+        if count % period == 0 and all(b - a == 2 * slope * period for a, b in later):
+            return doubled[:period]
+    return doubled
 
 
 def is_gate(inputs: Sequence[Field]) -> bool:

@@ -282,6 +282,10 @@ def _masked(field: Field, mask: NDArray[np.bool_], dims: Sequence[int]) -> Field
     return Field(field.shape, both(lambda a: tuple(left(f) for f in field.axes[a])))
 
 
+class DisjointError(ValueError):
+    """A view and a base share no element."""
+
+
 def strided(view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> Strided:
     """Return where a view lies in a base of this shape and these strides.
 
@@ -292,23 +296,26 @@ def strided(view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: 
         offset: of the base's first element.
 
     Raises:
-        ValueError: it is no box of evenly spaced units.
+        ValueError: it is no box of evenly spaced units of the base.
     """
     order = sorted((d for d in range(len(shape)) if strides[d]), key=lambda d: -strides[d])
     start, rest = [0] * len(shape), int(view.storage_offset()) - offset
     for dim in order:
         start[dim], rest = divmod(rest, strides[dim])
     walks: list[Walk | None] = []
+    last = list(start)
     for count, stride in zip(view.shape, view.stride(), strict=True):
         dims = [d for d in order if stride and stride % strides[d] == 0]
         walk = (dims[0], stride // strides[dims[0]]) if dims else None
-        if count > 1 and stride:
-            reach = start[walk[0]] + (count - 1) * walk[1] if walk else 0
-            if walk is None or reach >= shape[walk[0]]:
-                raise ValueError("not a box of the base")
+        if walk is not None:
+            last[walk[0]] += (count - 1) * walk[1]
+        elif count > 1 and stride:
+            raise ValueError("not a box of the base")
         walks.append(walk)
-    if rest or any(not 0 <= first < n for first, n in zip(start, shape, strict=True)):
-        raise ValueError("not a part of the base")
+    if any(first >= n or end < 0 for first, end, n in zip(start, last, shape, strict=True)):
+        raise DisjointError("no part of the base")
+    if rest or any(first < 0 or end >= n for first, end, n in zip(start, last, shape, strict=True)):
+        raise ValueError("not within the base")
     return Strided(tuple(view.shape), tuple(start), tuple(walks))
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,11 +14,14 @@ from torch.nn.parameter import is_lazy
 
 from cifar_cnn.analysis.calls import Calls
 from cifar_cnn.analysis.run import Run, Value
-from cifar_cnn.analysis.source import is_ours, raised_at
+from cifar_cnn.analysis.source import is_ours, place_of_error
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models import build_model
 from cifar_cnn.models.registry import full_spec
 from cifar_cnn.runtime import global_state_kept
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Held while a network is changed for its analysis: threads may share one."""
 
 Model = str | nn.Module
 """A built-in name, `module:attr` or `path.py:attr`; or the module itself."""
@@ -120,7 +124,7 @@ def random_image(model: nn.Module, size: tuple[int, int], count: int = 1) -> Ten
 def explained(error: Exception, run: Run | None, size: tuple[int, int]) -> ModelError:
     """Return what a forward has raised as an error of ours."""
     module = run.calls.module_name() if run else ""
-    where = f"in {module or 'its forward'} ({raised_at(error.__traceback__)})"
+    where = f"in {module or 'its forward'}{place_of_error(error)}"
     return ModelError(
         f"the network cannot take a 3×{size[0]}×{size[1]} image: {type(error).__name__} {where}: "
         f"{one_line(error)}"
@@ -128,9 +132,13 @@ def explained(error: Exception, run: Run | None, size: tuple[int, int]) -> Model
 
 
 def _check_one_input(model: nn.Module) -> None:
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except ValueError:  # a traced network
+        return
     required = [
         p.name
-        for p in inspect.signature(model.forward).parameters.values()
+        for p in parameters
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     if len(required) > 1:
@@ -146,6 +154,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     Attention runs on its plain path, whose steps can be seen and counted.
     """
+    with _ONE_AT_A_TIME:
+        yield from _evaluating(model)
+
+
+def _evaluating(model: nn.Module) -> Iterator[None]:
     training = [module for module in nn.Module.modules(model) if module.training]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -6,9 +6,9 @@ fields of the same run: no unit may turn NaN by a row outside of its field, and 
 border must by its first row and by its last. The same is done for columns.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ from cifar_cnn.analysis.misalignment import AXIS_NAMES
 from cifar_cnn.analysis.network import Model, evaluating, open_model, random_image, run_network
 from cifar_cnn.analysis.rules import NORMALIZATIONS, RESAMPLINGS, Kind
 from cifar_cnn.analysis.run import Run, Step
-from cifar_cnn.analysis.source import is_ours, raised_at
+from cifar_cnn.analysis.source import is_ours, place_of_error
 from cifar_cnn.documents import analysis as documents
-from cifar_cnn.errors import ModelError, UserError, one_line
+from cifar_cnn.errors import UserError, one_line
 from cifar_cnn.runtime import global_state_kept
 
 Size = tuple[int, int]
@@ -51,24 +51,22 @@ class Shown:
         ends: which ends of its fields, low and high, were reached as they must.
         lost: why NaN does not get here, if it does not.
         wrong: number, field and reached pixels of a unit that is not what the table says.
-        unit: first and last pixel of a unit whose field is whole, and the pixels that it reads.
+        read: how many pixels a unit reads whose field is whole, and how many its field holds.
     """
 
     units: int = 0
     ends: set[str] = field(default_factory=set)
     lost: str | None = None
     wrong: tuple[int, Size, Size] | None = None
-    unit: Size | None = None
-    read: set[int] = field(default_factory=set)
+    read: Size | None = None
 
     def add(self, other: "Shown") -> None:
-        """Add what other images have shown."""
-        self.units = max(self.units, other.units)
+        """Add what other images, or another call of the same name, have shown."""
+        self.units += other.units
         self.ends |= other.ends
         self.lost = self.lost or other.lost
         self.wrong = self.wrong or other.wrong
-        if self.unit in {None, other.unit}:
-            self.unit, self.read = other.unit, self.read | other.read
+        self.read = other.read or self.read
 
 
 @dataclass
@@ -100,7 +98,7 @@ class Verification:
 
     @property
     def clipped(self) -> list[str]:
-        """Layers whose fields reach beyond the images, and are shown as far as these go."""
+        """Layers all of whose fields reach the images' border: shown as far as these go."""
         return self._layers(lambda shown: shown.lost is None and len(shown.ends) < 2)
 
     @property
@@ -128,12 +126,9 @@ class Verification:
         """Fields with holes."""
         found: list[documents.Gridding] = []
         for (layer, axis), shown in self.shown.items():
-            if shown.unit is not None and shown.lost is None:
-                total, read = shown.unit[1] - shown.unit[0] + 1, len(shown.read)
-                if read < total:
-                    found.append(
-                        {"layer": layer, "axis": axis, "contributing": read, "total": total}
-                    )
+            read, total = shown.read or (0, 0)
+            if read < total and shown.lost is None:
+                found.append({"layer": layer, "axis": axis, "contributing": read, "total": total})
         return found
 
     def as_dict(self) -> documents.Verification:
@@ -163,9 +158,14 @@ class Canvas:
     batch_size: int
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every row is."""
-        return len(self.rows) == self.size[self.axis]
+    def length(self) -> int:
+        """How many rows (or columns) an image has."""
+        return self.size[self.axis]
+
+    @property
+    def batches(self) -> list[IntArray]:
+        """The rows of the images that run together."""
+        return np.array_split(self.rows, -(-len(self.rows) // self.batch_size))
 
 
 @global_state_kept()
@@ -195,166 +195,210 @@ def verify(
     _, module = open_model(model, model_arg)
     run, _ = run_network(module, input_size, assume_pointwise)
     maps = [row for row in layers_of(run) if row.is_map]
+    names = {row.name for row in layers_of(run)}
     result, count = Verification(), len(run.steps)
     for axis in (0, 1):
         canvases = list(_canvases(maps, input_size, axis))
         for canvas in canvases:
-            batches = np.array_split(canvas.rows, -(-len(canvas.rows) // canvas.batch_size))
-            try:
-                for done, rows in enumerate(batches, start=1):
-                    prove(module, rows, canvas, assume_pointwise, result)
-                    progress(count * axis + count * done // len(batches), 2 * count)
-            except UserError:
-                if canvas is canvases[-1]:
-                    raise
-            else:
+            proofs: list[Proof] = []
+            for rows in canvas.batches:
+                proofs.append(Proof(module, rows, canvas, assume_pointwise))
+                if proofs[-1].error is not None:
+                    break
+                progress(count * axis + count * len(proofs) // len(canvas.batches), 2 * count)
+            for call, shown in _judged(proofs, canvas).items():
+                if call.name in names or shown.wrong is not None:
+                    key = call.name, AXIS_NAMES[axis]
+                    result.shown.setdefault(key, Shown()).add(shown)
+            if proofs[-1].error is None:
                 result.canvases.append(canvas.size)
                 break
+            if canvas is canvases[-1]:
+                raise proofs[-1].error
     return result
 
 
-def prove(
-    module: nn.Module,
-    rows: IntArray,
-    canvas: Canvas,
-    vouched: Collection[str],
-    result: Verification,
-) -> None:
-    """Run the network on one image for each of `rows`, that row NaN; note what is shown.
+@dataclass(frozen=True)
+class _Seen:
+    """The fields of an operation's units in one batch, and which of them NaN has reached.
 
-    Raises:
-        UserError: the network cannot run on them.
+    All can be broadcast to `shape`; images follow each other along `dim`, if there are several.
     """
-    with evaluating(module):
-        images = random_image(module, canvas.size).repeat(len(rows), 1, 1, 1)
-        for image, row in zip(images, rows.tolist(), strict=True):
-            image.select(1 + canvas.axis, row).fill_(torch.nan)
-        proof = Proof(module, images, rows, canvas, vouched)
-        try:
-            with proof.running():
-                module(images)
-        except ModelError:
-            raise
-        except Exception as error:  # the user's forward may raise anything
-            if is_ours(error.__traceback__):
-                raise
-            where = f"in {proof.calls.module_name() or 'its forward'}"
-            raise UserError(
-                f"the proof sets pixels to NaN, and the network cannot run on them: "
-                f"{type(error).__name__} {where} ({raised_at(error.__traceback__)}): "
-                f"{one_line(error)}"
-            ) from error
-        finally:
-            axis = AXIS_NAMES[canvas.axis]
-            for call, shown in proof.shown.items():
-                if call.name:
-                    result.shown.setdefault((call.name, axis), Shown()).add(shown)
+
+    low: IntArray
+    high: IntArray
+    pixel: IntArray
+    packed: NDArray[np.uint8]
+    shape: tuple[int, ...]
+    dim: int | None
+
+    @property
+    def reached(self) -> NDArray[np.bool_]:
+        """Which units are NaN, of `shape`."""
+        bits = np.unpackbits(self.packed, count=math.prod(self.shape))
+        return bits.reshape(self.shape).astype(bool)
 
 
 class Proof(Run):  # type: ignore[no-untyped-call]
-    """Compares what turns NaN with the fields, operation by operation.
+    """Runs the network on one image for each of `rows`, in which that row is NaN.
 
     Args:
         model: the network.
-        images: (N, 3, H, W).
         rows: of each image, which row (or column) is NaN.
         canvas: how they were chosen.
         vouched: operations that are element-wise by the user's word.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        rows: IntArray,
-        canvas: Canvas,
-        vouched: Collection[str],
+        self, model: nn.Module, rows: IntArray, canvas: Canvas, vouched: Collection[str]
     ) -> None:
-        super().__init__(model, images, vouched, dims=(2 + canvas.axis, 0))
-        self.shown: dict[Call, Shown] = {}
-        self._rows, self._canvas, self._jump = rows, canvas, 1
-        self._lost: dict[int, tuple[Tensor, str]] = {}
+        with evaluating(model):
+            images = random_image(model, canvas.size).repeat(len(rows), 1, 1, 1)
+            for image, row in zip(images, rows.tolist(), strict=True):
+                image.select(1 + canvas.axis, row).fill_(torch.nan)
+            super().__init__(model, images, vouched, dims=(2 + canvas.axis, 0))
+            self.seen: dict[int, _Seen] = {}
+            self.reasons: dict[int, str] = {}
+            self._rows = rows
+            self.error = self._run(model, images)
+
+    def _run(self, model: nn.Module, images: Tensor) -> UserError | None:
+        """Run the network; return why it cannot."""
+        try:
+            prove(self, model, images)
+        except UserError as error:
+            return error
+        except Exception as error:  # the user's forward may raise anything
+            if is_ours(error.__traceback__):
+                raise
+            where = f"in {self.calls.module_name() or 'its forward'}{place_of_error(error)}"
+            return UserError(
+                "the proof sets pixels to NaN, and the network cannot run on them: "
+                f"{type(error).__name__} {where}: {one_line(error)}"
+            )
+        return None
 
     def execute(self, op: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run an operation; statistics and taps of weight 0 do not spread NaN."""
-        is_norm = op in NORMALIZATIONS
+        is_norm = op in NORMALIZATIONS or op == "rms_norm"
         if not is_norm and op not in RESAMPLINGS:
             return func(*args, **kwargs)
         nan = args[0].isnan()
         result = func(args[0].nan_to_num(), *args[1:], **kwargs)
         mask = nan if is_norm else func(nan.to(args[0].dtype), *args[1:], **kwargs) != 0
-        (result[0] if is_norm else result).masked_fill_(mask, torch.nan)
+        (result if isinstance(result, Tensor) else result[0]).masked_fill_(mask, torch.nan)
         return result
 
     def whole_function(self, name: str, func: Any, args: Any) -> Any:
         """Run a function; pads that wrap around count as outside of the image, as all do."""
-        return super().whole_function(name, func, args[:2] if name == "pad" else args)
+
+        def run(*given: Any) -> Any:
+            return self.execute(name, func, given[:2] if name == "pad" else given, {})
+
+        return super().whole_function(name, run, args)
 
     def look_at(self, step: Step, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Compare the units of an operation's first output."""
-        memories = [t.untyped_storage()._cdata for t in inputs]  # noqa: SLF001
-        lost = next((self._lost[memory][1] for memory in memories if memory in self._lost), None)
-        is_float = outputs[0].is_floating_point()
-        if not is_float:
-            lost = lost or f"{step.call.function} gives no numbers that can be NaN"
+        """Note which units of an operation's first output are NaN."""
+        index, output, function = len(self.steps) - 1, outputs[0], step.call.function
+        if not output.is_floating_point():
+            self.reasons[index] = f"{function} gives no numbers that can be NaN"
+        elif any(not t.is_floating_point() and self.value_of(t) is not None for t in inputs):
+            self.reasons[index] = f"{function} is given no numbers that can be NaN"
         elif step.op in LOSING:
-            lost = lost or f"NaN does not follow {step.call.function}"
-        shown = self.shown[step.call] = Shown(lost=lost)
-        if is_float and outputs[0].numel() and all(step.field.axes):
-            self._compare(step, outputs[0], shown)
-        if shown.lost is not None:
-            for output in outputs:
-                memory = output.untyped_storage()._cdata  # noqa: SLF001
-                self._lost[memory] = output.detach(), shown.lost
-
-    def _compare(self, step: Step, output: Tensor, shown: Shown) -> None:
+            self.reasons[index] = f"NaN does not follow {function}"
+        if not output.is_floating_point() or not output.numel() or not all(step.field.axes):
+            return
         low, high = span(step.field.axes[0], step.field.shape)
         image, last_image = span(step.field.axes[1], step.field.shape)
         if (image < last_image).any():
-            shown.lost = shown.lost or "it mixes the images of a batch"
+            self.reasons[index] = "it mixes the images of a batch"
             return
         same = tuple(d for d in range(low.ndim) if low.shape[d] == 1 == image.shape[d])
         nan = output.isnan().any(same, keepdim=True) if same else output.isnan()
-        reached = nan.cpu().numpy()
         pixel = self._rows[np.where(image <= last_image, image, 0)]
-        is_end = (pixel == low) | (pixel == high)
-        whole = self._sees_no_border(step, low, high)
-        images = tuple(d for d in range(image.ndim) if (image.min(d) < last_image.max(d)).any())
-        seen = whole & reached.any(images, keepdims=True)  # not, where the other axis sees nothing
-        beyond = reached & ((pixel < low) | (high < pixel))
-        missing = seen & ~reached & is_end
-        shown.units = low.size
-        if step.kind == Kind.POINTWISE and missing.any() and not beyond.any():
-            shown.lost = shown.lost or f"{step.call.function} gives numbers for NaN"
-        if not reached.any():
-            shown.lost = shown.lost or "no pixel has a part in it"
-        for bad in (beyond, missing)[: 1 if shown.lost else 2]:
-            shown.wrong = shown.wrong or _wrong_unit(bad, low, high, pixel, reached)
-        for name, end in (("low", low), ("high", high)):
-            at = seen & (pixel == end)
-            if at.any() and not (at & ~reached).any():
-                shown.ends.add(name)
-        if whole.any() and self._canvas.is_complete:
-            arrays = (low, high, pixel, np.where(whole, abs(low + high - self._length), FAR))
-            lows, highs, pixels, off = (np.broadcast_to(each, reached.shape) for each in arrays)
-            chosen = np.unravel_index(off.argmin(), off.shape)
-            shown.unit = int(lows[chosen]), int(highs[chosen])
-            mine = reached & (lows == shown.unit[0]) & (highs == shown.unit[1])
-            shown.read = set(pixels[mine].tolist())
+        dims = [d for d in range(image.ndim) if (image.min(d) < last_image.max(d)).any()]
+        packed, dim = np.packbits(nan.cpu().numpy()), dims[0] if dims else None
+        self.seen[index] = _Seen(low, high, pixel, packed, tuple(nan.shape), dim)
 
-    @property
-    def _length(self) -> int:
-        return self._canvas.size[self._canvas.axis]
 
-    def _sees_no_border(self, step: Step, low: IntArray, high: IntArray) -> NDArray[np.bool_]:
-        """Return which units see no border, neither the image's nor that of a cropped map."""
+def prove(proof: Proof, model: nn.Module, images: Tensor) -> None:
+    """Run the network, and note what turns NaN."""
+    with proof.running():
+        model(images)
+
+
+def _judged(proofs: Sequence[Proof], canvas: Canvas) -> dict[Call, Shown]:
+    """Compare the units of all operations with what was seen on all batches of a canvas."""
+    lost: dict[int, str] = {}
+    found: dict[Call, Shown] = {}
+    jump = 1
+    for index, step in enumerate(proofs[-1].steps):
         slopes = [abs(family.slope) for family in step.field.axes[0] if family.dim is not None]
-        self._jump = max([self._jump, *(ceil(slope) for slope in slopes)])
-        margin = np.full_like(low, 2 * self._jump)
-        if self._canvas.is_complete:  # those of the middle half
-            margin = np.maximum(margin, (self._length - (high - low)) // 4)
-        whole: NDArray[np.bool_] = (low >= margin) & (high < self._length - margin) & (low <= high)
-        return whole
+        jump = max([jump, *(math.ceil(slope) for slope in slopes)])
+        before = (lost[value.made] for value in step.inputs if value.made in lost)
+        shown = Shown(lost=proofs[-1].reasons.get(index) or next(before, None))
+        parts = [proof.seen[index] for proof in proofs if index in proof.seen]
+        if parts:
+            _compare(step, parts, canvas, 2 * jump, shown)
+        if shown.lost is not None:
+            lost[index] = shown.lost
+        if step.call.name:
+            found[step.call] = shown
+    return found
+
+
+def _compare(step: Step, parts: Sequence[_Seen], canvas: Canvas, margin: int, shown: Shown) -> None:
+    """Compare each unit; what sees a border within `margin` pixels may be reached by less."""
+    low, high, pixel, reached, dim = _joined(parts)
+    border = np.full_like(low, margin)
+    if len(canvas.rows) == canvas.length:  # those of the middle half alone
+        border = np.maximum(border, (canvas.length - (high - low)) // 4)
+    whole = (low >= border) & (high < canvas.length - border) & (low <= high)
+    seen = whole & reached.any(dim, keepdims=True)  # not, where the other axis sees nothing
+    beyond = reached & ((pixel < low) | (high < pixel))
+    missing = seen & ~reached & ((pixel == low) | (pixel == high))
+    shown.units = low.size
+    if step.kind == Kind.POINTWISE and not beyond.any() and (missing.any() or not reached.any()):
+        shown.lost = shown.lost or f"{step.call.function} gives numbers for NaN"
+    elif not reached.any():
+        shown.lost = shown.lost or "no pixel has a part in it"
+    for bad in (beyond, missing)[: 1 if shown.lost else 2]:
+        shown.wrong = shown.wrong or _wrong_unit(bad, low, high, pixel, reached)
+    for name, end in (("low", low), ("high", high)):
+        at = seen & (pixel == end)
+        if at.any() and not (at & ~reached).any():
+            shown.ends.add(name)
+    if seen.any():
+        arrays = (low, high, pixel, np.where(seen, abs(low + high - canvas.length), FAR))
+        lows, highs, pixels, off = (np.broadcast_to(each, reached.shape) for each in arrays)
+        unit = np.unravel_index(off.argmin(), off.shape)
+        mine = (lows == lows[unit]) & (highs == highs[unit])
+        total = int(highs[unit] - lows[unit]) + 1
+        if len(np.unique(pixels[mine & (lows <= pixels) & (pixels <= highs)])) == total:
+            shown.read = len(np.unique(pixels[mine & reached])), total
+
+
+def _joined(
+    parts: Sequence[_Seen],
+) -> tuple[IntArray, IntArray, IntArray, NDArray[np.bool_], int]:
+    """Return low, high, pixel and reached of all batches, and the dimension of the images."""
+    first = parts[0]
+    if first.dim is None:
+        pixel, reached = (
+            np.stack([np.broadcast_to(p.pixel, p.shape) for p in parts]),
+            [p.reached for p in parts],
+        )
+        return first.low[None], first.high[None], pixel, np.stack(reached), 0
+    dim = first.dim
+
+    def along(arrays: Sequence[Any]) -> Any:
+        return np.concatenate(arrays, dim) if arrays[0].shape[dim] > 1 else arrays[0]
+
+    low, high, pixel, reached = (
+        along([getattr(part, name) for part in parts])
+        for name in ("low", "high", "pixel", "reached")
+    )
+    return low, high, pixel, reached, dim
 
 
 def _wrong_unit(
@@ -385,7 +429,7 @@ def _canvases(maps: Sequence[Layer], size: Size, axis: int) -> Iterator[Canvas]:
     step from unit to unit: for each layer some unit begins in the first, and some unit ends in the
     last.
     """
-    jump = max([1, *(ceil(abs(float(row.walks[axis].jump or 1))) for row in maps)])
+    jump = max([1, *(math.ceil(abs(float(row.walks[axis].jump or 1))) for row in maps)])
     largest = max((row.walks[axis].size for row in maps), default=1)
     length = -(-(largest + ROOM * jump) // jump) * jump
     rows = np.arange(length)
@@ -393,9 +437,9 @@ def _canvases(maps: Sequence[Layer], size: Size, axis: int) -> Iterator[Canvas]:
         rows = np.r_[3 * jump : 4 * jump, length - 4 * jump : length - 3 * jump]
     if length > size[axis] and len(rows) * length * size[1 - axis] <= MOST_PIXELS:
         long = (length, size[1]) if axis == 0 else (size[0], length)
-        yield Canvas(long, axis, rows, max(BATCH_PIXELS // prod(long), 1))
+        yield Canvas(long, axis, rows, max(BATCH_PIXELS // math.prod(long), 1))
     every = np.arange(size[axis])
-    yield Canvas(size, axis, every, max(BATCH_PIXELS // prod(size), 1))
+    yield Canvas(size, axis, every, max(BATCH_PIXELS // math.prod(size), 1))
     yield Canvas(size, axis, every, 1)
 
 

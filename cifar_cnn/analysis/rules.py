@@ -270,7 +270,7 @@ def linear(out: Shapes, x: Field, *weights: Field | None) -> Outcome:
     return Outcome((hull(out[0], [reduce(x, [-1]), *(reshape(w, (1,)) for w in made)]),))
 
 
-def reduction(out: Shapes, x: Field, dim: int | Ints | None = None) -> Outcome:
+def reduction(out: Shapes, x: Field, dim: int | Ints | None = None, *_: object) -> Outcome:
     """Reduce over `dim`, or over everything: mean, sum, maximum and their like."""
     everything = dim is None or dim == []
     over = range(len(x.shape)) if everything else sizes(dim, 1)  # type: ignore[arg-type]
@@ -505,9 +505,10 @@ RULES: dict[Kind, dict[str, Rule]] = {
 FUNCTIONS: dict[str, tuple[Kind, Rule]] = {
     "linear": (Kind.MIXING, linear),
     "matmul": (Kind.MIXING, product),
+    "rms_norm": (Kind.NORMALIZATION, layer_norm),
     "pad": (Kind.WINDOW, padding),
     **{f"max_unpool{rank}d": (Kind.WINDOW, partial(max_unpool, rank)) for rank in (1, 2, 3)},
 }
 """Rules of whole functions. The operations of these do not tell how they are meant: products
-flatten a map, wrapping pads copy, and unpooling has no windows any more.
+flatten a map, RMS is a mean of squares, wrapping pads copy, and unpooling has no windows any more.
 """

@@ -21,7 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from cifar_cnn.analysis.calls import Call, Calls, leaves, tensors_in
 from cifar_cnn.analysis.field import Field, hull, image_field, nothing
-from cifar_cnn.analysis.moves import numbered, reduce, reshape, strided, views
+from cifar_cnn.analysis.moves import DisjointError, numbered, reduce, reshape, strided, views
 from cifar_cnn.analysis.rules import (
     FUNCTIONS,
     RULES,
@@ -34,7 +34,7 @@ from cifar_cnn.analysis.rules import (
     pointwise,
     reduction,
 )
-from cifar_cnn.analysis.source import user_line
+from cifar_cnn.analysis.source import place_at_work
 from cifar_cnn.errors import ModelError, one_line
 
 SHAPE_ONLY = {
@@ -174,6 +174,8 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if has_image and op not in SHAPE_ONLY and not self._in_whole_function:
                 self._refuse_decisions(func, op, args, kwargs)
                 outputs = tensors_in(result)
+                if not outputs:  # an assertion
+                    return result
                 self.note(op, *self._rule_of(op, func, args, kwargs), args, kwargs, outputs)
                 if is_write and torch.Tag.inplace_view not in func.tags:
                     self._log_write(outputs[0])
@@ -221,7 +223,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def place(self) -> str:
         """Return where the network is at work, as messages say it."""
-        return f"in {self.calls.module_name() or 'the network'} ({user_line()})"
+        return f"in {self.calls.module_name() or 'the network'}{place_at_work()}"
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -364,16 +366,15 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if tensor.is_contiguous() and view.is_contiguous() and tensor.numel() == view.numel():
             self._values[tensor] = Value(reshape(written.field, shape), written.made)
             return
-        with suppress(ValueError):
-            whole = strided(tensor, view.shape, _strides(view), int(view.storage_offset()))
-            self._values[tensor] = Value(whole.of(written.field), written.made)
-            return
-        first, last = _extent(tensor)
-        if _extent(view)[1] < first or last < _extent(view)[0]:
-            return
         call = self.steps[written.made].call
         try:
+            with suppress(ValueError):
+                whole = strided(tensor, view.shape, _strides(view), int(view.storage_offset()))
+                self._values[tensor] = Value(whole.of(written.field), written.made)
+                return
             part = strided(view, shape, _strides(tensor), int(tensor.storage_offset()))
+        except DisjointError:
+            return
         except ValueError:
             raise ModelError(
                 f"{call.function!r} {self.place()} writes into a part of a tensor in place: "
@@ -461,10 +462,3 @@ def _positional(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 def _strides(tensor: Tensor) -> list[int]:
     """Return the strides of a tensor; 0 where they say nothing."""
     return [s if n > 1 else 0 for n, s in zip(tensor.shape, tensor.stride(), strict=True)]
-
-
-def _extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the first and the last place in memory of a tensor's elements."""
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    first = int(tensor.storage_offset())
-    return first, first + sum((n - 1) * s for n, s in steps)

@@ -1,46 +1,27 @@
 """Where in the network's own code something happens."""
 
-import os
-import sys
-from pathlib import Path
-from types import FrameType, TracebackType
+import traceback
+from types import TracebackType
 
-import torch
-import torchinfo
+from cifar_cnn.models.guard import place_of
 
-NOT_THE_NETWORKS = tuple(
-    f"{Path(file).parent}{os.sep}" for file in (torch.__file__, torchinfo.__file__, __file__)
-)
 STARTS = {"run_network", "prove"}
 """Functions of the analysis that run a network: what lies above them is the caller's code."""
+UNKNOWN = " (torch's own code)"
 
 
-def user_line() -> str:
-    """Return file:line of the innermost code at work that is the network's own."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
-    while frame is not None and frame.f_code.co_name not in STARTS:
-        if not frame.f_code.co_filename.startswith(NOT_THE_NETWORKS):
-            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "torch's own code"
+def place_at_work() -> str:
+    """Return the innermost line at work that is the network's own, as ` (file:line)`."""
+    frames = traceback.extract_stack()
+    first = max(index for index, frame in enumerate(frames) if frame.name in STARTS)
+    return place_of(frames[first + 1 :]) or UNKNOWN
 
 
-def raised_at(traceback: TracebackType | None) -> str:
-    """Return file:line of the deepest code in the traceback that is the network's own."""
-    line = "torch's own code"
-    while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        if not file.startswith(NOT_THE_NETWORKS):
-            line = f"{Path(file).name}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return line
+def place_of_error(error: BaseException) -> str:
+    """Return the innermost line of an error that is the network's own, as ` (file:line)`."""
+    return place_of(traceback.extract_tb(error.__traceback__)) or UNKNOWN
 
 
-def is_ours(traceback: TracebackType | None) -> bool:
+def is_ours(trace: TracebackType | None) -> bool:
     """Return whether an error is the analysis's own: raised while it noted an operation."""
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if code.co_name == "note" and code.co_filename.startswith(NOT_THE_NETWORKS[-1]):
-            return True
-        traceback = traceback.tb_next
-    return False
+    return any(frame.name == "note" for frame in traceback.extract_tb(trace))

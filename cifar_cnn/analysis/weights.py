@@ -1,6 +1,5 @@
 """Weights that are not what they seem: outside of the network's parameters, or without effect."""
 
-import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.network import random_image, results_of
 from cifar_cnn.errors import ModelError
+from cifar_cnn.models.module import copy_network
 
 MOST_PIXELS = 8 * 32 * 32
 """Pixels of the images whose gradient tells what has an effect."""
@@ -95,7 +95,7 @@ def without_effect(model: nn.Module, size: tuple[int, int], calls: Sequence[Call
     not count. A network that cannot be copied or differentiated is not judged.
     """
     try:
-        moved = copy.deepcopy(model)
+        moved = copy_network(model)
         generator = torch.Generator().manual_seed(0)
         for parameter in nn.Module.parameters(moved):
             noise = torch.randn(parameter.shape, generator=generator)

@@ -24,8 +24,9 @@ from cifar_cnn.analysis.layers import (
     used_steps,
 )
 from cifar_cnn.analysis.network import results_of, run_network
-from cifar_cnn.analysis.rules import Kind
-from cifar_cnn.analysis.run import Run, Value
+from cifar_cnn.analysis.outcome import Kind
+from cifar_cnn.analysis.run import Run
+from cifar_cnn.analysis.steps import Value
 from cifar_cnn.errors import UserError
 from cifar_cnn.runtime import torch_threads
 

@@ -13,8 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 from cifar_cnn.analysis.calls import Calls
-from cifar_cnn.analysis.run import Run, Value
+from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.source import is_ours, place_of_error
+from cifar_cnn.analysis.steps import Value
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models import build_model
 from cifar_cnn.models.registry import full_spec
@@ -91,7 +92,7 @@ def run_network(
             f"the network returns {_described(output)}, not one tensor: wrap it in a module "
             "that returns the tensor to analyze"
         )
-    value = run.value_of(output)
+    value = run.values[output]
     if value is None:
         raise ModelError("the network's output does not depend on its input")
     return run, value

@@ -25,7 +25,8 @@ from cifar_cnn.analysis.layers import (
 )
 from cifar_cnn.analysis.misalignment import is_gate, misalignments
 from cifar_cnn.analysis.network import Model, open_model, run_network
-from cifar_cnn.analysis.run import Run, Value
+from cifar_cnn.analysis.run import Run
+from cifar_cnn.analysis.steps import Value
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError
 

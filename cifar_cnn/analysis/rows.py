@@ -10,7 +10,8 @@ from torchinfo.layer_info import LayerInfo
 from torchinfo.torchinfo import clear_cached_forward_pass
 
 from cifar_cnn.analysis.network import run_network
-from cifar_cnn.analysis.run import Run, Value
+from cifar_cnn.analysis.run import Run
+from cifar_cnn.analysis.steps import Value
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models.layers import type_name

@@ -5,76 +5,36 @@ shapes, then with the operation's own arguments, tensors as Fields. Element-wise
 reductions need no rule where PyTorch tags them as such, nor do views.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from fractions import Fraction
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from cifar_cnn.analysis import taps
-from cifar_cnn.analysis.field import Field, Taps, apply_taps, hull, nothing
-from cifar_cnn.analysis.moves import (
-    Strided,
-    concatenate,
-    permute,
-    reduce,
-    reshape,
-    views,
+from cifar_cnn.analysis.field import Field, hull, nothing
+from cifar_cnn.analysis.moves import Strided, concatenate, permute, reduce, reshape, views
+from cifar_cnn.analysis.outcome import (
+    Ints,
+    Kind,
+    Outcome,
+    Rule,
+    Shapes,
+    UnsupportedError,
+    Window,
+    sizes,
 )
-
-Pair = tuple[int, int]
-Shapes = Sequence[tuple[int, ...]]
-Ints = Sequence[int]
-
-
-class Kind(StrEnum):
-    """What an operation does to the elements of its tensors."""
-
-    POINTWISE = "pointwise"
-    NORMALIZATION = "normalization"
-    MIXING = "mixing"
-    """Each output reads all of a dimension: sums, products, softmax."""
-    WINDOW = "window"
-    MOVE = "move"
-    """Elements are moved about, and nothing is computed."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """What a layer reads of its input's map, as (vertical, horizontal)."""
-
-    kernel: Pair = (1, 1)
-    stride: Pair = (1, 1)
-    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
-    dilation: Pair = (1, 1)
-
-
-POINT = Window()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The answer of a rule.
-
-    Args:
-        fields: of the outputs.
-        window: what it reads of a map.
-        spans: a statistic over space was passed through.
-        covers: it is a pool whose one window is the whole map.
-    """
-
-    fields: tuple[Field, ...]
-    window: Window = POINT
-    spans: bool = False
-    covers: bool = False
-
-
-Rule = Callable[..., Outcome]
-
-
-class UnsupportedError(Exception):
-    """A known operation in a form that no rule covers; the text says which."""
+from cifar_cnn.analysis.windows import (
+    adaptive_pool,
+    average_pool,
+    convolution,
+    folding,
+    interpolation,
+    max_pool,
+    max_unpool,
+    padding,
+    resampling,
+    smoothing,
+    unfolding,
+)
 
 
 def pointwise(out: Shapes, *args: Any, **kwargs: Any) -> Outcome:
@@ -115,143 +75,6 @@ def layer_norm(out: Shapes, x: Field, shape: Ints, *weights: Any) -> Outcome:
 def group_norm(out: Shapes, x: Field, *weights: Any) -> Outcome:
     """Normalize over the map."""
     return normalization(out, x, *weights, spans=True)
-
-
-def convolution(  # noqa: PLR0917 - torch's order
-    out: Shapes,
-    x: Field,
-    weight: Field,
-    bias: Field | None,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    is_transposed: bool,  # noqa: FBT001
-    output_padding: Ints,
-    groups: int,
-) -> Outcome:
-    """Apply `weight` at every position: (out, in / groups, …), or (in, out / groups, …)."""
-    kernel = weight.shape[2:]
-    strides, pads, dilations = (sizes(n, len(kernel)) for n in (stride, padding, dilation))
-    kind = taps.transposed if is_transposed else taps.window
-    channels = weight.shape[1] * groups if is_transposed else weight.shape[0]
-    geometry = zip(kernel, strides, pads, dilations, strict=True)
-    field = tapped(mix_channels(x, groups, channels), [kind(*each) for each in geometry], out[0])
-    made = [reduce(w, range(len(w.shape))) for w in (weight, bias) if w and any(w.axes)]
-    if made:  # weights that are made from the image are seen by every unit
-        field = hull(out[0], [field, *(reshape(w, (1,)) for w in made)])
-    return Outcome((field,), map_window(kernel, strides, pads, dilations))
-
-
-def pool(
-    rank: int,
-    out: Shapes,
-    x: Field,
-    kernel: Ints,
-    stride: Ints = (),
-    padding: Ints = (0,),
-    dilation: Ints = (1,),
-) -> Outcome:
-    """Take the mean or maximum of each window; one that is the whole map reads no more than it."""
-    kernels, pads, dilations = (sizes(n, rank) for n in (kernel, padding, dilation))
-    strides = sizes(stride, rank) if stride else kernels
-    before, after = x.shape[-rank:], out[0][-rank:]
-    reads = [taps.window(*each) for each in zip(kernels, strides, pads, dilations, strict=True)]
-    fits = [
-        m == 1 and n <= k - p and d == 1
-        for n, m, k, p, d in zip(before, after, kernels, pads, dilations, strict=True)
-    ]
-    covers = all(fits) and max(before) > 1
-    if covers:
-        reads = [Taps(s, (tuple(range(n)),)) for n, s in zip(before, strides, strict=True)]
-    window = map_window(kernels, strides, pads, dilations)
-    return Outcome((tapped(x, reads, out[0]),) * len(out), window, covers=covers)
-
-
-def average_pool(
-    rank: int,
-    out: Shapes,
-    x: Field,
-    kernel: Ints,
-    stride: Ints = (),
-    padding: Ints = (0,),
-    *_: object,
-) -> Outcome:
-    """Take the mean of each window."""
-    return pool(rank, out, x, kernel, stride, padding)
-
-
-def max_pool(rank: int, out: Shapes, x: Field, *args: Any) -> Outcome:
-    """Take the maximum of each window."""
-    return pool(rank, out, x, *args[:4])
-
-
-def adaptive_pool(rank: int, out: Shapes, x: Field, *_: object) -> Outcome:
-    """Pool into as many bins as the output has; one bin is global pooling."""
-    field, first = x, len(x.shape) - rank
-    for dim in range(first, len(x.shape)):
-        size, wanted = x.shape[dim], out[0][dim]
-        if wanted == 1:
-            field = reduce(field, [dim])
-        elif wanted != size:
-            field = apply_taps(field, dim, taps.adaptive(size, wanted), wanted)
-    return Outcome((field,) * len(out), adaptive_window(x.shape[first:], out[0][first:]))
-
-
-def adaptive_window(before: Ints, after: Ints) -> Window:
-    """Return the largest bin of adaptive pooling, as the table shows it."""
-    bins = [-(-n // m) for n, m in zip(before, after, strict=True)]
-    steps = [max(n // m, 1) for n, m in zip(before, after, strict=True)]
-    return map_window(bins, steps, [0] * len(bins), [1] * len(bins))
-
-
-def resampling(rank: int, reads: Callable[[Fraction, bool], Taps]) -> Rule:
-    """Return the rule of interpolation by these taps, called with scale and `align_corners`."""
-
-    def rule(out: Shapes, x: Field, size: object, *rest: Any) -> Outcome:
-        corners = rest[:1] == (True,)
-        given = [scale for scale in rest if not isinstance(scale, bool)]
-        scales = [*given, *[None] * (rank - len(given))]
-        field, first = x, len(x.shape) - rank
-        for dim, factor in zip(range(first, len(x.shape)), scales, strict=True):
-            before, after = x.shape[dim], out[0][dim]
-            if corners:
-                scale = Fraction(before - 1, after - 1) if after > 1 else Fraction(0)
-            elif factor is None:
-                scale = Fraction(before, after)
-            else:
-                scale = 1 / Fraction(factor).limit_denominator(1 << 16)
-            field = apply_taps(field, dim, reads(scale, corners), after)
-        return Outcome((field,))
-
-    return rule
-
-
-def interpolation(radius: int) -> Callable[[Fraction, bool], Taps]:
-    """Return the taps of interpolation between so many units on each side."""
-    return lambda scale, corners: taps.interpolated(scale, radius, align_corners=corners)
-
-
-def smoothing(radius: int) -> Callable[[Fraction, bool], Taps]:
-    """Return the taps of interpolation by a filter that is widened where it shrinks a map."""
-
-    def reads(scale: Fraction, corners: bool) -> Taps:  # noqa: FBT001
-        if corners:
-            raise UnsupportedError("with antialias and align_corners")
-        return taps.antialiased(scale, radius)
-
-    return reads
-
-
-def padding(out: Shapes, x: Field, pads: Ints, *_: object) -> Outcome:
-    """Put positions around the map: whatever they hold, they count as outside of the image."""
-    rank = len(x.shape)
-    sides = [(0, 0)] * rank
-    for i, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
-        sides[rank - 1 - i] = before, after
-    start = tuple(-before for before, _ in sides)
-    field = Strided(out[0], start, tuple((d, 1) for d in range(rank))).of(x)
-    vertical, horizontal = sides[-2:] if rank > 1 else ((0, 0), sides[-1])
-    return Outcome((field,), Window(padding=(vertical, horizontal)))
 
 
 def product(out: Shapes, *factors: Field, **_: object) -> Outcome:
@@ -338,103 +161,6 @@ def pixel_unshuffle(out: Shapes, x: Field, factor: int) -> Outcome:
     between = [(first + 1, factor), (first + 2, factor)]
     field = Strided(shape, (0,) * len(x.shape), (*kept, *inside, *between)).of(x)
     return Outcome((reshape(field, out[0]),), Window((factor, factor), (factor, factor)))
-
-
-def unfolding(
-    out: Shapes, x: Field, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints
-) -> Outcome:
-    """Make each window of a map a column."""
-    *batch, channels, _, _ = x.shape
-    counts = windows_in(x.shape[-2:], kernel, dilation, padding, stride)
-    first = len(batch) + 1
-    inside = [(first + i, dilation[i]) for i in (0, 1)]
-    between = [(first + i, stride[i]) for i in (0, 1)]
-    start = (*[0] * first, -padding[0], -padding[1])
-    walks = (*((d, 1) for d in range(first)), *inside, *between)
-    field = Strided((*batch, channels, *kernel, *counts), start, walks).of(x)
-    return Outcome((reshape(field, out[0]),))
-
-
-def folding(
-    out: Shapes,
-    x: Field,
-    output_size: Ints,
-    kernel: Ints,
-    dilation: Ints,
-    padding: Ints,
-    stride: Ints,
-) -> Outcome:
-    """Add each column's units up at the places of its window: the reverse of unfolding."""
-    *batch, channels, rows, columns = out[0]
-    counts = windows_in((rows, columns), kernel, dilation, padding, stride)
-    first = len(batch) + 1
-    split = reshape(x, (*batch, channels, *kernel, *counts))
-    kept = [*((d, 1) for d in range(first)), (first + 2, 1), (first + 3, 1)]
-    pieces = []
-    for y in range(kernel[0]):
-        for z in range(kernel[1]):
-            start = (*[0] * first, y, z, 0, 0)
-            part = Strided((*batch, channels, *counts), start, tuple(kept)).of(split)
-            places = padding[0] - y * dilation[0], padding[1] - z * dilation[1]
-            reads = [taps.transposed(1, s, p, 1) for s, p in zip(stride, places, strict=True)]
-            pieces.append(tapped(part, reads, out[0]))
-    return Outcome((hull(out[0], pieces),))
-
-
-def max_unpool(
-    rank: int,
-    out: Shapes,
-    x: Field,
-    indices: Field,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    padding: int | Ints = 0,
-    output_size: object = None,
-) -> Outcome:
-    """Put each unit at one place of its window, which only the image decides."""
-    kernel, pads = sizes(kernel_size, rank), sizes(padding, rank)
-    strides = kernel if not stride else sizes(stride, rank)
-    reads = [taps.transposed(k, s, p, 1) for k, s, p in zip(kernel, strides, pads, strict=True)]
-    return Outcome((tapped(hull(x.shape, [x, indices]), reads, out[0]),))
-
-
-def windows_in(size: Ints, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints) -> list[int]:
-    """Return how many windows lie in a map of `size`, along each side."""
-    each = zip(size, kernel, dilation, padding, stride, strict=True)
-    return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, d, p, s in each]
-
-
-def mix_channels(x: Field, groups: int, channels: int) -> Field:
-    """Return the field after the channels of every group of (N, C, …) are mixed."""
-    shape = (x.shape[0], channels, *x.shape[2:])
-    if not any(f.low.shape[1] > 1 or f.dim == 1 for axis in x.axes for f in axis):
-        return Field(shape, x.axes)
-    grouped = reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
-    mixed = reduce(grouped, [2])
-    return reshape(hull((x.shape[0], groups, channels // groups, *x.shape[2:]), [mixed]), shape)
-
-
-def tapped(field: Field, reads: Sequence[Taps], shape: Ints) -> Field:
-    """Return the field after windows along the last dimensions, which leave `shape`."""
-    first = len(shape) - len(reads)
-    for dim, tap in enumerate(reads, start=first):
-        field = apply_taps(field, dim, tap, shape[dim])
-    return field
-
-
-def map_window(kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Window:
-    """Return the window as the table shows it; one along a single dimension is no map's."""
-    if len(kernel) == 1:
-        return POINT
-    (k, s, p, d) = ((n[-2], n[-1]) for n in (kernel, stride, padding, dilation))
-    return Window(k, s, ((p[0], p[0]), (p[1], p[1])), d)
-
-
-def sizes(size: int | Ints, rank: int) -> list[int]:
-    """Return one number for each dimension of a map."""
-    if isinstance(size, int):
-        return [size] * rank
-    return list(size) * rank if len(size) == 1 else list(size)
 
 
 def _each_rank(name: str, rule: Rule, *ranks: int) -> dict[str, Rule]:

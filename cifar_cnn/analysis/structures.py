@@ -10,8 +10,9 @@ from cifar_cnn.analysis.layers import (
     row_of,
     used_steps,
 )
-from cifar_cnn.analysis.rules import Kind
-from cifar_cnn.analysis.run import Run, Step, Value
+from cifar_cnn.analysis.outcome import Kind
+from cifar_cnn.analysis.run import Run
+from cifar_cnn.analysis.steps import Step, Value
 
 AVERAGES = {
     *("mean", "avg_pool1d", "avg_pool2d", "avg_pool3d"),

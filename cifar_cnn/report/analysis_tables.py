@@ -9,11 +9,11 @@ from rich.table import Table
 
 from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
-from cifar_cnn.analysis.proof import Verification
+from cifar_cnn.analysis.outcome import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
-from cifar_cnn.analysis.rules import POINT
 from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.verdict import Verdict, first_few
+from cifar_cnn.analysis.verification import Verification
 from cifar_cnn.errors import counted
 from cifar_cnn.report.console import NARROW, plain_table, progress_bar, say, times
 

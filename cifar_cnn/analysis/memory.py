@@ -1,0 +1,88 @@
+"""What the tensors of a run see, those that share memory included."""
+
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from cifar_cnn.analysis.field import nothing
+from cifar_cnn.analysis.moves import DisjointError, reshape, strided
+from cifar_cnn.analysis.outcome import Kind, Outcome
+from cifar_cnn.analysis.steps import Step, Value
+from cifar_cnn.errors import ModelError
+
+
+class Memory:
+    """What each tensor sees that the image has a part in.
+
+    What is written into a tensor in place is seen through every tensor that shares its memory:
+    writes are noted, and followed when such a tensor is read.
+
+    Args:
+        steps: of the run; joining what was written to what was there is one more.
+        place: says where the network is at work.
+    """
+
+    def __init__(self, steps: list[Step], place: Callable[[], str]) -> None:
+        self._steps, self._place = steps, place
+        self._values: MutableMapping[Tensor, Value] = WeakIdKeyDictionary()
+        self._writes: dict[int, list[tuple[Tensor, Value]]] = {}
+        self._followed: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
+
+    def __getitem__(self, tensor: Tensor) -> Value | None:
+        """Return what is known of a tensor; None if the image has no part in it."""
+        log = self._writes.get(_memory_of(tensor), ())
+        before = self._followed.get(tensor, 0)
+        if before < len(log):
+            self._followed[tensor] = len(log)
+            for view, written in log[before:]:
+                self._follow(tensor, view, written)
+        return self._values.get(tensor)
+
+    def __setitem__(self, tensor: Tensor, value: Value) -> None:
+        """Note what an operation has put out."""
+        self._values[tensor] = value
+        self._followed[tensor] = len(self._writes.get(_memory_of(tensor), ()))
+
+    def write(self, tensor: Tensor) -> None:
+        """Note that an operation has written what a tensor sees now into its memory."""
+        log = self._writes.setdefault(_memory_of(tensor), [])
+        log.append((tensor.detach(), self._values[tensor]))
+        self._followed[tensor] = len(log)
+
+    def _follow(self, tensor: Tensor, view: Tensor, written: Value) -> None:
+        """Let a tensor see what was written into its memory through another one."""
+        before, shape = self._values.get(tensor), tuple(tensor.shape)
+        if tensor.is_contiguous() and view.is_contiguous() and tensor.numel() == view.numel():
+            self._values[tensor] = Value(reshape(written.field, shape), written.made)
+            return
+        call = self._steps[written.made].call
+        try:
+            with suppress(ValueError):
+                whole = strided(tensor, view.shape, _strides(view), int(view.storage_offset()))
+                self._values[tensor] = Value(whole.of(written.field), written.made)
+                return
+            part = strided(view, shape, _strides(tensor), int(tensor.storage_offset()))
+        except DisjointError:
+            return
+        except ValueError:
+            raise ModelError(
+                f"{call.function!r} {self._place()} writes into a part of a tensor in place: "
+                "write it without the trailing underscore, on a new tensor"
+            ) from None
+        old = nothing(shape) if before is None else before.field
+        field = part.written_into(old, written.field)
+        inputs = (written,) if before is None else (before, written)
+        self._steps.append(Step("copy", Kind.MOVE, Outcome((field,)), call, inputs))
+        self._values[tensor] = Value(field, len(self._steps) - 1)
+
+
+def _memory_of(tensor: Tensor) -> int:
+    memory: int = tensor.untyped_storage()._cdata  # noqa: SLF001
+    return memory
+
+
+def _strides(tensor: Tensor) -> list[int]:
+    """Return the strides of a tensor; 0 where they say nothing."""
+    return [s if n > 1 else 0 for n, s in zip(tensor.shape, tensor.stride(), strict=True)]

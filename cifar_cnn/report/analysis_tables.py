@@ -110,8 +110,8 @@ def show_verification(console: Console, proof: Verification) -> None:
         )
     if proof.clipped:
         lines.append(
-            f"clipped: {first_few(proof.clipped, 5)}: fields that reach beyond these images are "
-            "shown as far as the images go"
+            f"clipped: {first_few(proof.clipped, 5)}: fields that reach the border of these images "
+            "are shown as far as these go"
         )
     lines += [f"not shown: {layer}: {reason}" for layer, reason in proof.not_shown.items()]
     say(console, *lines, wrap=True)

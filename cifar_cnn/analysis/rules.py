@@ -6,7 +6,6 @@ reductions need no rule where PyTorch tags them as such, nor do views.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from cifar_cnn.analysis import taps
@@ -28,9 +27,9 @@ from cifar_cnn.analysis.windows import (
     convolution,
     folding,
     interpolation,
-    max_pool,
     max_unpool,
     padding,
+    pool,
     resampling,
     smoothing,
     unfolding,
@@ -44,15 +43,10 @@ def pointwise(out: Shapes, *args: Any, **kwargs: Any) -> Outcome:
     return Outcome(tuple(hull(shape, fields) for shape in out))
 
 
-def copied(out: Shapes, _: Field, source: object, *__: object, **___: object) -> Outcome:
+def copied(out: Shapes, _: Field, source: object = None, *__: object, **___: object) -> Outcome:
     """Write the second tensor, or a number, over the first."""
     field = hull(out[0], [source]) if isinstance(source, Field) else nothing(out[0])
     return Outcome((field,))
-
-
-def cleared(out: Shapes, *_: object, **__: object) -> Outcome:
-    """Write a number over everything."""
-    return Outcome((nothing(out[0]),))
 
 
 def normalization(out: Shapes, x: Field, *weights: object, spans: bool = False) -> Outcome:
@@ -163,8 +157,8 @@ def pixel_unshuffle(out: Shapes, x: Field, factor: int) -> Outcome:
     return Outcome((reshape(field, out[0]),), Window((factor, factor), (factor, factor)))
 
 
-def _each_rank(name: str, rule: Rule, *ranks: int) -> dict[str, Rule]:
-    return {name.format(rank): partial(rule, rank) for rank in ranks}
+def _each(rule: Rule, names: str) -> dict[str, Rule]:
+    return dict.fromkeys(names.split(), rule)
 
 
 NORMALIZATIONS: dict[str, Rule] = {
@@ -173,44 +167,39 @@ NORMALIZATIONS: dict[str, Rule] = {
     "native_group_norm": group_norm,
     "_fused_rms_norm": layer_norm,
 }
+NEAREST = resampling(lambda scale, _: taps.nearest(scale, exact=False))
+NEAREST_EXACT = resampling(lambda scale, _: taps.nearest(scale, exact=True))
 RESAMPLINGS: dict[str, Rule] = {
-    f"{name}{rank}d{suffix}": resampling(rank, reads)
-    for name, ranks, suffix, reads in (
-        ("upsample_nearest", (1, 2, 3), "", lambda scale, _: taps.nearest(scale, exact=False)),
-        ("_upsample_nearest_exact", (1, 2, 3), "", lambda s, _: taps.nearest(s, exact=True)),
-        ("upsample_linear", (1,), "", interpolation(1)),
-        ("upsample_bilinear", (2,), "", interpolation(1)),
-        ("upsample_trilinear", (3,), "", interpolation(1)),
-        ("upsample_bicubic", (2,), "", interpolation(2)),
-        ("_upsample_bilinear", (2,), "_aa", smoothing(1)),
-        ("_upsample_bicubic", (2,), "_aa", smoothing(2)),
-    )
-    for rank in ranks
+    **_each(NEAREST, "upsample_nearest1d upsample_nearest2d upsample_nearest3d"),
+    **_each(NEAREST_EXACT, "_upsample_nearest_exact1d _upsample_nearest_exact2d"),
+    **_each(NEAREST_EXACT, "_upsample_nearest_exact3d"),
+    **_each(interpolation(1), "upsample_linear1d upsample_bilinear2d upsample_trilinear3d"),
+    "upsample_bicubic2d": interpolation(2),
+    "_upsample_bilinear2d_aa": smoothing(1),
+    "_upsample_bicubic2d_aa": smoothing(2),
 }
 RULES: dict[Kind, dict[str, Rule]] = {
-    Kind.POINTWISE: {
-        **dict.fromkeys(("_prelu_kernel", "hardswish", "log_sigmoid_forward"), pointwise),
-        **dict.fromkeys(
-            ("rrelu_with_noise", "masked_fill", "_to_copy", "native_dropout"), pointwise
-        ),
-    },
+    Kind.POINTWISE: _each(
+        pointwise,
+        "_prelu_kernel hardswish log_sigmoid_forward rrelu_with_noise masked_fill _to_copy "
+        "native_dropout",
+    ),
     Kind.NORMALIZATION: NORMALIZATIONS,
     Kind.WINDOW: {
         "convolution": convolution,
-        **_each_rank("max_pool{}d_with_indices", max_pool, 2, 3),
-        **_each_rank("avg_pool{}d", average_pool, 1, 2, 3),
-        **_each_rank("_adaptive_avg_pool{}d", adaptive_pool, 2, 3),
-        **_each_rank("adaptive_max_pool{}d", adaptive_pool, 2, 3),
-        **dict.fromkeys(("constant_pad_nd", "reflection_pad1d", "reflection_pad2d"), padding),
-        **dict.fromkeys(("reflection_pad3d", "replication_pad1d"), padding),
-        **dict.fromkeys(("replication_pad2d", "replication_pad3d"), padding),
+        **_each(pool, "max_pool2d_with_indices max_pool3d_with_indices"),
+        **_each(average_pool, "avg_pool1d avg_pool2d avg_pool3d"),
+        **_each(adaptive_pool, "_adaptive_avg_pool2d _adaptive_avg_pool3d"),
+        **_each(adaptive_pool, "adaptive_max_pool2d adaptive_max_pool3d"),
+        **_each(padding, "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d"),
+        **_each(padding, "replication_pad1d replication_pad2d replication_pad3d"),
         **RESAMPLINGS,
         "col2im": folding,
     },
     Kind.MIXING: {
-        **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "mv"), product),
-        **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax"), whole_dimension),
-        **dict.fromkeys(("median", "nanmedian"), reduction),
+        **_each(product, "mm bmm addmm baddbmm mv"),
+        **_each(whole_dimension, "_softmax _log_softmax _safe_softmax"),
+        **_each(reduction, "median nanmedian"),
         "topk": largest,
     },
     Kind.MOVE: {
@@ -220,11 +209,9 @@ RULES: dict[Kind, dict[str, Rule]] = {
         "im2col": unfolding,
         "pixel_shuffle": pixel_shuffle,
         "pixel_unshuffle": pixel_unshuffle,
-        **dict.fromkeys(("_unsafe_view", "view", "_reshape_alias"), reshaping),
+        **_each(reshaping, "_unsafe_view view _reshape_alias"),
         "as_strided": restrided,
-        "copy": copied,
-        "fill": copied,
-        "zero": cleared,
+        **_each(copied, "copy fill zero"),
     },
 }
 """The rules by kind and name; an operation in place has the name of the other."""
@@ -233,7 +220,7 @@ FUNCTIONS: dict[str, tuple[Kind, Rule]] = {
     "matmul": (Kind.MIXING, product),
     "rms_norm": (Kind.NORMALIZATION, layer_norm),
     "pad": (Kind.WINDOW, padding),
-    **{f"max_unpool{rank}d": (Kind.WINDOW, partial(max_unpool, rank)) for rank in (1, 2, 3)},
+    **{f"max_unpool{rank}d": (Kind.WINDOW, max_unpool) for rank in (1, 2, 3)},
 }
 """Rules of whole functions. The operations of these do not tell how they are meant: products
 flatten a map, RMS is a mean of squares, wrapping pads copy, and unpooling has no windows any more.

@@ -45,57 +45,47 @@ def convolution(  # noqa: PLR0917 - torch's order
 
 
 def pool(
-    rank: int,
     out: Shapes,
     x: Field,
     kernel: Ints,
     stride: Ints = (),
     padding: Ints = (0,),
     dilation: Ints = (1,),
+    *_: object,
 ) -> Outcome:
-    """Take the mean or maximum of each window; one that is the whole map reads no more than it."""
-    kernels, pads, dilations = (sizes(n, rank) for n in (kernel, padding, dilation))
-    strides = sizes(stride, rank) if stride else kernels
+    """Take the maximum of each window; one that is the whole map reads no more than it."""
+    rank = len(kernel)
+    pads, dilations = sizes(padding, rank), sizes(dilation, rank)
+    strides = sizes(stride, rank) if stride else kernel
     before, after = x.shape[-rank:], out[0][-rank:]
-    reads = [taps.window(*each) for each in zip(kernels, strides, pads, dilations, strict=True)]
+    reads = [taps.window(*each) for each in zip(kernel, strides, pads, dilations, strict=True)]
     fits = [
         m == 1 and n <= k - p and d == 1
-        for n, m, k, p, d in zip(before, after, kernels, pads, dilations, strict=True)
+        for n, m, k, p, d in zip(before, after, kernel, pads, dilations, strict=True)
     ]
     covers = all(fits) and max(before) > 1
     if covers:
         reads = [Taps(s, (tuple(range(n)),)) for n, s in zip(before, strides, strict=True)]
-    window = map_window(kernels, strides, pads, dilations)
+    window = map_window(kernel, strides, pads, dilations)
     return Outcome((tapped(x, reads, out[0]),) * len(out), window, covers=covers)
 
 
 def average_pool(
-    rank: int,
-    out: Shapes,
-    x: Field,
-    kernel: Ints,
-    stride: Ints = (),
-    padding: Ints = (0,),
-    *_: object,
+    out: Shapes, x: Field, kernel: Ints, stride: Ints = (), padding: Ints = (0,), *_: object
 ) -> Outcome:
     """Take the mean of each window."""
-    return pool(rank, out, x, kernel, stride, padding)
+    return pool(out, x, kernel, stride, padding)
 
 
-def max_pool(rank: int, out: Shapes, x: Field, *args: Any) -> Outcome:
-    """Take the maximum of each window."""
-    return pool(rank, out, x, *args[:4])
-
-
-def adaptive_pool(rank: int, out: Shapes, x: Field, *_: object) -> Outcome:
+def adaptive_pool(out: Shapes, x: Field, size: Ints) -> Outcome:
     """Pool into as many bins as the output has; one bin is global pooling."""
-    field, first = x, len(x.shape) - rank
+    field, first = x, len(x.shape) - len(size)
     for dim in range(first, len(x.shape)):
-        size, wanted = x.shape[dim], out[0][dim]
+        wanted = out[0][dim]
         if wanted == 1:
             field = reduce(field, [dim])
-        elif wanted != size:
-            field = apply_taps(field, dim, taps.adaptive(size, wanted), wanted)
+        elif wanted != x.shape[dim]:
+            field = apply_taps(field, dim, taps.adaptive(x.shape[dim], wanted), wanted)
     return Outcome((field,) * len(out), adaptive_window(x.shape[first:], out[0][first:]))
 
 
@@ -106,15 +96,15 @@ def adaptive_window(before: Ints, after: Ints) -> Window:
     return map_window(bins, steps, [0] * len(bins), [1] * len(bins))
 
 
-def resampling(rank: int, reads: Callable[[Fraction, bool], Taps]) -> Rule:
+def resampling(reads: Callable[[Fraction, bool], Taps]) -> Rule:
     """Return the rule of interpolation by these taps, called with scale and `align_corners`."""
 
-    def rule(out: Shapes, x: Field, size: object, *rest: Any) -> Outcome:
+    def rule(out: Shapes, x: Field, size: Ints, *rest: Any) -> Outcome:
         corners = rest[:1] == (True,)
-        given = [scale for scale in rest if not isinstance(scale, bool)]
-        scales = [*given, *[None] * (rank - len(given))]
-        field, first = x, len(x.shape) - rank
-        for dim, factor in zip(range(first, len(x.shape)), scales, strict=True):
+        scales = [scale for scale in rest if not isinstance(scale, bool)]
+        scales += [None] * (len(size) - len(scales))
+        field, first = x, len(x.shape) - len(size)
+        for dim, factor in enumerate(scales, start=first):
             before, after = x.shape[dim], out[0][dim]
             if corners:
                 scale = Fraction(before - 1, after - 1) if after > 1 else Fraction(0)
@@ -128,20 +118,22 @@ def resampling(rank: int, reads: Callable[[Fraction, bool], Taps]) -> Rule:
     return rule
 
 
-def interpolation(radius: int) -> Callable[[Fraction, bool], Taps]:
-    """Return the taps of interpolation between so many units on each side."""
-    return lambda scale, corners: taps.interpolated(scale, radius, align_corners=corners)
+def interpolation(radius: int) -> Rule:
+    """Return the rule of interpolation between so many units on each side."""
+    return resampling(
+        lambda scale, corners: taps.interpolated(scale, radius, align_corners=corners)
+    )
 
 
-def smoothing(radius: int) -> Callable[[Fraction, bool], Taps]:
-    """Return the taps of interpolation by a filter that is widened where it shrinks a map."""
+def smoothing(radius: int) -> Rule:
+    """Return the rule of interpolation by a filter that is widened where it shrinks a map."""
 
     def reads(scale: Fraction, corners: bool) -> Taps:  # noqa: FBT001
         if corners:
             raise UnsupportedError("with antialias and align_corners")
         return taps.antialiased(scale, radius)
 
-    return reads
+    return resampling(reads)
 
 
 def padding(out: Shapes, x: Field, pads: Ints, *_: object) -> Outcome:
@@ -198,7 +190,6 @@ def folding(
 
 
 def max_unpool(
-    rank: int,
     out: Shapes,
     x: Field,
     indices: Field,
@@ -208,6 +199,7 @@ def max_unpool(
     output_size: object = None,
 ) -> Outcome:
     """Put each unit at one place of its window, which only the image decides."""
+    rank = len(x.shape) - 2
     kernel, pads = sizes(kernel_size, rank), sizes(padding, rank)
     strides = kernel if not stride else sizes(stride, rank)
     reads = [taps.transposed(k, s, p, 1) for k, s, p in zip(kernel, strides, pads, strict=True)]

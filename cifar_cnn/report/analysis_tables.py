@@ -15,7 +15,7 @@ from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.verdict import Verdict, first_few
 from cifar_cnn.analysis.verification import Verification
 from cifar_cnn.errors import counted
-from cifar_cnn.report.console import NARROW, plain_table, progress_bar, say, times
+from cifar_cnn.report.console import NARROW, known, plain_table, progress_bar, say, times
 
 WITH_PLACES = 72
 """Columns from which the budget's table says where, too."""
@@ -52,8 +52,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         table.add_column("where", overflow="fold")
     for item in verdict.requirements:
         mark = "[green]✓[/]" if item.passed else "[red]✗[/]"
-        actual = "unknown" if item.actual is None else f"{item.actual:,}"
-        numbers = [f"{item.limit:,}", actual]
+        numbers = [f"{item.limit:,}", known(item.actual)]
         below = "" if beside else f"\n{numbers[1]} (limit {numbers[0]})"
         cells = [mark, item.name + below, *(numbers if beside else ())]
         table.add_row(*cells, *([escape(item.detail)] if places else ()))

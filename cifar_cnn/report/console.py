@@ -85,6 +85,11 @@ def natural_width(console: Console, table: Table) -> int:
     return console.measure(table, options=console.options.update_width(10_000)).maximum
 
 
+def known(actual: int | None) -> str:
+    """Return the number that a requirement is about, as people read it."""
+    return "not known" if actual is None else f"{actual:,}"
+
+
 def times(sizes: Iterable[object]) -> str:
     """Return numbers as sides: `3×32×32`."""
     return "×".join(str(size) for size in sizes)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cifar_cnn.analysis.many import Answer
 from cifar_cnn.errors import counted, printable
-from cifar_cnn.report.console import NARROW, plain_table, say, times
+from cifar_cnn.report.console import NARROW, known, plain_table, say, times
 
 COLUMNS = ("model", "verdict", "parameters", "mult_adds", "rf_features", "rf_output")
 
@@ -35,7 +35,7 @@ def row(answer: Answer) -> dict[str, Any]:
     requirements = (document.get("budget") or {}).get("requirements", [])
     line |= {item["name"]: "yes" if item["passed"] else "no" for item in requirements}
     missed = [item for item in requirements if not item["passed"]]
-    reasons = [f"{item['name']}: {item['actual']:,}" for item in missed]
+    reasons = [f"{item['name']}: {known(item['actual'])}" for item in missed]
     if "minimum" in document and not answer.passed:
         reasons = [f"field at the output is not above {document['minimum']}"]
     return line | {"wrong": "; ".join(reasons)}

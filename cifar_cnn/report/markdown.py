@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from cifar_cnn.errors import UserError, counted, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, layer_cells
-from cifar_cnn.report.console import times
+from cifar_cnn.report.console import known, times
 from cifar_cnn.report.report_parts import ReportParts
 from cifar_cnn.storage.files import write_atomically
 from cifar_cnn.training.history import SPLIT_NAMES
@@ -164,7 +164,7 @@ def _parameters(parts: ReportParts) -> Iterator[str]:
         requirements = (
             (
                 "✓" if each.passed else "✗",
-                *(each.name, f"{each.limit:,}", f"{each.actual:,}", each.detail),
+                *(each.name, f"{each.limit:,}", known(each.actual), each.detail),
             )
             for each in summary.budget.requirements
         )

@@ -100,6 +100,7 @@ class Calls(TorchFunctionMode):
         self._names = {id(module): name for name, module in nn.Module.named_modules(model)}
         self._stack: list[_AtWork] = [_AtWork(None)]
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._begun: set[nn.Module] = set()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -166,33 +167,55 @@ class Calls(TorchFunctionMode):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Follow the modules and functions that run."""
-        hooks = ExitStack()
-        with hooks, _forwards_as_calls(self._model):
+        with ExitStack() as undo, self:
             for module in nn.Module.modules(self._model):
-                hooks.enter_context(nn.Module.register_forward_pre_hook(module, self._enter))
-                hooks.enter_context(nn.Module.register_forward_hook(module, self._leave))
-            with self:
-                yield
+                undo.enter_context(nn.Module.register_forward_pre_hook(module, self._enter))
+                undo.enter_context(nn.Module.register_forward_hook(module, self._leave))
+                if not isinstance(module, torch.jit.ScriptModule):
+                    undo.enter_context(self._changed(module))
+            yield
 
     def _enter(self, module: nn.Module, _: Any) -> None:
         torch.set_grad_enabled(len(self._stack) == 1 or torch.is_grad_enabled())
-        at_work = _AtWork(module, len(self.rows))
+        self._begun.add(module)
+        self._stack.append(_AtWork(module, len(self.rows)))
         if _is_layer(module):
-            self._stack.append(at_work)
-            at_work.layer_call = Call("", self.module_name(), module)
-        else:
-            self._stack.append(at_work)
+            self._stack[-1].layer_call = Call("", self.module_name(), module)
 
     def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
         at_work = self._stack.pop()
         self.mult_adds.setdefault(module, []).append(at_work.mult_adds)
         new = self.rows[at_work.rows :]
         if len(new) == 1 and not any(nn.Module.children(module)):  # a layer of the user's own
-            new[0].name, new[0].type = self.module_name_of(module), type_name(module)
+            new[0].type = type_name(module)
+            new[0].name = self._names[id(module)] or new[0].type
 
-    def module_name_of(self, module: nn.Module) -> str:
-        """Return the name of a module in the network, or its class's."""
-        return self._names[id(module)] or type_name(module)
+    @contextmanager
+    def _changed(self, module: nn.Module) -> Iterator[None]:
+        """Make `module.forward(x)` the same as `module(x)`, so that hooks hear of it.
+
+        Methods of the author's own that have the name of one of torch's give way to torch's.
+        """
+        forward, own = module.forward, vars(module)
+        before = {name: own[name] for name in ("forward", *TORCHS_OWN) if name in own}
+
+        @functools.wraps(forward)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if module not in self._begun:
+                return module(*args, **kwargs)
+            self._begun.remove(module)
+            return forward(*args, **kwargs)
+
+        own["forward"] = run
+        for name in TORCHS_OWN:
+            if getattr(type(module), name) is not getattr(nn.Module, name):
+                own[name] = getattr(nn.Module, name).__get__(module)
+        try:
+            yield
+        finally:
+            for name in ("forward", *TORCHS_OWN):
+                own.pop(name, None)
+            own.update(before)
 
 
 @dataclass
@@ -208,45 +231,3 @@ class _AtWork:
 def _is_layer(module: nn.Module) -> bool:
     is_torchs = type(module).__module__.startswith("torch.nn.")
     return is_torchs and not any(nn.Module.children(module))
-
-
-@contextmanager
-def _forwards_as_calls(model: nn.Module) -> Iterator[None]:
-    """Make `module.forward(x)` the same as `module(x)`, so that hooks hear of it.
-
-    Methods of the author's own that have the name of one of torch's give way to torch's.
-    """
-    begun: set[nn.Module] = set()
-
-    def instead_of(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(forward)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            if module not in begun:
-                return module(*args, **kwargs)
-            begun.remove(module)
-            return forward(*args, **kwargs)
-
-        return run
-
-    def begin(module: nn.Module, _: Any) -> None:
-        begun.add(module)
-
-    modules = [m for m in nn.Module.modules(model) if not isinstance(m, torch.jit.ScriptModule)]
-    names = ("forward", *TORCHS_OWN)
-    before = [
-        {name: vars(module)[name] for name in names if name in vars(module)} for module in modules
-    ]
-    with ExitStack() as hooks:
-        for module in modules:
-            hooks.enter_context(nn.Module.register_forward_pre_hook(module, begin))
-            vars(module)["forward"] = instead_of(module, module.forward)
-            for name in TORCHS_OWN:
-                if getattr(type(module), name) is not getattr(nn.Module, name):
-                    vars(module)[name] = getattr(nn.Module, name).__get__(module)
-        try:
-            yield
-        finally:
-            for module, own in zip(modules, before, strict=True):
-                for name in names:
-                    vars(module).pop(name, None)
-                vars(module).update(own)

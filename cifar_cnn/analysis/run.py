@@ -87,8 +87,9 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if (formula := flop_registry.get(func.overloadpacket)) is not None:
                 self.calls.count_mult_adds(formula(*args, **kwargs, out_val=result) // 2)
             outputs = tensors_in(result)
-            if has_image and outputs and of.op not in SHAPE_ONLY and not self._in_whole_function:
+            if has_image:
                 self._refuse_decisions(of)
+            if has_image and outputs and of.op not in SHAPE_ONLY and not self._in_whole_function:
                 kind, rule = of.rule(self._vouched) or (Kind.MIXING, partial(self._unknown, of))
                 self.note(of.op, kind, rule, args, kwargs, outputs)
                 if of.is_write and torch.Tag.inplace_view not in func.tags:

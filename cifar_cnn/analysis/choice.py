@@ -126,11 +126,19 @@ def _numbered(of: Operation, out: Shapes, *_: Any, **__: Any) -> Outcome:
     def run(*numbers: Tensor) -> Any:
         left = iter(numbers)
         is_data = (name in MOVED and isinstance(a, Tensor) for name, a in of.named)
-        given = [next(left) if moved else a for moved, a in zip(is_data, of.args, strict=False)]
+        pairs = zip(is_data, of.args, strict=False)
+        given = [next(left) if moved else _on_cpu(a) for moved, a in pairs]
         return of.func(*given, **of.kwargs)
 
     with _disable_current_modes():
         return Outcome(tuple(numbered(run, fields)))
+
+
+def _on_cpu(argument: Any) -> Any:
+    """Return an index where the numbers are that it chooses from."""
+    if isinstance(argument, list):
+        return [_on_cpu(each) for each in argument]
+    return argument.cpu() if isinstance(argument, Tensor) else argument
 
 
 def _reduced(of: Operation, out: Shapes, x: Field, *_: Any, **__: Any) -> Outcome:

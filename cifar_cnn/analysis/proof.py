@@ -153,7 +153,7 @@ class Proof(Run):  # type: ignore[no-untyped-call]
         index, output, function = len(self.steps) - 1, outputs[0], step.call.function
         if not output.is_floating_point():
             self.reasons[index] = f"{function} gives no numbers that can be NaN"
-        elif any(not t.is_floating_point() and self.values[t] is not None for t in inputs):
+        elif not any(t.is_floating_point() for t in inputs if self.values[t] is not None):
             self.reasons[index] = f"{function} is given no numbers that can be NaN"
         elif step.op in LOSING:
             self.reasons[index] = f"NaN does not follow {function}"

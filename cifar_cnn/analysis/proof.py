@@ -191,6 +191,8 @@ def _judged(proofs: Sequence[Proof], canvas: Canvas) -> dict[Call, Shown]:
         parts = [proof.seen[index] for proof in proofs if index in proof.seen]
         if parts:
             compare(step, parts, canvas, 2 * jump, shown)
+        if len(shown.ends) == 2 and index not in proofs[-1].reasons:
+            shown.lost = None  # NaN got here by another way
         if shown.lost is not None:
             lost[index] = shown.lost
         if step.call.name:

@@ -107,8 +107,11 @@ def anything(out: Shapes, *args: Any, **kwargs: Any) -> Outcome:
 
 def _viewed(of: Operation, out: Shapes, x: Field, *_: Any, **__: Any) -> Outcome:
     """Follow elements by the strides of a view."""
-    with _disable_current_modes():
-        places = views(lambda base: of.func(base, *of.args[1:], **of.kwargs), x.shape)
+    try:
+        with _disable_current_modes():
+            places = views(lambda base: of.func(base, *of.args[1:], **of.kwargs), x.shape)
+    except RuntimeError as error:  # a view as another type
+        raise UnsupportedError(f"({of.func})") from error
     return Outcome(tuple(place.of(x) for place in places))
 
 

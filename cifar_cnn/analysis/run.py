@@ -122,7 +122,8 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
             outcome = Outcome(fields) if is_empty else rule(shapes, *given, **named)
         except (UnsupportedError, ValueError) as error:
             why = f"operation {call.function!r} {one_line(error)} is not supported"
-            raise ModelError(f"{why} {self.place()}") from error
+            self._refuse(f"{why} {self.place()}", error)
+            outcome = anything(shapes, *given, **named)
         weight = None
         if op == "convolution":
             is_learned = isinstance(args[1], nn.Parameter) or args[1].requires_grad
@@ -187,10 +188,13 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
             else "it changes the shape, and what its outputs read is not known"
         )
         refusal = f"unknown operation {of.function!r} ({of.func}) {self.place()}: {advice}"
-        if self._is_strict:
-            raise ModelError(refusal)
-        self.unknown = self.unknown or refusal
+        self._refuse(refusal)
         return (pointwise if keeps_shape else anything)(out, *args, **kwargs)
+
+    def _refuse(self, refusal: str, cause: Exception | None = None) -> None:
+        if self._is_strict:
+            raise ModelError(refusal) from cause
+        self.unknown = self.unknown or refusal
 
     def _check_registered(self, tensors: Sequence[Tensor]) -> None:
         """Note learned tensors that are no parameter of the network."""

@@ -57,7 +57,7 @@ class Summary:
 
     def as_dict(self) -> documents.Summary:
         """Return the document that `summary --json` prints."""
-        return {
+        document: documents.Summary = {
             "model": self.model,
             "input_size": [3, *self.input_size],
             "layers": [row.as_dict() for row in self.rows],
@@ -72,8 +72,10 @@ class Summary:
                 "total_mb": self.total_mb,
             },
             "budget": self.budget.as_dict() if self.budget else None,
-            "warnings": list(self.warnings),
         }
+        if self.warnings:
+            document["warnings"] = list(self.warnings)
+        return document
 
 
 def summarize(

@@ -95,7 +95,7 @@ class Summary(TypedDict):
     layers: list[SummaryLayer]
     totals: Totals
     budget: BudgetVerdict | None
-    warnings: list[str]
+    warnings: NotRequired[list[str]]
     checkpoint: NotRequired[str]
 
 

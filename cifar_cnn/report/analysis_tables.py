@@ -103,9 +103,9 @@ def show_verification(console: Console, proof: Verification) -> None:
         lines.append("not verified: no unit could be compared")
     else:
         lines.append(
-            f"not verified: by the table, unit {wrong['unit']} of {wrong['layer']} "
-            f"{wrong['axis']} reads pixels {wrong['analytic'][0]} to {wrong['analytic'][1]}, but "
-            f"NaN reaches it from {wrong['reached'][0]} to {wrong['reached'][1]}"
+            f"not verified: unit {wrong['unit']} of {wrong['layer']} {wrong['axis']} reads pixels "
+            f"{wrong['analytic'][0]} to {wrong['analytic'][1]} by the table, but NaN reaches it "
+            f"from {wrong['reached'][0]} to {wrong['reached'][1]}"
         )
     if proof.clipped:
         lines.append(

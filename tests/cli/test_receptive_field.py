@@ -104,24 +104,24 @@ def test_verify_adds_the_proof_to_the_document_and_says_it_to_people(quick_cli, 
     done = quick_cli("receptive-field", *flags)
     proof = json.loads(done.stdout)["verification"]
     assert done.returncode == 0
-    assert (proof["agreed"], proof["layers"], proof["skipped"]) == (True, 2, [])
+    assert (proof["agreed"], proof["layers"], proof["not_shown"]) == (True, 2, [])
     assert done.stderr == ""
     said = quick_cli("receptive-field", *flags[:-1]).stdout
     assert "verified: 2 layers" in said
     assert "gridding: 5 of 9 pixels" in said
 
 
-def test_of_layers_that_cannot_be_checked_five_are_named_and_the_others_counted(capsys):
+def test_of_layers_that_are_clipped_five_are_named_and_the_others_counted(capsys):
     from rich.console import Console
 
-    from cifar_cnn.analysis.verify import Verification
+    from cifar_cnn.analysis.verification import Shown, Verification
     from cifar_cnn.report.analysis_tables import show_verification
 
-    proof = Verification((), tuple(f"layer{n}" for n in range(571)), ((32, 1), (1, 32)))
-    show_verification(Console(), proof)
+    shown = {(f"layer{n}", "vertically"): Shown(units=1) for n in range(571)}
+    show_verification(Console(width=80), Verification([(32, 32)] * 2, shown))
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "not checked: layer0, layer1, layer2, layer3, layer4 and 566 more: no gradient comes from "
-        "there, or all of the units see beyond the proof's strip of image"
+        "clipped: layer0, layer1, layer2, layer3, layer4 and 566 more: fields that reach the border "
+        "of these images are shown as far as these go"
     )
 
 

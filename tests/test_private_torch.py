@@ -49,7 +49,7 @@ def test_the_backward_pass_of_a_convolution_takes_its_window_in_this_order(maps)
 
 
 def test_tensors_that_share_memory_and_tensors_of_their_own_are_told_apart(maps):
-    """analysis/recorder.py."""
+    """analysis/memory.py."""
     memory = maps.untyped_storage()._cdata  # noqa: SLF001
     for shared in (maps.flatten(2), maps.permute(0, 2, 3, 1), maps[:, :1], maps.detach()):
         assert shared.untyped_storage()._cdata == memory  # noqa: SLF001

@@ -18,6 +18,7 @@ from cifar_cnn.analysis.source import is_ours, place_of_error
 from cifar_cnn.analysis.steps import Value
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models import build_model
+from cifar_cnn.models.module import parameters_of
 from cifar_cnn.models.registry import full_spec
 from cifar_cnn.runtime import global_state_kept
 
@@ -69,7 +70,7 @@ def run_network(
         image = random_image(model, size)
         run = None
         try:
-            if any(is_lazy(p) for p in nn.Module.parameters(model)):
+            if any(is_lazy(p) for p in parameters_of(model)):
                 with torch.no_grad():
                     model(image)
             run = Run(model, image, vouched, is_strict=is_strict)
@@ -83,6 +84,8 @@ def run_network(
         except ModelError:
             raise
         except Exception as error:
+            if run is not None and run.refused is not None:
+                raise run.refused from error
             if is_ours(error.__traceback__):
                 raise
             raise explained(error, run, size) from (error.__cause__ or error)
@@ -116,7 +119,7 @@ def results_of(model: nn.Module, images: Tensor, numbers: Sequence[int]) -> list
 
 def random_image(model: nn.Module, size: tuple[int, int], count: int = 1) -> Tensor:
     """Return images (N, 3, H, W) of the network's dtype and device, the same each time."""
-    weight = next(nn.Module.parameters(model), torch.empty(0))
+    weight = next(iter(parameters_of(model)), torch.empty(0))
     dtype = weight.dtype if weight.is_floating_point() else torch.float32
     image = torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(0))
     return image.to(weight.device, dtype)

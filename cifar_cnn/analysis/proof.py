@@ -36,6 +36,7 @@ MOST_PIXELS = 1 << 21
 """Of all images of an axis: where fields take more, they are shown on the image's own size."""
 BATCH_PIXELS = 1 << 19
 """Of the images that run together."""
+REPEATING = ("reflection_pad", "replication_pad")
 LOSING = {"topk", "max_unpool1d", "max_unpool2d", "max_unpool3d"}
 """Operations whose outputs turn NaN in fewer places than they read."""
 
@@ -130,7 +131,9 @@ class Proof(Run):  # type: ignore[no-untyped-call]
         return None
 
     def execute(self, op: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Run an operation; statistics and taps of weight 0 do not spread NaN."""
+        """Run an operation; statistics, taps of weight 0 and what pads repeat do not spread NaN."""
+        if op.startswith(REPEATING):
+            return F.pad(args[0], args[1])
         is_norm = op in NORMALIZATIONS or op == "rms_norm"
         if not is_norm and op not in RESAMPLINGS:
             return func(*args, **kwargs)

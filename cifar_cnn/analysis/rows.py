@@ -86,7 +86,7 @@ def _rows(
         own = left[module].pop(0) if left.get(module) else 0
         if module is model:  # and what ran in modules that the table leaves out: parametrisations
             own += sum(sum(counts) for counts in left.values())
-        fresh = {id(p): p.numel() for p in nn.Module.parameters(module, recurse=False)}
+        fresh = {id(p): p.numel() for _, p in nn.Module.named_parameters(module, recurse=False)}
         parameters = sum(count for key, count in fresh.items() if key not in counted)
         counted.update(fresh)
         is_row = not isinstance(module, CONTAINERS) and module is not model
@@ -101,7 +101,7 @@ def _unused_rows(model: nn.Module, counted: set[int]) -> list[SummaryRow]:
     """Return rows for what holds parameters and did not run, at least not as a module."""
     rows = []
     for name, module in nn.Module.named_modules(model):
-        fresh = {id(p): p.numel() for p in nn.Module.parameters(module, recurse=False)}
+        fresh = {id(p): p.numel() for _, p in nn.Module.named_parameters(module, recurse=False)}
         parameters = sum(count for key, count in fresh.items() if key not in counted)
         counted.update(fresh)
         if parameters:

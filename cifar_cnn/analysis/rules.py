@@ -186,7 +186,7 @@ RULES: dict[Kind, dict[str, Rule]] = {
     ),
     Kind.NORMALIZATION: NORMALIZATIONS,
     Kind.WINDOW: {
-        "convolution": convolution,
+        **_each(convolution, "convolution _convolution"),
         **_each(pool, "max_pool2d_with_indices max_pool3d_with_indices"),
         **_each(average_pool, "avg_pool1d avg_pool2d avg_pool3d"),
         **_each(adaptive_pool, "_adaptive_avg_pool2d _adaptive_avg_pool3d"),

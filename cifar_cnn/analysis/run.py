@@ -24,6 +24,7 @@ from cifar_cnn.analysis.rules import FUNCTIONS, pointwise
 from cifar_cnn.analysis.source import place_at_work
 from cifar_cnn.analysis.steps import Filter, Step, Value
 from cifar_cnn.errors import ModelError, one_line
+from cifar_cnn.models.module import buffers_of, parameters_of
 
 DECIDING = {"numpy", "tolist", "array"}
 """Functions that hand a tensor's numbers to the network's own code."""
@@ -66,9 +67,10 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.values[image] = Value(image_field(tuple(image.shape), dims), -1)
         self.image = image
         self.unknown = ""
+        self.refused: ModelError | None = None  # TorchScript puts another error in its place
         self.unregistered: dict[Tensor, str] = {}
         self._vouched, self._is_strict, self._in_whole_function = {*vouched}, is_strict, False
-        registered = [image, *nn.Module.parameters(model), *nn.Module.buffers(model)]
+        registered = [image, *parameters_of(model), *buffers_of(model)]
         self._registered = {id(tensor): tensor for tensor in registered}
 
     def __torch_dispatch__(
@@ -125,7 +127,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._refuse(f"{why} {self.place()}", error)
             outcome = anything(shapes, *given, **named)
         weight = None
-        if op == "convolution":
+        if op in {"convolution", "_convolution"}:
             is_learned = isinstance(args[1], nn.Parameter) or args[1].requires_grad
             weight = Filter(tuple(args[1].shape), args[8], args[6], is_learned)
         step = Step(op, kind, outcome, call, inputs, weight)
@@ -155,10 +157,11 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def refuse_decision(self) -> None:
         """Stop where what the network does depends on the numbers in a tensor."""
-        raise ModelError(
+        self.refused = ModelError(
             f"the network decides by the values in a tensor {self.place()}: "
             "what it computes differs from image to image"
         )
+        raise self.refused
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -193,7 +196,8 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _refuse(self, refusal: str, cause: Exception | None = None) -> None:
         if self._is_strict:
-            raise ModelError(refusal) from cause
+            self.refused = ModelError(refusal)
+            raise self.refused from cause
         self.unknown = self.unknown or refusal
 
     def _check_registered(self, tensors: Sequence[Tensor]) -> None:

@@ -14,7 +14,8 @@ def place_at_work() -> str:
     """Return the innermost line at work that is the network's own, as ` (file:line)`."""
     frames = traceback.extract_stack()
     first = max(index for index, frame in enumerate(frames) if frame.name in STARTS)
-    return place_of(frames[first + 1 :]) or UNKNOWN
+    network = [frame for frame in frames[first + 1 :] if "torchinfo" not in frame.filename]
+    return place_of(network) or UNKNOWN
 
 
 def place_of_error(error: BaseException) -> str:

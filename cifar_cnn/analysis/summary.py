@@ -4,8 +4,6 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.network import Model, open_model
 from cifar_cnn.analysis.receptive_field import ReceptiveField, analyze
@@ -15,6 +13,7 @@ from cifar_cnn.analysis.verdict import Verdict, first_few, judge
 from cifar_cnn.analysis.weights import OUTSIDE, unregistered, without_effect
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError
+from cifar_cnn.models.module import parameters_of
 
 MEBIBYTE = 1 << 20
 FLOAT32_BYTES = 4
@@ -107,7 +106,7 @@ def summarize(
     name, module = open_model(model, model_arg)
     run, output, rows = run_with_rows(module, input_size, assume_pointwise)
     _check_answers(output.field.shape)
-    parameters = sum(p.numel() for p in nn.Module.parameters(module))
+    parameters = sum(p.numel() for p in parameters_of(module))
     outside = unregistered(module, run.unregistered)
     warnings = [OUTSIDE.format(", ".join(outside))] if outside else []
     field = verdict = None
@@ -123,7 +122,7 @@ def summarize(
         input_size=input_size,
         rows=tuple(rows),
         parameters=parameters,
-        trainable=sum(p.numel() for p in nn.Module.parameters(module) if p.requires_grad),
+        trainable=sum(p.numel() for p in parameters_of(module) if p.requires_grad),
         mult_adds=sum(row.mult_adds for row in rows),
         receptive_field=field,
         budget=verdict,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.network import random_image, results_of
 from cifar_cnn.errors import ModelError
-from cifar_cnn.models.module import copy_network
+from cifar_cnn.models.module import copy_network, parameters_of
 
 MOST_PIXELS = 8 * 32 * 32
 """Pixels of the images whose gradient tells what has an effect."""
@@ -40,7 +40,7 @@ def check_registered(model: nn.Module, loss: Tensor) -> None:
     Raises:
         ModelError: there are some; their optimizer and checkpoint would lack them.
     """
-    known = {id(tensor) for tensor in nn.Module.parameters(model)}
+    known = {id(tensor) for tensor in parameters_of(model)}
     waiting, seen = [loss.grad_fn], set()
     outside: dict[Tensor, str] = {}
     while waiting:
@@ -69,7 +69,7 @@ def _tensors(value: object, depth: int) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, nn.Module):
-        return list(nn.Module.parameters(value))
+        return [*parameters_of(value)]
     items: Collection[object] = ()
     if isinstance(value, dict):
         items = value.values()
@@ -97,7 +97,7 @@ def without_effect(model: nn.Module, size: tuple[int, int], calls: Sequence[Call
     try:
         moved = copy_network(model)
         generator = torch.Generator().manual_seed(0)
-        for parameter in nn.Module.parameters(moved):
+        for parameter in parameters_of(moved):
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.data.add_(noise.to(parameter.device, parameter.dtype), alpha=0.01)
         images = random_image(moved, size, max(MOST_PIXELS // (size[0] * size[1]), 1))

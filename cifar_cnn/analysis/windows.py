@@ -30,6 +30,7 @@ def convolution(  # noqa: PLR0917 - torch's order
     is_transposed: bool,  # noqa: FBT001
     output_padding: Ints,
     groups: int,
+    *_: object,
 ) -> Outcome:
     """Apply `weight` at every position: (out, in / groups, …), or (in, out / groups, …)."""
     kernel = weight.shape[2:]

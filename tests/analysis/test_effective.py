@@ -69,7 +69,7 @@ def test_squares_are_the_smallest_that_hold_their_share():
 
 def test_a_network_without_a_map_is_refused_for_features(images):
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 10))
-    with pytest.raises(ModelError, match="--target logits"):
+    with pytest.raises(ModelError, match="target logits"):
         effective_receptive_field(model, images)
     assert effective_receptive_field(model, images, target="logits").clipped == 0
 

@@ -1,11 +1,18 @@
-import numpy as np
+from fractions import Fraction
 
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Taps, apply_taps, hull, image_field
-from cifar_cnn.analysis.field_layout import concatenate, permute, reduce, reshape, select
+from cifar_cnn.analysis.moves import concatenate, numbered, permute, reduce, reshape
 
 SHAPE = (1, 3, 6, 4)
 WIDE = Taps(1, ((-1, 0, 1),))
 TWICE = Taps(1, ((0,), (0,)))
+IN = 12
 
 
 def seen(field, axis=0):
@@ -18,10 +25,8 @@ def seen(field, axis=0):
 
 
 def test_the_image_sees_itself():
-    low, high = seen(image_field(SHAPE))
     rows = np.broadcast_to(np.arange(6)[:, None], SHAPE)
-    assert (low == rows).all()
-    assert (high == rows).all()
+    assert all((end == rows).all() for end in seen(image_field(SHAPE)))
 
 
 def test_windows_reach_beyond_the_border_and_strides_walk():
@@ -34,16 +39,14 @@ def test_a_family_keeps_its_shortest_period():
     up = apply_taps(image_field(SHAPE), 2, TWICE, 12)
     assert up.axes[0][0].period == 2
     down = apply_taps(up, 2, Taps(2, ((0,),)), 6)
-    assert down.axes[0][0].period == 1
-    assert down.axes[0][0].slope == 1
+    assert (down.axes[0][0].period, down.axes[0][0].slope) == (1, 1)
 
 
 def test_paths_of_different_jump_stay_exact_beyond_the_border():
     image = image_field((1, 1, 8, 1))
     coarse = apply_taps(image, 2, Taps(2, ((0,),)), 4)
     fine = apply_taps(image, 2, Taps(1, ((0,),)), 4)
-    both = apply_taps(hull(coarse.shape, [coarse, fine]), 2, WIDE, 4)
-    low, high = seen(both)
+    low, high = seen(apply_taps(hull(coarse.shape, [coarse, fine]), 2, WIDE, 4))
     assert low[0, 0, :, 0].tolist() == [-2, 0, 1, 2]
     assert high[0, 0, :, 0].tolist() == [2, 4, 6, 8]
 
@@ -51,9 +54,9 @@ def test_paths_of_different_jump_stay_exact_beyond_the_border():
 def test_channels_keep_apart_until_they_are_mixed():
     image = image_field(SHAPE)
     joined = concatenate([image, apply_taps(image, 2, WIDE, 6)], 1)
-    low, _ = seen(joined)
-    assert low[0, :, 2, 0].tolist() == [2, 2, 2, 1, 1, 1]
-    assert (seen(select(joined, 1, np.array([0, 1])))[0][0, :, 2, 0] == 2).all()
+    assert seen(joined)[0][0, :, 2, 0].tolist() == [2, 2, 2, 1, 1, 1]
+    (chosen,) = numbered(lambda x: x[:, [1, 4, 0]], [joined])
+    assert seen(chosen)[0][0, :, 2, 0].tolist() == [2, 1, 2]
     assert (seen(reduce(joined, [1]))[0][0, 0, 2] == 1).all()
 
 
@@ -71,7 +74,60 @@ def test_reshaping_moves_elements_as_numpy_does():
 
 def test_a_gate_widens_to_everything_it_saw():
     image = image_field(SHAPE)
-    gate = reduce(image, [2, 3])
-    low, high = seen(hull(SHAPE, [image, gate]))
+    low, high = seen(hull(SHAPE, [image, reduce(image, [2, 3])]))
     assert (low == 0).all()
     assert (high == 5).all()
+
+
+def read_by(operation):
+    """Which input units each output unit of a function on (1, 1, IN, 1) maps depends on."""
+    image = torch.ones(1, 1, IN, 1, dtype=torch.float64, requires_grad=True)
+    units = operation(image)[0, 0, :, 0]
+    slopes = [torch.autograd.grad(unit, image, retain_graph=True)[0] for unit in units]
+    return [set(slope[0, 0, :, 0].nonzero().flatten().tolist()) for slope in slopes]
+
+
+def read_by_taps(tap, unit):
+    turn, phase = divmod(unit, len(tap.offsets))
+    return {turn * tap.step + offset for offset in tap.offsets[phase]}
+
+
+def ones(*size):
+    return torch.ones(1, 1, *size, 1, dtype=torch.float64)
+
+
+def resized(size, mode, **kwargs):
+    return lambda x: F.interpolate(x, size=(size, 1), mode=mode, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("tap", "operation"),
+    [
+        (taps.window(3, 2, 1, 2), lambda x: F.conv2d(x, ones(3), None, (2, 1), (1, 0), (2, 1))),
+        (taps.transposed(3, 2, 1, 1), lambda x: F.conv_transpose2d(x, ones(3), None, 2, (1, 0))),
+        (
+            taps.transposed(2, 3, 0, 2),
+            lambda x: F.conv_transpose2d(x, ones(2), None, (3, 1), 0, 0, 1, (2, 1)),
+        ),
+        (taps.strided(1, 3), lambda x: x[:, :, 1::3]),
+        (taps.repeated(3), lambda x: x.repeat_interleave(3, 2)),
+        (taps.adaptive(IN, 5), lambda x: F.adaptive_avg_pool2d(x, (5, 1))),
+        (taps.nearest(Fraction(IN, 9), exact=False), resized(9, "nearest")),
+        (taps.nearest(Fraction(IN, 9), exact=True), resized(9, "nearest-exact")),
+        (taps.interpolated(Fraction(IN, 18), 1, align_corners=False), resized(18, "bilinear")),
+        (
+            taps.interpolated(Fraction(IN - 1, 22), 1, align_corners=True),
+            resized(23, "bilinear", align_corners=True),
+        ),
+        (taps.interpolated(Fraction(IN, 24), 2, align_corners=False), resized(24, "bicubic")),
+        (taps.antialiased(Fraction(IN, 5), 1), resized(5, "bilinear", antialias=True)),
+        (taps.antialiased(Fraction(IN, 30), 1), resized(30, "bilinear", antialias=True)),
+        (taps.antialiased(Fraction(IN, 6), 2), resized(6, "bicubic", antialias=True)),
+    ],
+)
+def test_taps_are_what_torch_reads_away_from_the_border(tap, operation):
+    expected = read_by(operation)
+    found = [read_by_taps(tap, unit) for unit in range(len(expected))]
+    inside = [i for i, reads in enumerate(found) if all(0 <= unit < IN for unit in reads)]
+    assert len(inside) >= len(found) // 3
+    assert [found[i] for i in inside] == [expected[i] for i in inside]

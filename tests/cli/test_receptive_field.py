@@ -120,8 +120,8 @@ def test_of_layers_that_are_clipped_five_are_named_and_the_others_counted(capsys
     shown = {(f"layer{n}", "vertically"): Shown(units=1) for n in range(571)}
     show_verification(Console(width=80), Verification([(32, 32)] * 2, shown))
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "clipped: layer0, layer1, layer2, layer3, layer4 and 566 more: fields that reach the border "
-        "of these images are shown as far as these go"
+        "clipped: layer0, layer1, layer2, layer3, layer4 and 566 more: fields that reach the "
+        "border of these images are shown as far as these go"
     )
 
 

@@ -1,0 +1,333 @@
+"""How one run of a network is followed: names, writes in place, indices, decisions, refusals."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cifar_cnn import Budget, receptive_field, summarize, verify
+from cifar_cnn.analysis import choice, rules
+from cifar_cnn.analysis.outcome import Kind
+from cifar_cnn.errors import ModelError
+
+
+class Net(nn.Module):
+    """A function of the network and its image, with layers."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def names(model, size=(16, 16)):
+    return [layer.name for layer in receptive_field(model, size).layers]
+
+
+def final(model, size=(16, 16)):
+    return receptive_field(model, size).final
+
+
+def test_layers_have_their_modules_names_and_functions_their_modules_and_their_own():
+    block = Net(lambda n, x: torch.relu(n.conv(x) + x + x), conv=nn.Conv2d(3, 3, 1))
+    assert names(nn.Sequential(block)) == ["0.conv", "0.add", "0.add_1", "0.relu"]
+
+
+def test_a_users_own_layer_is_one_row_if_it_does_one_thing():
+    class Once(nn.Module):
+        def forward(self, x):
+            return F.avg_pool2d(x, 3)
+
+    class Twice(nn.Module):
+        def forward(self, x):
+            return x.relu().sigmoid()
+
+    rows = [(row.name, row.type) for row in receptive_field(nn.Sequential(Once(), Twice())).layers]
+    assert rows == [("0", "Once"), ("1.relu", "relu"), ("1.sigmoid", "sigmoid")]
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        *(lambda x: x.float(), lambda x: x.contiguous(), lambda x: x.detach(), lambda x: x.data),
+        *(lambda x: x.to("cpu"), lambda x: x.view(x.shape), lambda x: x.requires_grad_()),
+    ],
+)
+def test_a_call_that_does_nothing_has_no_row(idle):
+    model = Net(lambda n, x: n.last(idle(n.first(x))), first=nn.ReLU(), last=nn.Sigmoid())
+    assert names(model) == ["first", "last"]
+
+
+def test_decisions_on_shapes_are_followed():
+    model = Net(lambda _, x: x.relu().exp() if x.shape[-1] > 16 else x.sigmoid().exp())
+    assert names(model, (16, 16)) == ["sigmoid", "exp"]
+    assert names(model, (16, 17)) == ["relu", "exp"]
+
+
+def on_a_buffer(net, x):
+    x = net.first(x)
+    return net.second(x) if (net.stage >= 1).all() else x
+
+
+@pytest.mark.parametrize(("stage", "size"), [(0, 3), (1, 5)])
+def test_decisions_on_the_values_of_a_buffer_are_followed(stage, size):
+    layers = {"first": nn.Conv2d(3, 3, 3, padding=1), "second": nn.Conv2d(3, 3, 3, padding=1)}
+    net = Net(on_a_buffer, stage=nn.Buffer(torch.full((1,), stage)), **layers)
+    assert final(net) == (size, size)
+    assert summarize(net, (16, 16), budget=Budget()).receptive_field.final == (size, size)
+
+
+def test_a_constructor_that_fails_for_its_own_reasons_runs_once(tmp_path, capsys):
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        print('building')\n        raise OSError('no weights here')\n"
+    )
+    with pytest.raises(ModelError, match="no weights here"):
+        receptive_field(f"{file}:Net")
+    assert capsys.readouterr().out.count("building") == 1
+
+
+@pytest.mark.parametrize(
+    "forward", ["self.layer(x - MEAN)", "self.layer(x.to('cpu'))", "self.layer(x)[:, self.order]"]
+)
+def test_a_network_in_a_file_may_use_tensors_of_its_own(tmp_path, forward):
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\nMEAN = torch.ones(1, 3, 1, 1)\n"
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.layer = nn.Conv2d(3, 4, 3)\n"
+        "        self.register_buffer('order', torch.tensor([2, 0]))\n"
+        f"    def forward(self, x):\n        return {forward}\n"
+    )
+    assert final(f"{file}:Net") == (3, 3)
+    assert verify(f"{file}:Net").agreed
+    assert summarize(f"{file}:Net").parameters == 112
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Conv2d(3, 4, 3).half(),
+        lambda: nn.Conv2d(3, 4, 3).double(),
+        lambda: nn.LazyConv2d(4, 3),
+        lambda: torch.compile(nn.Conv2d(3, 4, 3)),
+        lambda: nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3))),
+        lambda: torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())),
+        lambda: torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 32, 32)),
+    ],
+    ids=["half", "double", "lazy", "compiled", "scripted layer", "scripted", "traced"],
+)
+def test_networks_of_every_type_and_form_are_analyzed(make):
+    assert final(make()) == (3, 3)
+    assert verify(make()).agreed
+    assert summarize(make()).parameters == 112
+
+
+def swish(x):
+    return x * torch.sigmoid(x)
+
+
+def running_sum(x):
+    return torch.cumsum(x, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_refusal_inside_a_scripted_function_keeps_its_words():
+    act = torch.jit.script(running_sum)
+    with pytest.raises(ModelError, match=r"unknown operation .*cumsum"):
+        final(Net(lambda _, x: act(x)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_scripted_activation_is_followed():
+    act = torch.jit.script(swish)
+    net = Net(lambda n, x: n.last(act(n.first(x))), first=nn.Conv2d(3, 4, 3), last=nn.ReLU())
+    assert final(net) == (3, 3)
+    assert names(net) == ["first", "sigmoid", "mul", "last"]
+    assert verify(net, (16, 16)).agreed
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ((slice(None), [1, 4]), r"index 4 is out of bounds for dimension \d with size 4"),
+        ((..., np.array([-17]), slice(None)), r"index -17 is out of bounds for dimension"),
+        ((None, ..., torch.tensor([True, False])), r"shape of the mask \[2\] at index 0"),
+        ((0, 5), r"index 5 is out of bounds for dimension \d with size 4"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_one_line_with_torchs_own_words(index, said):
+    place = r"cannot take a 3×16×16 image: IndexError in its forward \(test_run\.py:\d+\): .*"
+    first = nn.Conv2d(3, 4, 3, padding=1)
+    for function in (lambda n, x: n.first(x)[index], lambda n, x: put(n.first(x), index)):
+        with pytest.raises(ModelError, match=place + said) as caught:
+            final(Net(function, first=first))
+        assert "\n" not in str(caught.value)
+
+
+def put(x, index):
+    x = x.clone()
+    x[index] = 0.0
+    return x
+
+
+def outdated(_, x):
+    part = x[:, :2]
+    x += F.avg_pool2d(x, 5, 1, 2)
+    return part
+
+
+def narrowed(_, x):
+    y = F.avg_pool2d(x, 3, 1, 1)
+    y.narrow(1, 0, 2).add_(x[:, 1:])
+    return y
+
+
+@pytest.mark.parametrize(("function", "size"), [(outdated, 5), (narrowed, 3)])
+def test_a_view_sees_what_is_written_into_its_memory_later(function, size):
+    assert final(Net(function)) == (size, size)
+    assert verify(Net(function), (16, 16)).agreed
+
+
+def constant(_, x):
+    return torch.zeros_like(x)
+
+
+def partly(_, x):
+    x = x * 1
+    x.view(-1)[5:700].add_(x.view(-1)[700:1395])
+    return x
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+HERE = r"\(test_run\.py:\d+\)"
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (TwoInputs(), r"TwoInputs.forward takes 2 inputs \(x, y\)"),
+        (Net(lambda _, x: (x, x)), "returns a tuple of 2, not one tensor"),
+        (
+            nn.Sequential(Net(lambda _, x: x if x.sum() > 0 else -x)),
+            rf"decides by the values in a tensor in 0 {HERE}",
+        ),
+        (Net(lambda _, x: x * x.sum().item()), "decides by the values in a tensor"),
+        (Net(lambda _, x: x * x.mean().tolist()), "decides by the values in a tensor"),
+        (Net(lambda _, x: x[x > 0]), rf"decides by the values in a tensor in the network {HERE}"),
+        (
+            nn.Sequential(Net(lambda _, x: x.sort(2).values)),
+            rf"unknown operation 'sort' .* in 0 {HERE}",
+        ),
+        (Net(partly), "writes into a part of a tensor in place"),
+        (nn.Sequential(nn.ReLU(), nn.Conv2d(40, 4, 4)), "3×32×32 image: RuntimeError in 1 "),
+        (nn.Conv2d(1, 4, 3), "cannot take a 3×32×32 image: .*to have 1 channels"),
+        (nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(5, 4, 3)), "cannot take a 3×32×32 image"),
+        (Net(lambda n, x: n.conv(x)[:, :, :0], conv=nn.ReLU()), "leaves an empty map"),
+        (Net(constant), "does not depend on its input"),
+        (nn.Identity(), "returns its input as it is"),
+    ],
+)
+def test_what_cannot_be_analyzed_is_one_line_that_says_what_and_where(model, said):
+    with pytest.raises(ModelError, match=said) as raised:
+        receptive_field(model)
+    assert "\n" not in str(raised.value)
+
+
+def test_vouching_is_offered_only_where_it_can_be_true_and_is_believed():
+    def refusal(function):
+        with pytest.raises(ModelError) as raised:
+            final(Net(function))
+        return str(raised.value)
+
+    assert "it changes the shape" in refusal(lambda _, x: x.kthvalue(2, 1)[0])
+    name = re.search(r"say assume_pointwise (\w+)", refusal(lambda _, x: x.cumsum(2))).group(1)
+    vouched = receptive_field(Net(lambda _, x: x.cumsum(2)), assume_pointwise=[name])
+    assert (name, vouched.final) == ("cumsum", (1, 1))
+
+
+@torch.library.custom_op("cifar_cnn_tests::fire", mutates_args=())
+def fire(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return (x > 1).to(x.dtype), x - 1
+
+
+def test_a_custom_operation_is_vouched_for_by_the_name_in_its_refusal_and_is_not_shown():
+    model = Net(lambda n, x: n.last(fire(n.first(x))[0]), first=nn.Conv2d(3, 4, 3), last=nn.ReLU())
+    with pytest.raises(ModelError, match=rf"unknown operation .*fire.* {HERE}") as raised:
+        final(model)
+    vouched = {"assume_pointwise": [str(raised.value).rpartition(" assume_pointwise ")[2]]}
+    assert receptive_field(model, **vouched).final == (3, 3)
+    proof = verify(model, **vouched)
+    assert proof.agreed
+    assert "first" in proof.layers
+    assert len(proof.not_shown) == 2
+    assert all("fire" in reason for reason in proof.not_shown.values())
+
+
+KNOWN = {name: kind for kind, names in rules.RULES.items() for name in names}
+
+
+def every_operation():
+    """Every ATen operation of the installed PyTorch, with each of its overloads."""
+    for schema in torch._C._jit_get_all_schemas():  # noqa: SLF001
+        library, _, name = schema.name.partition("::")
+        if library == "aten":
+            overload = getattr(getattr(torch.ops.aten, name), schema.overload_name or "default")
+            yield choice.Operation(name, overload, (), {}, name, lambda _: None)
+
+
+def test_every_operation_of_torch_goes_by_its_rule_its_memory_or_its_tag_or_is_unknown():
+    counts = Counter()
+    for operation in every_operation():
+        kind, rule = operation.rule(set()) or (None, None)
+        tags = operation.func.tags
+        if operation.op in KNOWN:
+            assert kind == KNOWN[operation.op], operation.func
+        elif operation.op in choice.NUMBERED or operation.is_view:
+            assert kind == Kind.MOVE, operation.func
+        elif torch.Tag.pointwise in tags:
+            assert (kind, rule) == (Kind.POINTWISE, rules.pointwise), operation.func
+            counts["pointwise"] += 1
+        elif torch.Tag.reduction in tags:
+            assert kind == Kind.MIXING, operation.func
+            counts["reduction"] += 1
+        else:
+            assert kind is None, operation.func
+    assert counts["pointwise"] > 500
+    assert counts["reduction"] > 60
+
+
+def test_every_operation_that_is_named_exists():
+    existing = {operation.name for operation in every_operation()}
+    existing |= {name.removesuffix("_") for name in existing}
+    named = [*KNOWN, *choice.NUMBERED, *choice.CUTS, *choice.SHAPE_ONLY]
+    assert [name for name in named if name not in existing] == []
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda _, x: x.sort(2)[0], "sort"),
+        (lambda _, x: x.cumsum(2), "cumsum"),
+        (lambda _, x: F.grid_sample(x, torch.zeros(1, 16, 16, 2)), "grid_sampler_2d"),
+        (lambda _, x: x.renorm(2, 0, 1.0), "renorm"),
+        (lambda _, x: x.histc(8), "histc"),
+    ],
+)
+def test_an_operation_without_tag_and_rule_is_refused_with_its_name(function, name):
+    with pytest.raises(ModelError, match=rf"unknown operation .*aten\.{name}\.default.* {HERE}"):
+        final(Net(function))

@@ -234,5 +234,6 @@ def _wrong_unit(
         read = pixels[reached & (lows == field[0]) & (highs == field[1])]
         if read.size and ((read.min(), read.max()) != field or reached[first]):
             dim = next((d for d, size in enumerate(low.shape) if size > 1), 0)
-            return int(first[dim]), field, (int(read.min()), int(read.max()))
+            analytic = field if field[0] <= field[1] else (0, -1)  # it sees nothing
+            return int(first[dim]), analytic, (int(read.min()), int(read.max()))
     return None

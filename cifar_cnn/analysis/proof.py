@@ -168,7 +168,7 @@ class Proof(Run):  # type: ignore[no-untyped-call]
             self.reasons[index] = "it mixes the images of a batch"
             return
         same = tuple(d for d in range(low.ndim) if low.shape[d] == 1 == image.shape[d])
-        nan = output.isnan().any(same, keepdim=True) if same else output.isnan()
+        nan = (output.amax(same, keepdim=True) if same else output).isnan()
         pixel = self._rows[np.where(image <= last_image, image, 0)]
         dims = [d for d in range(image.ndim) if (image.min(d) < last_image.max(d)).any()]
         packed, dim = np.packbits(nan.cpu().numpy()), dims[0] if dims else None

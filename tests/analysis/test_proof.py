@@ -626,3 +626,18 @@ def test_random_networks_agree_with_their_proof(pieces):
     assert proof.agreed, proof.first_disagreement
     assert {axis for _, axis in proof.shown} == {"vertically", "horizontally"}
     assert np.isfinite([walk.size for walk in result.features.walks]).all()
+
+
+def test_statistics_over_the_whole_batch_are_proved_one_image_at_a_time():
+    class Standardized(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv((x - x.mean()) / (x.std() + 1e-6))
+
+    proof = verify(Standardized(), (16, 16))
+    assert proof.agreed
+    assert proof.not_shown == {}
+    assert {"mean", "std", "conv"} <= set(proof.layers)

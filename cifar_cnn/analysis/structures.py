@@ -105,7 +105,8 @@ def _is_pointwise(step: Step) -> bool:
     field = step.inputs[0].field
     if step.filter is not None:
         channels = len(field.shape) - len(step.filter.shape[2:]) - 1
-        is_product = step.filter.groups == 1 and set(step.filter.shape[2:]) == {1}
+        is_plain = step.filter.groups == 1 and not step.filter.is_transposed
+        is_product = is_plain and set(step.filter.shape[2:]) == {1}
     else:
         channels = len(field.shape) - 1
         is_product = step.op in PRODUCTS and len(step.inputs) == 1

@@ -45,6 +45,15 @@ def tensors_in(tree: object) -> list[Tensor]:
     return [leaf for leaf in leaves(tree) if isinstance(leaf, Tensor)]
 
 
+def changed(tree: Any, change: Callable[[object], object]) -> Any:
+    """Return the tuples, lists and dicts of `tree` with everything else in them changed."""
+    if isinstance(tree, tuple | list):
+        return [changed(item, change) for item in tree]
+    if isinstance(tree, dict):
+        return {key: changed(item, change) for key, item in tree.items()}
+    return change(tree)
+
+
 TORCHS_OWN = ("train", "eval", "to", "parameters", "named_parameters")
 """Methods that this tool and torchinfo call, and mean those of torch by."""
 
@@ -69,7 +78,7 @@ class Call:
         name: its row's name in the table, and `type` the row's type, once it is a row.
         steps: the operations that it came down to, by their index in the run.
         number: of the function call that gave its result, among the network's own.
-        value: what is known of that result.
+        value: the fields of that result, once the run has computed them.
     """
 
     function: str
@@ -192,7 +201,7 @@ class Calls(TorchFunctionMode):
 
     @contextmanager
     def _changed(self, module: nn.Module) -> Iterator[None]:
-        """Make `module.forward(x)` the same as `module(x)`, so that hooks hear of it.
+        """Let `module.forward(x)` call the module, so that its hooks run.
 
         Methods of the author's own that have the name of one of torch's give way to torch's.
         """

@@ -1,5 +1,6 @@
-"""Which rule an operation has: one of its own, the one of its tag, or none."""
+"""Choose the rule of an operation: its own, that of its tag, or none."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,7 +12,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from cifar_cnn.analysis.calls import leaves, tensors_in
 from cifar_cnn.analysis.field import Field, hull, nothing
-from cifar_cnn.analysis.moves import numbered, reduce, views
+from cifar_cnn.analysis.layout import reduce
+from cifar_cnn.analysis.moves import numbered, views
 from cifar_cnn.analysis.outcome import Kind, Outcome, Rule, Shapes, UnsupportedError
 from cifar_cnn.analysis.rules import RULES, pointwise, reduction
 from cifar_cnn.analysis.windows import adaptive_window
@@ -151,3 +153,12 @@ def _reduced(of: Operation, out: Shapes, x: Field, *_: Any, **__: Any) -> Outcom
         rank = int(of.function[-2])
         return replace(outcome, window=adaptive_window(x.shape[-rank:], out[0][-rank:]))
     return outcome
+
+
+def positional(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Return a function's arguments without their names."""
+    if not kwargs:
+        return args
+    if name in {"linear", "matmul"}:  # of no Python signature
+        return (*args, *kwargs.values())
+    return inspect.signature(func).bind(*args, **kwargs).args

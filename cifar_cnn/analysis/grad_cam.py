@@ -21,12 +21,11 @@ from cifar_cnn.analysis.layers import (
     layers_of,
     local_walks,
     spatial_dim,
-    used_steps,
 )
 from cifar_cnn.analysis.network import results_of, run_network
 from cifar_cnn.analysis.outcome import Kind
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Value
+from cifar_cnn.analysis.steps import Value, used_steps
 from cifar_cnn.errors import UserError
 from cifar_cnn.runtime import torch_threads
 
@@ -47,7 +46,7 @@ class GradCam:
 
     def __init__(self, model: nn.Module, input_size: tuple[int, int]) -> None:
         run, output = run_network(model, input_size, is_strict=False)  # where maps are, not fields
-        used = used_steps(run, output)
+        used = used_steps(run.steps, output)
         rows = [row for row in layers_of(run) if row.is_map and max(row.output_size) > 1]
         maps = [row for row in rows if row.made in used]
         if not maps:

@@ -1,6 +1,6 @@
 """The layer table: size, jump, start and padding of every layer, from the fields."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.field import Axis, Field, IntArray, span
-from cifar_cnn.analysis.moves import reduce
 from cifar_cnn.analysis.outcome import POINT, Kind, Window
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Step, Value
+from cifar_cnn.analysis.steps import Value, closed_steps
 
 MAP_RANKS = (3, 4)
 """Dimensions of a tensor that holds a map: a batch of them, or one."""
@@ -133,61 +132,6 @@ def external_inputs(run: Run, call: Call) -> list[Value]:
     """Return the tensors from outside of the call that its operations read."""
     own = set(call.steps)
     return [v for index in call.steps for v in run.steps[index].inputs if v.made not in own]
-
-
-def used_steps(run: Run, output: Value) -> set[int]:
-    """Return the steps that the output depends on."""
-    used = {output.made}
-    for index in reversed(range(len(run.steps))):
-        if index in used:
-            used.update(value.made for value in run.steps[index].inputs)
-    return used
-
-
-def closed_steps(steps: Sequence[Step]) -> set[int]:
-    """Return the pools over a whole map that nothing spatial follows, and all steps behind them.
-
-    Such a pool is global pooling: its one unit is no map any more.
-    """
-    closed: set[int] = set()
-    for index, step in enumerate(steps):
-        if step.outcome.covers and not is_map_behind(steps, index):
-            closed |= {index, *steps_behind(steps, index)}
-    return closed
-
-
-def is_map_behind(steps: Sequence[Step], index: int) -> bool:
-    """Return whether a step behind a pool over the whole map works on a map again.
-
-    It has a window, or it joins a map from elsewhere.
-    """
-    behind = steps_behind(steps, index)
-    pooled = {index, *behind}
-    for other, step in enumerate(steps):
-        if step.outcome.covers and other not in pooled:
-            pooled |= {other, *steps_behind(steps, other)}
-    return any(
-        max(steps[i].outcome.window.kernel) > 1
-        or any(has_places(v.field) for v in steps[i].inputs if v.made not in pooled)
-        for i in behind
-    )
-
-
-def steps_behind(steps: Sequence[Step], index: int) -> list[int]:
-    """Return the steps that depend on one."""
-    reached = {index}
-    for later in range(index + 1, len(steps)):
-        if any(value.made in reached for value in steps[later].inputs):
-            reached.add(later)
-    return sorted(reached - {index})
-
-
-def has_places(field: Field) -> bool:
-    """Return whether elements of one channel see different places."""
-    if any(family.dim is not None for axis in field.axes for family in axis):
-        return True
-    merged = reduce(field, [1]) if len(field.shape) > 1 else field
-    return any(family.low.size > 1 for axis in merged.axes for family in axis)
 
 
 def _row(call: Call, field: Field, made: int, window: Window, closed: Collection[int]) -> Layer:

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from cifar_cnn.analysis.field import nothing
-from cifar_cnn.analysis.moves import DisjointError, reshape, strided
+from cifar_cnn.analysis.layout import reshape
+from cifar_cnn.analysis.moves import DisjointError, strided
 from cifar_cnn.analysis.outcome import Kind, Outcome
 from cifar_cnn.analysis.steps import Step, Value
 from cifar_cnn.errors import ModelError

@@ -14,19 +14,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.analysis.layers import (
-    Layer,
-    Walk,
-    external_inputs,
-    last_row,
-    layers_of,
-    local_walks,
-    used_steps,
-)
+from cifar_cnn.analysis.layers import Layer, Walk, external_inputs, last_row, layers_of, local_walks
 from cifar_cnn.analysis.misalignment import is_gate, misalignments
 from cifar_cnn.analysis.network import Model, open_model, run_network
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Value
+from cifar_cnn.analysis.steps import Value, used_steps
 from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import ModelError
 
@@ -143,7 +135,7 @@ def analyze(name: str, run: Run, output: Value, minimum: int) -> ReceptiveField:
         raise ModelError("the network returns its input as it is: there is no layer to analyze")
     size = run.image.shape[2], run.image.shape[3]
     layers = layers_of(run)
-    used = used_steps(run, output)
+    used = used_steps(run.steps, output)
     maps = [row for row in layers if row.is_map and row.made in used]
     features = maps[-1] if maps else None
     calls = [(call, [v.field for v in external_inputs(run, call)]) for call in run.calls.rows]

@@ -10,7 +10,8 @@ from typing import Any
 
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, hull, nothing
-from cifar_cnn.analysis.moves import Strided, concatenate, permute, reduce, reshape, views
+from cifar_cnn.analysis.layout import concatenate, reduce, reshape
+from cifar_cnn.analysis.moves import Strided, permute, views
 from cifar_cnn.analysis.outcome import (
     Ints,
     Kind,

@@ -4,8 +4,7 @@ The network runs once, on its own weights and one image. PyTorch breaks what it 
 operations, and each of them passes through `Run.__torch_dispatch__`.
 """
 
-import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import flop_registry
 
-from cifar_cnn.analysis.calls import Call, Calls, tensors_in
-from cifar_cnn.analysis.choice import SHAPE_ONLY, Operation, anything
+from cifar_cnn.analysis.calls import Call, Calls, changed, tensors_in
+from cifar_cnn.analysis.choice import SHAPE_ONLY, Operation, anything, positional
 from cifar_cnn.analysis.field import Field, image_field, nothing
 from cifar_cnn.analysis.memory import Memory
 from cifar_cnn.analysis.outcome import Kind, Outcome, Rule, Shapes, UnsupportedError
@@ -28,7 +27,6 @@ from cifar_cnn.models.module import buffers_of, parameters_of
 
 DECIDING = {"numpy", "tolist", "array"}
 """Functions that hand a tensor's numbers to the network's own code."""
-MASKS = (torch.bool, torch.uint8)
 SHOWING = {"repr", "format", "str"}
 """Functions that show a tensor, as a print in a network does."""
 RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
@@ -117,11 +115,10 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shapes = [tuple(output.shape) for output in outputs]
         tensors = tensors_in((args, kwargs))
         inputs = tuple(value for tensor in tensors if (value := self.values[tensor]) is not None)
-        given, named = _changed((args, kwargs), self._as_field)
+        given, named = changed((args, kwargs), self._as_field)
         try:
-            is_empty = not outputs[0].numel()
-            fields = tuple(nothing(shape) for shape in shapes)
-            outcome = Outcome(fields) if is_empty else rule(shapes, *given, **named)
+            empty = Outcome(tuple(nothing(shape) for shape in shapes))
+            outcome = rule(shapes, *given, **named) if outputs[0].numel() else empty
         except (UnsupportedError, ValueError) as error:
             why = f"operation {call.function!r} {one_line(error)} is not supported"
             self._refuse(f"{why} {self.place()}", error)
@@ -176,20 +173,18 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return None if value is None else value.field
 
     def _as_field(self, leaf: object) -> object:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        return self._field_of(leaf) or nothing(tuple(leaf.shape))
+        if isinstance(leaf, Tensor):
+            return self._field_of(leaf) or nothing(tuple(leaf.shape))
+        return leaf
 
     def _unknown(self, of: Operation, out: Shapes, *args: Any, **kwargs: Any) -> Outcome:
         """Stop, or let every output see all that is read."""
         shapes = {tuple(tensor.shape) for tensor in tensors_in((of.args, of.kwargs))}
         keeps_shape = shapes.issuperset(out)
-        advice = (
-            "if each of its output positions reads only the same input position, "
-            f"say --assume-pointwise {of.function}"
-            if keeps_shape
-            else "it changes the shape, and what its outputs read is not known"
-        )
+        advice = "it changes the shape, and what its outputs read is not known"
+        if keeps_shape:
+            how = "if each of its output positions reads only the same input position"
+            advice = f"{how}, say --assume-pointwise {of.function}"
         refusal = f"unknown operation {of.function!r} ({of.func}) {self.place()}: {advice}"
         self._refuse(refusal)
         return (pointwise if keeps_shape else anything)(out, *args, **kwargs)
@@ -208,11 +203,13 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.unregistered[tensor] = self.place()
 
     def _refuse_decisions(self, of: Operation) -> None:
-        is_index = of.op.startswith("index")
-        by_shape = torch.Tag.dynamic_output_shape in of.func.tags and not is_index
-        masks = [t for t in tensors_in(of.args[1]) if t.dtype in MASKS] if of.op == "index" else []
-        by_mask = any(self.values[mask] is not None for mask in masks)
-        if by_shape or by_mask or torch.Tag.data_dependent_output in of.func.tags:
+        decides = torch.Tag.data_dependent_output in of.func.tags
+        if of.op == "index":
+            masks = [t for t in tensors_in(of.args[1]) if t.dtype in {torch.bool, torch.uint8}]
+            decides = any(self.values[mask] for mask in masks)
+        elif not of.op.startswith("index"):
+            decides = decides or torch.Tag.dynamic_output_shape in of.func.tags
+        if decides:
             self.refuse_decision()
 
 
@@ -235,7 +232,7 @@ class _FollowedCalls(Calls):
             with torch.backends.mkldnn.flags(enabled=False):
                 return func(*args, **kwargs)
         if name in FUNCTIONS:
-            bound = _positional(name, func, args, kwargs)
+            bound = positional(name, func, args, kwargs)
             is_meant = (name != "pad" or "circular" in bound) and len(bound[0].shape) > 1
             if is_meant and any(values[tensor] for tensor in tensors_in(bound)):
                 return self._run.whole_function(name, func, bound)
@@ -250,21 +247,3 @@ class _FollowedCalls(Calls):
         if not result.numel():
             raise ValueError(f"{call.function} leaves an empty map")
         return bool(call.steps) or "dropout" in call.function
-
-
-def _changed(tree: Any, change: Callable[[object], object]) -> Any:
-    """Return the tuples, lists and dicts of `tree` with everything else in them changed."""
-    if isinstance(tree, tuple | list):
-        return [_changed(item, change) for item in tree]
-    if isinstance(tree, dict):
-        return {key: _changed(item, change) for key, item in tree.items()}
-    return change(tree)
-
-
-def _positional(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Return a function's arguments without their names."""
-    if not kwargs:
-        return args
-    if name in {"linear", "matmul"}:  # of no Python signature
-        return (*args, *kwargs.values())
-    return inspect.signature(func).bind(*args, **kwargs).args

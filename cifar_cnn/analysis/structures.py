@@ -4,15 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cifar_cnn.analysis.calls import Call
-from cifar_cnn.analysis.layers import (
-    has_places,
-    is_map_behind,
-    row_of,
-    used_steps,
-)
+from cifar_cnn.analysis.layers import row_of
 from cifar_cnn.analysis.outcome import Kind
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Step, Value
+from cifar_cnn.analysis.steps import Step, Value, has_places, is_map_behind, used_steps
 
 AVERAGES = {
     *("mean", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
@@ -42,7 +37,7 @@ def candidates(run: Run) -> list[Call]:
 def find_structures(run: Run, output: Value, dead: Collection[Call] = ()) -> dict[str, Sighting]:
     """Look for every structure in what the output depends on; dead calls do not count."""
     steps = run.steps
-    used = {i for i in used_steps(run, output) if i >= 0 and steps[i].call not in dead}
+    used = {i for i in used_steps(run.steps, output) if i >= 0 and steps[i].call not in dead}
     pooled = [i for i in used if _is_global_average(steps, i)]
     dilated = [i for i in used if _is_dilated(steps[i])]
     separable = {

@@ -6,7 +6,8 @@ from typing import Any
 
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, Taps, apply_taps, hull
-from cifar_cnn.analysis.moves import Strided, reduce, reshape
+from cifar_cnn.analysis.layout import reduce, reshape
+from cifar_cnn.analysis.moves import Strided
 from cifar_cnn.analysis.outcome import (
     POINT,
     Ints,

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Taps, apply_taps, hull, image_field
-from cifar_cnn.analysis.moves import concatenate, numbered, permute, reduce, reshape
+from cifar_cnn.analysis.layout import concatenate, reduce, reshape
+from cifar_cnn.analysis.moves import numbered, permute
 
 SHAPE = (1, 3, 6, 4)
 WIDE = Taps(1, ((-1, 0, 1),))

@@ -1,4 +1,11 @@
+"""What commands print with `--json`: as the schema says, and as it was stored.
+
+`STORE=1 pytest tests/cli/test_documents.py tests/cli/test_help.py` stores what is printed now.
+"""
+
 import json
+import os
+from pathlib import Path
 
 import pytest
 import typer
@@ -41,12 +48,34 @@ def _documented(group, path=()):
         yield from _documented(command, (*path, name))
 
 
+STORED = Path(__file__).parent / "stored" / "documents.json"
+COMPUTED = ("models", "summarize", "receptive-field")
+"""Commands whose numbers are the same on every machine, where nothing is drawn or trained."""
 DOCUMENTED = set(_documented(typer.main.get_command(app)))
 
 
 def _command(line):
     words = line.split()
     return max((" ".join(words[:n]) for n in (1, 2) if " ".join(words[:n]) in DOCUMENTED), key=len)
+
+
+def _types(value):
+    """Return the document with the name of its type in place of each value."""
+    if isinstance(value, dict):
+        return {key: _types(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_types(each) for each in value[:1]]
+    return type(value).__name__
+
+
+def _check_stored(line, document):
+    is_computed = line.startswith(COMPUTED) and "--effective" not in line
+    comparable = document if is_computed else _types(document)
+    stored = json.loads(STORED.read_text())
+    if os.environ.get("STORE"):
+        stored = {key: value for key, value in stored.items() if key in LINES} | {line: comparable}
+        STORED.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    assert comparable == stored[line]
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -58,6 +87,7 @@ def test_what_a_command_prints_is_as_the_published_schema_says(quick_cli, folder
     validator = jsonschema.Draft202012Validator(results_schema())
     validator.validate({_command(line): document})
     assert not validator.is_valid({_command(line): {"another": 1}})
+    _check_stored(line, document)
     if done.returncode == 0:
         assert done.stderr == ""
     for name, value in _entries(document):

@@ -1,5 +1,7 @@
+import os
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import typer
@@ -35,6 +37,14 @@ def test_help_fits_the_screen_and_no_word_is_cut(cli, words):
         shown = cli(*words, COLUMNS=str(columns)).stdout
         assert max(map(len, shown.splitlines())) <= columns
         assert _words(shown) == _words(wide)
+
+
+def test_help_reads_as_it_was_stored(quick_cli):
+    shown = "".join(f"$ cifar-cnn {' '.join(each)}\n{quick_cli(*each).stdout}" for each in HELPS)
+    stored = Path(__file__).parent / "stored" / "help.txt"
+    if os.environ.get("STORE"):
+        stored.write_text(shown)
+    assert shown == stored.read_text()
 
 
 @pytest.mark.parametrize("words", HELPS, ids=" ".join)

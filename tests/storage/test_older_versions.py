@@ -1,0 +1,64 @@
+"""What older versions wrote loads, evaluates as it did there, and goes on.
+
+`made_by_*/` holds a network of 962 parameters, the config file of a run of 60 steps on
+`synthetic`, the directory of that run stopped early, and the `model.pt` of the whole run.
+`averaged.pt` was trained with `--ema 0.9`, which 0.2.0 had. Both versions trained own networks
+channels-last, where sums round otherwise and dropout draws otherwise: what is learned is as good,
+not the same.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cifar_cnn.storage.checkpoint import read_checkpoint
+
+MODEL = ("--model", "small.py:net")
+VERSIONS = ("made_by_0_1_0", "made_by_0_2_0")
+
+
+@pytest.fixture
+def made(request, tmp_path):
+    """Fill the test's folder with what the version wrote."""
+    shutil.copytree(Path(__file__).parent / request.param, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("made", "file", "accuracy", "loss"),
+    [
+        ("made_by_0_1_0", "model.pt", 0.1425, 2.225996258676052),
+        ("made_by_0_2_0", "model.pt", 0.162, 2.19672585529089),
+        ("made_by_0_2_0", "averaged.pt", 0.1605, 2.19985227560997),
+    ],
+    indirect=["made"],
+)
+def test_a_checkpoint_evaluates_to_the_same_numbers(cli, made, file, accuracy, loss):
+    done = cli("eval", file, *MODEL, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["samples"], answer["accuracy"]) == (2000, accuracy)
+    assert answer["loss"] == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("made", VERSIONS, indirect=True)
+def test_a_stopped_run_goes_on_to_its_end(cli, made):
+    done = cli("train", "--resume", "stopped", *MODEL, "--no-report")
+    assert done.returncode == 0, done.stderr
+    _check_as_good(made / "stopped" / "model.pt", made / "model.pt")
+
+
+@pytest.mark.parametrize("made", VERSIONS, indirect=True)
+def test_a_config_file_trains_the_same_network(cli, made):
+    done = cli("train", "--config", "config.toml", "--name", "again", "--no-report")
+    assert done.returncode == 0, done.stderr
+    _check_as_good(made / "runs" / "again" / "model.pt", made / "model.pt")
+
+
+def _check_as_good(path, whole):
+    found, expected = read_checkpoint(path), read_checkpoint(whole)
+    assert found.state_dict.keys() == expected.state_dict.keys()
+    assert found.metrics["step"] == expected.metrics["step"] == 60
+    assert found.metrics["eval_loss"] == pytest.approx(expected.metrics["eval_loss"], rel=0.05)

@@ -2,12 +2,11 @@
 
 import os
 import time
-from pathlib import Path
 
 import pytest
 
 from cifar_cnn import evaluate, resolve_settings, train
-from cifar_cnn.data.folder import load_folder
+from cifar_cnn.data.load import load_train
 
 DATA = os.environ.get("CIFAR_CNN_TEST_DATA")
 
@@ -39,9 +38,10 @@ def test_reference_learns_in_two_epochs_of_2000_images(tmp_path):
 
 
 def test_the_second_start_takes_under_a_second():
-    load_folder(Path(DATA), "train", (32, 32))
+    settings = resolve_settings({"dataset": "folder", "data_dir": DATA})
+    load_train(settings)
     started = time.perf_counter()
-    split = load_folder(Path(DATA), "train", (32, 32))
+    split, _ = load_train(settings)
     assert time.perf_counter() - started < 1
     assert split.images.shape == (50_000, 3, 32, 32)
     channel_means = split.images.double().mean(dim=(0, 2, 3)).tolist()

@@ -1,7 +1,4 @@
-"""Augmentation of batches: what is drawn for each image, and what the draws do to it.
-
-Drawing and applying are apart, so that the draws of a step can be shared out or checked.
-"""
+"""Augmentation of batches: what is drawn for each image, and what the draws do to it."""
 
 import math
 from dataclasses import dataclass, replace
@@ -23,29 +20,18 @@ LUMA = (0.2989, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to each of N images; None where the settings leave a transformation out.
+    """What happens to each of N images; None for a transformation that is off."""
 
-    Args:
-        flip: bool (N), mirrored left to right.
-        shift: int64 (N, 2), pixels down and right, or None.
-        color: float32 (N, 3), factors of brightness, contrast and saturation, or None.
-        rotation: float32 (N, 2, 3), from output to input coordinates as in `F.affine_grid`, or
-            None.
-        warped: int64 (K), the images that `affine` is for, ascending, on the CPU; or None.
-        affine: float32 (K, 2, 3), as `rotation`, or None.
-        cutout: int64 (N, 2), top and left of the square; -1 for images without one; or None.
-    """
-
-    flip: Tensor
-    shift: Tensor | None
-    color: Tensor | None
-    rotation: Tensor | None
-    warped: Tensor | None
-    affine: Tensor | None
-    cutout: Tensor | None
+    flip: Tensor  # bool (N), mirrored left to right
+    shift: Tensor | None  # int64 (N, 2), pixels down and right
+    color: Tensor | None  # float32 (N, 3), factors of brightness, contrast and saturation
+    rotation: Tensor | None  # float32 (N, 2, 3), from output to input as in F.affine_grid
+    warped: Tensor | None  # int64 (K), the images that `affine` is for, ascending, on the CPU
+    affine: Tensor | None  # float32 (K, 2, 3), as `rotation`
+    cutout: Tensor | None  # int64 (N, 2), top and left of the square; -1 for no square
 
     def of(self, images: slice) -> "Draws":
-        """Return the draws of some of the images, a run of neighbors."""
+        """Return the draws of a contiguous part of the images."""
         first, stop, _ = images.indices(len(self.flip))
         if stop - first == len(self.flip):
             return self
@@ -58,18 +44,14 @@ class Draws:
         return replace(self, **parts)
 
     def to(self, device: torch.device) -> "Draws":
-        """Return the draws on another device; indices stay, so that none has to be waited for."""
+        """Return the draws on another device; `warped` stays, so that nothing waits for it."""
         fields = {k: v for k, v in vars(self).items() if v is not None and k != "warped"}
         moved = {name: value.to(device, non_blocking=True) for name, value in fields.items()}
         return replace(self, **moved)
 
 
 def check_augmentation(settings: Settings) -> None:
-    """Refuse an augmentation that the images are too small for.
-
-    Raises:
-        SettingsError: naming the setting.
-    """
+    """Raise a SettingsError for an augmentation that the images are too small for."""
     side = min(settings.input_size)
     if settings.cutout and settings.cutout_size > side:
         raise SettingsError(f"cutout_size {settings.cutout_size} is larger than the image")
@@ -81,7 +63,7 @@ def check_augmentation(settings: Settings) -> None:
 
 
 def draw(settings: Settings, count: int, generator: torch.Generator) -> Draws:
-    """Draw for `count` images; the numbers depend on the settings and the generator alone."""
+    """Draw for `count` images; depends on the settings and the generator alone."""
     shift = color = rotation = affine = warped = cutout = None
     flip = torch.rand(count, generator=generator) < settings.flip
     if settings.shift:
@@ -114,14 +96,9 @@ def _draw_affine(count: int, settings: Settings, generator: torch.Generator) -> 
 def _about_center(angle: Tensor, scale: Tensor, shift: Tensor, settings: Settings) -> Tensor:
     """Return float32 (N, 2, 3): the inverse of a rotation, scaling and shift about the center.
 
-    Coordinates are those of `F.affine_grid(align_corners=True)`: -1 and 1 are the centers of the
-    outermost pixels.
-
-    Args:
-        angle: float32 (N), radians, positive clockwise.
-        scale: float32 (N), above 1 enlarges.
-        shift: float32 (2, N), to the right and down, in image sides.
-        settings: with the size of the images.
+    `angle` (N) is clockwise in radians, `scale` (N) enlarges above 1, `shift` (2, N) goes right and
+    down in image sides. Coordinates are those of `F.affine_grid(align_corners=True)`: -1 and 1 are
+    the centers of the outermost pixels.
     """
     height, width = settings.input_size
     scale = 1 / scale
@@ -138,16 +115,9 @@ def _about_center(angle: Tensor, scale: Tensor, shift: Tensor, settings: Setting
 def apply(
     images: Tensor, draws: Draws, cutout_size: int, normalization: Normalization = REFERENCE
 ) -> Tensor:
-    """Return the augmented batch.
+    """Return uint8 images (N, 3, H, W) augmented and normalized, float32; a cut-out is 0.
 
-    Args:
-        images: uint8 (N, 3, H, W).
-        draws: of the same N images, moved to their device.
-        cutout_size: side of the cut-out square in pixels.
-        normalization: of the network's images.
-
-    Returns:
-        Normalized float32 (N, 3, H, W). A cut-out is 0: the mean color.
+    The draws are on the images' device; `cutout_size` is in pixels.
     """
     out = normalize(_flip_and_shift(images, draws.flip, draws.shift), normalization)
     if draws.color is not None:
@@ -164,7 +134,7 @@ def apply(
 
 
 def _flip_and_shift(images: Tensor, flip: Tensor, shift: Tensor | None) -> Tensor:
-    """Mirror, then move; what comes in at a border is the image reflected about its edge pixel."""
+    """Mirror, then move; borders are filled by reflection about the edge pixel."""
     if shift is None:
         return torch.where(flip[:, None, None, None], images.flip(-1), images)
     count, _, height, width = images.shape
@@ -189,7 +159,7 @@ def _warp(images: Tensor, affine: Tensor) -> Tensor:
 
 
 def _squares(corners: Tensor, side: int, size: torch.Size) -> Tensor:
-    """Return bool (N, 1, H, W), true inside each image's square; a corner of -1 has none."""
+    """Return bool (N, 1, H, W), true inside each image's square, if it has one."""
     inside = []
     for axis, length in enumerate(size):
         position = torch.arange(length, device=corners.device)
@@ -199,21 +169,16 @@ def _squares(corners: Tensor, side: int, size: torch.Size) -> Tensor:
 
 
 def draw_color(strength: float, count: int, generator: torch.Generator) -> Tensor:
-    """Draw float32 (N, 3): factors of brightness, contrast, saturation, uniform in 1 ± strength."""
+    """Draw factors (N, 3) of brightness, contrast and saturation, uniform in 1 ± `strength`."""
     return 1 + strength * (2 * torch.rand(count, 3, generator=generator) - 1)
 
 
 def recolor(images: Tensor, factors: Tensor, normalization: Normalization = REFERENCE) -> Tensor:
-    """Return normalized images with their colors changed.
+    """Return normalized images (N, 3, H, W) with their colors changed by `factors` (N, 3).
 
     All three changes are linear in the colors of a pixel, so one 3×3 matrix and one color for each
     image do them together. Formulas: torchvision's `adjust_brightness`, `adjust_contrast` and
-    `adjust_saturation` in this order; but nothing is clipped to the range of bytes in between.
-
-    Args:
-        images: float32 (N, 3, H, W), normalized as `normalize` does.
-        factors: float32 (N, 3), of brightness, contrast and saturation; 1 changes nothing.
-        normalization: that of the images.
+    `adjust_saturation` in this order, but not clipped to the range of bytes in between.
     """
     mean, std, luma = (
         torch.tensor(each).to(images.device, non_blocking=True) for each in (*normalization, LUMA)
@@ -228,3 +193,36 @@ def recolor(images: Tensor, factors: Tensor, normalization: Normalization = REFE
     matrix_there = matrix * std / std[:, None]
     offset_there = (matrix @ mean[:, None] + offset - mean[:, None]) / std[:, None]
     return torch.baddbmm(offset_there, matrix_there, images.flatten(2)).view_as(images)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Which image of the batch is mixed into each of N images, and how much of it.
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018), equation 1; but the
+    fractions are uniform and grow with the run, so that the network sees plain images first.
+    """
+
+    partner: Tensor  # int64 (N), a permutation
+    fraction: Tensor  # float32 (N), of the partner; the image keeps the rest
+
+    def to(self, device: torch.device) -> "Mix":
+        """Return the mix on another device."""
+        moved = (each.to(device, non_blocking=True) for each in (self.partner, self.fraction))
+        return Mix(*moved)
+
+
+def draw_mix(settings: Settings, epoch: int, count: int, generator: torch.Generator) -> Mix:
+    """Draw for `count` images; fractions are uniform up to `largest_fraction`."""
+    partner = torch.randperm(count, generator=generator)
+    return Mix(partner, largest_fraction(settings, epoch) * torch.rand(count, generator=generator))
+
+
+def largest_fraction(settings: Settings, epoch: int) -> float:
+    """Return the epoch's largest fraction: linear from 0 to `mixup` halfway, then constant."""
+    return settings.mixup * min(1.0, 2 * epoch / settings.epochs)
+
+
+def mix_images(images: Tensor, mix: Mix) -> Tensor:
+    """Return floating-point images (N, C, H, W), each mixed with its partner."""
+    return torch.lerp(images, images[mix.partner], mix.fraction[:, None, None, None])

@@ -10,13 +10,15 @@ import torch
 
 from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.layout import OFFICIAL
+from cifar_cnn.data.load import Source
 from cifar_cnn.errors import DataError, one_line
+from cifar_cnn.settings import Settings
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 TIMEOUT = 30.0
-"""Seconds without a byte after which a download is given up."""
+"""Seconds without a byte after which a download fails."""
 AT_ONCE = 1 << 18  # bytes
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -25,32 +27,40 @@ CLASSES = (
 """In the order of the archive's labels."""
 
 
-def load_cifar10(root: Path, name: str, loading: Loading | None = None) -> Split:
-    """Load the `train` (50,000) or `test` (10,000) images, uint8 (N, 3, 32, 32).
+class Cifar10(Source):
+    """The official archive in `data_dir`: 50,000 training and 10,000 test images of 32×32."""
 
-    Downloads the archive into `root` where it is not there yet; its MD5 is checked before anything
-    of it is read.
+    def classes(self, _settings: Settings) -> tuple[str, ...]:
+        """Return the ten classes."""
+        return CLASSES
 
-    Raises:
-        DataError: the archive is missing or damaged, and cannot be downloaded.
-    """
-    from torchvision.datasets import CIFAR10  # a second of import that other sources do not need
+    def read(self, settings: Settings, name: str, loading: Loading | None) -> Split:
+        """Read the archive, after its MD5 is checked; download it if it is missing."""
+        from torchvision.datasets import CIFAR10  # a second of import that other sources avoid
 
-    if (root / OFFICIAL[1]).is_file():
-        raise DataError(f"{root} is the archive's own folder: --data-dir {root.parent} is right")
-    parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
-    found = [str(part) for part in parts if part.exists()]
-    try:
-        archive = _open(root, loading, is_train=name == "train")
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        state = f"is damaged or incomplete ({', '.join(found)})" if found else f"is not in {root}"
-        raise DataError(
-            f"CIFAR-10 {state} and cannot be downloaded ({one_line(error)}): put the whole "
-            "archive into --data-dir, or use --dataset folder with images of your own, or "
-            "--dataset synthetic, which needs neither files nor network"
-        ) from error
-    images = torch.from_numpy(archive.data).permute(0, 3, 1, 2).contiguous()
-    return Split(images, torch.tensor(archive.targets), tuple(archive.classes))
+        root = settings.data_dir
+        if (root / OFFICIAL[1]).is_file():
+            raise DataError(
+                f"{root} is the archive's own folder: --data-dir {root.parent} is right"
+            )
+        parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
+        found = [str(part) for part in parts if part.exists()]
+        try:
+            archive = _open(root, loading, is_train=name == "train")
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            state = (
+                f"is damaged or incomplete ({', '.join(found)})" if found else f"is not in {root}"
+            )
+            raise DataError(
+                f"CIFAR-10 {state} and cannot be downloaded ({one_line(error)}): put the whole "
+                "archive into --data-dir, or use --dataset folder with images of your own, or "
+                "--dataset synthetic, which needs neither files nor network"
+            ) from error
+        images = torch.from_numpy(archive.data).permute(0, 3, 1, 2).contiguous()
+        return Split(images, torch.tensor(archive.targets), tuple(archive.classes))
+
+
+SOURCE = Cifar10()
 
 
 def _open(root: Path, loading: Loading | None, *, is_train: bool) -> "CIFAR10":
@@ -68,11 +78,7 @@ def _open(root: Path, loading: Loading | None, *, is_train: bool) -> "CIFAR10":
 
 
 def _download(url: str, target: Path, md5: str, loading: Loading | None) -> None:
-    """Put what is at a URL into a file, whole or not at all.
-
-    Raises:
-        OSError, RuntimeError, http.client.HTTPException: it cannot be had, or is something else.
-    """
+    """Download the whole file, or leave nothing behind."""
     from torchvision.datasets.utils import check_integrity
 
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""Images and labels in memory, their size there, and the subsets cut from them."""
+"""Images and labels in memory: subsets, sizes and normalization."""
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -22,11 +21,14 @@ STD = (0.2470, 0.2435, 0.2616)
 _SUBSET_SEED = 10  # fixed: a subset depends on nothing but its size
 _CHUNK = 1 << 25
 """Pixels held as floats at once."""
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+Loading = Callable[[str, Path, int, int], None]
+"""Is called with "decoding" or "downloading", the folder or file, the images or bytes done, and
+their total; done is 0 in the first call."""
 
 
 class Normalization(NamedTuple):
-    """Mean and deviation of R, G and B in 0–1; the reference's unless said."""
+    """Mean and standard deviation of R, G and B in 0–1; the reference's by default."""
 
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
@@ -36,11 +38,7 @@ REFERENCE = Normalization()
 
 
 def parse_normalization(text: str) -> Normalization:
-    """Return what `cifar10` or MEAN/STD names: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1.
-
-    Raises:
-        SettingsError: the text is neither.
-    """
+    """Return what `cifar10` or MEAN/STD names: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1."""
     if text == "cifar10":
         return REFERENCE
     number = r"\d*\.?\d+"
@@ -55,32 +53,17 @@ def parse_normalization(text: str) -> Normalization:
     )
 
 
-Loading = Callable[[str, Path, int, int], None]
-"""Is told what goes on, "decoding" or "downloading", in which folder or for which file, how many
-images or bytes are done, 0 at first, and how many there are."""
-
-
 @dataclass(frozen=True)
 class Split:
-    """Labeled images.
+    """Labeled images; `notes` tell the user how they were read."""
 
-    Args:
-        images: uint8 (N, 3, H, W), RGB, 0–255.
-        labels: int64 (N), index into `classes`.
-        classes: class names in index order.
-        notes: what the user should be told about how the images were read.
-        files: of each image, or its place in the data set: test/00017.
-        name: of the split: train, val or test.
-        test_sha256: of the names of the test images where those are cut from class folders.
-    """
-
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # uint8 (N, 3, H, W), RGB
+    labels: Tensor  # int64 (N), indices into `classes`
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    name: str = ""
-    test_sha256: str | None = None
+    files: tuple[str, ...] = ()  # of each image, or its place in the data set: test/00017
+    name: str = ""  # train, val or test
+    test_sha256: str | None = None  # of the test images' names, if they are cut from class folders
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,14 +71,14 @@ class Split:
     def limited(self, size: int | None) -> "Split":
         """Return a subset of `size` images, as class-balanced as the labels allow.
 
-        A smaller one is a part of a larger one; all images for None or too many.
+        A smaller subset is part of a larger one; None, or too large a size, keeps all images.
         """
         return self._take(balanced(self.labels.numpy(), size))
 
     def cut(self, size: int) -> tuple["Split", "Split"]:
-        """Return (the rest, a part of `size` images), of each class the same share.
+        """Return (the rest, a part of `size` images) with the same share of each class.
 
-        What is left over by rounding down goes to the classes that lost most by it.
+        Images left over by rounding go to the classes that lost most by it.
         """
         labels = self.labels.numpy()
         shuffled, rank = _ranks(labels)
@@ -105,11 +88,23 @@ class Split:
         return self._take(np.sort(shuffled[~in_part])), self._take(np.sort(shuffled[in_part]))
 
     def among(self, classes: tuple[str, ...]) -> "Split":
-        """Return the split with labels among more classes, of which the others have no images."""
+        """Return the split with labels into `classes`, which include its own."""
         places = torch.tensor([classes.index(name) for name in self.classes])
         labels = places[self.labels]
         lacking = describe_lacking(classes, labels.numpy(), self.name)
         return replace(self, labels=labels, classes=classes, notes=(*self.notes, *lacking))
+
+    def resized(self, size: tuple[int, int]) -> "Split":
+        """Return the split with images of `size` (H, W), by anti-aliased bilinear interpolation."""
+        if tuple(self.images.shape[-2:]) == size:
+            return self
+        images = torch.from_numpy(allocate(len(self), size))
+        at_once = max(1, _CHUNK // (size[0] * size[1]))
+        for first in range(0, len(self), at_once):
+            part = self.images[first : first + at_once].float()
+            resized = F.interpolate(part, size, mode="bilinear", antialias=True)
+            images[first : first + at_once] = resized.round()
+        return replace(self, images=images)
 
     def _take(self, indices: NDArray[np.int64]) -> "Split":
         if len(indices) == len(self):
@@ -126,7 +121,7 @@ class Split:
 def describe_lacking(
     classes: Iterable[str], labels: NDArray[np.int64], name: str
 ) -> tuple[str, ...]:
-    """Return a note on the classes of which a split has no image, if there are any."""
+    """Return a note on the classes without images in a split, if there are any."""
     lacking = [each for label, each in enumerate(classes) if label not in labels]
     if not lacking:
         return ()
@@ -145,7 +140,7 @@ def balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:
 
 
 def _ranks(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return all indices (N), shuffled by a fixed seed; how many of its class stand before each."""
+    """Return all indices (N), shuffled by a fixed seed, and each one's rank within its class."""
     shuffled = np.random.RandomState(_SUBSET_SEED).permutation(len(labels))
     rank = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
@@ -154,10 +149,23 @@ def _ranks(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return shuffled, rank
 
 
+def allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return memory for images (count, 3, H, W) of `size`, or raise a DataError."""
+    try:
+        return np.empty((count, 3, *size), dtype=np.uint8)
+    except MemoryError as error:
+        height, width = size
+        raise DataError(
+            f"{counted(count, 'image')} of {height}x{width} do not fit into memory "
+            f"({count * 3 * height * width / 1e9:,.1f} GB): choose a smaller --input-size, or "
+            "fewer images"
+        ) from error
+
+
 def measure(images: Tensor) -> Normalization:
     """Return mean and deviation of each channel of uint8 images (N, 3, H, W), from exact sums.
 
-    A channel of one value everywhere has none: it gets a deviation of 1, and becomes 0.
+    A channel of a single value gets a deviation of 1, and becomes 0.
     """
     values = torch.arange(256)
     found = []
@@ -171,55 +179,9 @@ def measure(images: Tensor) -> Normalization:
 
 
 def normalize(images: Tensor, normalization: Normalization = REFERENCE) -> Tensor:
-    """Turn uint8 (N, 3, H, W) into float32 with mean 0 and deviation 1 a channel.
-
-    (x / 255 - mean) / std, written as one multiplication and one addition.
-    """
+    """Return float32 (x / 255 - mean) / std of uint8 images (N, 3, H, W)."""
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in normalization)
     offset, factor = (
         each.to(images.device, non_blocking=True) for each in (-mean / std, 1 / (255 * std))
     )
     return torch.addcmul(offset, images.float(), factor)
-
-
-def resize(split: Split, size: tuple[int, int]) -> Split:
-    """Return the split with images of `size` (H, W), by anti-aliased bilinear interpolation.
-
-    Raises:
-        DataError: there is no memory for them.
-    """
-    if tuple(split.images.shape[-2:]) == size:
-        return split
-    check_memory(len(split), size)
-    at_once = max(1, _CHUNK // (size[0] * size[1]))
-    chunks = [
-        F.interpolate(chunk.float(), size, mode="bilinear", antialias=True).round().byte()
-        for chunk in torch.split(split.images, at_once)
-    ]
-    return replace(split, images=torch.cat(chunks))
-
-
-def check_memory(count: int, size: tuple[int, int]) -> None:
-    """Refuse uint8 images (count, 3, H, W) of `size` (H, W) that this machine cannot hold.
-
-    Raises:
-        DataError: with the figure.
-    """
-    height, width = size
-    needed, there = count * 3 * height * width, memory()
-    if needed > there:
-        need = "needs" if count == 1 else "need"
-        images = f"{counted(count, 'image')} of {height}x{width}"
-        raise DataError(
-            f"{images} {need} {needed / 1e9:,.1f} GB of memory, and there are "
-            f"{there / 1e9:,.1f} GB: choose a smaller --input-size, or fewer images"
-        )
-
-
-def memory() -> float:
-    """Return the bytes of memory of this machine, or of the container; infinite if unknown."""
-    if not hasattr(os, "sysconf"):
-        return float("inf")
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _LIMIT.read_text().strip() if _LIMIT.is_file() else ""
-    return min(there, int(limit)) if limit.isdigit() else there

@@ -3,118 +3,115 @@
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL
 import torch
 from numpy.typing import NDArray
 
-from cifar_cnn.data.cache import read_cache, write_cache
 from cifar_cnn.data.dataset import Loading, Split, balanced, describe_lacking
-from cifar_cnn.data.images import DECODER, read_image, read_images
-from cifar_cnn.data.layout import Classes, find_layout
-from cifar_cnn.data.listing import KINDS, list_images
+from cifar_cnn.data.images import (
+    DECODER,
+    Decoded,
+    Told,
+    read_cache,
+    read_image,
+    read_images,
+    write_cache,
+)
+from cifar_cnn.data.layout import KINDS, LAYOUT, Classes, find_layout, list_images
+from cifar_cnn.data.load import Source
 from cifar_cnn.errors import DataError, SettingsError, counted, verbs
+from cifar_cnn.settings import Settings
 
 
-class _Decoded(NamedTuple):
-    """Images uint8 (N, 3, H, W), and bool (N): which of them were changed."""
+class Folder(Source):
+    """Folders of images in `data_dir`."""
 
-    images: NDArray[np.uint8]
-    resized: NDArray[np.bool_]
-    on_white: NDArray[np.bool_]
+    def classes(self, settings: Settings) -> tuple[str, ...]:
+        """Return the names of the class folders."""
+        names = find_layout(settings.data_dir).names
+        if not names:
+            raise DataError(f"folder {settings.data_dir} has no class folders: {LAYOUT}")
+        return names
+
+    def splits(self, settings: Settings) -> tuple[str, ...]:
+        """Return those that have a folder."""
+        return tuple(find_layout(settings.data_dir).splits)
+
+    def check(self, settings: Settings) -> None:
+        """Compare the folder with how the run would split it."""
+        layout = find_layout(settings.data_dir)
+        layout.check_for_training(settings.test_size, settings.val_size)
+
+    def load(
+        self, settings: Settings, name: str, limit: int | None, loading: Loading | None
+    ) -> Split:
+        """Decode the images that the limit leaves, in the size of the settings, or read the cache.
+
+        Classes are the subfolders in alphabetical order, with names in Unicode's form NFC; images
+        may lie at any depth in them, as in torchvision's ImageFolder. If `data_dir` has class
+        folders alone, `test_size` is the fraction of each class that is `test`.
+        """
+        layout, size = find_layout(settings.data_dir), settings.input_size
+        unused = [f"{layout.misnamed}, or it is not used"] if layout.misnamed else []
+        folder, classes = layout.classes(name, settings.test_size)
+        try:
+            files, labels, skipped = _list(classes)
+            _check_some(classes, labels, name)
+            chosen, digest = np.arange(len(files)), None
+            if layout.unsplit:
+                is_test, digest = _cut_test(classes, files, labels, settings.test_size)
+                chosen = np.flatnonzero(is_test == (name == "test"))
+            chosen = chosen[balanced(labels[chosen], limit)]
+            decoded = _decode_once(
+                files, chosen, size, loading and partial(loading, "decoding", folder)
+            )
+            is_swapped = bool(decoded.resized.all()) and _is_swapped(files[chosen[0]], size)
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+        lacking = describe_lacking(classes, labels, name)
+        notes = _notes(folder, size, decoded, skipped, is_swapped=is_swapped)
+        return Split(
+            torch.from_numpy(decoded.images),
+            torch.from_numpy(labels[chosen]),
+            tuple(classes),
+            (*unused, *lacking, *notes),
+            tuple(files[index] for index in chosen),
+            name,
+            digest,
+        )
 
 
-def load_folder(
-    root: Path,
-    name: str,
-    size: tuple[int, int],
-    *,
-    test_size: float = 0.0,
-    limit: int | None = None,
-    loading: Loading | None = None,
-) -> Split:
-    """Load the `train`, `val` or `test` images below `root`, resized to `size` (H, W).
-
-    Classes are the sub-folders in alphabetical order, their names in Unicode's form NFC, and images
-    lie at any depth in them, as in torchvision's ImageFolder. Decoded images are cached, keyed by
-    the files' names, sizes, times and numbers in the file system.
-
-    Args:
-        root: with a folder for each split, or those of the classes alone.
-        name: of the split.
-        size: of the images that are returned.
-        test_size: fraction of the images that are `test` where there are class folders alone, of
-            each class the same; the files' names decide which, and one more changes one at most.
-        limit: as many images as `Split.limited` leaves of them; no others are decoded.
-        loading: is told how it goes.
-
-    Raises:
-        DataError: a folder, class or image is missing or unreadable; the message names it.
-        SettingsError: `test_size` does not go with the folder, or leaves a class without images.
-    """
-    layout = find_layout(root)
-    unused = [f"{layout.misnamed}, or it is not used"] if layout.misnamed else []
-    folder, classes = layout.classes(name, test_size)
-    try:
-        files, labels, skipped = _list(classes)
-        _check_some(classes, labels, name)
-        chosen, digest = np.arange(len(files)), None
-        if layout.unsplit:
-            is_test, digest = _cut_test(classes, files, labels, test_size)
-            chosen = np.flatnonzero(is_test == (name == "test"))
-        chosen = chosen[balanced(labels[chosen], limit)]
-        told = loading and partial(loading, "decoding", folder)
-        decoded = _decode_once(files, chosen, size, told)
-        is_swapped = bool(decoded.resized.all()) and _is_swapped(files[chosen[0]], size)
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return Split(
-        torch.from_numpy(decoded.images),
-        torch.from_numpy(labels[chosen]),
-        tuple(classes),
-        (
-            *unused,
-            *describe_lacking(classes, labels, name),
-            *_notes(folder, size, decoded, skipped, is_swapped=is_swapped),
-        ),
-        tuple(files[index] for index in chosen),
-        name,
-        digest,
-    )
+SOURCE = Folder()
 
 
 def _list(classes: Classes) -> tuple[list[str], NDArray[np.int64], int]:
     """Return all files in order, their labels, and how many others were skipped."""
-    listed = [_images_of(folder) for folder in classes.values()]
+    listed = [list_images(each) if each.is_dir() else ([], 0) for each in classes.values()]
     labels = np.repeat(np.arange(len(classes)), [len(images) for images, _ in listed])
     files = [file for images, _ in listed for file in images]
     return files, labels, sum(skipped for _, skipped in listed)
 
 
-def _images_of(folder: Path) -> tuple[list[str], int]:
-    return list_images(folder) if folder.is_dir() else ([], 0)
-
-
 def _check_some(classes: Classes, labels: NDArray[np.int64], name: str) -> None:
-    """Raise a DataError for a class without training images, or where all are without images."""
+    """Raise a DataError if a class has no training images, or no class has any images."""
     lacking = [each for label, each in enumerate(classes.values()) if label not in labels]
     if lacking and (name == "train" or len(lacking) == len(classes)):
         raise DataError(f"class folder {lacking[0]} has no {KINDS} images")
 
 
 def _is_swapped(file: str, size: tuple[int, int]) -> bool:
-    """Return whether an image has the width for its height, and the other way round."""
+    """Return whether an image is `size` with height and width swapped."""
     height, width = size
     return height != width and not read_image(Path(file), (width, height))[1].resized
 
 
 def _notes(
-    folder: Path, size: tuple[int, int], decoded: _Decoded, skipped: int, *, is_swapped: bool
+    folder: Path, size: tuple[int, int], decoded: Decoded, skipped: int, *, is_swapped: bool
 ) -> tuple[str, ...]:
     height, width = size
     of_all = f"of {counted(len(decoded.images), 'image')} in {folder}"
@@ -135,32 +132,20 @@ def _notes(
 
 
 def _decode_once(
-    files: Sequence[str],
-    chosen: NDArray[np.int64],
-    size: tuple[int, int],
-    told: Callable[[int, int], None] | None,
-) -> _Decoded:
-    """Return the chosen ones of the files; those of all are looked for in the cache, too."""
+    files: Sequence[str], chosen: NDArray[np.int64], size: tuple[int, int], told: Told | None
+) -> Decoded:
+    """Return the chosen files decoded, from the cache of them or of all files if there is one."""
     identities = [_identity(file) for file in files]
     own = [identities[index] for index in chosen]
-    if len(own) < len(files) and (everything := _cached(_key(identities, size))):
+    if len(own) < len(files) and (everything := read_cache(_key(identities, size))):
         images, resized, on_white = everything
-        return _Decoded(images[chosen], resized[chosen], on_white[chosen])
+        return Decoded(images[chosen], resized[chosen], on_white[chosen])
     key = _key(own, size)
-    if cached := _cached(key):
+    if cached := read_cache(key):
         return cached
-    images, changes = read_images([Path(files[index]) for index in chosen], size, told)
-    resized, on_white = np.array(changes).T
-    decoded = _Decoded(images, resized, on_white)
-    write_cache(key, decoded._asdict())
+    decoded = read_images([Path(files[index]) for index in chosen], size, told)
+    write_cache(key, decoded)
     return decoded
-
-
-def _cached(key: str) -> _Decoded | None:
-    found = read_cache(key)
-    if found is None:
-        return None
-    return _Decoded(found["images"], found["resized"].view(bool), found["on_white"].view(bool))
 
 
 def _key(identities: Sequence[str], size: tuple[int, int]) -> str:
@@ -169,10 +154,10 @@ def _key(identities: Sequence[str], size: tuple[int, int]) -> str:
 
 
 def _identity(file: str) -> str:
-    """Return a line that any change of content or place makes another one.
+    """Return a line that changes with the file's content or place.
 
-    The number of a file and the time of its last change of any kind catch what keeps size and time
-    of writing: two files, or two folders, that changed places.
+    The inode and the time of the last change of any kind differ even if size and time of writing
+    do not: after two files, or two folders, changed places.
     """
     found = os.stat(file)  # noqa: PTH116 - 60,000 of them in a fraction of a second
     times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
@@ -182,14 +167,10 @@ def _identity(file: str) -> str:
 def _cut_test(
     classes: Classes, files: Sequence[str], labels: NDArray[np.int64], test_size: float
 ) -> tuple[NDArray[np.bool_], str]:
-    """Choose that fraction of each class whose names in its folder have the lowest hashes.
+    """Return which files are for the test, bool (N), and the SHA-256 of their names.
 
-    Returns which files are for the test, bool (N), and the SHA-256 of their names in all classes.
-    One file more or less moves one other at most, and none in other classes.
-
-    Raises:
-        DataError: a class has a single image.
-        SettingsError: `test_size` leaves a class no image for the test, or none for training.
+    These are the files of each class whose names have the lowest hashes, so that one more or less
+    moves one other at most, and none in other classes.
     """
     _check_cut(classes, np.bincount(labels, minlength=len(classes)), test_size)
     is_test = np.zeros(len(files), dtype=bool)
@@ -205,7 +186,7 @@ def _cut_test(
 
 
 def _check_cut(classes: Classes, counts: NDArray[np.int64], test_size: float) -> None:
-    """Raise an error unless the smallest class, the first to have none, has images for both."""
+    """Raise an error unless the smallest class has images for training and test."""
     label = int(counts.argmin())
     images = int(counts[label])
     for_test = round(images * test_size)

@@ -1,57 +1,38 @@
-"""Image files into pixels, whatever their format, mode and size."""
+"""Image files into pixels, whatever their format, mode and size; and a cache of these."""
 
-import io
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cifar_cnn.data.dataset import check_memory
-from cifar_cnn.data.listing import KINDS
+from cifar_cnn.data.dataset import allocate
+from cifar_cnn.data.layout import KINDS
 from cifar_cnn.errors import DataError, one_line
 
 DECODER = 3
-"""Version of what is kept of a decoded file; another one makes cached images void."""
+"""Version of the cached images; a new one makes older caches void."""
 MAX_PIXELS = 64_000_000  # beyond any photograph that is meant to become 32×32
-READ_AT_ONCE = 1 << 16
-"""Bytes that are asked for without a look at how many there are."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # none of Pillow's that starts other programs
 
 TINY = 4096
 """Bytes of a file up to which threads wait for each other longer than they decode."""
 AT_ONCE = 8
-"""Most images that a thread decodes before it asks for more: asking takes a small one's time."""
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What undoes each orientation. Source: Exif 2.32, 4.6.4, tag 274."""
+"""Most images that a thread takes at once: taking one lasts as long as decoding a small one."""
 
 Source = Path | BinaryIO
-Decoded = TypeVar("Decoded")
-
-
-class _BoundedReader(io.BufferedReader):
-    """Takes no more memory than the file has bytes, whatever a chunk of an image says of itself."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > READ_AT_ONCE:
-            size = min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0))
-        return super().read(size)
+Told = Callable[[int, int], None]
+"""Is called with how many images are decoded, 0 at first, and their total."""
+Outcome = TypeVar("Outcome")
 
 
 class Changes(NamedTuple):
@@ -61,37 +42,33 @@ class Changes(NamedTuple):
     on_white: bool
 
 
+class Decoded(NamedTuple):
+    """Images uint8 (N, 3, H, W), and bool (N): which of them were changed."""
+
+    images: NDArray[np.uint8]
+    resized: NDArray[np.bool_]
+    on_white: NDArray[np.bool_]
+
+
 def read_images(
-    sources: Sequence[Source],
-    size: tuple[int, int],
-    told: Callable[[int, int], None] | None = None,
-) -> tuple[NDArray[np.uint8], list[Changes]]:
-    """Decode images to RGB uint8 (N, 3, H, W) of `size` (H, W), and say what that changed.
-
-    Args:
-        sources: image files.
-        size: of the images that are returned.
-        told: is told now and then how many images are decoded, and of how many.
-
-    Raises:
-        DataError: a file cannot be read as an image, or is unreasonably large; or there is no
-            memory for all.
-    """
-    check_memory(len(sources), size)
-    images = np.empty((len(sources), 3, *size), dtype=np.uint8)
+    sources: Sequence[Source], size: tuple[int, int], told: Told | None = None
+) -> Decoded:
+    """Decode images to RGB of `size` (H, W); raise a DataError for the first that is unreadable."""
+    images = allocate(len(sources), size)
 
     def decode(index: int) -> Changes:
         images[index], changes = read_image(sources[index], size)
         return changes
 
-    return images, _in_threads(decode, sources, told)
+    changes = np.array(_in_threads(decode, sources, told), dtype=bool).reshape(-1, 2)
+    return Decoded(images, *changes.T)
 
 
 def try_images(
     sources: Sequence[Source], size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], list[Changes | DataError]]:
-    """Decode images as `read_images` does; one that cannot be read has its error for an answer."""
-    images = np.zeros((len(sources), 3, *size), dtype=np.uint8)
+    """Decode images as `read_images` does; return the error of each unreadable one in its place."""
+    images = allocate(len(sources), size)
 
     def decode(index: int) -> Changes | DataError:
         try:
@@ -104,16 +81,14 @@ def try_images(
 
 
 def _in_threads(
-    decode: Callable[[int], Decoded],
-    sources: Sequence[Source],
-    told: Callable[[int, int], None] | None = None,
-) -> list[Decoded]:
+    decode: Callable[[int], Outcome], sources: Sequence[Source], told: Told | None = None
+) -> list[Outcome]:
     count, workers = len(sources), 1 if _are_tiny(sources) else os.cpu_count() or 1
     at_once = max(1, min(AT_ONCE, count // (4 * workers)))
-    decoded: list[Decoded] = []
+    decoded: list[Outcome] = []
     stopped = Event()
 
-    def some(first: int) -> list[Decoded]:
+    def some(first: int) -> list[Outcome]:
         images = range(first, min(first + at_once, count))
         return [decode(index) for index in images if not stopped.is_set()]
 
@@ -135,32 +110,25 @@ def _in_threads(
 
 
 def _are_tiny(sources: Sequence[Source]) -> bool:
-    """Say whether most of the first files are; one that is not there is found when it is read."""
+    """Return whether most of the first files are tiny; missing ones are found in reading."""
     first = [each for each in sources[:99] if isinstance(each, Path) and each.is_file()]
     return sum(each.stat().st_size <= TINY for each in first) > len(first) / 2
 
 
 def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8], Changes]:
-    """Decode an image, upright, to RGB uint8 (3, H, W) of `size` (H, W); say what that changed.
+    """Decode an image, upright, to RGB uint8 (3, H, W) of `size` (H, W); tell what that changed.
 
-    What is transparent is laid on white. Of a moving picture it is the first.
-
-    Raises:
-        DataError: the file cannot be read as an image, or is unreasonably large.
+    Transparent parts become white; an animation is its first frame.
     """
     height, width = size
     name = f"image {source}" if isinstance(source, Path) else "the image on standard input"
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise DataError(f"{name} cannot be read: not a file")  # a pipe would be waited for
     try:
-        with ExitStack() as opened:
-            if isinstance(source, Path):
-                source = opened.enter_context(_BoundedReader(io.FileIO(source)))
-            image = opened.enter_context(Image.open(source, formats=FORMATS))
+        with Image.open(source, formats=FORMATS) as image:
             rgb, on_white = _to_rgb(image)
-            rgb = _upright(rgb, image)
             resized = rgb.size != (width, height)
-            pixels = fit(rgb, size)
+            return fit(rgb, size), Changes(resized, on_white)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} has too many pixels") from error
     except UnidentifiedImageError as error:
@@ -168,7 +136,6 @@ def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8]
     except Exception as error:  # decoders of foreign files raise anything
         reason = error.strerror if isinstance(error, OSError) else None
         raise DataError(f"{name} cannot be read: {reason or one_line(error)}") from error
-    return pixels, Changes(resized, on_white)
 
 
 def fit(rgb: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -180,8 +147,11 @@ def fit(rgb: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Return the image in RGB, and whether it was laid on white."""
     if image.width * image.height > MAX_PIXELS:  # known before any pixel is decoded
         raise Image.DecompressionBombError
+    with suppress(Exception):  # broken EXIF is no reason to refuse a whole image
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # convert() would clip all above 255 to white
         image = _eight_bits(image)
     if not image.has_transparency_data:
@@ -200,9 +170,40 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.dstack([gray >> 8, alpha]).astype(np.uint8))
 
 
-def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+def cache_folder() -> Path | None:
+    """Return $CIFAR_CNN_CACHE, else the user's cache folder; None if there is no home."""
+    if moved := os.environ.get("CIFAR_CNN_CACHE"):
+        return Path(moved)
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # noqa: BLE001 - broken remarks are no reason to refuse a whole image
-        return rgb
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+        return platformdirs.user_cache_path("cifar-cnn")
+    except RuntimeError:
+        return None
+
+
+def read_cache(key: str) -> Decoded | None:
+    """Return the images cached under `key`, or None if there are none or they are damaged."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        with (folder / f"{key}.npz").open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            changes = (arrays[name].view(bool) for name in ("resized", "on_white"))
+            return Decoded(arrays["images"], *changes)
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def write_cache(key: str, decoded: Decoded) -> None:
+    """Cache the images under `key`; if they cannot be written, the next run decodes them again."""
+    folder = cache_folder()
+    if folder is None:
+        return
+    temporary = folder / f"{key}.{os.getpid()}.part"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, **decoded._asdict())
+        temporary.replace(folder / f"{key}.npz")
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)

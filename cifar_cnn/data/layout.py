@@ -1,4 +1,4 @@
-"""How a folder of images is laid out: which of the folders in it hold what."""
+"""Which files are images, and which of the folders in a folder hold what."""
 
 import os
 import unicodedata
@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_cnn.data.listing import KINDS, is_hidden
 from cifar_cnn.errors import DataError, SettingsError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+KINDS = "PNG, JPEG, WEBP, BMP or GIF"
+_OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 LAYOUT = (
     f"expected train/<class>/ and test/<class>/ or val/<class>/ with {KINDS} images below "
@@ -22,26 +25,47 @@ Classes = Mapping[str, Path]
 """The folder of each class, in the order of their names."""
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of that name belongs to an editor or a system."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file of that name in a folder counts as an image."""
+    return name.lower().endswith(EXTENSIONS) and not is_hidden(name)
+
+
+def list_images(folder: Path | str) -> tuple[list[str], int]:
+    """Return the images at any depth, in torchvision's ImageFolder order, and how many others.
+
+    Symlinks to folders are followed unless they lead back; hidden files are ignored.
+    """
+    found: list[tuple[str, list[str]]] = []
+    for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        folders[:] = [each for each in folders if not is_hidden(each) and _goes_down(root, each)]
+        found.append((root, sorted(name for name in names if not is_hidden(name))))
+    files = [(name, f"{root}{os.sep}{name}") for root, names in sorted(found) for name in names]
+    images = [path for name, path in files if is_image(name)]
+    return images, len(files) - len(images)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _goes_down(root: str, name: str) -> bool:
+    folder = Path(root, name)
+    return not folder.is_symlink() or not Path(root).resolve().is_relative_to(folder.resolve())
+
+
 @dataclass(frozen=True)
 class Layout:
-    """What is where.
-
-    Args:
-        root: the folder.
-        splits: of train, val and test those that are there.
-        unsplit: the classes where no folder is a split; else empty.
-        misnamed: what to do about a folder that is meant for a split, and is not called so.
-    """
+    """The folders in a folder."""
 
     root: Path
-    splits: Mapping[str, Classes]
-    unsplit: Classes
-    misnamed: str | None
-
-    @property
-    def evaluation(self) -> str:
-        """The split to evaluate on: test, or val where that is there in its place."""
-        return "val" if "val" in self.splits and "test" not in self.splits else "test"
+    splits: Mapping[str, Classes]  # those of SPLITS that have a folder
+    unsplit: Classes  # the class folders if no folder is a split, else empty
+    misnamed: str | None  # advice about a folder whose name is almost a split's
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,11 +73,7 @@ class Layout:
         return tuple(sorted({*self.unsplit}.union(*self.splits.values())))
 
     def classes(self, name: str, test_size: float) -> tuple[Path, Classes]:
-        """Return the folder that holds a split, and that of each class, there or not.
-
-        Raises:
-            DataError: there is none.
-        """
+        """Return the folder of a split, and those of all its classes, which may be missing."""
         if self.unsplit and not test_size:
             raise DataError(
                 f"{self._unsplit}: put them below {self.root / name} to take them as {name} images"
@@ -67,12 +87,7 @@ class Layout:
         return folder, {each: there.get(each, folder / each) for each in self.names}
 
     def check_for_training(self, test_size: float, val_size: int) -> None:
-        """Hold the folder against how a run would split it.
-
-        Raises:
-            DataError: there is nothing to evaluate on beside the training images.
-            SettingsError: a split would be cut where there is one.
-        """
+        """Raise an error if there are no images to evaluate on, or if a split is cut needlessly."""
         if self.unsplit and not test_size:
             raise DataError(
                 f"{self._unsplit}: train with --test-size 0.2, which makes a fifth of each class "
@@ -88,7 +103,7 @@ class Layout:
         if test_size and len(self.splits) > 1:
             raise SettingsError(
                 f"test_size {test_size:g} is for class folders alone, and {self.root} has "
-                f"{self.evaluation}/: leave it out"
+                f"{'test' if 'test' in self.splits else 'val'}/: leave it out"
             )
         if len(self.splits) == 1:
             advice = self.misnamed or (
@@ -103,11 +118,7 @@ class Layout:
 
 
 def find_layout(root: Path) -> Layout:
-    """Look which folders are in `root`; hidden ones are none.
-
-    Raises:
-        DataError: it is not there or cannot be read, or its splits have other classes.
-    """
+    """Return the layout of `root`, or raise a DataError if it is unusable."""
     if not root.is_dir():
         raise DataError(f"folder {root} does not exist: {LAYOUT}")
     try:
@@ -131,7 +142,7 @@ def find_layout(root: Path) -> Layout:
 
 
 def _check_classes(root: Path, splits: Mapping[str, Classes]) -> None:
-    """Raise a DataError unless there are training images of each class."""
+    """Raise a DataError unless each class has a folder in train/."""
     for name, classes in splits.items() if "train" in splits else ():
         missing = sorted(set(classes) - set(splits["train"]))
         if missing:
@@ -139,7 +150,7 @@ def _check_classes(root: Path, splits: Mapping[str, Classes]) -> None:
 
 
 def _misnamed(root: Path) -> str | None:
-    """Return what `Layout` says of the first such folder."""
+    """Return advice about the first folder whose name is almost a split's, if there is one."""
     for path in sorted(root.iterdir()):
         name = path.name.lower()
         meant = _MEANT.get(name, name)

@@ -1,46 +1,69 @@
-"""From settings to images in memory."""
+"""From settings to images in memory, whatever their source."""
 
-import dataclasses
+from dataclasses import replace
+from importlib import import_module
 
-from cifar_cnn.data import cifar10, synthetic
-from cifar_cnn.data.dataset import Loading, Split, resize
-from cifar_cnn.data.folder import load_folder
-from cifar_cnn.data.layout import LAYOUT, find_layout
-from cifar_cnn.errors import DataError, SettingsError
+from cifar_cnn.data.dataset import Loading, Split
+from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
 
-def load_train(settings: Settings, loading: Loading | None = None) -> tuple[Split, Split | None]:
-    """Return what a run trains on: `load_trained_on`, where its settings fit the images.
+class Source:
+    """A source of images: `data/<name>.py` has one as SOURCE for each name in `SOURCES`."""
 
-    Raises:
-        DataError: images are missing or unusable, or there are none to evaluate on.
-        SettingsError: the settings would cut a split from what is split, or leave nothing of one.
-    """
-    if settings.dataset == "folder":
-        layout = find_layout(settings.data_dir)
-        layout.check_for_training(settings.test_size, settings.val_size)
-    elif settings.test_size:
-        raise SettingsError(f"test_size is for --dataset folder, not for {settings.dataset}")
+    def classes(self, settings: Settings) -> tuple[str, ...]:
+        """Return the classes in the order of their labels, without reading images."""
+        raise NotImplementedError
+
+    def splits(self, settings: Settings) -> tuple[str, ...]:
+        """Return those of train, val and test that the source has."""
+        del settings
+        return ("train", "test")
+
+    def check(self, settings: Settings) -> None:
+        """Raise an error unless a run can be trained and evaluated on the images."""
+        if settings.test_size:
+            raise SettingsError(
+                f"test_size is for class folders alone, and --dataset {settings.dataset} has test "
+                "images of its own: leave it out"
+            )
+
+    def read(self, settings: Settings, name: str, loading: Loading | None) -> Split:
+        """Return the images of a split in a size and order of their own."""
+        raise NotImplementedError
+
+    def load(
+        self, settings: Settings, name: str, limit: int | None, loading: Loading | None
+    ) -> Split:
+        """Return the images of a split in the size of the settings, `limit` of them at most."""
+        split = self.read(settings, name, loading)
+        files = tuple(f"{name}/{index:05}" for index in range(len(split)))
+        return replace(split, files=files, name=name).limited(limit).resized(settings.input_size)
+
+
+def source_of(settings: Settings) -> Source:
+    """Return the source that the settings name."""
+    source: Source = import_module(f"cifar_cnn.data.{settings.dataset}").SOURCE
+    return source
+
+
+def load_train(settings: Settings, loading: Loading | None = None) -> tuple[Split, Split | None]:
+    """Return what a run trains on: `load_trained_on`, after its settings are checked."""
+    source_of(settings).check(settings)
     return load_trained_on(settings, loading)
 
 
 def load_trained_on(
     settings: Settings, loading: Loading | None = None
 ) -> tuple[Split, Split | None]:
-    """Return the training images of a run, and the validation images if there are any.
+    """Return the training images of a run, and its validation images, if any.
 
-    Those are in a folder `val`, or else cut from the training images where `val_size` asks for it:
-    a folder that is split is taken as it is, whatever the run was trained on.
-
-    Raises:
-        DataError: images are missing or unusable.
-        SettingsError: `val_size` leaves nothing to train on, or `test_size` a class without images.
+    These are the source's split `val`; without one, `val_size` cuts them from the training images.
     """
-    has_val = settings.dataset == "folder" and "val" in find_layout(settings.data_dir).splits
-    pool = _load(settings, "train", settings.limit_train, loading)
-    if has_val:
-        return pool, _load(settings, "val", settings.limit_eval, loading)
+    source = source_of(settings)
+    pool = source.load(settings, "train", settings.limit_train, loading)
+    if "val" in source.splits(settings):
+        return pool, source.load(settings, "val", settings.limit_eval, loading)
     if not settings.val_size:
         return pool, None
     if settings.val_size >= len(pool):
@@ -48,57 +71,22 @@ def load_trained_on(
             f"val_size {settings.val_size} leaves no training image of {len(pool)}: make it smaller"
         )
     train, val = pool.cut(settings.val_size)
-    return train, dataclasses.replace(val, name="val")
+    return train, replace(val, name="val")
 
 
 def load_test(
     settings: Settings, limit: int | None = None, loading: Loading | None = None
 ) -> Split:
-    """Return the images to evaluate on, all of them or a balanced subset; `name` is their split's.
-
-    Raises:
-        DataError: images are missing or unusable.
-    """
-    return _load(settings, evaluation_split(settings), limit, loading)
+    """Return the images to evaluate on, or a balanced subset; `name` is their split's."""
+    return source_of(settings).load(settings, evaluation_split(settings), limit, loading)
 
 
 def class_names(settings: Settings) -> tuple[str, ...]:
-    """Return the classes of a data set in the order of their labels, without reading images.
-
-    Raises:
-        DataError: a folder is missing, or has no class folders.
-    """
-    if settings.dataset != "folder":
-        return cifar10.CLASSES if settings.dataset == "cifar10" else synthetic.CLASSES
-    names = find_layout(settings.data_dir).names
-    if not names:
-        raise DataError(f"folder {settings.data_dir} has no class folders: {LAYOUT}")
-    return names
+    """Return the classes of a data set in the order of their labels, without reading images."""
+    return source_of(settings).classes(settings)
 
 
 def evaluation_split(settings: Settings) -> str:
-    """Return `test`, or `val` where a folder of images has that in its place.
-
-    Raises:
-        DataError: there is no such folder, or its splits have other classes.
-    """
-    return find_layout(settings.data_dir).evaluation if settings.dataset == "folder" else "test"
-
-
-def _load(settings: Settings, name: str, limit: int | None, loading: Loading | None) -> Split:
-    if settings.dataset == "folder":
-        return load_folder(
-            settings.data_dir,
-            name,
-            settings.input_size,
-            test_size=settings.test_size,
-            limit=limit,
-            loading=loading,
-        )
-    if settings.dataset == "cifar10":
-        split = cifar10.load_cifar10(settings.data_dir, name, loading)
-    else:
-        split = synthetic.draw_synthetic(name)
-    files = tuple(f"{name}/{index:05}" for index in range(len(split)))
-    named = dataclasses.replace(split, files=files, name=name)
-    return resize(named.limited(limit), settings.input_size)
+    """Return `test`, or `val` where the source has that in its place."""
+    splits = source_of(settings).splits(settings)
+    return "val" if "val" in splits and "test" not in splits else "test"

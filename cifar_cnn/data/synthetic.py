@@ -4,7 +4,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import Loading, Split
+from cifar_cnn.data.load import Source
+from cifar_cnn.settings import Settings
 
 SHAPES = ("disk", "square", "triangle", "cross", "ring")
 TONES = ("warm", "cool")
@@ -79,3 +81,18 @@ def _background(count: int, random: np.random.RandomState) -> Floats:
     grid_y, grid_x = np.mgrid[-0.5 : 0.5 : SIDE * 1j, -0.5 : 0.5 : SIDE * 1j]
     along = (0.5 + grid_x * np.cos(turn) + grid_y * np.sin(turn)).clip(0, 1)[:, None]
     return np.asarray(first + (second - first) * along)
+
+
+class Synthetic(Source):
+    """The drawn images."""
+
+    def classes(self, _settings: Settings) -> tuple[str, ...]:
+        """Return the ten classes."""
+        return CLASSES
+
+    def read(self, _settings: Settings, name: str, _loading: Loading | None) -> Split:
+        """Draw them."""
+        return draw_synthetic(name)
+
+
+SOURCE = Synthetic()

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import normalize, resize
+from cifar_cnn.data.dataset import normalize
 from cifar_cnn.data.images import fit
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.documents import inference as documents
@@ -179,9 +179,9 @@ def _example_images(trained: TrainedNetwork, *, with_preprocessing: bool) -> Ten
     """
     drawn = draw_synthetic("test").limited(CHECKED)
     size, half = trained.settings.input_size, CHECKED // 2
-    photos = resize(drawn, PHOTO).images[half:].permute(0, 2, 3, 1).numpy()
+    photos = drawn.resized(PHOTO).images[half:].permute(0, 2, 3, 1).numpy()
     resized = np.stack([fit(Image.fromarray(photo), size) for photo in photos])
-    images = torch.cat([resize(drawn, size).images[:half], torch.from_numpy(resized)])
+    images = torch.cat([drawn.resized(size).images[:half], torch.from_numpy(resized)])
     return images if with_preprocessing else normalize(images, trained.normalization)
 
 

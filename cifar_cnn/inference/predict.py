@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cifar_cnn.data.images import Source, try_images
-from cifar_cnn.data.listing import KINDS, is_image, list_images
+from cifar_cnn.data.layout import KINDS, is_image, list_images
 from cifar_cnn.data.load import class_names
 from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import DataError, counted, verbs

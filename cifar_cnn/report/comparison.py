@@ -8,7 +8,7 @@ from typing import Any
 
 from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RequestError
-from cifar_cnn.settings import Settings
+from cifar_cnn.settings import SOURCES, Settings
 from cifar_cnn.training.history import MetricsRow
 from cifar_cnn.training.record import RunRecord, read_run
 
@@ -159,9 +159,8 @@ def _figure(run: RunRecord, name: str) -> Any:
 
 def _other_images(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return a warning where the runs' figures are not of the same images."""
-    names = ["dataset", "limit_eval"]
-    if any(run.settings.dataset == "folder" for run in runs):
-        names += ["data_dir", "test_size"]
+    sources = dict.fromkeys(run.settings.dataset for run in runs)
+    names = ["dataset", "limit_eval", *(n for each in sources for n in SOURCES[each].chosen_by)]
     splits = {run.best.eval_split for run in runs if run.best}
     if "val" in splits:  # cut from the training images
         names += ["val_size", "limit_train"]

@@ -49,7 +49,7 @@ class Explanation:
         """Return a PNG of the first images, read again, with the heat of their first class."""
         shown = predictions[:MOST_EXPLAINED]
         size = self._trained.settings.input_size
-        pixels, _ = read_images([each.source for each in shown], size)
+        pixels = read_images([each.source for each in shown], size).images
         answers = [each.top[0] for each in shown]
         heat = self.heat(list(pixels), [name for name, _ in answers])
         said = [f"{name} {probability:.0%}" for name, probability in answers]

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tomli_w
 from pydantic import (
@@ -20,6 +20,21 @@ from cifar_cnn.settings.arguments import parse_arguments
 
 MODELS = ("baseline", "compact")
 """The names of the tool's own networks; `models/registry.py` has their classes, in this order."""
+
+
+class Source(NamedTuple):
+    """What settings say of a source of images, which `data/<name>.py` reads."""
+
+    origin: str
+    normalization: str = "cifar10"  # unless the settings say otherwise
+    chosen_by: tuple[str, ...] = ()  # the settings that decide which images these are
+
+
+SOURCES = {
+    "cifar10": Source("downloaded"),
+    "folder": Source("yours", "dataset", ("data_dir", "test_size")),
+    "synthetic": Source("drawn"),
+}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -53,6 +68,10 @@ def _readable(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
+if TYPE_CHECKING:
+    SourceName = str
+else:
+    SourceName = Literal[tuple(SOURCES)]
 Folder = Annotated[Path, AfterValidator(_expand)]
 Arguments = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_readable)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -87,9 +106,10 @@ class Settings(BaseModel):
     )
     input_size: InputSize = Field((32, 32), description="image size, N or HxW (height×width)")
 
-    dataset: Literal["cifar10", "folder", "synthetic"] = Field(
+    dataset: SourceName = Field(
         "cifar10",
-        description="source of the images: cifar10 (downloaded), folder (yours), synthetic (drawn)",
+        description="source of the images: "
+        + ", ".join(f"{name} ({source.origin})" for name, source in SOURCES.items()),
     )
     data_dir: Folder = Field(Path("data"), description="folder of the images")
     limit_train: int | None = Field(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
-from cifar_cnn.settings.fields import DEVICES, Settings
+from cifar_cnn.settings.fields import DEVICES, SOURCES, Settings
 
 FOR_BUILT_IN = ("dropout", "ghost_batch_size")
 """Settings of recipes that reach built-in networks."""
@@ -45,15 +45,16 @@ def given_settings(
 def complete(given: Mapping[str, Any]) -> Settings:
     """Build Settings from what `given_settings` returned; the recipe is `tuned` if none is named.
 
-    Images of a folder are normalized by their own mean and deviation, unless something says how.
+    The normalization is that of the data source unless given.
 
     Raises:
         SettingsError: naming every unknown or invalid setting.
     """
     if "recipe" not in given:
         given = {**_recipe_for(given, DEFAULT_RECIPE), **given}
-    if given.get("dataset") == "folder":
-        given = {"normalization": "dataset", **given}
+    source = SOURCES.get(str(given.get("dataset")))
+    if source:
+        given = {"normalization": source.normalization, **given}
     return validate(given)
 
 

@@ -21,7 +21,7 @@ from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError, StoredArgu
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.registry import is_built_in, is_own
-from cifar_cnn.settings import Settings, validate
+from cifar_cnn.settings import SOURCES, Settings, validate
 from cifar_cnn.storage.archive import (
     UnreadableArchiveError,
     has_seal,
@@ -151,7 +151,8 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
         warnings.warn(arguments, StoredArgumentsWarning, stacklevel=2)
     own = checkpoint.settings.model_dump(exclude={"device", "threads", "limit_eval"})
     if overrides.get("dataset", own["dataset"]) != own["dataset"]:
-        del own["data_dir"], own["test_size"]
+        of_sources = {name for source in SOURCES.values() for name in source.chosen_by}
+        own = {name: own[name] for name in own if name not in of_sources}
     return validate({**own, **overrides})
 
 

@@ -10,7 +10,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.mixup import Mix
+from cifar_cnn.data.augment import Mix
 from cifar_cnn.models.layers.dropout import QuickDropout
 from cifar_cnn.runtime import worker_threads
 from cifar_cnn.training.step import TrainingStep

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_cnn.data.mixup import Mix
+from cifar_cnn.data.augment import Mix
 
 NAMED = 10
 """Most classes whose weights are listed."""

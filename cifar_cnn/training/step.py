@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.mixup import Mix
+from cifar_cnn.data.augment import Mix
 from cifar_cnn.errors import counted
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import parameters_of

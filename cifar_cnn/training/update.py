@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cifar_cnn.data.mixup import Mix
+from cifar_cnn.data.augment import Mix
 from cifar_cnn.data.randomness import Purpose, derive_seed, seed_network
 from cifar_cnn.errors import one_line
 from cifar_cnn.runtime import torch_threads

@@ -4,11 +4,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import rotate
+from torchvision.transforms.v2 import InterpolationMode, functional
 
-from cifar_cnn.data.augment import apply, check_augmentation, draw
-from cifar_cnn.data.dataset import normalize
+from cifar_cnn.data.augment import (
+    Mix,
+    apply,
+    check_augmentation,
+    draw,
+    draw_color,
+    draw_mix,
+    largest_fraction,
+    mix_images,
+    recolor,
+)
+from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
 from cifar_cnn.data.randomness import Purpose, generator
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import resolve_settings
@@ -73,11 +82,6 @@ def test_nothing_asked_for_is_only_normalized():
     assert torch.equal(augment(images)[0], normalize(images))
 
 
-def test_a_flip_mirrors_left_to_right():
-    images = random_images(4)
-    assert torch.equal(augment(images, flip=1)[0], normalize(images.flip(-1)))
-
-
 def test_about_half_the_images_are_flipped_each_by_itself():
     images = random_images(1000, 8, 8)
     out, _ = augment(images, flip=0.5)
@@ -89,20 +93,12 @@ def test_about_half_the_images_are_flipped_each_by_itself():
 
 def test_a_shift_moves_every_image_by_its_own_pixels_and_reflects_the_border():
     images = random_images(50, 9, 12)
-    out, draws = augment(images, shift=3)
+    out, draws = augment(images.flip(-1), flip=1, shift=3)  # mirrored first, then moved
     assert len({tuple(each) for each in draws.shift.tolist()}) > 25  # of 49
     padded = torch.nn.functional.pad(images.float(), (3, 3, 3, 3), mode="reflect").byte()
     for image, moved, (down, right) in zip(padded, out, draws.shift.tolist(), strict=True):
         window = image[:, 3 - down : 12 - down, 3 - right : 15 - right]
         assert torch.equal(moved, normalize(window[None])[0])
-
-
-def test_a_shift_and_a_flip_are_a_flip_and_then_a_shift():
-    images = random_images(20)
-    both, draws = augment(images, flip=1, shift=4)
-    mirrored, again = augment(images.flip(-1), shift=4)
-    assert torch.equal(draws.shift, again.shift)
-    assert torch.equal(both, mirrored)
 
 
 def test_a_cut_out_is_one_square_of_the_mean_color_inside_the_image():
@@ -146,7 +142,6 @@ def test_affines_are_rotations_scalings_and_shifts_within_the_references_limits(
         ({"shift": 32}, "shift 32 is as large as the image"),
         ({"cutout": 0.5, "cutout_size": 33}, "cutout_size 33 is larger than the image"),
         ({"affine": 0.5, "input_size": 1, "shift": 0}, "set --affine 0"),
-        ({"rotation": 15, "input_size": 1, "shift": 0}, "set --rotation 0"),
     ],
 )
 def test_an_augmentation_larger_than_the_image_is_refused(overrides, message):
@@ -170,7 +165,9 @@ def test_a_rotation_is_torchvisions_away_from_the_border():
     image = torch.nn.functional.avg_pool2d(random_images(1).float(), 3, 1, 1).byte()
     out, draws = augment(image, rotation=90)
     degrees = math.degrees(math.atan2(draws.rotation[0, 0, 1], draws.rotation[0, 0, 0]))
-    expected = rotate(normalize(image), -degrees, interpolation=InterpolationMode.BILINEAR)
+    expected = functional.rotate(
+        normalize(image), -degrees, interpolation=InterpolationMode.BILINEAR
+    )
     middle = (..., slice(10, 22), slice(10, 22))
     torch.testing.assert_close(out[middle], expected[middle], atol=1e-4, rtol=0)
 
@@ -202,3 +199,69 @@ def test_what_is_drawn_goes_to_the_device_and_indices_stay():
     assert devices.pop("warped") == "cpu"
     assert set(devices) == {"flip", "affine", "cutout"}
     assert set(devices.values()) == {"meta"}
+
+
+OTHER = Normalization((0.5, 0.2, 0.7), (0.3, 0.1, 0.2))
+NAMES = ("adjust_brightness", "adjust_contrast", "adjust_saturation")
+
+
+def soft_images(count):
+    """Images of middling colors, which no factor near 1 takes out of the range of bytes."""
+    source = torch.Generator().manual_seed(0)
+    return torch.randint(90, 150, (count, 3, 8, 8), dtype=torch.uint8, generator=source)
+
+
+def by_torchvision(image, factors):
+    values = image.float() / 255
+    for name, factor in zip(NAMES, factors.tolist(), strict=True):
+        values = getattr(functional, name)(values, factor)
+    return values * 255
+
+
+@pytest.mark.parametrize("only", [0, 1, 2, None])
+@pytest.mark.parametrize("normalization", [REFERENCE, OTHER])
+def test_each_image_is_changed_as_torchvision_would_by_its_own_factors(only, normalization):
+    images = soft_images(6)
+    factors = draw_color(0.3, 6, torch.Generator().manual_seed(1))
+    if only is not None:
+        factors[:, [i for i in range(3) if i != only]] = 1
+    expected = torch.stack([by_torchvision(*pair) for pair in zip(images, factors, strict=True)])
+    torch.testing.assert_close(
+        recolor(normalize(images, normalization), factors, normalization),
+        normalize(expected, normalization),
+        atol=1e-3,
+        rtol=1e-4,
+    )
+    assert len({tuple(row) for row in factors.tolist()}) == 6
+
+
+def test_factors_fill_their_range_and_no_more():
+    factors = draw_color(0.2, 1000, torch.Generator().manual_seed(0))
+    assert factors.shape == (1000, 3)
+    for column in factors.unbind(1):
+        assert 0.8 <= float(column.min()) < 0.81
+        assert 1.19 < float(column.max()) <= 1.2
+
+
+def test_each_image_gets_its_own_fraction_of_its_own_partner():
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 2, 2)
+    mix = Mix(torch.tensor([2, 0, 3, 1]), torch.tensor([0.5, 0.25, 0.0, 0.1]))
+    mixed = mix_images(images, mix)
+    assert mixed.shape == images.shape
+    for value, image in zip([0 + 1.0, 0.75, 2.0, 2.8], mixed, strict=True):
+        torch.testing.assert_close(image, torch.full((3, 2, 2), value))
+
+
+def test_the_largest_fraction_grows_to_its_full_size_halfway():
+    chosen = resolve_settings({"mixup": 0.4, "epochs": 10})
+    fractions = [largest_fraction(chosen, epoch) for epoch in range(10)]
+    assert fractions == pytest.approx([0, 0.08, 0.16, 0.24, 0.32, *[0.4] * 5])
+
+
+def test_draws_are_fractions_up_to_the_largest_and_every_image_is_a_partner_once():
+    chosen = resolve_settings({"mixup": 0.5, "epochs": 10})
+    mix = draw_mix(chosen, 9, 1000, generator(0, Purpose.MIXUP, 9))
+    assert sorted(mix.partner.tolist()) == list(range(1000))
+    assert 0 <= float(mix.fraction.min()) < 0.01
+    assert 0.49 < float(mix.fraction.max()) < 0.5
+    assert len(set(mix.fraction.tolist())) > 900

@@ -3,16 +3,14 @@
 import io
 import os
 import struct
-import tracemalloc
 import warnings
 import zlib
-from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from cifar_cnn.data.images import MAX_PIXELS, read_image, read_images
+from cifar_cnn.data.images import read_image, read_images, try_images
 from cifar_cnn.errors import DataError
 
 SIZE = (32, 32)
@@ -37,11 +35,6 @@ def png(width, height, kind=2, depth=8, body=b""):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def eps():
-    """Return a PostScript program, which some decoders run."""
-    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n"
-
-
 ENEMIES = {
     "bomb": png(60_000, 60_000),
     "bomb below Pillow's own limit": png(9_000, 9_000),
@@ -55,18 +48,10 @@ ENEMIES = {
     + zlib.compress(bytes(1 << 27)),
     "cut off": encoded()[:700],
     "cut off JPEG": encoded("JPEG")[:400],
-    "program": eps(),
+    "program that some decoders run": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n",
     "zip": b"PK\x03\x04" + bytes(100),
     "words": b"not an image",
 }
-
-
-def read_or_refuse(path):
-    try:
-        image, _ = read_image(path, SIZE)
-    except DataError as error:
-        return str(error)
-    return str(image.shape)
 
 
 @pytest.mark.parametrize("name", ENEMIES)
@@ -78,10 +63,6 @@ def test_an_image_of_an_enemy_is_one_line(tmp_path, name):
         with pytest.raises(DataError, match=r"bad\.png") as caught:
             read_image(path, SIZE)
     assert str(caught.value).isprintable()
-
-
-def test_the_limit_is_beyond_photographs_and_below_what_hurts():
-    assert 50_000_000 < MAX_PIXELS < 100_000_000
 
 
 @pytest.mark.parametrize(
@@ -111,8 +92,9 @@ def test_every_truncation_and_every_flipped_byte_is_an_image_or_one_line(tmp_pat
         path.write_bytes(spoiled[: random.randint(len(spoiled) // 2, len(spoiled) + 1)])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outcome = read_or_refuse(path)
-        assert outcome.isprintable()
+            pixels, (outcome,) = try_images([path], SIZE)
+        assert pixels.shape == (1, 3, 32, 32)
+        assert str(outcome).isprintable()
 
 
 def test_sixteen_bits_of_gray_keep_their_shades(tmp_path):
@@ -126,9 +108,9 @@ def test_sixteen_bits_of_gray_keep_their_shades(tmp_path):
 def test_an_open_file_is_read_like_a_path(tmp_path):
     Image.new("RGB", (40, 20), (9, 99, 200)).save(tmp_path / "a.png")
     content = io.BytesIO((tmp_path / "a.png").read_bytes())
-    images, changes = read_images([tmp_path / "a.png", content], (32, 32))
-    assert (images[0] == images[1]).all()
-    assert [each.resized for each in changes] == [True, True]
+    decoded = read_images([tmp_path / "a.png", content], (32, 32))
+    assert (decoded.images[0] == decoded.images[1]).all()
+    assert decoded.resized.tolist() == [True, True]
 
 
 def test_an_image_of_too_many_pixels_is_refused_without_a_warning(tmp_path):
@@ -154,8 +136,8 @@ def test_an_image_is_turned_as_its_camera_was_held(tmp_path, kind, orientation):
 
 def test_broken_remarks_do_not_make_an_image_unreadable(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01")
-    images, _ = read_images([tmp_path / "a.png"], SIZE)
-    assert (images[0].transpose(1, 2, 0) == PIXELS).all()
+    pixels, _ = read_image(tmp_path / "a.png", SIZE)
+    assert (pixels.transpose(1, 2, 0) == PIXELS).all()
 
 
 def half_transparent(mode):
@@ -180,6 +162,15 @@ def test_what_is_transparent_is_laid_on_white(tmp_path, kind, mode):
     assert changes.on_white
 
 
+def test_half_transparent_is_half_white_and_an_opaque_alpha_channel_changes_nothing(tmp_path):
+    Image.new("RGBA", SIZE, (0, 0, 0, 128)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", SIZE)[0][:, 0, 0].tolist() == [127, 127, 127]
+    Image.fromarray(PIXELS).convert("RGBA").save(tmp_path / "a.png")
+    pixels, changes = read_image(tmp_path / "a.png", SIZE)
+    assert (pixels.transpose(1, 2, 0) == PIXELS).all()
+    assert not changes.on_white
+
+
 @pytest.mark.parametrize(("mode", "color"), [("RGB", (9, 9, 9)), ("L", 9), ("I;16", 9 << 8)])
 def test_one_shade_that_a_png_names_transparent_is_white(tmp_path, mode, color):
     image = Image.new(mode, SIZE, color)
@@ -191,36 +182,8 @@ def test_one_shade_that_a_png_names_transparent_is_white(tmp_path, mode, color):
     assert changes.on_white
 
 
-def test_half_transparent_is_half_white(tmp_path):
-    Image.new("RGBA", SIZE, (0, 0, 0, 128)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png", SIZE)[0][:, 0, 0].tolist() == [127, 127, 127]
-
-
-def test_an_alpha_channel_without_transparency_changes_nothing(tmp_path):
-    Image.fromarray(PIXELS).convert("RGBA").save(tmp_path / "a.png")
-    pixels, changes = read_image(tmp_path / "a.png", SIZE)
-    assert (pixels.transpose(1, 2, 0) == PIXELS).all()
-    assert not changes.on_white
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png cannot be read: not a file"):
         read_image(tmp_path / "a.png", SIZE)
-
-
-def test_a_chunk_that_says_it_is_huge_takes_no_memory(tmp_path):
-    file = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(file, "PNG")
-    content = file.getvalue()
-    at = content.index(b"IDAT")
-    path = tmp_path / "huge.png"
-    path.write_bytes(content[: at - 4] + (2**30).to_bytes(4, "big") + content[at:])
-    tracemalloc.start()
-    try:
-        with suppress(DataError):
-            read_image(path, (16, 16))
-        assert tracemalloc.get_traced_memory()[1] < 2**20
-    finally:
-        tracemalloc.stop()

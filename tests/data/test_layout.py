@@ -1,28 +1,33 @@
-"""Folders of images that are split otherwise than into train and test, or not at all."""
+"""Folders of images that are split by folders, or by `test_size`."""
 
 import shutil
+import unicodedata
+from pathlib import Path
 
 import pytest
 import torch
 
 from cifar_cnn import plan_run, train
-from cifar_cnn.data.folder import load_folder
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, DataError, SettingsError
 
-SIZE = (32, 32)
-
 
 @pytest.fixture
-def with_val(image_folder):
+def unsplit(image_folder):
+    """Class folders alone, of 24, 12 and 4 images."""
+    root = image_folder.with_name("unsplit")
+    for name, count in {"blue": 24, "green": 12, "red": 4}.items():
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            source = image_folder / "train" / name / f"{index % 12:03}.png"
+            shutil.copy(source, root / name / f"{index:03}.png")
+    return root
+
+
+def test_val_in_the_place_of_test_is_the_split_to_evaluate_on(small_settings, image_folder):
     (image_folder / "test").rename(image_folder / "val")
-    return image_folder
-
-
-def test_val_in_the_place_of_test_is_the_split_to_evaluate_on(small_settings, with_val):
-    settings = small_settings()
-    train, val = load_train(settings)
-    own = load_test(settings)
+    train, val = load_train(small_settings())
+    own = load_test(small_settings())
     assert (train.name, val.name, own.name) == ("train", "val", "val")
     assert (len(train), len(val)) == (36, 12)
     assert val.files == own.files
@@ -33,13 +38,8 @@ def test_val_beside_test_is_the_validation_split(small_settings, image_folder):
     shutil.copytree(image_folder / "test", image_folder / "val")
     for image in (image_folder / "val").glob("*/003.png"):
         image.unlink()
-    train, val = load_train(small_settings())
-    test = load_test(small_settings())
-    assert [(each.name, len(each)) for each in (train, val, test)] == [
-        ("train", 36),
-        ("val", 9),
-        ("test", 12),
-    ]
+    splits = *load_train(small_settings()), load_test(small_settings())
+    assert [(each.name, len(each)) for each in splits] == [("train", 36), ("val", 9), ("test", 12)]
 
 
 def only_classes(root):
@@ -50,27 +50,18 @@ def only_classes(root):
     return {}, DataError, r"class folders alone \(blue, green, red\): train with --test-size 0\.2"
 
 
-def there_is_test(root):
-    return (
-        {"test_size": 0.2},
-        SettingsError,
-        "is for class folders alone, and .* has test/: leave",
-    )
+def there_is_test(_root):
+    return {"test_size": 0.2}, SettingsError, "class folders alone, and .* has test/: leave"
 
 
 def there_is_val(root):
     (root / "test").rename(root / "val")
-    return {"test_size": 0.2}, SettingsError, "is for class folders alone, and .* has val/: leave"
+    return {"test_size": 0.2}, SettingsError, "class folders alone, and .* has val/: leave"
 
 
 def val_twice(root):
     shutil.copytree(root / "test", root / "val")
     return {"val_size": 3}, SettingsError, "val_size 3 would cut .* has val/: leave it out"
-
-
-def called_valid(root):
-    (root / "test").rename(root / "valid")
-    return {}, DataError, "neither test/ nor val/ beside train/: rename .*valid to val$"
 
 
 def called_validation(root):
@@ -95,8 +86,9 @@ def other_class_in_val(root):
     return {}, DataError, "class 'rot' is in .*val but not in train/"
 
 
-def of_another_data_set(root):
-    return {"dataset": "synthetic", "test_size": 0.2}, SettingsError, "is for --dataset folder, not"
+def of_another_data_set(_root):
+    given = {"dataset": "synthetic", "test_size": 0.2}
+    return given, SettingsError, "class folders alone, and --dataset synthetic has test images"
 
 
 def images_alone(root):
@@ -108,17 +100,8 @@ def images_alone(root):
 
 
 MISTAKES = [
-    only_classes,
-    there_is_test,
-    there_is_val,
-    val_twice,
-    called_valid,
-    called_validation,
-    capitals,
-    train_alone,
-    other_class_in_val,
-    of_another_data_set,
-    images_alone,
+    *(only_classes, there_is_test, there_is_val, val_twice, called_validation, capitals),
+    *(train_alone, other_class_in_val, of_another_data_set, images_alone),
 ]
 
 
@@ -133,18 +116,22 @@ def test_each_mistake_is_one_line_before_any_image_is_decoded(
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_may_be_meant_for_a_split_is_told(image_folder):
+def test_a_folder_that_may_be_meant_for_a_split_is_told(small_settings, image_folder):
     shutil.copytree(image_folder / "test", image_folder / "valid")
     (image_folder / "raw" / "red").mkdir(parents=True)
-    split = load_folder(image_folder, "train", SIZE)
+    split, _ = load_train(small_settings())
     assert split.notes == (f"rename {image_folder / 'valid'} to val, or it is not used",)
     assert len(split) == 36
 
 
 def test_only_what_a_limit_leaves_is_decoded(image_folder, small_settings, monkeypatch):
-    pool, _ = load_train(small_settings())
-    expected = pool.limited(7), load_test(small_settings()).limited(5)
+    whole = load_train(small_settings())[0], load_test(small_settings())
+    monkeypatch.setattr("cifar_cnn.data.folder.read_images", None)
+    cached, _ = load_train(small_settings(limit_train=8))
+    assert torch.equal(cached.images, whole[0].limited(8).images)
+    monkeypatch.undo()
     monkeypatch.setenv("CIFAR_CNN_CACHE", str(image_folder.with_name("other")))
+    expected = whole[0].limited(7), whole[1].limited(5)
     needed = {*expected[0].files, *expected[1].files}
     for image in image_folder.glob("*/*/*.png"):
         if str(image) not in needed:
@@ -154,23 +141,6 @@ def test_only_what_a_limit_leaves_is_decoded(image_folder, small_settings, monke
         assert split.files == own.files
         assert torch.equal(split.images, own.images)
         assert torch.equal(split.labels, own.labels)
-
-
-def test_a_limited_split_is_taken_from_the_cache_of_the_whole(image_folder, monkeypatch):
-    whole = load_folder(image_folder, "train", SIZE)
-    monkeypatch.setattr("cifar_cnn.data.folder.read_images", None)
-    part = load_folder(image_folder, "train", SIZE, limit=8)
-    assert torch.equal(part.images, whole.limited(8).images)
-
-
-def test_decoding_is_told_from_none_to_all_and_what_is_cached_is_not(image_folder):
-    told = []
-    for _ in range(2):
-        load_folder(image_folder, "train", SIZE, loading=lambda *what: told.append(what))
-    assert {each[:2] + each[3:] for each in told} == {("decoding", image_folder / "train", 36)}
-    done = [each[2] for each in told]
-    assert done == sorted(set(done))
-    assert (done[0], done[-1]) == (0, 36)
 
 
 def test_a_run_does_not_go_on_with_another_split_to_evaluate_on(
@@ -183,3 +153,90 @@ def test_a_run_does_not_go_on_with_another_split_to_evaluate_on(
     plan = plan_run({}, resume=run)
     with pytest.raises(CheckpointError, match=r"evaluated on test images, and .* has val images"):
         train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("test_size", "expected"),
+    [(0.25, [6, 3, 1]), (0.5, [12, 6, 2]), (0.2, [5, 2, 1]), (0.75, [18, 9, 3])],
+)
+def test_class_folders_alone_are_cut_by_share(unsplit, small_settings, test_size, expected):
+    (unsplit / "red").rename(unsplit / "train")  # a class may be called like a split
+    settings = small_settings(data_dir=unsplit, test_size=test_size)
+    (train, _), test = load_train(settings), load_test(settings)
+    assert (train.name, test.name) == ("train", "test")
+    assert train.classes == test.classes == ("blue", "green", "train")
+    assert torch.bincount(test.labels).tolist() == expected
+    assert sorted(train.files + test.files) == sorted(map(str, unsplit.glob("*/*.png")))
+
+
+@pytest.fixture
+def names_in(small_settings):
+    """The names of the test images below a folder."""
+
+    def names(root, test_size=0.25, seed=0):
+        settings = small_settings(data_dir=root, test_size=test_size, seed=seed)
+        return {file.removeprefix(f"{root}/") for file in load_test(settings).files}
+
+    return names
+
+
+def test_the_cut_depends_on_neither_seed_nor_place_and_a_larger_one_has_it(unsplit, names_in):
+    first = names_in(unsplit, seed=1)
+    assert first == names_in(unsplit, seed=2)
+    assert first < names_in(unsplit, 0.5)
+    assert first == names_in(unsplit.rename(unsplit.with_name("moved")))
+
+
+@pytest.mark.parametrize("name", ["a.png", "zz.png", "007b.png", "new/000.png"])
+def test_a_file_more_or_less_moves_one_other_at_most(unsplit, names_in, name):
+    before = names_in(unsplit)
+    added = unsplit / "blue" / name
+    added.parent.mkdir(exist_ok=True)
+    shutil.copy(unsplit / "red" / "000.png", added)
+    after = names_in(unsplit)
+    assert len(after) == len(before) == 10
+    assert len(before - after) <= 1
+    assert all(each.startswith("blue/") for each in before ^ after)
+    added.unlink()
+    (unsplit / "green" / "005.png").unlink()
+    after = names_in(unsplit)
+    assert len(before - after - {"green/005.png"}) <= 1
+    assert all(each.startswith("green/") for each in before ^ after)
+
+
+def test_the_cut_is_by_name_in_whatever_form_a_system_writes_it(unsplit, small_settings):
+    found = []
+    for form in ("NFC", "NFD"):
+        for image in sorted((unsplit / "blue").iterdir()):
+            name = unicodedata.normalize(form, f"ü{image.stem[-3:]}.png")
+            image.rename(image.with_name(name))
+        split = load_test(small_settings(data_dir=unsplit, test_size=0.25))
+        names = {unicodedata.normalize("NFC", Path(file).name) for file in split.files}
+        found.append((names, split.test_sha256))
+    assert found[0] == found[1]
+
+
+def test_limits_and_validation_are_cut_from_what_the_test_leaves(unsplit, small_settings):
+    settings = small_settings(data_dir=unsplit, test_size=0.25, val_size=6, limit_train=20)
+    train, val = load_train(settings)
+    test = load_test(settings, 5)
+    assert (len(train), len(val), len(test)) == (14, 6, 5)
+    assert len({*train.files, *val.files, *test.files}) == 25
+
+
+@pytest.mark.parametrize(
+    ("test_size", "lacking"), [(1e-9, "the test"), (0.1, "the test"), (0.95, "training")]
+)
+def test_a_class_that_is_too_small_to_split_is_named(unsplit, small_settings, test_size, lacking):
+    said = rf"red has too few .* split \(4\): test_size {test_size:g} leaves none .* for {lacking}"
+    with pytest.raises(SettingsError, match=said) as caught:
+        load_train(small_settings(data_dir=unsplit, test_size=test_size))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_of_one_image_is_never_split(unsplit, small_settings):
+    for image in [*(unsplit / "red").iterdir()][1:]:
+        image.unlink()
+    for test_size in (0.01, 0.5, 0.99):
+        with pytest.raises(DataError, match=r"red has too few images to split \(1\): each class"):
+            load_test(small_settings(data_dir=unsplit, test_size=test_size))

@@ -11,7 +11,6 @@ import torch
 from PIL import ExifTags, Image
 
 from cifar_cnn import export, predict
-from cifar_cnn.data.dataset import resize
 from cifar_cnn.data.images import read_image
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import CheckpointError, ExportError, SettingsError, UserError
@@ -219,7 +218,7 @@ def test_half_of_the_checked_images_are_resized_as_predict_resizes(untrained_fil
     images = exporting._example_images(load_trained(untrained_file), with_preprocessing=True)  # noqa: SLF001
     assert images.shape == (100, 3, 32, 32)
     drawn = draw_synthetic("test").limited(100)
-    photo = resize(drawn, exporting.PHOTO).images[99].permute(1, 2, 0).numpy()
+    photo = drawn.resized(exporting.PHOTO).images[99].permute(1, 2, 0).numpy()
     Image.fromarray(photo).save(tmp_path / "photo.png")
     assert (images[99].numpy() == read_image(tmp_path / "photo.png", (32, 32))[0]).all()
     assert torch.equal(images[:50], drawn.images[:50])

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_cnn.data.mixup import Mix
+from cifar_cnn.data.augment import Mix
 from cifar_cnn.training.loss import balanced_weights, classification_loss, describe_weights
 
 

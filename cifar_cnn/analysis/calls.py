@@ -1,17 +1,20 @@
 """Follow a network at the level at which its author wrote it: modules, and the functions called."""
 
 import functools
-import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
+from cifar_cnn.models.guard import place_of
 from cifar_cnn.models.layers import type_name
 
 _ARITHMETIC = ("add", "sub", "mul", "div", "truediv", "floordiv", "pow", "mod", "matmul")
@@ -26,59 +29,18 @@ SYNONYMS = {
     "moveaxis": "movedim",
     "clip": "clamp",
 }
-
-
-def leaves(tree: object) -> Iterator[object]:
-    """Yield all that is in the tuples, lists and dicts of `tree`."""
-    if isinstance(tree, tuple | list):
-        for item in tree:
-            yield from leaves(item)
-    elif isinstance(tree, dict):
-        for item in tree.values():
-            yield from leaves(item)
-    else:
-        yield tree
-
-
-def tensors_in(tree: object) -> list[Tensor]:
-    """Return the tensors in the tuples, lists and dicts of `tree`."""
-    return [leaf for leaf in leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def changed(tree: Any, change: Callable[[object], object]) -> Any:
-    """Return the tuples, lists and dicts of `tree` with everything else in them changed."""
-    if isinstance(tree, tuple | list):
-        return [changed(item, change) for item in tree]
-    if isinstance(tree, dict):
-        return {key: changed(item, change) for key, item in tree.items()}
-    return change(tree)
-
-
-TORCHS_OWN = ("train", "eval", "to", "parameters", "named_parameters")
-"""Methods that this tool and torchinfo call, and mean those of torch by."""
-
-
-def function_name(func: Callable[..., Any]) -> str:
-    """Return the name of a function; in-place, operator and attribute forms have the same."""
-    name = func.__name__
-    if name == "__get__":
-        name = func.__self__.__name__  # type: ignore[attr-defined]
-    name = name.strip("_") or name
-    return SYNONYMS.get(name, name)
+STARTS = {"run_network", "prove"}
+"""Functions of the analysis that run a network: the frames above them are the caller's code."""
+UNKNOWN = " (torch's own code)"
 
 
 @dataclass(eq=False)
 class Call:
     """A layer of torch.nn at work, or a function that the network calls elsewhere.
 
-    Args:
-        function: the function called; in a layer the last one.
-        module: the module at work, by its name in the network.
-        layer: the module, if it is a layer of torch.nn.
-        name: its row's name in the table, and `type` the row's type, once it is a row.
-        steps: the operations that it came down to, by their index in the run.
-        number: of the function call that gave its result, among the network's own.
-        value: the fields of that result, once the run has computed them.
+    `function` is the function called, in a layer the last one, and `number` counts the functions
+    that the network calls. `name` and `type` are those of its row in the table, once it has one.
+    `steps` are its operations, by their index in the run, and `value` is what its result sees.
     """
 
     function: str
@@ -91,12 +53,19 @@ class Call:
     value: Any = None
 
 
+class ModuleRun(NamedTuple):
+    """A module that has run: its output without the batch, and what it computes itself."""
+
+    module: nn.Module
+    output_size: tuple[int, ...]
+    mult_adds: int
+
+
 class Calls(TorchFunctionMode):
     """Follows which module is at work, and which function it calls.
 
-    Args:
-        model: the network.
-        keep: numbers of the function calls whose results stay in `kept`.
+    `kept` has the results of the function calls whose numbers are in `keep`, `ended` the modules in
+    the order in which their forwards end.
     """
 
     def __init__(self, model: nn.Module, keep: frozenset[int] = frozenset()) -> None:
@@ -104,7 +73,7 @@ class Calls(TorchFunctionMode):
         self.rows: list[Call] = []
         self.kept: dict[int, Tensor] = {}
         self.current: Call | None = None
-        self.mult_adds: dict[nn.Module, list[int]] = {}
+        self.ended: list[ModuleRun] = []
         self._model, self._keep, self._number = model, keep, -1
         self._names = {id(module): name for name, module in nn.Module.named_modules(model)}
         self._stack: list[_AtWork] = [_AtWork(None)]
@@ -115,16 +84,14 @@ class Calls(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the function, and note which call the operations in it belong to."""
-        caller = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001
-        if self.current is not None or caller.startswith("torchinfo"):
-            return func(*args, **(kwargs or {}))  # in a call, or none of the network's
+        if self.current is not None:
+            return func(*args, **(kwargs or {}))
         self.current = call = self.begin(function_name(func))
         try:
             result = self.run(call, func, args, kwargs or {})
         finally:
             self.current = None
-        made = args[0] if result is None and args else result
-        tensors = tensors_in(made)
+        tensors = tensors_in(args[0] if result is None and args else result)
         if tensors and len(self._stack) > 1:
             self._number += 1
             if self.is_followed(tensors[0], call):
@@ -151,7 +118,7 @@ class Calls(TorchFunctionMode):
         return at_work.layer_call
 
     def add_row(self, call: Call) -> None:
-        """Name the call, and add it to the rows, if it is none yet."""
+        """Name the call and add it to the rows, unless it is one already."""
         if call.name:
             return
         if call.layer is not None:
@@ -181,32 +148,31 @@ class Calls(TorchFunctionMode):
                 undo.enter_context(nn.Module.register_forward_pre_hook(module, self._enter))
                 undo.enter_context(nn.Module.register_forward_hook(module, self._leave))
                 if not isinstance(module, torch.jit.ScriptModule):
-                    undo.enter_context(self._changed(module))
+                    undo.enter_context(self._hooked_forward(module))
             yield
 
     def _enter(self, module: nn.Module, _: Any) -> None:
-        torch.set_grad_enabled(len(self._stack) == 1 or torch.is_grad_enabled())
         self._begun.add(module)
         self._stack.append(_AtWork(module, len(self.rows)))
-        if _is_layer(module):
+        is_torchs = type(module).__module__.startswith("torch.nn.")
+        if is_torchs and not any(nn.Module.children(module)):
             self._stack[-1].layer_call = Call("", self.module_name(), module)
 
-    def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
+    def _leave(self, module: nn.Module, _: Any, output: Any) -> None:
         at_work = self._stack.pop()
-        self.mult_adds.setdefault(module, []).append(at_work.mult_adds)
+        tensors = tensors_in([*output.values()][-1:] if isinstance(output, dict) else output)
+        size = tuple(tensors[0].shape[1:]) if tensors else ()
+        self.ended.append(ModuleRun(module, size, at_work.mult_adds))
         new = self.rows[at_work.rows :]
         if len(new) == 1 and not any(nn.Module.children(module)):  # a layer of the user's own
             new[0].type = type_name(module)
             new[0].name = self._names[id(module)] or new[0].type
 
     @contextmanager
-    def _changed(self, module: nn.Module) -> Iterator[None]:
-        """Let `module.forward(x)` call the module, so that its hooks run.
-
-        Methods of the author's own that have the name of one of torch's give way to torch's.
-        """
+    def _hooked_forward(self, module: nn.Module) -> Iterator[None]:
+        """Let `module.forward(x)` call the module, so that its hooks run."""
         forward, own = module.forward, vars(module)
-        before = {name: own[name] for name in ("forward", *TORCHS_OWN) if name in own}
+        before = {"forward": forward} if "forward" in own else {}
 
         @functools.wraps(forward)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -216,14 +182,10 @@ class Calls(TorchFunctionMode):
             return forward(*args, **kwargs)
 
         own["forward"] = run
-        for name in TORCHS_OWN:
-            if getattr(type(module), name) is not getattr(nn.Module, name):
-                own[name] = getattr(nn.Module, name).__get__(module)
         try:
             yield
         finally:
-            for name in ("forward", *TORCHS_OWN):
-                own.pop(name, None)
+            own.pop("forward", None)
             own.update(before)
 
 
@@ -237,6 +199,32 @@ class _AtWork:
     layer_call: Call | None = None
 
 
-def _is_layer(module: nn.Module) -> bool:
-    is_torchs = type(module).__module__.startswith("torch.nn.")
-    return is_torchs and not any(nn.Module.children(module))
+def tensors_in(tree: object) -> list[Tensor]:
+    """Return the tensors in the tuples, lists and dicts of `tree`."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def function_name(func: Callable[..., Any]) -> str:
+    """Return the name of a function; in-place, operator and attribute forms have the same."""
+    name = func.__name__
+    if name == "__get__":
+        name = func.__self__.__name__  # type: ignore[attr-defined]
+    name = name.strip("_") or name
+    return SYNONYMS.get(name, name)
+
+
+def place_at_work() -> str:
+    """Return the innermost line at work that is the network's own, as ` (file:line)`."""
+    frames = traceback.extract_stack()
+    first = max(index for index, frame in enumerate(frames) if frame.name in STARTS)
+    return place_of(frames[first + 1 :]) or UNKNOWN
+
+
+def place_of_error(error: BaseException) -> str:
+    """Return the innermost line of an error that is the network's own, as ` (file:line)`."""
+    return place_of(traceback.extract_tb(error.__traceback__)) or UNKNOWN
+
+
+def is_ours(trace: TracebackType | None) -> bool:
+    """Return whether an error is the analysis's own: raised while it noted an operation."""
+    return any(frame.name == "note" for frame in traceback.extract_tb(trace))

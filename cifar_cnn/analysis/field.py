@@ -75,16 +75,9 @@ class Field:
     shape: tuple[int, ...]
     axes: tuple[Axis, Axis]
 
-
-@dataclass(frozen=True)
-class Taps:
-    """Which input units each output unit of a window operation reads, along one dimension.
-
-    Output unit q·len(offsets) + r reads the input units q·step + k for k in offsets[r].
-    """
-
-    step: int
-    offsets: tuple[tuple[int, ...], ...]
+    def change(self, shape: Sequence[int], each: Callable[[Family], Family]) -> "Field":
+        """Return the field of a tensor of `shape`, with each family changed."""
+        return Field(tuple(shape), both(lambda a: merge(each(f) for f in self.axes[a])))
 
 
 def image_field(shape: tuple[int, ...], dims: tuple[int, int] = (2, 3)) -> Field:
@@ -117,13 +110,6 @@ def merge(families: Iterable[Family]) -> Axis:
     return tuple(family for family in merged if (family.low <= family.high).any())
 
 
-def apply_taps(field: Field, dim: int, taps: Taps, size: int) -> Field:
-    """Return the field after a window operation along `dim` that leaves `size` units."""
-    shape = (*field.shape[:dim], size, *field.shape[dim + 1 :])
-    axes = both(lambda a: tuple(_tap(f, dim, taps, field.shape[dim], size) for f in field.axes[a]))
-    return Field(shape, axes)
-
-
 def both(of_axis: Callable[[int], Axis]) -> tuple[Axis, Axis]:
     """Return what the function gives for the vertical and for the horizontal axis."""
     return of_axis(0), of_axis(1)
@@ -133,7 +119,7 @@ def _merge_alike(families: list[Family]) -> Family:
     """Merge families of one dim and slope."""
     first = families[0]
     if len(families) == 1:
-        return _simplify(compress(first))
+        return shorten_period(compress(first))
     if first.dim is None:
         lows, highs = [f.low for f in families], [f.high for f in families]
     else:
@@ -144,7 +130,7 @@ def _merge_alike(families: list[Family]) -> Family:
     low, high = lows[0], highs[0]
     for other_low, other_high in zip(lows[1:], highs[1:], strict=True):
         low, high = np.minimum(low, other_low), np.maximum(high, other_high)
-    return _simplify(compress(Family(low, high, first.dim, first.shift)))
+    return shorten_period(compress(Family(low, high, first.dim, first.shift)))
 
 
 def compress(family: Family) -> Family:
@@ -158,20 +144,17 @@ def compress(family: Family) -> Family:
     return replace(family, low=low, high=high)
 
 
-def _simplify(family: Family) -> Family:
-    """Return the family with its shortest period."""
+def shorten_period(family: Family) -> Family:
+    """Return the family with the shortest period that holds the same intervals."""
     if family.dim is None or family.period == 1:
         return family
-    everywhere = np.arange(family.period)
+    everywhere, ends = np.arange(family.period), (family.low, family.high)
     for period in range(1, family.period):
         if family.period % period or family.shift * period % family.period:
             continue
         shift = family.shift * period // family.period
-        start = (
-            family.low.take(range(period), family.dim),
-            family.high.take(range(period), family.dim),
-        )
-        short = Family(*start, family.dim, shift)
+        first_low, first_high = (end.take(range(period), family.dim) for end in ends)
+        short = Family(first_low, first_high, family.dim, shift)
         low, high = short.at(everywhere)
         empty = family.low > family.high
         same = (low == family.low) & (high == family.high)
@@ -195,35 +178,6 @@ def _broadcast(field: Field, shape: tuple[int, ...]) -> Field:
         return family.listed(old) if repeated else family
 
     return Field(shape, both(lambda a: tuple(fit(f) for f in field.axes[a])))
-
-
-def _tap(family: Family, dim: int, taps: Taps, size_in: int, size_out: int) -> Family:
-    if family.low.shape[dim] == 1 and family.dim != dim:
-        return family
-    phases = len(taps.offsets)
-    if family.dim == dim:
-        # Output units repeat when both the taps' phases and the family's period have come round.
-        # A family of period 2 and shift 2 (a map doubled) under a window of stride 3: the window's
-        # second position begins in the middle of a period, its third at a start again; so turns =
-        # 2 / gcd(2, 3) = 2 positions make a period, and 2 · 3 units at 2 / 2 pixels each are its
-        # shift of 6 pixels.
-        turns = family.period // math.gcd(family.period, taps.step)
-        count, shift = phases * turns, family.shift * turns * taps.step // family.period
-    else:
-        count, shift = size_out, family.shift
-    lows, highs = [], []
-    for unit in range(count):
-        turn, phase = divmod(unit, phases)
-        reads = np.asarray(taps.offsets[phase], dtype=np.int64) + turn * taps.step
-        if family.dim == dim:
-            low, high = family.at(reads)
-        else:
-            reads = reads[(reads >= 0) & (reads < size_in)]
-            low, high = family.low.take(reads, dim), family.high.take(reads, dim)
-        lows.append(low.min(dim, keepdims=True, initial=FAR))
-        highs.append(high.max(dim, keepdims=True, initial=-FAR))
-    low, high = np.concatenate(lows, dim), np.concatenate(highs, dim)
-    return _simplify(Family(low, high, family.dim, shift))
 
 
 def recognize(family: Family, shape: Sequence[int]) -> Family:

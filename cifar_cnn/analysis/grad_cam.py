@@ -23,9 +23,8 @@ from cifar_cnn.analysis.layers import (
     spatial_dim,
 )
 from cifar_cnn.analysis.network import results_of, run_network
-from cifar_cnn.analysis.outcome import Kind
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Value, used_steps
+from cifar_cnn.analysis.steps import Kind, Value, used_steps
 from cifar_cnn.errors import UserError
 from cifar_cnn.runtime import torch_threads
 

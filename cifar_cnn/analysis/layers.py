@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.field import Axis, Field, IntArray, span
-from cifar_cnn.analysis.outcome import POINT, Kind, Window
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Value, closed_steps
+from cifar_cnn.analysis.steps import POINT, Kind, Value, Window, closed_steps
 
 MAP_RANKS = (3, 4)
 """Dimensions of a tensor that holds a map: a batch of them, or one."""

@@ -1,13 +1,12 @@
-"""Fields of tensors that are reduced, joined or reshaped."""
+"""Fields of tensors that are reduced or reshaped."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cifar_cnn.analysis.field import FAR, Family, Field, IntArray, both, compress, merge, recognize
+from cifar_cnn.analysis.field import Family, Field, IntArray, both, compress, merge, recognize
 
 
 def reduce(field: Field, dims: Iterable[int], *, keep: bool = True) -> Field:
@@ -16,49 +15,28 @@ def reduce(field: Field, dims: Iterable[int], *, keep: bool = True) -> Field:
     shape = tuple(1 if d in over else n for d, n in enumerate(field.shape))
 
     def reduced(family: Family) -> Family:
-        listed = family.listed(field.shape) if family.dim in over else family
-        low, high = listed.low.min(over, keepdims=True), listed.high.max(over, keepdims=True)
-        return replace(listed, low=low, high=high)
+        family = family.listed(field.shape) if family.dim in over else family
+        low, high = family.low.min(over, keepdims=True), family.high.max(over, keepdims=True)
+        return replace(family, low=low, high=high)
 
-    result = Field(shape, both(lambda a: merge(reduced(f) for f in field.axes[a])))
+    result = field.change(shape, reduced)
     return result if keep else reshape(result, [n for d, n in enumerate(shape) if d not in over])
-
-
-def concatenate(fields: Sequence[Field], dim: int) -> Field:
-    """Return the field of tensors put side by side along `dim`."""
-    starts = np.cumsum([0, *(field.shape[dim] for field in fields)])
-    total = int(starts[-1])
-
-    def placed(family: Family, field: Field, start: int) -> Family:
-        listed = family.listed(field.shape) if family.dim == dim else family
-        inside = [*listed.low.shape]
-        inside[dim] = total
-        low, high = np.full(inside, FAR), np.full(inside, -FAR)
-        window = (*[slice(None)] * dim, slice(start, start + field.shape[dim]))
-        low[window], high[window] = listed.low, listed.high
-        return replace(listed, low=low, high=high)
-
-    pairs = [(field, int(start)) for field, start in zip(fields, starts, strict=False)]
-    shape = (*fields[0].shape[:dim], total, *fields[0].shape[dim + 1 :])
-    axes = both(lambda a: merge(placed(f, x, start) for x, start in pairs for f in x.axes[a]))
-    return Field(shape, axes)
 
 
 def reshape(field: Field, shape: Sequence[int]) -> Field:
     """Return the field of the same elements, in the same order, as a tensor of `shape`."""
     old, new = field.shape, tuple(shape)
-    walked = {family.dim for axis in field.axes for family in axis}
-
-    sees_all = [any(f.dim is None and f.low.size == 1 for f in axis) for axis in field.axes]
+    walked_dims = {family.dim for axis in field.axes for family in axis}
+    is_global = [any(f.dim is None and f.low.size == 1 for f in axis) for axis in field.axes]
 
     def reshaped(family: Family, axis: int) -> Family:
-        place = None if family.dim is None else _place_after(family.dim, old, new, walked)
+        place = None if family.dim is None else _place_after(family.dim, old, new, walked_dims)
         if place is None:
             flat = family.listed(old)
             low, high = _reshaped(flat.low, old, new), _reshaped(flat.high, old, new)
             listed = compress(Family(low, high))
             # behind attention, a place tells only where its query comes from
-            return listed if sees_all[axis] else recognize(listed, new)
+            return listed if is_global[axis] else recognize(listed, new)
         assert family.dim is not None
         dim, inner = place
         before = (*old[: family.dim], family.period, *old[family.dim + 1 :])
@@ -72,7 +50,7 @@ def reshape(field: Field, shape: Sequence[int]) -> Field:
 
 
 def _place_after(
-    dim: int, old: tuple[int, ...], new: tuple[int, ...], walked: set[int | None]
+    dim: int, old: tuple[int, ...], new: tuple[int, ...], walked_dims: set[int | None]
 ) -> tuple[int, int] | None:
     """Return where `dim` lies after a reshape, and how many units are merged into each of its own.
 
@@ -85,7 +63,7 @@ def _place_after(
         inner, end = size // old[dim], dim + 1
         while end < len(old) and math.prod(old[dim + 1 : end]) < inner:
             end += 1
-        is_free = inner == 1 or walked.isdisjoint(range(dim + 1, end))
+        is_free = inner == 1 or walked_dims.isdisjoint(range(dim + 1, end))
         if is_free and math.prod(old[dim + 1 : end]) == inner:
             found.append((place, inner))
     same_from_end = (dim - len(old) + len(new), 1)
@@ -112,14 +90,3 @@ def _matching(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[rang
         while (left := math.prod(old[first[0] : i])) != (right := math.prod(new[first[1] : j])):
             i, j = (i + 1, j) if left < right else (i, j + 1)
         yield range(first[0], i), range(first[1], j)
-
-
-def masked(field: Field, mask: NDArray[np.bool_], dims: Sequence[int]) -> Field:
-    """Return the field without what the elements see that a mask over `dims` leaves out."""
-
-    def left(family: Family) -> Family:
-        listed = family.listed(field.shape) if family.dim in dims else family
-        low, high = np.where(mask, listed.low, FAR), np.where(mask, listed.high, -FAR)
-        return compress(replace(listed, low=low, high=high))
-
-    return Field(field.shape, both(lambda a: tuple(left(f) for f in field.axes[a])))

@@ -9,8 +9,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from cifar_cnn.analysis.field import nothing
 from cifar_cnn.analysis.layout import reshape
 from cifar_cnn.analysis.moves import DisjointError, strided
-from cifar_cnn.analysis.outcome import Kind, Outcome
-from cifar_cnn.analysis.steps import Step, Value
+from cifar_cnn.analysis.steps import Kind, Outcome, Step, Value
 from cifar_cnn.errors import ModelError
 
 
@@ -18,11 +17,8 @@ class Memory:
     """What each tensor sees that the image has a part in.
 
     What is written into a tensor in place is seen through every tensor that shares its memory:
-    writes are noted, and followed when such a tensor is read.
-
-    Args:
-        steps: of the run; joining what was written to what was there is one more.
-        place: says where the network is at work.
+    writes are noted, and followed when such a tensor is read. Joining what was written to what was
+    there is one more of the run's steps. `place` says where the network is at work.
     """
 
     def __init__(self, steps: list[Step], place: Callable[[], str]) -> None:
@@ -73,7 +69,7 @@ class Memory:
                 "write it without the trailing underscore, on a new tensor"
             ) from None
         old = nothing(shape) if before is None else before.field
-        field = part.written_into(old, written.field)
+        field = part.write(old, written.field)
         inputs = (written,) if before is None else (before, written)
         self._steps.append(Step("copy", Kind.MOVE, Outcome((field,)), call, inputs))
         self._values[tensor] = Value(field, len(self._steps) - 1)

@@ -2,33 +2,19 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_cnn.analysis.field import (
-    FAR,
-    Family,
-    Field,
-    IntArray,
-    both,
-    compress,
-    hull,
-    merge,
-)
-from cifar_cnn.analysis.layout import masked
+from cifar_cnn.analysis.calls import tensors_in
+from cifar_cnn.analysis.field import FAR, Family, Field, IntArray, compress, hull, nothing
 
 Walk = tuple[int, int]
 """A dimension, and the step by which a coordinate grows along it."""
-
-
-def permute(field: Field, order: Sequence[int]) -> Field:
-    """Return the field of a tensor whose dimensions are put into another order."""
-    shape = tuple(field.shape[d] for d in order)
-    return Strided(shape, (0,) * len(order), tuple((d, 1) for d in order)).of(field)
 
 
 def gather(
@@ -40,14 +26,10 @@ def gather(
 ) -> Field:
     """Return the field of a tensor of `shape` whose elements are those of another one.
 
-    Args:
-        field: of the other tensor.
-        shape: of the result.
-        coordinates: for each dimension of the other tensor, where each element comes from, as an
-            array that can be broadcast to `shape`. Units beyond the border are those of padding.
-        walks: the dimension of the result along which that of a lattice goes on; found in the
-            coordinates where it is not given.
-        valid: which elements come from the other tensor at all.
+    For each dimension of the other tensor, `coordinates` say where each element comes from, as an
+    array that can be broadcast to `shape`; units beyond the border are those of padding. `walks`
+    say along which dimension of the result a dimension goes on; they are found in the coordinates
+    if not given. `valid` says which elements come from the other tensor at all.
     """
     walked = {family.dim for axis in field.axes for family in axis}
     everywhere = np.zeros((1,) * len(shape), dtype=np.int64)
@@ -63,8 +45,7 @@ def gather(
             dim, step = walk
             period = family.period // math.gcd(family.period, step)
             index = [c if c.shape[dim] == 1 else c.take([0], dim) for c in index]
-            column = [-1 if d == dim else 1 for d in range(len(shape))]
-            index[own] = index[own] + step * np.arange(period).reshape(column)
+            index[own] = index[own] + _along(dim, len(shape), step * np.arange(period))
             mask = mask if mask is None or mask.shape[dim] == 1 else mask.take([0], dim)
             shift = family.shift * step * period // family.period
         for d, size in enumerate(field.shape):
@@ -82,7 +63,7 @@ def gather(
             low, high = np.where(mask, low, FAR), np.where(mask, high, -FAR)
         return compress(Family(low, high, None if walk is None else walk[0], shift))
 
-    return Field(tuple(shape), both(lambda a: merge(moved(f) for f in field.axes[a])))
+    return field.change(shape, moved)
 
 
 def _walk_of(
@@ -133,38 +114,65 @@ class Strided:
         for k, walk in enumerate(self.walks):
             if walk is not None:
                 dim, step = walk
-                column = [-1 if d == k else 1 for d in range(rank)]
-                units = step * np.arange(self.shape[k]).reshape(column)
+                units = _along(k, rank, step * np.arange(self.shape[k]))
                 coordinates[dim] = coordinates[dim] + units
                 if dim not in longest or self.shape[k] > self.shape[longest[dim][0]]:
                     longest[dim] = k, step
         return gather(field, self.shape, coordinates, longest)
 
-    def written_into(self, field: Field, part: Field) -> Field:
+    def write(self, field: Field, part: Field) -> Field:
         """Return the base's field after `part` was written into the view."""
         shape = field.shape
         rank = len(shape)
         covered = [np.arange(n) == first for n, first in zip(shape, self.start, strict=True)]
         coordinates = [np.zeros((1,) * rank, dtype=np.int64) for _ in self.shape]
         walks: dict[int, Walk] = {}
-        for k, walk in enumerate(self.walks):
-            if walk is not None and self.shape[k] > 1:
+        for k in sorted(range(len(self.shape)), key=lambda k: self.shape[k]):
+            if (walk := self.walks[k]) is not None:
                 dim, step = walk
                 units = np.arange(shape[dim]) - self.start[dim]
                 covered[dim] = (units % step == 0) & (units >= 0) & (units // step < self.shape[k])
-                column = [-1 if d == dim else 1 for d in range(rank)]
-                coordinates[k] = (units // step).clip(0, self.shape[k] - 1).reshape(column)
+                coordinates[k] = _along(dim, rank, (units // step).clip(0, self.shape[k] - 1))
                 if covered[dim].all():
                     walks[k] = dim, 1
         partial = [d for d in range(rank) if not covered[d].all()]
         inside = np.ones((1,) * rank, dtype=bool)
         kept = []
         for at, dim in enumerate(partial):  # what lies outside along this dimension first
-            here = covered[dim].reshape([-1 if d == dim else 1 for d in range(rank)])
-            kept.append(masked(field, inside & ~here, partial[: at + 1]))
+            here = _along(dim, rank, covered[dim])
+            kept.append(_masked(field, inside & ~here, partial[: at + 1]))
             inside = inside & here
         new = gather(part, shape, coordinates, walks, inside if partial else None)
         return hull(shape, [*kept, new])
+
+
+def concatenate(fields: Sequence[Field], dim: int) -> Field:
+    """Return the field of tensors put side by side along `dim`."""
+    whole = list(fields[0].shape)
+    whole[dim] = sum(field.shape[dim] for field in fields)
+    walks = tuple((d, 1) for d in range(len(whole)))
+    empty, parts, first = nothing(tuple(whole)), [], 0
+    for field in fields:
+        start = tuple(first if d == dim else 0 for d in range(len(whole)))
+        parts.append(Strided(field.shape, start, walks).write(empty, field))
+        first += field.shape[dim]
+    return hull(empty.shape, parts)
+
+
+def _along(dim: int, rank: int, values: NDArray[Any]) -> NDArray[Any]:
+    """Return values along one dimension, as an array of `rank` dimensions."""
+    return values.reshape([-1 if d == dim else 1 for d in range(rank)])
+
+
+def _masked(field: Field, mask: NDArray[np.bool_], dims: Sequence[int]) -> Field:
+    """Return the field without what the elements see that a mask over `dims` leaves out."""
+
+    def masked(family: Family) -> Family:
+        family = family.listed(field.shape) if family.dim in dims else family
+        low, high = np.where(mask, family.low, FAR), np.where(mask, family.high, -FAR)
+        return compress(replace(family, low=low, high=high))
+
+    return field.change(field.shape, masked)
 
 
 class DisjointError(ValueError):
@@ -172,16 +180,10 @@ class DisjointError(ValueError):
 
 
 def strided(view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> Strided:
-    """Return where a view lies in a base of this shape and these strides.
+    """Return where a view lies in a base of this shape and these strides, which begins at `offset`.
 
-    Args:
-        view: a tensor that shares the base's memory.
-        shape: of the base; dimensions of one unit are passed over where their stride is 0.
-        strides: of the base.
-        offset: of the base's first element.
-
-    Raises:
-        ValueError: it is no box of evenly spaced units of the base.
+    A stride of 0 says nothing, as that of a dimension of one unit. ValueError: the view is no box
+    of evenly spaced units of the base.
     """
     order = sorted((d for d in range(len(shape)) if strides[d]), key=lambda d: -strides[d])
     start, rest = [0] * len(shape), int(view.storage_offset()) - offset
@@ -205,36 +207,26 @@ def strided(view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: 
 
 
 def views(func: Callable[..., object], shape: Sequence[int]) -> list[Strided]:
-    """Return where the views lie that `func` gives of a tensor of `shape`, without its numbers.
-
-    Raises:
-        ValueError: one is no box of evenly spaced units.
-    """
+    """Return where the views lie that `func` gives of a tensor of `shape`, without its numbers."""
     strides, stride = [0] * len(shape), 2
     for dim in reversed(range(len(shape))):
         strides[dim], stride = stride, stride * (shape[dim] + 1)  # so that no two are alike
     base = torch.empty_strided(tuple(shape), strides, device="meta")
-    made = func(base)
-    results = [made] if isinstance(made, Tensor) else list(made)  # type: ignore[call-overload]
-    return [strided(view, shape, strides) for view in results]
+    return [strided(view, shape, strides) for view in tensors_in(func(base))]
 
 
-def numbered(func: Callable[..., object], fields: Sequence[Field]) -> list[Field]:
-    """Return the fields of what `func` makes by moving elements, from one run on their numbers.
+def move_by_numbers(func: Callable[..., object], fields: Sequence[Field]) -> list[Field]:
+    """Return the fields of what `func` makes of tensors by moving elements.
 
-    Args:
-        func: called with a float64 tensor for each of the fields.
-        fields: of the tensors whose elements are moved.
+    It is called with the elements' numbers, a float64 tensor for each of the fields.
     """
     starts = np.cumsum([1, *(math.prod(field.shape) for field in fields)]).tolist()
     numbers = [
         torch.arange(first, end, dtype=torch.float64).reshape(field.shape)
         for first, end, field in zip(starts, starts[1:], fields, strict=False)
     ]
-    made = func(*numbers)
-    results = [made] if isinstance(made, Tensor) else list(made)  # type: ignore[call-overload]
     answers = []
-    for result in results:
+    for result in tensors_in(func(*numbers)):
         source = result.numpy().astype(np.int64)
         parts = []
         for first, end, field in zip(starts, starts[1:], fields, strict=False):

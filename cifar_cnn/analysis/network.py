@@ -4,7 +4,7 @@ import inspect
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
-from cifar_cnn.analysis.calls import Calls
+from cifar_cnn.analysis.calls import Calls, is_ours, place_of_error
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.source import is_ours, place_of_error
 from cifar_cnn.analysis.steps import Value
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models import build_model
@@ -30,11 +29,7 @@ Model = str | nn.Module
 
 
 def open_model(model: Model, model_arg: Sequence[str] = ()) -> tuple[str, nn.Module]:
-    """Return the name of a network, and the network.
-
-    Raises:
-        ModelError: the network cannot be found or built.
-    """
+    """Return the name of a network, and the network."""
     if isinstance(model, nn.Module):
         return type(model).__name__, model
     name = full_spec(model, model_arg)
@@ -47,25 +42,15 @@ def open_model(model: Model, model_arg: Sequence[str] = ()) -> tuple[str, nn.Mod
 def run_network(
     model: nn.Module,
     size: tuple[int, int],
-    vouched: Collection[str] = (),
+    assume_pointwise: Collection[str] = (),
     *,
     is_strict: bool = True,
-    forward: Callable[[Tensor], object] | None = None,
 ) -> tuple[Run, Value]:
-    """Run a network in evaluation mode on one image of `size`; return the run and its output.
+    """Run a network in evaluation mode on one image of `size`, (H, W); return the run and output.
 
-    Args:
-        model: takes (1, 3, H, W) images and returns one tensor.
-        size: (H, W) in pixels.
-        vouched: operations that are element-wise by the user's word.
-        is_strict: whether an unknown operation is an error.
-        forward: runs the model in another way.
-
-    Raises:
-        ModelError: the forward cannot run or be followed; one line saying what and where.
+    ModelError: the forward cannot run, or be followed if an unknown operation is an error.
     """
     _check_one_input(model)
-    outputs: list[object] = []
     with evaluating(model):
         image = random_image(model, size)
         run = None
@@ -73,14 +58,9 @@ def run_network(
             if any(is_lazy(p) for p in parameters_of(model)):
                 with torch.no_grad():
                     model(image)
-            run = Run(model, image, vouched, is_strict=is_strict)
-            with (
-                run.running(),
-                nn.Module.register_forward_hook(
-                    model, lambda _, __, output: outputs.append(output)
-                ),
-            ):
-                (forward or model)(image)
+            run = Run(model, image, assume_pointwise, is_strict=is_strict)
+            with run.running():
+                output = model(image)
         except ModelError:
             raise
         except Exception as error:
@@ -88,8 +68,12 @@ def run_network(
                 raise run.refused from error
             if is_ours(error.__traceback__):
                 raise
-            raise explained(error, run, size) from (error.__cause__ or error)
-    output = outputs[-1]
+            module = run.calls.module_name() if run else ""
+            where = f"in {module or 'its forward'}{place_of_error(error)}"
+            raise ModelError(
+                f"the network cannot take a 3×{size[0]}×{size[1]} image: {type(error).__name__} "
+                f"{where}: {one_line(error)}"
+            ) from (error.__cause__ or error)
     if not isinstance(output, Tensor):
         raise ModelError(
             f"the network returns {_described(output)}, not one tensor: wrap it in a module "
@@ -104,10 +88,7 @@ def run_network(
 def results_of(model: nn.Module, images: Tensor, numbers: Sequence[int]) -> list[Tensor]:
     """Run a network in evaluation mode; return the results of these calls, then its output.
 
-    Args:
-        model: the network.
-        images: float32 (N, 3, H, W).
-        numbers: of the calls, as a run has given them (`Call.number`).
+    The calls have the numbers that a run has given them (`Call.number`).
     """
     calls = Calls(model, frozenset(numbers))
     with evaluating(model), torch.enable_grad():
@@ -123,16 +104,6 @@ def random_image(model: nn.Module, size: tuple[int, int], count: int = 1) -> Ten
     dtype = weight.dtype if weight.is_floating_point() else torch.float32
     image = torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(0))
     return image.to(weight.device, dtype)
-
-
-def explained(error: Exception, run: Run | None, size: tuple[int, int]) -> ModelError:
-    """Return what a forward has raised as an error of ours."""
-    module = run.calls.module_name() if run else ""
-    where = f"in {module or 'its forward'}{place_of_error(error)}"
-    return ModelError(
-        f"the network cannot take a 3×{size[0]}×{size[1]} image: {type(error).__name__} {where}: "
-        f"{one_line(error)}"
-    )
 
 
 def _check_one_input(model: nn.Module) -> None:

@@ -15,15 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.analysis.calls import Call
+from cifar_cnn.analysis.calls import Call, is_ours, place_of_error
 from cifar_cnn.analysis.field import IntArray, span
 from cifar_cnn.analysis.layers import Layer, layers_of
 from cifar_cnn.analysis.misalignment import AXIS_NAMES
 from cifar_cnn.analysis.network import Model, evaluating, open_model, random_image, run_network
-from cifar_cnn.analysis.rules import NORMALIZATIONS, RESAMPLINGS
+from cifar_cnn.analysis.rules import RESAMPLINGS, RULES
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.source import is_ours, place_of_error
-from cifar_cnn.analysis.steps import Step
+from cifar_cnn.analysis.steps import Kind, Step
 from cifar_cnn.analysis.verification import Canvas, Seen, Shown, Size, Verification, compare
 from cifar_cnn.errors import UserError, one_line
 from cifar_cnn.runtime import global_state_kept
@@ -138,7 +137,7 @@ class Proof(Run):  # type: ignore[no-untyped-call]
         """Run an operation; statistics, taps of weight 0 and what pads repeat do not spread NaN."""
         if op.startswith(REPEATING):
             return F.pad(args[0], args[1])
-        is_norm = op in NORMALIZATIONS or op == "rms_norm"
+        is_norm = op == "rms_norm" or RULES.get(op, (None,))[0] == Kind.NORMALIZATION
         if not is_norm and op not in RESAMPLINGS:
             return func(*args, **kwargs)
         nan = args[0].isnan()

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
-from cifar_cnn.analysis.calls import Call, Calls, changed, tensors_in
-from cifar_cnn.analysis.choice import SHAPE_ONLY, Operation, anything, positional
-from cifar_cnn.analysis.field import Field, image_field, nothing
+from cifar_cnn.analysis.calls import Call, Calls, place_at_work, tensors_in
+from cifar_cnn.analysis.choice import SHAPE_ONLY, Operation, positional
+from cifar_cnn.analysis.field import Field, hull, image_field, nothing
 from cifar_cnn.analysis.memory import Memory
-from cifar_cnn.analysis.outcome import Kind, Outcome, Rule, Shapes, UnsupportedError
-from cifar_cnn.analysis.rules import FUNCTIONS, pointwise
-from cifar_cnn.analysis.source import place_at_work
-from cifar_cnn.analysis.steps import Filter, Step, Value
+from cifar_cnn.analysis.rules import FUNCTIONS, anything, pointwise
+from cifar_cnn.analysis.steps import Filter, Kind, Outcome, Rule, Step, UnsupportedError, Value
+from cifar_cnn.analysis.windows import Shape
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models.module import buffers_of, parameters_of
 
@@ -35,13 +35,8 @@ RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Computes the field of every tensor that depends on the image, as the network runs.
 
-    Args:
-        model: the network.
-        image: (N, 3, H, W), what it is run on.
-        vouched: operations that are element-wise by the user's word.
-        is_strict: whether an unknown operation ends the run; else the first one is in `unknown`,
-            and its outputs see all that it reads.
-        dims: the dimensions of the image that fields are intervals of.
+    Fields are intervals of the image's `dims`. Unless it is strict, the first unknown operation is
+    noted in `unknown`, and its outputs see all that it reads.
     """
 
     @classmethod
@@ -53,7 +48,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self,
         model: nn.Module,
         image: Tensor,
-        vouched: Collection[str] = (),
+        assume_pointwise: Collection[str] = (),
         *,
         is_strict: bool = True,
         dims: tuple[int, int] = (2, 3),
@@ -67,7 +62,8 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.unknown = ""
         self.refused: ModelError | None = None  # TorchScript puts another error in its place
         self.unregistered: dict[Tensor, str] = {}
-        self._vouched, self._is_strict, self._in_whole_function = {*vouched}, is_strict, False
+        self._assume_pointwise, self._is_strict = {*assume_pointwise}, is_strict
+        self._is_in_function = False
         registered = [image, *parameters_of(model), *buffers_of(model)]
         self._registered = {id(tensor): tensor for tensor in registered}
 
@@ -75,10 +71,11 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run an operation; note what its outputs see, and its mult-adds."""
-        kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        kwargs = kwargs or {}
         is_scripted = self.calls.current is None
-        call = self.calls.current = self.calls.current or self.calls.begin(name)
-        of = Operation(name, func, args, kwargs, call.function, self._field_of)
+        call = self.calls.current or self.calls.begin(func.overloadpacket.__name__)
+        self.calls.current = call
+        of = Operation(func, args, kwargs, call.function)
         tensors = tensors_in((args, kwargs))
         self._check_registered(tensors)
         has_image = any([self.values[tensor] is not None for tensor in tensors])  # noqa: C419
@@ -86,11 +83,12 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = self.execute(of.op, func, args, kwargs) if has_image else func(*args, **kwargs)
             if (formula := flop_registry.get(func.overloadpacket)) is not None:
                 self.calls.count_mult_adds(formula(*args, **kwargs, out_val=result) // 2)
-            outputs = tensors_in(result)
-            if has_image:
-                self._refuse_decisions(of)
-            if has_image and outputs and of.op not in SHAPE_ONLY and not self._in_whole_function:
-                kind, rule = of.rule(self._vouched) or (Kind.MIXING, partial(self._unknown, of))
+            if has_image and of.is_decision(self.values):
+                self.refuse_decision()
+            outputs = tensors_in(result) if has_image and of.op not in SHAPE_ONLY else []
+            if outputs and not self._is_in_function:
+                known = of.rule(self._assume_pointwise)
+                kind, rule = known or (Kind.MIXING, partial(self._unknown, of))
                 self.note(of.op, kind, rule, args, kwargs, outputs)
                 if of.is_write and torch.Tag.inplace_view not in func.tags:
                     self.values.write(outputs[0])
@@ -103,7 +101,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def execute(self, op: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Run an operation that the image has a part in."""
+        """Run an operation that depends on the image."""
         return func(*args, **kwargs)
 
     def note(
@@ -112,17 +110,9 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Apply a rule to an operation that has run, and note what its outputs see."""
         call = self.calls.current
         assert call is not None
-        shapes = [tuple(output.shape) for output in outputs]
         tensors = tensors_in((args, kwargs))
         inputs = tuple(value for tensor in tensors if (value := self.values[tensor]) is not None)
-        given, named = changed((args, kwargs), self._as_field)
-        try:
-            empty = Outcome(tuple(nothing(shape) for shape in shapes))
-            outcome = rule(shapes, *given, **named) if outputs[0].numel() else empty
-        except (UnsupportedError, ValueError) as error:
-            why = f"operation {call.function!r} {one_line(error)} is not supported"
-            self._refuse(f"{why} {self.place()}", error)
-            outcome = anything(shapes, *given, **named)
+        outcome = self._apply(rule, args, kwargs, outputs)
         weight = None
         if op in {"convolution", "_convolution"}:
             is_learned = isinstance(args[1], nn.Parameter) or args[1].requires_grad
@@ -139,11 +129,11 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def whole_function(self, name: str, func: Any, args: Any) -> Any:
         """Run a function that has a rule as a whole."""
-        self._in_whole_function = True
+        self._is_in_function = True
         try:
             result = func(*args)
         finally:
-            self._in_whole_function = False
+            self._is_in_function = False
         with _disable_current_modes():
             self.note(name, *FUNCTIONS[name], args, {}, [result])
         return result
@@ -168,25 +158,37 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self.calls.running(), torch.enable_grad(), nothing_saved, self:
             yield
 
-    def _field_of(self, tensor: Tensor) -> Field | None:
-        value = self.values[tensor]
-        return None if value is None else value.field
+    def _apply(self, rule: Rule, args: Any, kwargs: Any, outputs: Sequence[Tensor]) -> Outcome:
+        """Return the outcome of a rule, with a field for each output."""
+        shapes = [tuple(output.shape) for output in outputs]
+        args, kwargs = tree_map(self._as_field, (args, kwargs))
+        try:
+            found = rule(shapes[0], *args, **kwargs) if outputs[0].numel() else nothing(())
+        except (UnsupportedError, ValueError) as error:
+            function = self.calls.current.function if self.calls.current else ""
+            why = f"operation {function!r} {one_line(error)} is not supported"
+            self._refuse(f"{why} {self.place()}", error)
+            found = anything(shapes[0], *args, **kwargs)
+        outcome = Outcome((found,)) if isinstance(found, Field) else found
+        fields = outcome.fields * (len(shapes) if len(outcome.fields) == 1 else 1)
+        pairs = zip(shapes, fields, strict=False)
+        fitting = tuple(hull(shape, [field]) for shape, field in pairs)
+        return Outcome(fitting, outcome.window, outcome.spans, outcome.covers)
 
     def _as_field(self, leaf: object) -> object:
         if isinstance(leaf, Tensor):
-            return self._field_of(leaf) or nothing(tuple(leaf.shape))
+            value = self.values[leaf]
+            return nothing(tuple(leaf.shape)) if value is None else value.field
         return leaf
 
-    def _unknown(self, of: Operation, out: Shapes, *args: Any, **kwargs: Any) -> Outcome:
+    def _unknown(self, of: Operation, out: Shape, *args: Any, **kwargs: Any) -> Field:
         """Stop, or let every output see all that is read."""
-        shapes = {tuple(tensor.shape) for tensor in tensors_in((of.args, of.kwargs))}
-        keeps_shape = shapes.issuperset(out)
+        keeps_shape = any(tuple(tensor.shape) == out for tensor in tensors_in((of.args, of.kwargs)))
         advice = "it changes the shape, and what its outputs read is not known"
         if keeps_shape:
             how = "if each of its output positions reads only the same input position"
             advice = f"{how}, say --assume-pointwise {of.function}"
-        refusal = f"unknown operation {of.function!r} ({of.func}) {self.place()}: {advice}"
-        self._refuse(refusal)
+        self._refuse(f"unknown operation {of.function!r} ({of.func}) {self.place()}: {advice}")
         return (pointwise if keeps_shape else anything)(out, *args, **kwargs)
 
     def _refuse(self, refusal: str, cause: Exception | None = None) -> None:
@@ -201,16 +203,6 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if tensor.requires_grad and tensor.is_leaf and id(tensor) not in self._registered:
                 self._registered[id(tensor)] = tensor
                 self.unregistered[tensor] = self.place()
-
-    def _refuse_decisions(self, of: Operation) -> None:
-        decides = torch.Tag.data_dependent_output in of.func.tags
-        if of.op == "index":
-            masks = [t for t in tensors_in(of.args[1]) if t.dtype in {torch.bool, torch.uint8}]
-            decides = any(self.values[mask] for mask in masks)
-        elif not of.op.startswith("index"):
-            decides = decides or torch.Tag.dynamic_output_shape in of.func.tags
-        if decides:
-            self.refuse_decision()
 
 
 class _FollowedCalls(Calls):
@@ -239,7 +231,7 @@ class _FollowedCalls(Calls):
         return func(*args, **kwargs)
 
     def is_followed(self, result: Tensor, call: Call) -> bool:
-        """Return whether the image has a part in the result of a call that is more than a name."""
+        """Return whether the result of a call depends on the image, and is more than a name."""
         value = self._run.values[result]
         if value is None:
             return False

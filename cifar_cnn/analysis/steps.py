@@ -1,12 +1,64 @@
-"""What a run notes of the operations of a network, and which of them depend on which."""
+"""What a run notes of a network's operations, and which of them depend on which."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.layout import reduce
-from cifar_cnn.analysis.outcome import Kind, Outcome
+
+Pair = tuple[int, int]
+
+
+class Kind(StrEnum):
+    """What an operation does to the elements of its tensors."""
+
+    POINTWISE = "pointwise"
+    NORMALIZATION = "normalization"
+    MIXING = "mixing"
+    """Each output reads all of a dimension: sums, products, softmax."""
+    WINDOW = "window"
+    MOVE = "move"
+    """Elements are moved about, and nothing is computed."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a layer reads of its input's map, as (vertical, horizontal)."""
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+
+
+POINT = Window()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer of a rule: the fields of an operation's outputs, and what it reads of a map.
+
+    A single field is that of all outputs. `spans` says that a statistic over space was passed
+    through, `covers` that it is a pool whose one window is the whole map.
+    """
+
+    fields: tuple[Field, ...]
+    window: Window = POINT
+    spans: bool = False
+    covers: bool = False
+
+
+Rule = Callable[..., Field | Outcome]
+"""Called with the shape of the first output, and the operation's arguments, tensors as fields.
+
+It returns the field of all outputs, or an outcome.
+"""
+
+
+class UnsupportedError(Exception):
+    """A known operation in a form that no rule covers; the text says which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +81,7 @@ class Filter:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """An operation that the image has a part in.
-
-    Args:
-        op: its ATen name, without the underscore of one in place.
-        kind: what it does to the elements.
-        outcome: the fields of its outputs, and its window.
-        call: what the network called.
-        inputs: the tensors it reads that the image has a part in.
-        filter: of a convolution.
-    """
+    """An operation that depends on the image, and those of its inputs that do."""
 
     op: str
     kind: Kind
@@ -68,9 +111,9 @@ def closed_steps(steps: Sequence[Step]) -> set[int]:
     Such a pool is global pooling: its one unit is no map any more.
     """
     closed: set[int] = set()
-    for index, step in enumerate(steps):
-        if step.outcome.covers and not is_map_behind(steps, index):
-            closed |= {index, *steps_behind(steps, index)}
+    for index, behind in _whole_pools(steps):
+        if not is_map_behind(steps, index):
+            closed |= {index, *behind}
     return closed
 
 
@@ -79,11 +122,10 @@ def is_map_behind(steps: Sequence[Step], index: int) -> bool:
 
     It has a window, or it joins a map from elsewhere.
     """
-    behind = steps_behind(steps, index)
+    behind = _steps_behind(steps, index)
     pooled = {index, *behind}
-    for other, step in enumerate(steps):
-        if step.outcome.covers and other not in pooled:
-            pooled |= {other, *steps_behind(steps, other)}
+    for other, pool_behind in _whole_pools(steps):
+        pooled |= {other, *pool_behind}
     return any(
         max(steps[i].outcome.window.kernel) > 1
         or any(has_places(v.field) for v in steps[i].inputs if v.made not in pooled)
@@ -91,13 +133,19 @@ def is_map_behind(steps: Sequence[Step], index: int) -> bool:
     )
 
 
-def steps_behind(steps: Sequence[Step], index: int) -> list[int]:
-    """Return the steps that depend on one."""
+def _whole_pools(steps: Sequence[Step]) -> Iterator[tuple[int, set[int]]]:
+    """Yield each pool over a whole map, and the steps behind it."""
+    for index, step in enumerate(steps):
+        if step.outcome.covers:
+            yield index, _steps_behind(steps, index)
+
+
+def _steps_behind(steps: Sequence[Step], index: int) -> set[int]:
     reached = {index}
     for later in range(index + 1, len(steps)):
         if any(value.made in reached for value in steps[later].inputs):
             reached.add(later)
-    return sorted(reached - {index})
+    return reached - {index}
 
 
 def has_places(field: Field) -> bool:

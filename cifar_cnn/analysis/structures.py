@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.layers import row_of
-from cifar_cnn.analysis.outcome import Kind
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Step, Value, has_places, is_map_behind, used_steps
+from cifar_cnn.analysis.steps import Kind, Step, Value, has_places, is_map_behind, used_steps
 
 AVERAGES = {
     *("mean", "avg_pool1d", "avg_pool2d", "avg_pool3d"),

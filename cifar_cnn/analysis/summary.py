@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.analysis.network import Model, open_model
+from cifar_cnn.analysis.network import Model, open_model, run_network
 from cifar_cnn.analysis.receptive_field import ReceptiveField, analyze
-from cifar_cnn.analysis.rows import SummaryRow, run_with_rows
+from cifar_cnn.analysis.rows import SummaryRow, rows_of
 from cifar_cnn.analysis.structures import candidates, find_structures
 from cifar_cnn.analysis.verdict import Verdict, first_few, judge
 from cifar_cnn.analysis.weights import OUTSIDE, unregistered, without_effect
@@ -104,7 +104,8 @@ def summarize(
         ModelError: the network cannot be built, run or followed.
     """
     name, module = open_model(model, model_arg)
-    run, output, rows = run_with_rows(module, input_size, assume_pointwise)
+    run, output = run_network(module, input_size, assume_pointwise, is_strict=False)
+    rows = rows_of(module, run)
     _check_answers(output.field.shape)
     parameters = sum(p.numel() for p in parameters_of(module))
     outside = unregistered(module, run.unregistered)

@@ -1,9 +1,59 @@
-"""Which input units each output unit reads, for every kind of window, along one dimension."""
+"""Which input units each output unit of a window reads along a dimension, and what it sees."""
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 
-from cifar_cnn.analysis.field import Taps
+import numpy as np
+
+from cifar_cnn.analysis.field import FAR, Family, Field, both, shorten_period
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Which input units each output unit of a window operation reads, along one dimension.
+
+    Output unit q·len(offsets) + r reads the input units q·step + k for k in offsets[r].
+    """
+
+    step: int
+    offsets: tuple[tuple[int, ...], ...]
+
+
+def apply_taps(field: Field, dim: int, taps: Taps, size: int) -> Field:
+    """Return the field after a window operation along `dim` that leaves `size` units."""
+    shape = (*field.shape[:dim], size, *field.shape[dim + 1 :])
+    axes = both(lambda a: tuple(_tap(f, dim, taps, field.shape[dim], size) for f in field.axes[a]))
+    return Field(shape, axes)
+
+
+def _tap(family: Family, dim: int, taps: Taps, size_in: int, size_out: int) -> Family:
+    if family.low.shape[dim] == 1 and family.dim != dim:
+        return family
+    phases = len(taps.offsets)
+    if family.dim == dim:
+        # Output units repeat when both the taps' phases and the family's period have come round.
+        # A family of period 2 and shift 2 (a map doubled) under a window of stride 3: the window's
+        # second position begins in the middle of a period, its third at a start again; so turns =
+        # 2 / gcd(2, 3) = 2 positions make a period, and 2 · 3 units at 2 / 2 pixels each are its
+        # shift of 6 pixels.
+        turns = family.period // math.gcd(family.period, taps.step)
+        count, shift = phases * turns, family.shift * turns * taps.step // family.period
+    else:
+        count, shift = size_out, family.shift
+    lows, highs = [], []
+    for unit in range(count):
+        turn, phase = divmod(unit, phases)
+        reads = np.asarray(taps.offsets[phase], dtype=np.int64) + turn * taps.step
+        if family.dim == dim:
+            low, high = family.at(reads)
+        else:
+            reads = reads[(reads >= 0) & (reads < size_in)]
+            low, high = family.low.take(reads, dim), family.high.take(reads, dim)
+        lows.append(low.min(dim, keepdims=True, initial=FAR))
+        highs.append(high.max(dim, keepdims=True, initial=-FAR))
+    low, high = np.concatenate(lows, dim), np.concatenate(highs, dim)
+    return shorten_period(Family(low, high, family.dim, shift))
 
 
 def window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
@@ -22,16 +72,6 @@ def transposed(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
         for phase in range(stride)
     )
     return Taps(1, tuple(phases))
-
-
-def strided(start: int, step: int) -> Taps:
-    """Return the taps of a slice ``start::step``; a negative start is padding."""
-    return Taps(step, ((start,),))
-
-
-def repeated(times: int) -> Taps:
-    """Return the taps of a map in which each unit is written `times` times."""
-    return Taps(1, ((0,),) * times)
 
 
 def adaptive(size_in: int, size_out: int) -> Taps:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_cnn.analysis.field import FAR, IntArray
-from cifar_cnn.analysis.outcome import Kind
-from cifar_cnn.analysis.steps import Step
+from cifar_cnn.analysis.steps import Kind, Step
 from cifar_cnn.documents import analysis as documents
 
 Size = tuple[int, int]

@@ -5,23 +5,18 @@ from fractions import Fraction
 from typing import Any
 
 from cifar_cnn.analysis import taps
-from cifar_cnn.analysis.field import Field, Taps, apply_taps, hull
+from cifar_cnn.analysis.field import Field, hull
 from cifar_cnn.analysis.layout import reduce, reshape
 from cifar_cnn.analysis.moves import Strided
-from cifar_cnn.analysis.outcome import (
-    POINT,
-    Ints,
-    Outcome,
-    Rule,
-    Shapes,
-    UnsupportedError,
-    Window,
-    sizes,
-)
+from cifar_cnn.analysis.steps import POINT, Outcome, Rule, UnsupportedError, Window
+from cifar_cnn.analysis.taps import Taps, apply_taps
+
+Ints = Sequence[int]
+Shape = tuple[int, ...]
 
 
 def convolution(  # noqa: PLR0917 - torch's order
-    out: Shapes,
+    out: Shape,
     x: Field,
     weight: Field,
     bias: Field | None,
@@ -39,15 +34,19 @@ def convolution(  # noqa: PLR0917 - torch's order
     kind = taps.transposed if is_transposed else taps.window
     channels = weight.shape[1] * groups if is_transposed else weight.shape[0]
     geometry = zip(kernel, strides, pads, dilations, strict=True)
-    field = tapped(mix_channels(x, groups, channels), [kind(*each) for each in geometry], out[0])
-    made = [reduce(w, range(len(w.shape))) for w in (weight, bias) if w and any(w.axes)]
-    if made:  # weights that are made from the image are seen by every unit
-        field = hull(out[0], [field, *(reshape(w, (1,)) for w in made)])
+    field = read_map(mix_channels(x, groups, channels), [kind(*each) for each in geometry], out)
+    field = hull(out, [field, *seen_by_all(weight, bias)])
     return Outcome((field,), map_window(kernel, strides, pads, dilations))
 
 
+def seen_by_all(*weights: Field | None) -> list[Field]:
+    """Return what weights see that are made from the image, as every unit sees it."""
+    made = [w for w in weights if w and any(w.axes)]
+    return [reduce(w, range(len(w.shape)), keep=False) for w in made]
+
+
 def pool(
-    out: Shapes,
+    out: Shape,
     x: Field,
     kernel: Ints,
     stride: Ints = (),
@@ -59,7 +58,7 @@ def pool(
     rank = len(kernel)
     pads, dilations = sizes(padding, rank), sizes(dilation, rank)
     strides = sizes(stride, rank) if stride else kernel
-    before, after = x.shape[-rank:], out[0][-rank:]
+    before, after = x.shape[-rank:], out[-rank:]
     reads = [taps.window(*each) for each in zip(kernel, strides, pads, dilations, strict=True)]
     fits = [
         m == 1 and n <= k - p and d == 1
@@ -69,26 +68,25 @@ def pool(
     if covers:
         reads = [Taps(s, (tuple(range(n)),)) for n, s in zip(before, strides, strict=True)]
     window = map_window(kernel, strides, pads, dilations)
-    return Outcome((tapped(x, reads, out[0]),) * len(out), window, covers=covers)
+    return Outcome((read_map(x, reads, out),), window, covers=covers)
 
 
 def average_pool(
-    out: Shapes, x: Field, kernel: Ints, stride: Ints = (), padding: Ints = (0,), *_: object
+    out: Shape, x: Field, kernel: Ints, stride: Ints = (), padding: Ints = (0,), *_: object
 ) -> Outcome:
     """Take the mean of each window."""
     return pool(out, x, kernel, stride, padding)
 
 
-def adaptive_pool(out: Shapes, x: Field, size: Ints) -> Outcome:
+def adaptive_pool(out: Shape, x: Field, size: Ints) -> Outcome:
     """Pool into as many bins as the output has; one bin is global pooling."""
     field, first = x, len(x.shape) - len(size)
     for dim in range(first, len(x.shape)):
-        wanted = out[0][dim]
-        if wanted == 1:
+        if out[dim] == 1:
             field = reduce(field, [dim])
-        elif wanted != x.shape[dim]:
-            field = apply_taps(field, dim, taps.adaptive(x.shape[dim], wanted), wanted)
-    return Outcome((field,) * len(out), adaptive_window(x.shape[first:], out[0][first:]))
+        elif out[dim] != x.shape[dim]:
+            field = apply_taps(field, dim, taps.adaptive(x.shape[dim], out[dim]), out[dim])
+    return Outcome((field,), adaptive_window(x.shape[first:], out[first:]))
 
 
 def adaptive_window(before: Ints, after: Ints) -> Window:
@@ -101,13 +99,13 @@ def adaptive_window(before: Ints, after: Ints) -> Window:
 def resampling(reads: Callable[[Fraction, bool], Taps]) -> Rule:
     """Return the rule of interpolation by these taps, called with scale and `align_corners`."""
 
-    def rule(out: Shapes, x: Field, size: Ints, *rest: Any) -> Outcome:
+    def rule(out: Shape, x: Field, size: Ints, *rest: Any) -> Field:
         corners = rest[:1] == (True,)
         scales = [scale for scale in rest if not isinstance(scale, bool)]
         scales += [None] * (len(size) - len(scales))
         field, first = x, len(x.shape) - len(size)
         for dim, factor in enumerate(scales, start=first):
-            before, after = x.shape[dim], out[0][dim]
+            before, after = x.shape[dim], out[dim]
             if corners:
                 scale = Fraction(before - 1, after - 1) if after > 1 else Fraction(0)
             elif factor is None:
@@ -115,7 +113,7 @@ def resampling(reads: Callable[[Fraction, bool], Taps]) -> Rule:
             else:
                 scale = 1 / Fraction(factor).limit_denominator(1 << 16)
             field = apply_taps(field, dim, reads(scale, corners), after)
-        return Outcome((field,))
+        return field
 
     return rule
 
@@ -138,45 +136,45 @@ def smoothing(radius: int) -> Rule:
     return resampling(reads)
 
 
-def padding(out: Shapes, x: Field, pads: Ints, *_: object) -> Outcome:
+def padding(out: Shape, x: Field, pads: Ints, *_: object) -> Outcome:
     """Put positions around the map: whatever they hold, they count as outside of the image."""
     rank = len(x.shape)
     sides = [(0, 0)] * rank
     for i, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
         sides[rank - 1 - i] = before, after
     start = tuple(-before for before, _ in sides)
-    field = Strided(out[0], start, tuple((d, 1) for d in range(rank))).of(x)
+    field = Strided(out, start, tuple((d, 1) for d in range(rank))).of(x)
     vertical, horizontal = sides[-2:] if rank > 1 else ((0, 0), sides[-1])
     return Outcome((field,), Window(padding=(vertical, horizontal)))
 
 
 def unfolding(
-    out: Shapes, x: Field, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints
-) -> Outcome:
+    out: Shape, x: Field, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints
+) -> Field:
     """Make each window of a map a column."""
     *batch, channels, _, _ = x.shape
-    counts = windows_in(x.shape[-2:], kernel, dilation, padding, stride)
+    counts = count_windows(x.shape[-2:], kernel, dilation, padding, stride)
     first = len(batch) + 1
     inside = [(first + i, dilation[i]) for i in (0, 1)]
     between = [(first + i, stride[i]) for i in (0, 1)]
     start = (*[0] * first, -padding[0], -padding[1])
     walks = (*((d, 1) for d in range(first)), *inside, *between)
     field = Strided((*batch, channels, *kernel, *counts), start, walks).of(x)
-    return Outcome((reshape(field, out[0]),))
+    return reshape(field, out)
 
 
 def folding(
-    out: Shapes,
+    out: Shape,
     x: Field,
     output_size: Ints,
     kernel: Ints,
     dilation: Ints,
     padding: Ints,
     stride: Ints,
-) -> Outcome:
+) -> Field:
     """Add each column's units up at the places of its window: the reverse of unfolding."""
-    *batch, channels, rows, columns = out[0]
-    counts = windows_in((rows, columns), kernel, dilation, padding, stride)
+    *batch, channels, rows, columns = out
+    counts = count_windows((rows, columns), kernel, dilation, padding, stride)
     first = len(batch) + 1
     split = reshape(x, (*batch, channels, *kernel, *counts))
     kept = [*((d, 1) for d in range(first)), (first + 2, 1), (first + 3, 1)]
@@ -187,28 +185,37 @@ def folding(
             part = Strided((*batch, channels, *counts), start, tuple(kept)).of(split)
             places = padding[0] - y * dilation[0], padding[1] - z * dilation[1]
             reads = [taps.transposed(1, s, p, 1) for s, p in zip(stride, places, strict=True)]
-            pieces.append(tapped(part, reads, out[0]))
-    return Outcome((hull(out[0], pieces),))
+            pieces.append(read_map(part, reads, out))
+    return hull(out, pieces)
 
 
 def max_unpool(
-    out: Shapes,
+    out: Shape,
     x: Field,
     indices: Field,
     kernel_size: int | Ints,
     stride: int | Ints | None = None,
     padding: int | Ints = 0,
     output_size: object = None,
-) -> Outcome:
+) -> Field:
     """Put each unit at one place of its window, which only the image decides."""
     rank = len(x.shape) - 2
     kernel, pads = sizes(kernel_size, rank), sizes(padding, rank)
     strides = kernel if not stride else sizes(stride, rank)
     reads = [taps.transposed(k, s, p, 1) for k, s, p in zip(kernel, strides, pads, strict=True)]
-    return Outcome((tapped(hull(x.shape, [x, indices]), reads, out[0]),))
+    return read_map(hull(x.shape, [x, indices]), reads, out)
 
 
-def windows_in(size: Ints, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints) -> list[int]:
+def sizes(size: int | Ints, rank: int) -> list[int]:
+    """Return one number for each dimension of a map."""
+    if isinstance(size, int):
+        return [size] * rank
+    return list(size) * rank if len(size) == 1 else list(size)
+
+
+def count_windows(
+    size: Ints, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints
+) -> list[int]:
     """Return how many windows lie in a map of `size`, along each side."""
     each = zip(size, kernel, dilation, padding, stride, strict=True)
     return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, d, p, s in each]
@@ -224,7 +231,7 @@ def mix_channels(x: Field, groups: int, channels: int) -> Field:
     return reshape(hull((x.shape[0], groups, channels // groups, *x.shape[2:]), [mixed]), shape)
 
 
-def tapped(field: Field, reads: Sequence[Taps], shape: Ints) -> Field:
+def read_map(field: Field, reads: Sequence[Taps], shape: Ints) -> Field:
     """Return the field after windows along the last dimensions, which leave `shape`."""
     first = len(shape) - len(reads)
     for dim, tap in enumerate(reads, start=first):

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from cifar_cnn.analysis.effective import EffectiveField
 from cifar_cnn.analysis.layers import Layer
-from cifar_cnn.analysis.outcome import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField, number
+from cifar_cnn.analysis.steps import POINT
 from cifar_cnn.analysis.summary import Summary
 from cifar_cnn.analysis.verdict import Verdict, first_few
 from cifar_cnn.analysis.verification import Verification

@@ -2,8 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from cifar_cnn.analysis.outcome import POINT
 from cifar_cnn.analysis.receptive_field import ReceptiveField
+from cifar_cnn.analysis.steps import POINT
 from cifar_cnn.report.figures import BLUE, NARROW, ORANGE, WIDE, ending, picture
 
 MOST_LAYERS = 40

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from cifar_cnn.analysis import taps
-from cifar_cnn.analysis.field import Taps, apply_taps, hull, image_field
-from cifar_cnn.analysis.layout import concatenate, reduce, reshape
-from cifar_cnn.analysis.moves import numbered, permute
+from cifar_cnn.analysis.field import hull, image_field
+from cifar_cnn.analysis.layout import reduce, reshape
+from cifar_cnn.analysis.moves import concatenate, move_by_numbers, views
+from cifar_cnn.analysis.taps import Taps, apply_taps
 
 SHAPE = (1, 3, 6, 4)
 WIDE = Taps(1, ((-1, 0, 1),))
@@ -56,9 +57,14 @@ def test_channels_keep_apart_until_they_are_mixed():
     image = image_field(SHAPE)
     joined = concatenate([image, apply_taps(image, 2, WIDE, 6)], 1)
     assert seen(joined)[0][0, :, 2, 0].tolist() == [2, 2, 2, 1, 1, 1]
-    (chosen,) = numbered(lambda x: x[:, [1, 4, 0]], [joined])
+    (chosen,) = move_by_numbers(lambda x: x[:, [1, 4, 0]], [joined])
     assert seen(chosen)[0][0, :, 2, 0].tolist() == [2, 1, 2]
     assert (seen(reduce(joined, [1]))[0][0, 0, 2] == 1).all()
+
+
+def permute(field, order):
+    (view,) = views(lambda tensor: tensor.permute(order), field.shape)
+    return view.of(field)
 
 
 def test_reshaping_moves_elements_as_numpy_does():
@@ -110,8 +116,6 @@ def resized(size, mode, **kwargs):
             taps.transposed(2, 3, 0, 2),
             lambda x: F.conv_transpose2d(x, ones(2), None, (3, 1), 0, 0, 1, (2, 1)),
         ),
-        (taps.strided(1, 3), lambda x: x[:, :, 1::3]),
-        (taps.repeated(3), lambda x: x.repeat_interleave(3, 2)),
         (taps.adaptive(IN, 5), lambda x: F.adaptive_avg_pool2d(x, (5, 1))),
         (taps.nearest(Fraction(IN, 9), exact=False), resized(9, "nearest")),
         (taps.nearest(Fraction(IN, 9), exact=True), resized(9, "nearest-exact")),

@@ -158,7 +158,8 @@ TABLE = {
         lambda n, x: n.attention(*[x.flatten(2).mT] * 3)[0],
         lambda _, x: F.scaled_dot_product_attention(*[x.flatten(2).mT] * 3),
         lambda _, x: torch.einsum("nchw,hk->nckw", x, torch.ones(16, 16)).sum(3),
-        lambda _, x: x.flatten(2).softmax(-1).view(x.shape),
+        lambda _, x: x.flatten(2).softmax(-1).view(x.shape), lambda _, x: x.cumsum(2).cumsum(-1),
+        lambda _, x: F.grid_sample(x, x[:, :2].tanh().permute(0, 2, 3, 1)),
     ],
     15: [
         lambda n, x: n.lstm(x[..., ::4, ::4].flatten(2).mT)[0],

@@ -67,9 +67,8 @@ PANELS = {
     "Optimization": (
         *("epochs", "batch_size", "ghost_batch_size", "optimizer", "lr", "momentum", "nesterov"),
         *("weight_decay", "label_smoothing", "class_weights", "scheduler", "step_size", "gamma"),
-        *("warmup_epochs", "lr_floor", "ema"),
+        *("warmup_epochs", "lr_floor"),
     ),
-    "Distillation": ("teacher", "distill_alpha", "distill_temperature"),
     "Augmentation": (
         *("flip", "shift", "affine", "rotation", "color_jitter", "cutout", "cutout_size", "mixup"),
     ),

@@ -31,7 +31,6 @@ AUTO: Final = "auto"
 
 @settings_options(
     *Settings.model_fields,
-    teacher="none",
     model_arg="none",
     dropout="0, or your network's own",
     normalization="dataset for folder, else cifar10",
@@ -221,11 +220,8 @@ def _train(
 
 def _resume_command(plan: "Plan", run: Path) -> str:
     from cifar_cnn.models.registry import is_built_in
-    from cifar_cnn.training.distill import is_code
 
     words = ["cifar-cnn", "train", "--resume", str(run)]
     if not is_built_in(plan.settings.model):  # whose code runs only when it is named again
         words += ["--model", plan.settings.model]
-    if plan.settings.teacher and is_code(plan.settings.teacher):
-        words += ["--teacher", plan.settings.teacher]
     return shlex.join(words)

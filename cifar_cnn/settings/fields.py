@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -36,6 +37,30 @@ SOURCES = {
     "synthetic": Source("drawn"),
 }
 DEVICES = ("auto", "cpu", "cuda", "mps")
+REMOVED = {"ema": 0, "teacher": None}
+"""Settings until version 0.2.0, with the values that left training as it is now."""
+REMOVED_WITH_TEACHER = ("distill_alpha", "distill_temperature")
+"""Settings until version 0.2.0 that had an effect beside a teacher only."""
+
+
+def used_removed(values: Mapping[str, Any]) -> str | None:
+    """Return the line that names a removed setting which has an effect; None without one."""
+    for name, default in REMOVED.items():
+        if values.get(name, default) != default:
+            return (
+                f"setting {name} = {values[name]!r} was removed after version 0.2.0: "
+                "use that version, or train without it"
+            )
+    return None
+
+
+def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out settings that this version no longer has."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in REMOVED and name not in REMOVED_WITH_TEACHER
+    }
 
 
 def parse_size(value: object) -> object:
@@ -175,19 +200,6 @@ class Settings(BaseModel):
     lr_floor: Fraction = Field(
         0.0, description="cosine scheduler: fraction of the learning rate that is left at the end"
     )
-    ema: Fraction = Field(
-        0.0,
-        description="decay of a moving average of the weights, which becomes the final model; "
-        "0: the weights themselves",
-    )
-
-    teacher: str | None = Field(
-        None, description="network to learn from: a model.pt, module:attr or path.py:attr"
-    )
-    distill_alpha: Probability = Field(0.5, description="weight of the teacher in the loss")
-    distill_temperature: float = Field(
-        4.0, gt=0, description="what logits are divided by where teacher and network are compared"
-    )
 
     flip: Probability = Field(0.0, description="probability of a horizontal flip")
     shift: int = Field(0, ge=0, description="largest random shift in pixels, reflected border")
@@ -225,6 +237,16 @@ class Settings(BaseModel):
         pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
         description="where the network runs: auto, cpu, cuda, cuda:1 … or mps",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed(cls, values: object) -> object:
+        """Accept removed settings, as in files of older versions, if they have no effect."""
+        if not isinstance(values, Mapping):
+            return values
+        if removed := used_removed(values):
+            raise ValueError(removed)
+        return without_removed(values)
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":

@@ -21,7 +21,7 @@ from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError, StoredArgu
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.registry import is_built_in, is_own
-from cifar_cnn.settings import SOURCES, Settings, validate
+from cifar_cnn.settings import SOURCES, Settings, used_removed, validate, without_removed
 from cifar_cnn.storage.archive import (
     UnreadableArchiveError,
     has_seal,
@@ -84,8 +84,11 @@ def pack(checkpoint: Checkpoint) -> bytes:
     return save_archive(payload)
 
 
-def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
-    """Read a checkpoint of this tool, or a bare state dict from elsewhere."""
+def read_checkpoint(path: Path, *, to_train: bool = False) -> Checkpoint | dict[str, Tensor]:
+    """Read a checkpoint of this tool, or a bare state dict from elsewhere.
+
+    A run that used a setting which this version no longer has is refused if it is `to_train` on.
+    """
     try:
         if path.exists() and not path.is_file():
             raise CheckpointError(f"{path} is not a checkpoint: not a file")
@@ -107,7 +110,7 @@ def read_checkpoint(path: Path) -> Checkpoint | dict[str, Tensor]:
     if "format" in entries:
         if not has_seal(content):
             raise CheckpointError(f"{path} is damaged: its digest is missing")
-        return _validate(path, entries)
+        return _validate(path, entries, to_train=to_train)
     if _is_state_dict(payload):
         return entries
     inside = [key for key, value in entries.items() if _is_state_dict(value)]
@@ -193,7 +196,7 @@ def _unwrapped(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapp
         best = max(best, weights, key=lambda names: len(own.keys() & names.keys()))
 
 
-def _validate(path: Path, payload: dict[str, Any]) -> Checkpoint:
+def _validate(path: Path, payload: dict[str, Any], *, to_train: bool) -> Checkpoint:
     found = payload["format"]
     if not isinstance(found, str) or found != FORMAT:
         shown = repr(found[:LONGEST]) if isinstance(found, str) else "none that is known"
@@ -202,8 +205,11 @@ def _validate(path: Path, payload: dict[str, Any]) -> Checkpoint:
     unreadable = CheckpointError(f"{path} holds a checkpoint that this version cannot read")
     if not settings or not _is_plain(settings):
         raise unreadable
+    if to_train and (removed := used_removed(settings)):
+        raise CheckpointError(f"{path} cannot be resumed: {removed}")
     try:
-        return Checkpoint.model_validate(payload | {"settings": validate(settings)})
+        known = validate(without_removed(settings))
+        return Checkpoint.model_validate(payload | {"settings": known})
     except (ValidationError, SettingsError):
         raise unreadable from None  # to show a foreign value may take forever
 

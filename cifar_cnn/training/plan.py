@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_cnn.errors import CheckpointError, ModelError, RequestError, SettingsError, counted
-from cifar_cnn.models.registry import check_heard, full_spec
+from cifar_cnn.models.registry import check_heard, full_spec, is_built_in
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, parse_arguments, validate
 from cifar_cnn.storage.checkpoint import (
@@ -18,9 +18,8 @@ from cifar_cnn.storage.checkpoint import (
     require_model_again,
 )
 from cifar_cnn.storage.network import changed_source
-from cifar_cnn.training.distill import is_code, runs_own_code
 from cifar_cnn.training.history import RunResult
-from cifar_cnn.training.naming import RUNS, find_checkpoint, find_stored
+from cifar_cnn.training.naming import RUNS, find_stored
 from cifar_cnn.training.run_files import (
     LAST,
     MODEL,
@@ -95,7 +94,6 @@ def plan_run(
     if name is not None and (Path(name).name != name or name in {"", ".."}):
         raise RequestError(f"--name {name!r} is no plain name: --output-dir says in which folder")
     directory = output_dir / name if name else None
-    given = _with_teacher_found(given, output_dir)
     if resume == "auto":
         if directory is None:
             raise RequestError(
@@ -118,15 +116,8 @@ def plan_run(
     return Plan(settings, directory, replace=replace)
 
 
-def _with_teacher_found(given: Mapping[str, Any], output_dir: Path) -> Mapping[str, Any]:
-    teacher = given.get("teacher")
-    if not isinstance(teacher, str) or is_code(teacher):
-        return given
-    return {**given, "teacher": str(find_checkpoint(teacher, output_dir))}
-
-
 def _read(path: Path) -> Checkpoint:
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, to_train=True)
     if not isinstance(checkpoint, Checkpoint) or checkpoint.training is None:
         raise CheckpointError(f"{path} cannot be resumed: it holds no training state; use {LAST}")
     read_state(checkpoint, path)
@@ -157,17 +148,13 @@ def _resumed(
     notes: tuple[str, ...] = (),
 ) -> Plan:
     require_model_again(checkpoint, path, given)
-    teacher = checkpoint.settings.teacher
-    if teacher and is_code(teacher) and "teacher" not in given:
-        raise CheckpointError(
-            f"{path} was trained with --teacher {teacher}: pass that again to let its code run"
-        )
     arguments = arguments_taken(checkpoint, given)
     stored = checkpoint.settings
     settings = validate({**stored.model_dump(), "device": "auto", **given})
     if settings.precision == "auto":  # said so, as the stored one is what it came to
         precision = resolve_precision("auto", resolve_device(settings.device))
-        precision = stored.precision if runs_own_code(stored) else precision  # what a trial chose
+        if not is_built_in(stored.model):  # a trial chose it
+            precision = stored.precision
         settings = settings.model_copy(update={"precision": precision})
     differences = [
         f"{key} is {getattr(stored, key)} there, {getattr(settings, key)} here"
@@ -195,13 +182,13 @@ def _resumed(
 
 
 def _is_same(key: str, stored: Settings, settings: Settings) -> bool:
-    """Say whether a setting means the same in both; code and networks may lie in files."""
+    """Say whether a setting means the same in both; code may lie in files."""
     there, here = getattr(stored, key), getattr(settings, key)
     if there == here:
         return True
     if key == "model_arg":
         return parse_arguments(there) == parse_arguments(here)
-    if key not in {"model", "teacher"} or not isinstance(there, str) or not isinstance(here, str):
+    if key != "model":
         return False
     (old, old_name), (new, new_name) = _file_and_name(there), _file_and_name(here)
     if not old.suffix == new.suffix != "" or not _is_same_file(old, new):
@@ -220,10 +207,10 @@ def _is_only_network(name: str, file: Path, model_arg: Sequence[str]) -> bool:
 
 
 def _file_and_name(spec: str) -> tuple[Path, str]:
-    """Split `path.py:attr`, and `module:attr` as its file; what names no code is a file alone."""
-    if not is_code(spec):
+    """Split `path.py:attr`, and `module:attr` as its file; without an attribute it is ''."""
+    source, colon, name = spec.rpartition(":")
+    if not colon or not name.split(".")[0].isidentifier():  # C:\\nets.py is a file
         return Path(spec), ""
-    source, _, name = spec.rpartition(":")
     return Path(source if source.endswith(".py") else f"{source.replace('.', '/')}.py"), name
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RunError, SettingsError, one_line
 from cifar_cnn.recipes import read_recipe
-from cifar_cnn.settings import Settings, validate
+from cifar_cnn.settings import Settings, validate, without_removed
 from cifar_cnn.storage.files import is_held
 from cifar_cnn.training.history import MetricsRow, best_row, saved_line, split_figures
 from cifar_cnn.training.naming import find_run
@@ -109,7 +109,8 @@ def read_run(directory: Path | str) -> RunRecord:
     """
     path = find_run(directory)
     try:
-        settings = validate(tomllib.loads((path / SETTINGS).read_text(encoding="utf-8")))
+        stored = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
+        settings = validate(without_removed(stored))
         rows = _read_metrics(path / METRICS)
         environment = _read_environment(path / ENVIRONMENT)
         state = _state(path)

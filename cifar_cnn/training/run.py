@@ -10,7 +10,7 @@ from cifar_cnn.data.dataset import REFERENCE, Loading, Normalization, Split, mea
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.module import parameters_of, weights_of
-from cifar_cnn.models.registry import build_checked, check_spec
+from cifar_cnn.models.registry import build_checked, check_spec, is_built_in
 from cifar_cnn.runtime import (
     configure_cuda,
     has_fast_bf16,
@@ -21,7 +21,6 @@ from cifar_cnn.runtime import (
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
 from cifar_cnn.storage.network import digest, read_source
-from cifar_cnn.training.distill import load_teacher, runs_own_code
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
@@ -74,7 +73,6 @@ class Run:
             own = self.settings.normalization == "dataset"
             normalization = measure(train.images) if own else REFERENCE
         show_images(model, train, normalization)
-        teacher, size = self.settings.teacher, self.settings.input_size
         self.trainer = Trainer(
             self.settings,
             model,
@@ -84,17 +82,16 @@ class Run:
             processes=processes,
             eval_split=evaluation.name,
             normalization=normalization,
-            teacher=load_teacher(teacher, self.classes, size, normalization) if teacher else None,
             listeners=listeners,
             should_stop=should_stop,
         )
         weights = self.trainer.training_step.class_weights
         if weights is not None:
             self.notes.append(describe_weights(weights, self.classes))
-        if runs_own_code(self.settings):
+        if not is_built_in(self.settings.model):
             self.notes += try_training(self.trainer)
             self.settings = self.trainer.settings
-        try_saving(self.trainer.final_model, lambda: self._checkpoint(with_training=True))
+        try_saving(self.trainer.model, lambda: self._checkpoint(with_training=True))
 
     def fit(self, directory: RunDirectory) -> RunResult:
         """Train what is left of the run, saving after each epoch."""
@@ -124,7 +121,7 @@ class Run:
         state = read_state(checkpoint, "the checkpoint")
         check_images(self.trainer, self.classes, self.test_sha256, checkpoint, state)
         self.history = list(state.history)
-        load_weights(self.trainer.final_model, checkpoint.state_dict, Path("the checkpoint"))
+        load_weights(self.trainer.model, checkpoint.state_dict, Path("the checkpoint"))
         try:
             go_on(self.trainer, state)
         except Exception as error:  # a file may hold anything
@@ -203,7 +200,7 @@ class Run:
             std=std,
             settings=self.settings,
             metrics=self.history[-1].metrics() if self.history else {},
-            state_dict=weights_of(self.trainer.final_model),
+            state_dict=weights_of(self.trainer.model),
             source_sha256=digest(self.source) if self.source is not None else None,
             test_sha256=self.test_sha256,
             training=training,

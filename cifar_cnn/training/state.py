@@ -5,10 +5,9 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from cifar_cnn.errors import CheckpointError, counted
-from cifar_cnn.models.module import weights_of
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.optimizer import load_optimizer
@@ -35,7 +34,7 @@ class TrainingState(BaseModel):
         epoch: that goes on, from 0.
         batch: index within the epoch of the batch that is next.
         seconds: that the epoch has trained for.
-        model: state dict of the network that trains, where its average is the one that is saved.
+        model: None in files of versions 0.1.0 and 0.2.0; newer ones do not have it.
         best: where a validation split has chosen a network.
     """
 
@@ -46,7 +45,7 @@ class TrainingState(BaseModel):
     seconds: float
     totals: Totals
     optimizer: dict[str, Any]
-    model: dict[str, Tensor] | None
+    model: None = None
     images: int
     history: tuple[EpochRow, ...]
     best: Best | None = None
@@ -57,6 +56,7 @@ class TrainingState(BaseModel):
         packed["totals"] = asdict(self.totals)
         packed["history"] = [row.model_dump() for row in self.history]
         best = packed.pop("best")
+        del packed["model"]
         return packed | ({"best": dict(best)} if best else {})
 
 
@@ -73,14 +73,13 @@ def read_state(checkpoint: Checkpoint, source: object) -> TrainingState:
 
 
 def state_of(trainer: Trainer, history: Sequence[EpochRow], best: Best | None) -> TrainingState:
-    """Return what a trainer needs to go on from here, besides the final model's weights."""
+    """Return what a trainer needs to go on from here, besides the model's weights."""
     return TrainingState(
         epoch=trainer.epoch,
         batch=trainer.index,
         seconds=trainer.seconds,
         totals=trainer.training_step.totals.read(),
         optimizer=trainer.optimizer.state_dict(),
-        model=weights_of(trainer.model) if trainer.average else None,
         images=trainer.batches.count,
         history=tuple(history),
         best=best,
@@ -114,13 +113,10 @@ def check_images(
 
 
 def go_on(trainer: Trainer, state: TrainingState) -> None:
-    """Bring a trainer to a state that `state_of` returned, the final model's weights apart."""
+    """Restore a trainer from a state; the caller loads the model's weights."""
     per_epoch = trainer.batches.per_epoch
     if state.batch > per_epoch:
         raise ValueError(f"steps done: {state.batch} of {per_epoch}")
     trainer.epoch, trainer.index, trainer.seconds = state.epoch, state.batch, state.seconds
     trainer.training_step.totals.set(state.totals)
     load_optimizer(trainer.optimizer, state.optimizer)
-    if trainer.average:
-        assert state.model is not None
-        nn.Module.load_state_dict(trainer.model, state.model)

@@ -11,10 +11,8 @@ from cifar_cnn.errors import counted
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import parameters_of
 from cifar_cnn.models.output import log_probabilities
-from cifar_cnn.models.registry import in_layout
 from cifar_cnn.runtime import autocast, explaining_memory
 from cifar_cnn.settings import Settings
-from cifar_cnn.training.distill import distillation_loss
 from cifar_cnn.training.distributed import ALONE, Part, Processes
 from cifar_cnn.training.loss import classification_loss
 
@@ -105,7 +103,6 @@ class TrainingStep:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         device: torch.device,
-        teacher: nn.Module | None = None,
         processes: Processes = ALONE,
         class_weights: Tensor | None = None,
     ) -> None:
@@ -113,7 +110,6 @@ class TrainingStep:
         self.model = model
         self.optimizer = optimizer
         self.device = device
-        self.teacher = teacher
         self.processes = processes
         self.class_weights = None
         if class_weights is not None:
@@ -192,10 +188,4 @@ class TrainingStep:
             loss = classification_loss(
                 output, labels, settings.label_smoothing, mix, self.class_weights
             )
-            if self.teacher is not None:
-                with torch.no_grad():
-                    lesson = log_probabilities(self.teacher, in_layout(self.teacher, images))
-                lesson, temperature = lesson.to(output.dtype), settings.distill_temperature
-                distance = distillation_loss(output, lesson, temperature)
-                loss = torch.lerp(loss, distance, settings.distill_alpha)
         return loss, (output.argmax(dim=1) == labels[: len(output)]).sum()

@@ -13,13 +13,12 @@ from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import EvaluationStopped, predict_log_probabilities
 from cifar_cnn.inference.metrics import Evaluation
 from cifar_cnn.models.module import move, set_training
-from cifar_cnn.models.registry import is_built_in, is_own
+from cifar_cnn.models.registry import is_built_in
 from cifar_cnn.runtime import resolve_threads
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.cores import CoreTime
 from cifar_cnn.training.distributed import ALONE, Processes
-from cifar_cnn.training.ema import WeightAverage
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.loss import balanced_weights
@@ -56,7 +55,6 @@ class Trainer:
         processes: Processes = ALONE,
         eval_split: str = "test",
         normalization: Normalization = REFERENCE,
-        teacher: nn.Module | None = None,
         listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -68,15 +66,12 @@ class Trainer:
         built_in = is_built_in(settings.model)
         self.model = move(model, device, channels_last=built_in)
         self.optimizer = make_optimizer(model, settings)
-        if teacher is not None:
-            teacher = move(teacher, device, channels_last=is_own(teacher))
         weights = None
         if settings.class_weights == "balanced":
             weights = balanced_weights(train.labels, len(train.classes))
         self.training_step = TrainingStep(
-            settings, self.model, self.optimizer, device, teacher, processes, weights
+            settings, self.model, self.optimizer, device, processes, weights
         )
-        self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
         self.evaluation = evaluation
         self.eval_split = eval_split
         self.listeners = listeners
@@ -99,11 +94,6 @@ class Trainer:
     def notes(self) -> list[str]:
         """What the user should be told about how training goes."""
         return [*self.cores.notes, *self.update.notes]
-
-    @property
-    def final_model(self) -> nn.Module:
-        """The network that is evaluated and saved: the average of the weights, if there is one."""
-        return self.average.model if self.average else self.model
 
     def epochs(self) -> Iterator[EpochRow]:
         """Train and evaluate epoch by epoch; ends early where `should_stop` says so."""
@@ -145,8 +135,6 @@ class Trainer:
             self.update(self.epoch, self.index, self._learning_rate(self.step))
         except RunError as error:
             raise RunError(f"at epoch {self.epoch}, step {self.step}: {error}") from error
-        if self.average:
-            self.average.update(self.model, self.step)
 
     def free(self) -> None:
         """Give back the images and what training needs of memory, once no epoch is left."""
@@ -212,9 +200,9 @@ class Trainer:
     def _evaluate(self) -> Evaluation:
         """Evaluate on the split, each image in one process; all get the same result."""
         processes, split = self.processes, self.evaluation
-        processes.agree(self.final_model)
+        processes.agree(self.model)
         answers = predict_log_probabilities(
-            self.final_model,
+            self.model,
             split.images[processes.part(len(split)).images],
             self.device,
             self.settings.precision,

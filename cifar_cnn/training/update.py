@@ -9,9 +9,9 @@ from torch import Tensor
 from cifar_cnn.data.augment import Mix
 from cifar_cnn.data.randomness import Purpose, derive_seed, seed_network
 from cifar_cnn.errors import one_line
+from cifar_cnn.models.registry import is_built_in
 from cifar_cnn.runtime import torch_threads
 from cifar_cnn.training.batches import TrainingBatches
-from cifar_cnn.training.distill import runs_own_code
 from cifar_cnn.training.ghost import GhostBatches
 from cifar_cnn.training.step import TrainingStep
 
@@ -30,7 +30,7 @@ class Update:
         self.busy_threads = 1  # that compute all the time
         self.notes: list[str] = []
         settings, processes = step.settings, step.processes
-        known = not runs_own_code(settings)  # of the user's own code nothing is known
+        known = is_built_in(settings.model)  # of the user's own code nothing is known
         self.captures = step.device.type == "cuda" and processes.size == 1 and known
         if settings.ghost_batch_size and step.device.type == "cpu" and known:
             self.ghosts = GhostBatches(step, threads)

@@ -50,8 +50,8 @@ def main():
     report = {
         **{name: value for name, value in given.items() if name != "folder"},
         "images_per_second": trainer.settings.epochs * trainer.batches.count / seconds,
-        "accuracy": accuracy(trainer.final_model),
-        "accuracy_with_mirror_images": accuracy(trainer.final_model, tta=True),
+        "accuracy": accuracy(trainer.model),
+        "accuracy_with_mirror_images": accuracy(trainer.model, tta=True),
         "accuracy_of_last_weights": accuracy(trainer.model),
     }
     print(json.dumps(report))

@@ -170,7 +170,7 @@ def test_the_suffix_may_be_in_capitals_and_its_file_is_replaced(quick_cli, tmp_p
     "line",
     [
         *("train --resume", "train --name", "train --config", "train --data-dir"),
-        *("train --output-dir", "train --teacher", "train --model", "eval", "eval u --data-dir"),
+        *("train --output-dir", "train --model", "eval", "eval u --data-dir"),
         *("report", "report u --compare", "report u --markdown", "runs show", "runs --output-dir"),
         *("predict a.png --checkpoint", "predict a.png", "export u --format onnx --output"),
         *("summary", "summary --csv", "receptive-field --effective --checkpoint"),

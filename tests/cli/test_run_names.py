@@ -82,14 +82,6 @@ def test_a_run_is_found_though_a_folder_of_its_name_lies_here(quick_cli, root, l
     assert "runs/t80" in done.stdout.replace("\\", "/") or line.startswith("predict")
 
 
-def test_a_teacher_is_named_as_a_run(quick_cli, root):
-    images = ("--dataset", "folder", "--data-dir", "images", "--batch-size", 8, "--epochs", 1)
-    done = quick_cli("train", *images, "--teacher", "t80", "--name", "pupil", "--no-report")
-    assert done.returncode == 0, done.stderr
-    settings = (root / "runs" / "pupil" / "settings.toml").read_text().replace("\\\\", "/")
-    assert 'teacher = "runs/t80/model.pt"' in settings
-
-
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -104,8 +96,6 @@ def test_a_teacher_is_named_as_a_run(quick_cli, root):
         ("predict images --checkpoint t8", "checkpoint t8 cannot be read: there is no such file "
          "or run (did you mean 't80'?)"),
         ("export t8 --format onnx", "checkpoint t8 cannot be read: there is no such file or run "
-         "(did you mean 't80'?)"),
-        ("train --teacher t8", "checkpoint t8 cannot be read: there is no such file or run "
          "(did you mean 't80'?)"),
         ("report t8", "there is no run runs/t8 (did you mean 't80'?)"),
         ("report t80 --compare t8", "there is no run runs/t8 (did you mean 't80'?)"),

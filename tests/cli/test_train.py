@@ -140,7 +140,6 @@ def test_a_folder_of_the_users_is_refused_and_untouched(quick_cli, small, tmp_pa
         (["--model", "basline"], 2, "did you mean 'baseline'"),
         (["--config", "none.toml"], 2, "config file none.toml cannot be read"),
         (["--resume", "none"], 1, "checkpoint none cannot be read"),
-        (["--teacher", "none.pt"], 1, "checkpoint none.pt cannot be read"),
         (["--device", "cuad"], 2, "or mps (did you mean 'cuda'?)"),
         (["--device", "cuda:99"], 2, "device cuda:99 is not on this machine"),
         (["--data-dir", "none"], 1, "folder none does not exist"),

@@ -9,10 +9,14 @@ not the same.
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 
+from cifar_cnn import read_run
+from cifar_cnn.storage.archive import load_archive, save_archive
 from cifar_cnn.storage.checkpoint import read_checkpoint
 
 MODEL = ("--model", "small.py:net")
@@ -62,3 +66,31 @@ def _check_as_good(path, whole):
     assert found.state_dict.keys() == expected.state_dict.keys()
     assert found.metrics["step"] == expected.metrics["step"] == 60
     assert found.metrics["eval_loss"] == pytest.approx(expected.metrics["eval_loss"], rel=0.05)
+
+
+class TestRemovedSettings:
+    """Files of a run that used settings which version 0.2.0 was the last to have."""
+
+    @pytest.fixture(params=[{"ema": 0.9}, {"teacher": "t.pt"}], ids=["ema", "teacher"])
+    def removed(self, request, tmp_path):
+        shutil.copytree(Path(__file__).parent / "made_by_0_2_0", tmp_path, dirs_exist_ok=True)
+        ((name, value),) = request.param.items()
+        payload = load_archive((tmp_path / "stopped" / "last.pt").read_bytes())
+        payload["settings"] |= {name: value}
+        (tmp_path / "stopped" / "last.pt").write_bytes(save_archive(payload))
+        for file in (tmp_path / "config.toml", tmp_path / "stopped" / "settings.toml"):
+            written = tomllib.loads(file.read_text()) | {name: value}
+            file.write_text(tomli_w.dumps(written))
+        return f"setting {name} = {value!r} was removed after version 0.2.0"
+
+    def test_the_run_is_listed_and_its_network_evaluates(self, cli, removed, tmp_path):
+        assert read_run(tmp_path / "stopped").state == "interrupted"
+        done = cli("eval", "stopped/last.pt", *MODEL, "--limit-eval", 20)
+        assert done.returncode == 0, done.stderr
+
+    def test_training_is_refused_in_one_line(self, cli, removed):
+        for words, status in (("--resume", "stopped", *MODEL), 1), (("--config", "config.toml"), 2):
+            done = cli("train", *words)
+            assert done.returncode == status
+            (line,) = done.stderr.splitlines()
+            assert removed in line

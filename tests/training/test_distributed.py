@@ -34,12 +34,6 @@ class Unused(Net):
         super().__init__()
         self.old_head = nn.Linear(8, 10, dtype=torch.float64)
 
-def teacher():
-    net = Net()
-    torch.manual_seed(4)
-    nn.init.normal_(net.layer.weight)
-    return net
-
 class Slow(Net):
     def forward(self, images):
         time.sleep(0.05)
@@ -175,16 +169,6 @@ class TestTorchrun:
             for name in ("of0", "of2")
         ]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-    def test_an_average_and_a_teacher_are_shared_too(self, train, tmp_path):
-        flags = ["--ema", 0.9, "--mixup", 0.2, "--teacher", "net.py:teacher"]
-        assert train(0, name="plain").returncode == 0
-        for processes in (0, 2):
-            done = train(processes, *flags, name=f"of{processes}")
-            assert done.returncode == 0, done.stderr
-        assert_close(tmp_path / "runs" / "of2", tmp_path / "runs" / "of0")
-        with pytest.raises(AssertionError):
-            assert_close(tmp_path / "runs" / "plain", tmp_path / "runs" / "of0")
 
     def test_classes_weigh_as_much_in_two_processes(self, train, image_folder, tmp_path):
         for image in sorted((image_folder / "train" / "red").iterdir())[2:]:

@@ -10,7 +10,6 @@ import cifar_cnn
 from cifar_cnn import plan_run
 from cifar_cnn.errors import CheckpointError, RequestError, RunError, SettingsError
 from cifar_cnn.storage.checkpoint import pack, read_checkpoint
-from cifar_cnn.training.distill import is_code
 from cifar_cnn.training.events import RunStarted, StepEnded
 
 train = functools.partial(cifar_cnn.train, report=False)
@@ -23,7 +22,7 @@ VARIANTS = {
     "best": {"recipe": "best"},
     "best in bf16": {"recipe": "best", "precision": "bf16"},
     "compact": {"model": "compact", "recipe": "best", "ghost_batch_size": 3},
-    "averaged": {"recipe": "best", "ema": 0.9, "mixup": 0.3, "scheduler": "cosine"},
+    "mixed": {"recipe": "best", "mixup": 0.3, "scheduler": "cosine"},
     "tuned in parts": {"recipe": "tuned", "ghost_batch_size": 3, "dropout": 0.1},
     "tuned with validation": {"recipe": "tuned", "val_size": 4},
 }
@@ -182,12 +181,9 @@ def test_the_users_own_code_runs_only_when_it_is_named_again(small_settings, tmp
     )
     monkeypatch.chdir(tmp_path)
     train(small_settings(model="net.py:net"), "run", **stop_after(2))
-    train(small_settings(teacher="net.py:net"), "taught", **stop_after(2))
     (tmp_path / "imported").unlink()
     with pytest.raises(CheckpointError, match=r"was trained with model net\.py:net: pass that"):
         plan_run({}, resume=tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"was trained with teacher net\.py:net: pass that"):
-        plan_run({}, resume=tmp_path / "taught")
     assert not (tmp_path / "imported").exists()
     assert len(resume(tmp_path / "run", model="net.py:net")[0].history) == 2
 
@@ -368,18 +364,18 @@ class TestFiles:
                 "        super().__init__(nn.Flatten(), nn.Linear(3072, 3))\n"
             )
         monkeypatch.chdir(tmp_path)
-        settings = small_settings(model="nets/zoo.py:Net", teacher="nets/zoo.py:Net")
+        settings = small_settings(model="nets/zoo.py:Net")
         return train(settings, tmp_path / "run", **stop_after(2)).run
 
     @pytest.mark.parametrize("name", ["nets/zoo.py", "./nets/zoo.py", "nets/../nets/zoo.py", None])
     def test_one_file_is_the_same_by_any_name(self, run, tmp_path, name):
         spec = f"{name or tmp_path / 'nets' / 'zoo.py'}:Net"
-        assert plan_run({"model": spec, "teacher": spec}, resume=run).checkpoint
+        assert plan_run({"model": spec}, resume=run).checkpoint
 
     def test_it_is_the_same_from_another_folder(self, run, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path / "work")
         for spec in ("../nets/zoo.py:Net", f"{tmp_path}/nets/zoo.py:Net"):
-            assert plan_run({"model": spec, "teacher": spec}, resume=run).checkpoint
+            assert plan_run({"model": spec}, resume=run).checkpoint
 
     @pytest.mark.parametrize(
         ("where", "spec"),
@@ -395,8 +391,7 @@ class TestFiles:
         self, run, tmp_path, monkeypatch, where, spec
     ):
         monkeypatch.chdir(tmp_path / where)
-        given = {"model": spec, "teacher": f"{tmp_path}/nets/zoo.py:Net"}
-        assert plan_run(given, resume=run).settings.model == spec
+        assert plan_run({"model": spec}, resume=run).settings.model == spec
 
     def test_a_file_alone_means_the_only_network_in_it(self, run, small_settings, tmp_path):
         settings = small_settings(model="nets/zoo.py")
@@ -410,26 +405,9 @@ class TestFiles:
     @pytest.mark.parametrize("where", [".", "work"])
     def test_another_file_or_name_is_refused(self, run, tmp_path, monkeypatch, where):
         monkeypatch.chdir(tmp_path / where)
-        same = f"{tmp_path}/nets/zoo.py:Net"
         for other in (f"{tmp_path}/others/zoo.py:Net", f"{tmp_path}/nets/zoo.py:Other"):
             with pytest.raises(SettingsError, match=r"model is nets/zoo\.py:Net there"):
-                plan_run({"model": other, "teacher": same}, resume=run)
-
-
-@pytest.mark.parametrize(
-    ("teacher", "code"),
-    [
-        ("net.py:net", True),
-        ("pack.mod:Big.make", True),
-        ("runs/a/model.pt", False),
-        ("C:\\runs\\model.pt", False),
-        ("C:model.pt", False),
-        ("C:\\runs\\model.pth", False),
-        ("C:\\net.py:net", True),
-    ],
-)
-def test_a_teacher_is_a_file_or_code(teacher, code):
-    assert is_code(teacher) == code
+                plan_run({"model": other}, resume=run)
 
 
 def test_a_run_with_class_weights_goes_on_to_the_bit_and_its_evaluation_is_unweighted(

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -95,28 +93,6 @@ def test_a_warm_up_is_taken_back(optimizer):
     restore()
     for got, expected in zip(everything(warmed), everything(plain), strict=True):
         assert torch.equal(got, expected)
-
-
-class Fixed(nn.Module):
-    """The same logits for every image."""
-
-    def __init__(self, *logits):
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor(logits))
-
-    def forward(self, images):
-        return self.logits.expand(len(images), -1)
-
-
-def test_the_loss_with_a_teacher_is_the_one_worked_out_by_hand():
-    settings = {"label_smoothing": 0, "distill_alpha": 0.75, "distill_temperature": 2}
-    step = make_step(Fixed(0.0, 0.0), **settings)
-    step.teacher = Fixed(2 * math.log(3), 0.0)  # at temperature 2: 3/4 and 1/4
-    loss, _ = step.forward(torch.zeros(3, 3, 2, 2), torch.zeros(3, dtype=torch.int64))
-    divergence = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    assert loss.item() == pytest.approx(0.25 * math.log(2) + 0.75 * 4 * divergence)
-    loss.backward()
-    assert step.teacher.logits.grad is None
 
 
 class Greedy(nn.Module):

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cifar_cnn.allocator import keep_freed_memory as keep_freed_memory
     from cifar_cnn.analysis.budget import Budget as Budget
     from cifar_cnn.analysis.budget import read_budget as read_budget
     from cifar_cnn.analysis.effective import effective_receptive_field as effective_receptive_field
@@ -49,6 +50,7 @@ _HOMES = {
     "find_lr": "cifar_cnn.api",
     "find_run": "cifar_cnn.training.naming",
     "find_runs": "cifar_cnn.training.record",
+    "keep_freed_memory": "cifar_cnn.allocator",
     "plan_run": "cifar_cnn.training.plan",
     "predict": "cifar_cnn.inference.predict",
     "read_budget": "cifar_cnn.analysis.budget",

@@ -32,6 +32,7 @@ def test_the_public_surface_is_pinned():
         "find_lr",
         "find_run",
         "find_runs",
+        "keep_freed_memory",
         "plan_run",
         "predict",
         "read_budget",

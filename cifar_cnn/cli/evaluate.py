@@ -69,7 +69,12 @@ def evaluate(
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """Loss, accuracy, confusion and calibration of a checkpoint. Alias: eval."""
+    """Loss, accuracy, confusion and calibration of a checkpoint. Alias: eval.
+
+    Examples:
+        cifar-cnn eval runs/first/model.pt
+        cifar-cnn eval runs/first/model.pt --tta --predictions all.csv
+    """
     from cifar_cnn.inference.evaluate import evaluate as evaluate_checkpoint
     from cifar_cnn.inference.evaluate import write_predictions
     from cifar_cnn.report.console import people_console

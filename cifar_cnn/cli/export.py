@@ -49,6 +49,10 @@ def export(
     """Write a network for other programs, in fp32, checked against PyTorch on 100 images.
 
     Exit status 1, and no file, when the exported network answers otherwise.
+
+    Examples:
+        cifar-cnn export runs/first/model.pt --format onnx
+        cifar-cnn export runs/first/model.pt --format safetensors --exist-ok
     """
     from cifar_cnn.inference import export as exporting
     from cifar_cnn.report.console import file_size, people_console, say

@@ -1,59 +1,37 @@
-"""What `--help` shows: usage, what a command does, its flags, examples; lines break at words."""
+"""What `--help` shows: usage, purpose, flags, and the examples of the command's docstring."""
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import typer
 from rich.text import Text
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from cifar_cnn.cli.examples import EXAMPLES
 from cifar_cnn.report.console import NARROW, people_console
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from cifar_cnn.settings import FLAGS
 
 WIDEST = 100
 COLUMN = 30
 """Where the text about a flag begins, on a screen that is not narrow."""
-EVERYDAY = (
-    *("model", "recipe", "dataset", "data_dir", "val_size", "epochs", "batch_size", "lr"),
-    *("device", "name", "resume", "json"),
-)
-"""The flags that `train --help` shows of its many; `--help-all` shows the others too."""
-VALUES = {
-    "int": "N",
-    "int range": "N",
-    "float": "FLOAT",
-    "path": "PATH",
-    "str": "TEXT",
-}
-"""What stands for a value of a type."""
+VALUES = {"int": "N", "int range": "N", "float": "FLOAT", "path": "PATH", "str": "TEXT"}
 
 
-class Command(TyperCommand):
-    """A command whose help is shown as this module does it."""
+class _Help:
+    """Shows the help of a command as this module does."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
         formatter.write(help_text(ctx))
 
 
-class Group(TyperGroup):
-    """The same of commands under one name."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help."""
-        formatter.write(help_text(ctx))
+class Command(_Help, TyperCommand):
+    """A command."""
 
 
-class App(typer.Typer):
-    """An app whose commands' help is shown as this module does it."""
-
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Function], Function]:
-        """Register a command."""
-        return super().command(name, cls=Command, **options)
+class Group(_Help, TyperGroup):
+    """Commands under one name."""
 
 
 def show_everything(ctx: typer.Context, wanted: bool) -> None:
@@ -75,36 +53,43 @@ def help_text(ctx: Any, *, everything: bool = False) -> str:
     return shown.get()
 
 
+def purpose_and_examples(command: Any) -> tuple[list[str], list[str]]:
+    """Return the paragraphs of the command's docstring, and the lines below its `Examples:`."""
+    purpose, _, examples = (command.help or "").partition("\n\nExamples:\n")
+    return purpose.split("\n\n"), [line.strip() for line in examples.splitlines()]
+
+
 def _lines(ctx: Any, width: int, *, everything: bool) -> Iterator[str]:
-    command, name = ctx.command, " ".join(ctx.command_path.split()[1:])
+    command = ctx.command
+    purpose, examples = purpose_and_examples(command)
     shown = [option for option in command.get_params(ctx) if not option.hidden]
     arguments = [each for each in shown if isinstance(each, TyperArgument)]
     options = [each for each in shown if not isinstance(each, TyperArgument)]
     usage = [ctx.command_path, "[OPTIONS]", *map(_argument, arguments)]
     subcommands = getattr(command, "commands", {})
     if subcommands:
-        usage.append("COMMAND" if name == "" else "[COMMAND]")
+        usage.append("[COMMAND]" if ctx.parent else "COMMAND")
     yield from _wrapped(f"Usage: {' '.join(usage)}", width, indent=0, further=4)
-    for paragraph in (command.help or "").split("\n\n"):
+    for paragraph in purpose:
         yield ""
         yield from _wrapped(paragraph, width, indent=0)
     yield from _section("Arguments", [(_argument(a), a.help or "") for a in arguments], width)
-    for heading, members in _panels(name, options, everything=everything).items():
-        rows = [(_flag(each, ctx), _about(each)) for each in members]
-        yield from _section(heading, rows, width)
-    summaries = [(key, _summary(each)) for key, each in subcommands.items()]
+    for heading, members in _panels(options, everything=everything).items():
+        yield from _section(heading, [(_flag(each, ctx), _about(each)) for each in members], width)
+    summaries = [(name, purpose_and_examples(each)[0][0]) for name, each in subcommands.items()]
     yield from _section("Commands", summaries, width)
     yield from ("", "Examples:")
-    for example in EXAMPLES[name]:
+    for example in examples:
         yield from _command_line(example, width)
 
 
-def _panels(name: str, options: Sequence[Any], *, everything: bool) -> dict[str, list[Any]]:
+def _panels(options: Sequence[Any], *, everything: bool) -> dict[str, list[Any]]:
     """Return the options under their headings."""
-    if name == "train" and not everything:
-        ends = ("help_all", "help")
-        by_name = {option.name: option for option in options}
-        return {"Options": [by_name[each] for each in (*EVERYDAY, *ends)]}
+    by_name = {option.name: option for option in options}
+    if "help_all" in by_name and not everything:
+        ranked = sorted((flag.rank, name) for name, flag in FLAGS.items() if flag.rank)
+        own = ("name", "resume", "json", "help_all", "help")
+        return {"Options": [by_name[name] for name in (*(name for _, name in ranked), *own)]}
     panels: dict[str, list[Any]] = {"Options": []}
     for option in options:
         panels.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(option)
@@ -124,6 +109,12 @@ def _section(heading: str, rows: Iterable[tuple[str, str]], width: int) -> Itera
         yield from (*names, *about)
 
 
+class _Words(textwrap.TextWrapper):
+    """Breaks lines at spaces and between choices, not at a flag's hyphens."""
+
+    wordsep_re = re.compile(r"(\s+|(?<=\w\|)(?=\w))")
+
+
 def _wrapped(text: str, width: int, *, indent: int, further: int | None = None) -> list[str]:
     return _Words(
         width=width,
@@ -131,12 +122,6 @@ def _wrapped(text: str, width: int, *, indent: int, further: int | None = None) 
         subsequent_indent=" " * (indent if further is None else further),
         break_long_words=False,
     ).wrap(text)
-
-
-class _Words(textwrap.TextWrapper):
-    """Breaks lines at spaces and between choices; a flag's hyphens are no place to break."""
-
-    wordsep_re = re.compile(r"(\s+|(?<=\w\|)(?=\w))")
 
 
 def _command_line(line: str, width: int) -> list[str]:
@@ -165,8 +150,7 @@ def _flag(option: Any, ctx: Any) -> str:
 
 
 def _about(option: Any) -> str:
-    text = option.help.rstrip(".")
-    default = option.default
+    text, default = option.help.rstrip("."), option.default
     if option.is_flag:
         default = "yes" if option.secondary_opts and default else None
     if option.required:
@@ -174,7 +158,3 @@ def _about(option: Any) -> str:
     elif option.show_default and default is not None:
         text += f" (default: {default})"
     return f"{text}."
-
-
-def _summary(command: Any) -> str:
-    return " ".join(command.help.split("\n\n")[0].split())

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.cli import (
     evaluate,
     export,
@@ -27,9 +28,8 @@ from cifar_cnn.cli import (
     summarize,
     train,
 )
-from cifar_cnn.cli.allocator import keep_freed_memory
 from cifar_cnn.cli.gate import is_gate, run_gate
-from cifar_cnn.cli.help import App, Group
+from cifar_cnn.cli.help import Command, Group
 from cifar_cnn.cli.output import documents_only, drop_output, print_json, takes_output
 from cifar_cnn.cli.surroundings import settle
 from cifar_cnn.errors import RequestError, UserError, nearest, plain_words, printable, system_line
@@ -140,7 +140,7 @@ def _misuse(error: typer.TyperException) -> str:
     return f"{message}{end} {more}"
 
 
-app = App(
+app = typer.Typer(
     cls=Commands,
     suggest_commands=False,
     invoke_without_command=True,
@@ -148,16 +148,17 @@ app = App(
     rich_markup_mode=None,
     context_settings={"help_option_names": [*HELP]},
 )
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("summarize")(summarize.summarize)
-app.command("receptive-field")(receptive_field.receptive_field)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
-app.command("report")(report.report)
+register = partial(app.command, cls=Command)
+register("train")(train.train)
+register("evaluate")(evaluate.evaluate)
+register("summarize")(summarize.summarize)
+register("receptive-field")(receptive_field.receptive_field)
+register("predict")(predict.predict)
+register("export")(export.export)
+register("report")(report.report)
 app.add_typer(runs.app, name="runs")
-app.command("models")(models.models)
-app.command("settings")(settings.settings)
+register("models")(models.models)
+register("settings")(settings.settings)
 
 
 def _print_version(wanted: bool) -> None:
@@ -179,7 +180,13 @@ def root(
         bool, typer.Option(DEBUG, help="Show the traceback of an error (anywhere on the line).")
     ] = False,
 ) -> None:
-    """Train, evaluate and check small CIFAR-10 networks under a hard budget."""
+    """Train, evaluate and check small CIFAR-10 networks under a hard budget.
+
+    Examples:
+        cifar-cnn summary --model compact
+        cifar-cnn train --dataset synthetic --epochs 2 --name first
+        cifar-cnn predict photo.png --checkpoint runs/first/model.pt
+    """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
         raise typer.Exit(RequestError.exit_status)

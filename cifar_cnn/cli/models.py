@@ -5,7 +5,12 @@ from cifar_cnn.cli.output import print_json
 
 
 def models(json: JsonFlag = False) -> None:
-    """The built-in networks: size, receptive field, recipe, accuracy that they reach."""
+    """The built-in networks: size, receptive field, recipe, accuracy that they reach.
+
+    Examples:
+        cifar-cnn models
+        cifar-cnn models --json
+    """
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.models_table import built_in_networks, show_models
 

@@ -1,11 +1,8 @@
-"""Options made from the fields of Settings, so that flag, setting and help cannot drift apart.
+"""Flags made from the fields of Settings, and those that several commands have."""
 
-And what the shell may complete: names of runs, networks and recipes. None of it needs torch.
-"""
-
-import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -13,9 +10,9 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.recipes import DEFAULT_RECIPE, RECIPES, read_recipe
-from cifar_cnn.settings import Settings
-from cifar_cnn.settings.fields import DEVICES, MODELS
+from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
+from cifar_cnn.settings import FLAGS, Settings
+from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.training.naming import RUNS
 from cifar_cnn.training.run_files import SETTINGS
 
@@ -58,35 +55,15 @@ BareNormalization = Annotated[
 ]
 OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
-PANELS = {
-    "Network": ("recipe", "model", "model_arg", "input_size", "dropout"),
-    "Data": (
-        *("dataset", "data_dir", "limit_train", "limit_eval", "val_size", "test_size"),
-        "normalization",
-    ),
-    "Optimization": (
-        *("epochs", "batch_size", "ghost_batch_size", "optimizer", "lr", "momentum", "nesterov"),
-        *("weight_decay", "label_smoothing", "class_weights", "scheduler", "step_size", "gamma"),
-        *("warmup_epochs", "lr_floor"),
-    ),
-    "Augmentation": (
-        *("flip", "shift", "affine", "rotation", "color_jitter", "cutout", "cutout_size", "mixup"),
-    ),
-    "Arithmetic": ("seed", "precision", "threads", "deterministic", "device"),
-}
-METAVARS = {"input_size": "N|HxW", "model_arg": "NAME=VALUE", "device": "|".join(DEVICES)}
-"""What stands for a setting's value in the help, where its type alone says too little."""
-PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
+
+def _complete(choices: Collection[str]) -> Callable[[str], list[str]] | None:
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete if choices else None
 
 
-def complete_model(incomplete: str) -> list[str]:
-    """Return the built-in networks that begin so."""
-    return [name for name in MODELS if name.startswith(incomplete)]
-
-
-def complete_recipe(incomplete: str) -> list[str]:
-    """Return the recipes that begin so."""
-    return [name for name in RECIPES if name.startswith(incomplete)]
+complete_model = _complete(MODELS)
 
 
 def complete_run(incomplete: str) -> list[str]:
@@ -96,18 +73,14 @@ def complete_run(incomplete: str) -> list[str]:
     return names or [run.as_posix() for run in runs if run.as_posix().startswith(incomplete)]
 
 
-COMPLETIONS = {"model": complete_model, "recipe": complete_recipe}
-
-
 def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., None]], Any]:
-    """Add a flag for each named setting to a command that takes them as `overrides`.
+    """Add a flag for each named setting to a command, which gets the given ones as `overrides`.
 
-    The command gets only what the user gave, as a dict; `defaults` says in the help what applies
-    otherwise, where that is not the default recipe's value.
+    `defaults` are what the help says of a setting's default, if not what its field says.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
+        @wraps(command)
         def wrapper(**arguments: Any) -> None:
             given = {name: arguments.pop(name) for name in names}
             overrides = {name: value for name, value in given.items() if value not in (None, [])}
@@ -124,16 +97,19 @@ def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., No
 
 
 def _parameter(name: str, default: str | None) -> inspect.Parameter:
-    field = Settings.model_fields[name]
+    field, flag = Settings.model_fields[name], FLAGS[name]
+    description = str(field.description)
     recipe_value = read_recipe(DEFAULT_RECIPE).get(name, field.default)
-    flag = f"--{name.replace('_', '-')}"
+    shown = default or flag.shown or _show(recipe_value)
+    word = name.replace("_", "-")
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     option = typer.Option(
-        f"{flag}/--no-{name.replace('_', '-')}" if field.annotation is bool else flag,
-        help=_help(field, default or _show(recipe_value)),
+        f"--{word}/--no-{word}" if field.annotation is bool else f"--{word}",
+        help=f"{description[0].upper()}{description[1:]} (default: {shown}).",
         show_default=False,
-        rich_help_panel=PANEL_OF[name],
-        metavar=_metavar(name, field),
-        autocompletion=COMPLETIONS.get(name),
+        rich_help_panel=flag.panel,
+        metavar="|".join(choices) or flag.metavar,
+        autocompletion=_complete(choices or flag.choices),
     )
     annotation = Annotated[_flag_type(field) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(
@@ -151,17 +127,6 @@ def _flag_type(field: FieldInfo) -> Any:
     is_optional = len(members) < len(get_args(annotation))
     kind = members[0] if is_optional else annotation
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
-
-
-def _metavar(name: str, field: FieldInfo) -> str | None:
-    if get_origin(field.annotation) is Literal:
-        return "|".join(get_args(field.annotation))
-    return METAVARS.get(name)
-
-
-def _help(field: FieldInfo, default: str) -> str:
-    description = f"{field.description}"
-    return f"{description[0].upper()}{description[1:]} (default: {default})."
 
 
 def _show(value: object) -> str:

@@ -78,6 +78,10 @@ def predict(
     """Classes of images of any size, most probable first.
 
     With --top 1 each image is one line. Images without an answer come last: exit code 1.
+
+    Examples:
+        cifar-cnn predict photo.png --checkpoint runs/first/model.pt
+        cifar-cnn predict photos --checkpoint runs/first/model.pt --top 1
     """
     from cifar_cnn.inference.predict import (
         Prediction,

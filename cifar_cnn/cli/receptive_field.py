@@ -65,6 +65,11 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
 
     Several networks get a line each; their code runs in processes of their own.
     Exit status 1 when the field at the output is not above --min-rf, or --verify does not agree.
+
+    Examples:
+        cifar-cnn receptive-field --verify
+        cifar-cnn receptive-field student.py --input-size 64x48
+        cifar-cnn receptive-field --effective --plot field.png
     """
     from cifar_cnn.analysis.effective import EffectiveField
     from cifar_cnn.analysis.many import field_of

@@ -42,7 +42,13 @@ def report(
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """A run as pictures and as one self-contained page, in the run's directory."""
+    """A run as pictures and as one self-contained page, in the run's directory.
+
+    Examples:
+        cifar-cnn report first
+        cifar-cnn report first --compare second --reference
+        cifar-cnn report first --markdown hand-in.md
+    """
     from cifar_cnn.report.console import people_console, say, warn
     from cifar_cnn.report.loading import LoadingProgress
     from cifar_cnn.report.run_report import write_report

@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cifar_cnn.cli.help import App, Group
+from cifar_cnn.cli.help import Command, Group
 from cifar_cnn.cli.options import JsonFlag, OutputDir, complete_run
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.training.naming import RUNS, find_run
 from cifar_cnn.training.run_files import check_result
 
-app = App(cls=Group, invoke_without_command=True, suggest_commands=False, rich_markup_mode=None)
+app = typer.Typer(
+    cls=Group, invoke_without_command=True, suggest_commands=False, rich_markup_mode=None
+)
 
 
 @app.callback()
@@ -29,7 +31,12 @@ def runs(
     ] = "name",
     json: JsonFlag = False,
 ) -> None:
-    """The runs in a folder: network, recipe, epochs, accuracy, state."""
+    """The runs in a folder: network, recipe, epochs, accuracy, state.
+
+    Examples:
+        cifar-cnn runs
+        cifar-cnn runs --sort epochs
+    """
     if ctx.invoked_subcommand:  # which takes what is said before its name, too
         if sort != "name":
             raise RequestError(
@@ -54,7 +61,7 @@ def runs(
         print_json([run.as_dict() for run in found])
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show(
     name: Annotated[
         str,
@@ -63,7 +70,12 @@ def show(
     output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
 ) -> None:
-    """What is known of one run."""
+    """What is known of one run.
+
+    Examples:
+        cifar-cnn runs show first
+        cifar-cnn runs show runs/first --json
+    """
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.runs_table import show_run
     from cifar_cnn.training.record import read_run
@@ -74,7 +86,7 @@ def show(
         print_json(run.shown())
 
 
-@app.command("compare")
+@app.command("compare", cls=Command)
 def compare(
     runs: Annotated[
         list[str],
@@ -94,6 +106,10 @@ def compare(
     """Runs beside one another: the settings that differ, figures, curves.
 
     Runs that differ only in their seed are one line: mean ± sample deviation.
+
+    Examples:
+        cifar-cnn runs compare first second
+        cifar-cnn runs compare first second --plot curves.png
     """
     from cifar_cnn.report.comparison import compare_runs
     from cifar_cnn.report.comparison_table import draw_runs, show_comparison

@@ -22,7 +22,13 @@ def settings(
         ),
     ] = False,
 ) -> None:
-    """Every setting, its value in each recipe, and what it means."""
+    """Every setting, its value in each recipe, and what it means.
+
+    Examples:
+        cifar-cnn settings
+        cifar-cnn settings --schema
+        cifar-cnn settings --results-schema
+    """
     if schema:
         document = Settings.model_json_schema()
         for name, value in read_recipe(DEFAULT_RECIPE).items():

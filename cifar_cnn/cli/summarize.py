@@ -11,7 +11,7 @@ from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_opt
 from cifar_cnn.cli.output import print_json
 
 
-@settings_options("model_arg", "input_size", model_arg="none")
+@settings_options("model_arg", "input_size")
 def summarize(  # noqa: PLR0917 - typer reads the flags from it
     networks: several.Networks = None,
     model: several.Models = None,
@@ -59,6 +59,11 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     Limits not given come from [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
     current folder upwards, else from the CIFAR-10 brief.
     Exit status 1 when a requirement is not met.
+
+    Examples:
+        cifar-cnn summary compact
+        cifar-cnn summary student.py --max-params 100000 --require gap
+        cifar-cnn summary submissions/*.py --csv grades.csv
     """
     from cifar_cnn.analysis.many import summary_of
     from cifar_cnn.analysis.named import network_named

@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 AUTO: Final = "auto"
 
 
-@settings_options(
-    *Settings.model_fields,
-    model_arg="none",
-    dropout="0, or your network's own",
-    normalization="dataset for folder, else cifar10",
-)
+@settings_options(*Settings.model_fields)
 def train(  # noqa: PLR0917 - typer reads the flags from it
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings; flags beat it, it beats the recipe.")
@@ -93,7 +88,13 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     json: JsonFlag = False,
     overrides: dict[str, Any],
 ) -> None:
-    """Train a network; the run directory gets its metrics, log, curves and checkpoints."""
+    """Train a network; the run directory gets its metrics, log, curves and checkpoints.
+
+    Examples:
+        cifar-cnn train --dataset synthetic --epochs 2 --name first
+        cifar-cnn train --model compact --recipe best --epochs 100
+        cifar-cnn train --resume runs/first --epochs 4
+    """
     given = given_settings(overrides, config)
     if print_config:
         _print_config(given, json=json)

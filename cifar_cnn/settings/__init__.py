@@ -1,6 +1,7 @@
 """What a run is: its settings, and how they come to be."""
 
 from cifar_cnn.settings.arguments import parse_arguments as parse_arguments
+from cifar_cnn.settings.fields import FLAGS as FLAGS
 from cifar_cnn.settings.fields import SOURCES as SOURCES
 from cifar_cnn.settings.fields import Settings as Settings
 from cifar_cnn.settings.fields import used_removed as used_removed

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE
+from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, RECIPES
 from cifar_cnn.settings.arguments import parse_arguments
 
 MODELS = ("baseline", "compact")
@@ -107,6 +108,24 @@ InputSize = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Flag:
+    """What the command line says of a setting beside its name, type and description."""
+
+    panel: str = ""  # heading in the help; that of the field before if empty
+    rank: int = 0  # place in `train --help`; 0: shown by `--help-all` alone
+    shown: str = ""  # default in the help, in place of the recipe's value
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()  # what a shell completes
+
+
+def setting(default: Any, description: str, flag: Flag | None = None, **limits: Any) -> Any:
+    """Return a field of Settings; `limits` are pydantic's."""
+    field = Field(default, description=description, **limits)
+    field.metadata.append(flag or Flag())
+    return field
+
+
 class Settings(BaseModel):
     """Everything that decides what a run computes.
 
@@ -120,122 +139,130 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
 
-    recipe: str = Field(DEFAULT_RECIPE, description="settings to start from")
-    model: str = Field(
-        "baseline", description="network: built-in name, module:attr, path.py or path.py:attr"
+    recipe: str = setting(
+        DEFAULT_RECIPE, "settings to start from", Flag("Network", rank=2, choices=RECIPES)
     )
-    model_arg: Arguments = Field(
+    model: str = setting(
+        "baseline",
+        "network: built-in name, module:attr, path.py or path.py:attr",
+        Flag(rank=1, choices=MODELS),
+    )
+    model_arg: Arguments = setting(
         (),
-        description="argument of your network's class or factory, NAME=VALUE; VALUE is a Python "
-        "literal, yes, no or none (all else, and what is in quotes, is text); repeatable",
+        "argument of your network's class or factory, NAME=VALUE; VALUE is a Python literal, yes, "
+        "no or none (all else, and what is in quotes, is text); repeatable",
+        Flag(shown="none", metavar="NAME=VALUE"),
     )
-    input_size: InputSize = Field((32, 32), description="image size, N or HxW (height×width)")
+    input_size: InputSize = setting(
+        (32, 32), "image size, N or HxW (height×width)", Flag(metavar="N|HxW")
+    )
 
-    dataset: SourceName = Field(
+    dataset: SourceName = setting(
         "cifar10",
-        description="source of the images: "
-        + ", ".join(f"{name} ({source.origin})" for name, source in SOURCES.items()),
+        "source of the images: " + ", ".join(f"{n} ({each.origin})" for n, each in SOURCES.items()),
+        Flag("Data", rank=3),
     )
-    data_dir: Folder = Field(Path("data"), description="folder of the images")
-    limit_train: int | None = Field(
-        None, ge=1, description="use N training images, as many of each class (a balanced subset)"
+    data_dir: Folder = setting(Path("data"), "folder of the images", Flag(rank=4))
+    limit_train: int | None = setting(
+        None, "use N training images, as many of each class (a balanced subset)", ge=1
     )
-    limit_eval: int | None = Field(
-        None, ge=1, description="evaluate on N images, as many of each class (a balanced subset)"
+    limit_eval: int | None = setting(
+        None, "evaluate on N images, as many of each class (a balanced subset)", ge=1
     )
-    val_size: int = Field(
+    val_size: int = setting(
         0,
+        "cut N validation images from the training images, the same share of each class; they "
+        "choose best.pt",
+        Flag(rank=5),
         ge=0,
-        description="cut N validation images from the training images, the same share of each "
-        "class; they choose best.pt",
     )
-
-    test_size: Fraction = Field(
+    test_size: Fraction = setting(
         0.0,
-        description="fraction of each class that is the test images, the same always, where "
-        "--data-dir has class folders alone",
+        "fraction of each class that is the test images, the same always, where --data-dir has "
+        "class folders alone",
     )
-    normalization: Literal["cifar10", "dataset"] = Field(
+    normalization: Literal["cifar10", "dataset"] = setting(
         "cifar10",
-        description="mean and deviation of the colors that become 0 and 1: cifar10's, or dataset, "
-        "those of the training images (folder: dataset unless said, as reference does)",
+        "mean and deviation of the colors that become 0 and 1: cifar10's, or dataset, those of the "
+        "training images (folder: dataset unless said, as reference does)",
+        Flag(shown="dataset for folder, else cifar10"),
     )
 
-    epochs: int = Field(
-        DEFAULT_EPOCHS, ge=1, le=1_000_000, description="passes over the training images"
+    epochs: int = setting(
+        DEFAULT_EPOCHS,
+        "passes over the training images",
+        Flag("Optimization", rank=6),
+        ge=1,
+        le=1_000_000,
     )
-    batch_size: int = Field(128, ge=1, le=1_000_000, description="images in a step")
-    ghost_batch_size: int = Field(
+    batch_size: int = setting(128, "images in a step", Flag(rank=7), ge=1, le=1_000_000)
+    ghost_batch_size: int = setting(
         0,
+        "most images normalized by statistics of their own, each such part of a batch by a thread "
+        "of its own; 0: the whole batch (built-in networks on a CPU)",
         ge=0,
-        description="most images normalized by statistics of their own, each such part of a batch "
-        "by a thread of its own; 0: the whole batch (built-in networks on a CPU)",
     )
-    optimizer: Literal["sgd", "adamw", "muon"] = Field("sgd", description="optimizer")
-    lr: float = Field(0.01, gt=0, description="learning rate (onecycle, cosine: its peak)")
-    momentum: Fraction = Field(0.9, description="momentum of SGD")
-    nesterov: bool = Field(False, description="Nesterov's form of SGD's momentum")
-    weight_decay: float = Field(
-        0.0, ge=0, description="weight decay, on weights only (not biases, not normalizations)"
+    optimizer: Literal["sgd", "adamw", "muon"] = setting("sgd", "optimizer")
+    lr: float = setting(0.01, "learning rate (onecycle, cosine: its peak)", Flag(rank=8), gt=0)
+    momentum: Fraction = setting(0.9, "momentum of SGD")
+    nesterov: bool = setting(False, "Nesterov's form of SGD's momentum")
+    weight_decay: float = setting(
+        0.0, "weight decay, on weights only (not biases, not normalizations)", ge=0
     )
-    label_smoothing: Fraction = Field(0.0, description="label smoothing")
-    class_weights: Literal["none", "balanced"] = Field(
+    label_smoothing: Fraction = setting(0.0, "label smoothing")
+    class_weights: Literal["none", "balanced"] = setting(
         "none",
-        description="weight of a class in the loss of training: none, or balanced, by which each "
-        "class counts as much, however many images it has",
+        "weight of a class in the loss of training: none, or balanced, by which each class counts "
+        "as much, however many images it has",
     )
-    dropout: Fraction | None = Field(
+    dropout: Fraction | None = setting(
         None,
-        description="dropout probability of a built-in network, or of yours where it has a "
-        "parameter `dropout`",
+        "dropout probability of a built-in network, or of yours where it has a parameter `dropout`",
+        Flag("Network", shown="0, or your network's own"),
     )
-    scheduler: Literal["constant", "step", "onecycle", "cosine"] = Field(
-        "constant", description="how the learning rate moves"
+    scheduler: Literal["constant", "step", "onecycle", "cosine"] = setting(
+        "constant", "how the learning rate moves", Flag("Optimization")
     )
-    step_size: int = Field(6, ge=1, description="step scheduler: epochs between two drops")
-    gamma: float = Field(0.1, gt=0, le=1, description="step scheduler: factor of each drop")
-    warmup_epochs: float = Field(
-        0.0, ge=0, description="cosine scheduler: epochs in which the learning rate rises first"
+    step_size: int = setting(6, "step scheduler: epochs between two drops", ge=1)
+    gamma: float = setting(0.1, "step scheduler: factor of each drop", gt=0, le=1)
+    warmup_epochs: float = setting(
+        0.0, "cosine scheduler: epochs in which the learning rate rises first", ge=0
     )
-    lr_floor: Fraction = Field(
-        0.0, description="cosine scheduler: fraction of the learning rate that is left at the end"
+    lr_floor: Fraction = setting(
+        0.0, "cosine scheduler: fraction of the learning rate that is left at the end"
     )
 
-    flip: Probability = Field(0.0, description="probability of a horizontal flip")
-    shift: int = Field(0, ge=0, description="largest random shift in pixels, reflected border")
-    affine: Probability = Field(
-        0.0, description="probability of a random shift ±10 %, scale ±10 % and rotation ±15°"
+    flip: Probability = setting(0.0, "probability of a horizontal flip", Flag("Augmentation"))
+    shift: int = setting(0, "largest random shift in pixels, reflected border", ge=0)
+    affine: Probability = setting(
+        0.0, "probability of a random shift ±10 %, scale ±10 % and rotation ±15°"
     )
-    rotation: float = Field(
-        0.0, ge=0, le=180, description="largest random rotation in degrees, reflected border"
+    rotation: float = setting(
+        0.0, "largest random rotation in degrees, reflected border", ge=0, le=180
     )
-    color_jitter: Fraction = Field(
+    color_jitter: Fraction = setting(
+        0.0, "largest random change of brightness, contrast and saturation, as a fraction"
+    )
+    cutout: Probability = setting(0.0, "probability of a cut-out square")
+    cutout_size: int = setting(16, "side of the cut-out square in pixels", ge=1)
+    mixup: float = setting(
         0.0,
-        description="largest random change of brightness, contrast and saturation, as a fraction",
-    )
-    cutout: Probability = Field(0.0, description="probability of a cut-out square")
-    cutout_size: int = Field(16, ge=1, description="side of the cut-out square in pixels")
-    mixup: float = Field(
-        0.0,
+        "largest fraction of another image mixed in, reached halfway through the run",
         ge=0,
         le=0.5,
-        description="largest fraction of another image mixed in, reached halfway through the run",
     )
 
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="arithmetic of the network; auto: bf16 where the processor has it"
+    seed: int = setting(0, "seed of every random draw", Flag("Arithmetic"), ge=0, lt=2**63)
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "arithmetic of the network; auto: bf16 where the processor has it"
     )
-    threads: int = Field(
-        0, ge=0, le=1024, description="threads of one process on a CPU; 0: all cores"
-    )
-    deterministic: bool = Field(
-        False, description="bit-identical runs on CUDA too, where that is slower"
-    )
-    device: str = Field(
+    threads: int = setting(0, "threads of one process on a CPU; 0: all cores", ge=0, le=1024)
+    deterministic: bool = setting(False, "bit-identical runs on CUDA too, where that is slower")
+    device: str = setting(
         "auto",
+        "where the network runs: auto, cpu, cuda, cuda:1 … or mps",
+        Flag(rank=9, metavar="|".join(DEVICES), choices=DEVICES),
         pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
-        description="where the network runs: auto, cpu, cuda, cuda:1 … or mps",
     )
 
     @model_validator(mode="before")
@@ -261,3 +288,16 @@ class Settings(BaseModel):
     def to_toml(self) -> str:
         """Return the settings as TOML that `--config` accepts; unset limits are left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _flags() -> dict[str, Flag]:
+    """Return the flag of each setting, with its panel."""
+    flags, panel = {}, ""
+    for name, field in Settings.model_fields.items():
+        (flag,) = (each for each in field.metadata if isinstance(each, Flag))
+        panel = flag.panel or panel
+        flags[name] = replace(flag, panel=panel)
+    return flags
+
+
+FLAGS = _flags()

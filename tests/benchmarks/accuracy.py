@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from cifar_cnn import resolve_settings
-from cifar_cnn.cli.allocator import keep_freed_memory
+from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.training.run import Run

@@ -20,7 +20,7 @@ from pathlib import Path
 from throughput import in_own_process, measure_stock, timed
 
 from cifar_cnn import resolve_settings
-from cifar_cnn.cli.allocator import keep_freed_memory
+from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.training.run import Run
 
 SIDES = {

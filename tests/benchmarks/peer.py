@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cifar_cnn import resolve_settings
-from cifar_cnn.cli.allocator import keep_freed_memory
+from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.data.augment import Draws, apply
 from cifar_cnn.data.dataset import REFERENCE
 from cifar_cnn.data.load import load_test, load_train

@@ -16,7 +16,7 @@ import time
 import torch
 
 from cifar_cnn import resolve_settings
-from cifar_cnn.cli.allocator import keep_freed_memory
+from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.training.run import Run
 
 COPIED = 256 << 20  # bytes

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from cifar_cnn import resolve_settings
-from cifar_cnn.cli.allocator import keep_freed_memory
+from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.runtime import torch_threads

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from cifar_cnn.cli.examples import EXAMPLES
-from cifar_cnn.cli.help import EVERYDAY
+from cifar_cnn.cli.help import purpose_and_examples
 from cifar_cnn.cli.main import app
+from cifar_cnn.settings import FLAGS
 
 PROGRAM = typer.main.get_command(app)
 
@@ -20,6 +20,7 @@ def _commands(group, path=()):
 
 
 COMMANDS = dict(_commands(PROGRAM))
+EXAMPLES = {name: purpose_and_examples(command)[1] for name, command in COMMANDS.items()}
 HELPS = [[*name.split(), "--help"] for name in COMMANDS] + [["train", "--help-all"]]
 
 
@@ -72,7 +73,7 @@ def test_each_command_ends_with_two_or_three_examples_of_it(quick_cli, name):
     for columns in (40, 80):
         shown = quick_cli(*help_words, columns=columns).stdout
         lines = shown.partition("\nExamples:\n")[2].replace(" \\\n", " ").splitlines()
-        assert tuple(" ".join(line.split()) for line in lines) == EXAMPLES[name]
+        assert [" ".join(line.split()) for line in lines] == EXAMPLES[name]
     assert 2 <= len(EXAMPLES[name]) <= 3
     for line in EXAMPLES[name]:
         assert len(line) <= 78
@@ -89,7 +90,9 @@ def _named(line):
     return group
 
 
-@pytest.mark.parametrize("line", dict.fromkeys(sum(EXAMPLES.values(), ())))
+@pytest.mark.parametrize(
+    "line", dict.fromkeys(line for lines in EXAMPLES.values() for line in lines)
+)
 def test_an_example_of_the_help_runs_as_it_stands(quick_cli, folder_of_examples, line):
     folder_of_examples()
     words = shlex.split(line)[1:]
@@ -103,8 +106,10 @@ def test_an_example_of_the_help_runs_as_it_stands(quick_cli, folder_of_examples,
 def test_the_help_of_train_shows_a_dozen_flags_and_help_all_every_one(quick_cli):
     flags = re.compile(r"^  (?:-\w, )?--([a-z-]+)", re.MULTILINE)
     shown = flags.findall(quick_cli("train", "--help").stdout)
-    assert shown == [*(each.replace("_", "-") for each in EVERYDAY), "help-all", "help"]
-    assert len(EVERYDAY) == 12
+    ranked = sorted((flag.rank, name) for name, flag in FLAGS.items() if flag.rank)
+    everyday = [name.replace("_", "-") for _, name in ranked]
+    assert shown == [*everyday, "name", "resume", "json", "help-all", "help"]
+    assert len(shown) == 14
     everything = flags.findall(quick_cli("train", "--help-all").stdout)
     train = COMMANDS["train"].params
     assert sorted(everything) == sorted([*(each.opts[0][2:] for each in train), "help"])

@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Say whether the processor has bfloat16 arithmetic, from its capability flags alone."""
+    """Return whether the processor has bfloat16 arithmetic, by its capability flags."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -37,26 +37,24 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Return fp32 or bf16; `auto` is bf16 where the processor has it."""
-    if name == "auto":
-        return "bf16" if has_fast_bf16(device) else "fp32"
-    return name
+    """Return fp32 or bf16; `auto` is bf16 if the processor has it."""
+    if name != "auto":
+        return name
+    return "bf16" if has_fast_bf16(device) else "fp32"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context in which a network runs in bf16 where that is safe; none for fp32.
-
-    Without the cache of converted weights, which all threads would share and each one empty.
-    """
-    enabled = precision == "bf16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+    """Return the context in which a network runs in bf16 where that is safe, or as it is."""
+    return torch.autocast(
+        device.type,
+        torch.bfloat16,
+        enabled=precision == "bf16",
+        cache_enabled=False,  # threads would share the converted weights, and each empty them
+    )
 
 
 def configure_cuda(*, deterministic: bool) -> None:
-    """Have CUDA choose the quickest kernels, or else those that always give the same bits.
-
-    Source: PyTorch's notes on reproducibility.
-    """
+    """Let CUDA choose the fastest kernels, or the deterministic ones (PyTorch, Reproducibility)."""
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -65,10 +63,7 @@ def configure_cuda(*, deterministic: bool) -> None:
 
 @contextmanager
 def random_numbers_kept() -> Iterator[None]:
-    """Leave the random numbers of torch, NumPy and Python as they were before.
-
-    Of GPUs only the present one counts, if it is in use: asking the others takes memory on each.
-    """
+    """Restore the random states of torch, NumPy, Python and the current GPU, if it is in use."""
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     gpus = [torch.cuda.current_device()] if in_use else []
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -82,18 +77,14 @@ def random_numbers_kept() -> Iterator[None]:
 
 @contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Leave random numbers and torch's choice of kernels as they were before.
-
-    Also a decorator: what a function of the library draws or chooses is its own affair.
-    """
-    benchmark = torch.backends.cudnn.benchmark
-    chosen = _determinism()
+    """Restore random states and torch's choice of kernels; also a decorator."""
+    benchmark, chosen = torch.backends.cudnn.benchmark, _determinism()
     with random_numbers_kept():
         try:
             yield
         finally:
             torch.backends.cudnn.benchmark = benchmark
-            if _determinism() != chosen:  # to set it imports torch's compiler
+            if _determinism() != chosen:  # setting it imports torch's compiler
                 torch.use_deterministic_algorithms(chosen[0], warn_only=chosen[1])
 
 
@@ -105,7 +96,7 @@ def _determinism() -> tuple[bool, bool]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether torch raised this because the device, or the machine, has no memory left."""
+    """Return whether torch raised this because a device, or the machine, is out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
@@ -121,16 +112,13 @@ def explaining_memory(device: torch.device, doing: str, remedy: str) -> Iterator
 
 
 def resolve_threads(number: int) -> int:
-    """Return how many threads `number` asks for: 0 is as many as torch has, all cores unless told.
-
-    `OMP_NUM_THREADS` tells it, and torchrun sets that to 1.
-    """
+    """Return the number of threads; 0 is torch's: all cores, or `OMP_NUM_THREADS`."""
     return number or torch.get_num_threads()
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Have the calling thread share torch's operations out among `count` threads."""
+    """Compute torch's operations of the calling thread in `count` threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -140,14 +128,10 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def worker_threads(threads: int, most: int) -> ThreadPoolExecutor:
-    """Return threads that take items from a queue, each with its own share of torch's threads.
+    """Return a pool of up to `most` threads, each with its share of all `threads` for torch.
 
-    Torch has its threads meet at the end of every operation, hundreds of times in a training step;
-    where another program takes one of the cores, the others wait for it each time. These meet once.
-
-    Args:
-        threads: in all.
-        most: items at once; threads beyond it help inside the operations.
+    Torch's own threads meet at the end of every operation, hundreds of times in a training step,
+    and wait for each other if another program takes one of the cores. These meet once.
     """
     count = min(threads, most)
     with torch_threads(torch.get_num_threads()):  # what one thread sets, others start with

@@ -31,11 +31,7 @@ def resolve_settings(
 def given_settings(
     overrides: Mapping[str, Any] | None = None, config: Path | None = None
 ) -> dict[str, Any]:
-    """Return what was asked for, unvalidated: a named recipe's settings, the file's, overrides.
-
-    Raises:
-        SettingsError: the recipe is unknown, or the config file unreadable.
-    """
+    """Return what is given, not validated: a named recipe's settings, the file's, overrides."""
     given = {**(_read_config(config) if config else {}), **(overrides or {})}
     if "recipe" not in given:
         return given
@@ -43,34 +39,26 @@ def given_settings(
 
 
 def complete(given: Mapping[str, Any]) -> Settings:
-    """Build Settings from what `given_settings` returned; the recipe is `tuned` if none is named.
+    """Build Settings from what `given_settings` returned.
 
-    The normalization is that of the data source unless given.
-
-    Raises:
-        SettingsError: naming every unknown or invalid setting.
+    The default recipe is `tuned`, the default normalization that of the data source.
     """
     if "recipe" not in given:
         given = {**_recipe_for(given, DEFAULT_RECIPE), **given}
-    source = SOURCES.get(str(given.get("dataset")))
-    if source:
+    if source := SOURCES.get(str(given.get("dataset"))):
         given = {"normalization": source.normalization, **given}
     return validate(given)
 
 
 def _recipe_for(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the recipe without what the user's own network would not hear of."""
+    """Return the recipe, for the user's own network without what it would not be given."""
     recipe, model = read_recipe(name, given.get("epochs")), str(given.get("model", ""))
     is_own = ":" in model or model.endswith(".py")
     return {key: recipe[key] for key in recipe if not (is_own and key in FOR_BUILT_IN)}
 
 
 def validate(values: Mapping[str, Any]) -> Settings:
-    """Build Settings from plain values, with one line for whatever is wrong.
-
-    Raises:
-        SettingsError: naming every unknown or invalid setting.
-    """
+    """Build Settings from plain values, or raise one SettingsError for all that is wrong."""
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -97,7 +85,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> str:
-    """Return one line for all that is wrong, each once."""
+    """Return one line for all that is wrong."""
     return "; ".join(dict.fromkeys(_explain_one(dict(each)) for each in error.errors()))
 
 

@@ -7,7 +7,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from cifar_cnn.analysis.effective import EffectiveField, Target, effective_receptive_field
+from cifar_cnn.analysis.effective import effective_receptive_field
+from cifar_cnn.analysis.results import EffectiveField, Target
 from cifar_cnn.data.dataset import REFERENCE, Loading, measure, normalize
 from cifar_cnn.data.load import load_test, load_trained_on
 from cifar_cnn.errors import DataError, UserError

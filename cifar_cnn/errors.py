@@ -6,7 +6,7 @@ Every message is one line that says what is wrong and what to do about it.
 import difflib
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -173,6 +173,12 @@ def name_arguments(message: str, parameters: Collection[str]) -> str:
         return f"{name}=False" if negated else name
 
     return re.sub(r"(cifar-cnn \S+ --.*)|(?<![\w-])--(no-)?([a-z][a-z-]*[a-z])", argument, message)
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the names; of many the first, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def counted(number: int, noun: str) -> str:

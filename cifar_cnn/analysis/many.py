@@ -20,8 +20,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.documents import analysis as documents
+from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
 from cifar_cnn.errors import ModelError, UserError, format_warning, one_line
 
 MEMORY_LIMIT = 8 << 30
@@ -40,28 +42,25 @@ class Answer:
     Args:
         model: the network, as `--model` names it.
         passed: whether it meets what is asked of it.
-        document: as `summary --json` or `receptive-field --json` print it.
-        field: as `receptive-field --json` prints it, where it was computed.
+        document: what was found.
         error: one line, where there is none.
         exit_status: of that error.
     """
 
     model: str
     passed: bool = False
-    document: documents.Summary | documents.ReceptiveField | None = None
-    field: documents.ReceptiveField | None = None
+    document: Summary | ReceptiveField | None = None
     error: str = ""
     exit_status: int = 0
 
-    def as_dict(
-        self,
-    ) -> documents.Summary | documents.ReceptiveField | documents.NetworkFailure:
-        """Return the document, or the error with its exit status, as `--json` lists them."""
-        if self.document is not None:
-            return self.document
-        return {"model": self.model, "error": self.error, "exit_status": self.exit_status}
+    @property
+    def result(self) -> Summary | ReceptiveField | NetworkFailure:
+        """The document, or the error with its exit status, as `--json` lists them."""
+        failure = {"model": self.model, "error": self.error, "exit_status": self.exit_status}
+        return self.document or NetworkFailure.model_validate(failure)
 
 
+ANSWER = TypeAdapter(Answer)
 Job = Callable[[str], Answer]
 
 
@@ -78,8 +77,7 @@ def summary_of(
     network = network_named(model, overrides, of_several=True)
     found = network.summarize(budget, assume_pointwise)
     passed = found.budget is None or found.budget.passed
-    field = found.receptive_field.as_dict() if found.receptive_field else None
-    return Answer(model, passed, network.document(found), field)
+    return Answer(model, passed, found)
 
 
 def field_of(
@@ -94,8 +92,7 @@ def field_of(
 
     network = network_named(model, overrides, of_several=True)
     found = network.receptive_field(minimum, assume_pointwise)
-    document = network.document(found)
-    return Answer(model, found.passed, document, document)
+    return Answer(model, found.passed, found)
 
 
 def answer_each(job: Job, models: Sequence[str], time_limit: float) -> Iterator[Answer]:
@@ -143,7 +140,7 @@ def _ask(context: Any, job: Job, time_limit: float, model: str, file: Path) -> A
         if process.is_alive():
             line = f"model {model!r} took longer than {time_limit:g} s: see --time-limit"
             return Answer(model, error=line, exit_status=UserError.exit_status)
-        return Answer(**json.loads(file.read_bytes()))
+        return ANSWER.validate_json(file.read_bytes())
     except (OSError, ValueError):  # there is none, or not all of it
         line = f"model {model!r} ended its process (status {process.exitcode}) before an answer"
         return Answer(model, error=line, exit_status=ModelError.exit_status)
@@ -168,7 +165,7 @@ def _answer(file: Path, job: Job, model: str) -> None:
     except BaseException as error:  # noqa: BLE001 - the network's code may raise anything
         line = f"model {model!r}: {type(error).__name__}: {one_line(error)}"
         answer = Answer(model, error=line, exit_status=ModelError.exit_status)
-    file.write_text(json.dumps(vars(answer)), encoding="utf-8")
+    file.write_text(json.dumps(ANSWER.dump_python(answer, mode="json")))
     with contextlib.suppress(OSError, ValueError):  # closed by the network's code
         sys.stdout.flush()
     os._exit(0)  # threads that it has started are not waited for

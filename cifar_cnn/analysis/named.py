@@ -1,15 +1,15 @@
 """The networks that a command line names: by a spec, or by a file of weights."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.network import Model
-from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
-from cifar_cnn.analysis.summary import Summary, summarize
-from cifar_cnn.documents import analysis as documents
+from cifar_cnn.analysis.receptive_field import receptive_field
+from cifar_cnn.analysis.results import ReceptiveField, Summary
+from cifar_cnn.analysis.summary import summarize
 from cifar_cnn.errors import CheckpointError, counted
 from cifar_cnn.settings import Settings, resolve_settings
 from cifar_cnn.storage.network import build_stored, is_of_built_in, read_stored
@@ -64,23 +64,9 @@ class Named:
         return self._under_its_name(found)
 
     def _under_its_name(self, found: Found) -> Found:
-        """Return what was found, of the network's spec instead of its class."""
-        return found if self.file is None else replace(found, model=self.settings.model)
-
-    @overload
-    def document(self, found: Summary) -> documents.Summary: ...
-
-    @overload
-    def document(self, found: ReceptiveField) -> documents.ReceptiveField: ...
-
-    def document(
-        self, found: Summary | ReceptiveField
-    ) -> documents.Summary | documents.ReceptiveField:
-        """Return what `--json` prints: of a file of weights, with the file."""
-        document = found.as_dict()
-        if self.file:
-            document["checkpoint"] = self.file
-        return document
+        """Return what was found, of the network's spec instead of its class, with the file."""
+        name = {"model": self.settings.model, "checkpoint": self.file}
+        return found if self.file is None else found.model_copy(update=name)
 
 
 def is_file_of_weights(name: str) -> bool:

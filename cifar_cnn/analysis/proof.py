@@ -20,10 +20,11 @@ from cifar_cnn.analysis.field import IntArray, span
 from cifar_cnn.analysis.layers import Layer, layers_of
 from cifar_cnn.analysis.misalignment import AXIS_NAMES
 from cifar_cnn.analysis.network import Model, evaluating, open_model, random_image, run_network
+from cifar_cnn.analysis.results import Verification
 from cifar_cnn.analysis.rules import RESAMPLINGS, RULES
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Kind, Step
-from cifar_cnn.analysis.verification import Canvas, Seen, Shown, Size, Verification, compare
+from cifar_cnn.analysis.verification import Canvas, Seen, Shown, Size, compare, conclude
 from cifar_cnn.errors import UserError, one_line
 from cifar_cnn.runtime import global_state_kept
 
@@ -69,7 +70,9 @@ def verify(
     run, _ = run_network(module, input_size, assume_pointwise)
     maps = [row for row in layers_of(run) if row.is_map]
     names = {row.name for row in layers_of(run)}
-    result, count = Verification(), len(run.steps)
+    proved: list[Size] = []
+    found: dict[tuple[str, str], Shown] = {}
+    count = len(run.steps)
     for axis in (0, 1):
         canvases = list(_canvases(maps, input_size, axis))
         for canvas in canvases:
@@ -85,13 +88,13 @@ def verify(
             for call, shown in _judged(proofs, canvas).items():
                 if call.name in names or shown.wrong is not None:
                     key = call.name, AXIS_NAMES[axis]
-                    result.shown.setdefault(key, Shown()).add(shown)
+                    found.setdefault(key, Shown()).add(shown)
             if proofs[-1].error is None:
-                result.canvases.append(canvas.size)
+                proved.append(canvas.size)
                 break
             if canvas is canvases[-1]:
                 raise proofs[-1].error
-    return result
+    return conclude(proved, found)
 
 
 class Proof(Run):  # type: ignore[no-untyped-call]

@@ -1,12 +1,10 @@
 """The rows of a network's table: what each module puts out, holds and does."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
+from cifar_cnn.analysis.results import SummaryLayer
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.documents import analysis as documents
 from cifar_cnn.models.layers import type_name
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -14,31 +12,7 @@ UNLISTED = (nn.ModuleList, nn.ParameterList, torch.jit.ScriptModule)
 """Modules that run inside of others, as parametrizations do: what they compute counts there."""
 
 
-@dataclass(frozen=True)
-class SummaryRow:
-    """A module: its output for one image, without the batch, and what it itself holds and does.
-
-    The output's size is () where the module holds parameters, but did not run as a module.
-    """
-
-    name: str
-    type: str
-    output_size: tuple[int, ...]
-    parameters: int
-    mult_adds: int
-
-    def as_dict(self) -> documents.SummaryLayer:
-        """Return it as in `summarize --json`."""
-        return {
-            "name": self.name,
-            "type": self.type,
-            "output_size": list(self.output_size),
-            "parameters": self.parameters,
-            "mult_adds": self.mult_adds,
-        }
-
-
-def rows_of(model: nn.Module, run: Run) -> list[SummaryRow]:
+def rows_of(model: nn.Module, run: Run) -> list[SummaryLayer]:
     """Return the rows of a network that has run, as `summarize` orders them."""
     names = {module: name for name, module in nn.Module.named_modules(model)}
     unlisted = sum(each.mult_adds for each in run.calls.ended if isinstance(each.module, UNLISTED))
@@ -52,10 +26,10 @@ def rows_of(model: nn.Module, run: Run) -> list[SummaryRow]:
         is_row = not isinstance(module, CONTAINERS) and module is not model
         if is_row or parameters or own:
             name = names.get(module) or type_name(module)
-            rows.append(SummaryRow(name, type_name(module), size, parameters, own))
+            rows.append(_row(name, module, size, parameters, own))
     for module, name in names.items():  # what holds parameters and did not run as a module
         if parameters := _count_new(module, counted):
-            rows.append(SummaryRow(name, type_name(module), (), parameters, 0))
+            rows.append(_row(name, module, (), parameters, 0))
     return rows
 
 
@@ -65,3 +39,15 @@ def _count_new(module: nn.Module, counted: set[int]) -> int:
     new = sum(count for key, count in fresh.items() if key not in counted)
     counted.update(fresh)
     return new
+
+
+def _row(
+    name: str, module: nn.Module, size: tuple[int, ...], parameters: int, mult_adds: int
+) -> SummaryLayer:
+    return SummaryLayer(
+        name=name,
+        type=type_name(module),
+        output_size=size,
+        parameters=parameters,
+        mult_adds=mult_adds,
+    )

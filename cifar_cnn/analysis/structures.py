@@ -7,6 +7,7 @@ from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.layers import row_of
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Kind, Step, Value, has_places, is_map_behind, used_steps
+from cifar_cnn.errors import first_few
 
 AVERAGES = {
     *("mean", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
@@ -25,6 +26,11 @@ class Sighting:
     layers: list[str]
     instead: str = ""
     calls: tuple[int, ...] = ()
+
+    @property
+    def detail(self) -> str:
+        """What a verdict says of it."""
+        return first_few(self.layers) or self.instead or "no layer of this kind"
 
 
 def candidates(run: Run) -> list[Call]:

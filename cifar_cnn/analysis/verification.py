@@ -1,7 +1,7 @@
 """What the proof has shown: the fields of the units compared with where NaN came."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_cnn.analysis.field import FAR, IntArray
+from cifar_cnn.analysis.results import Gridding, NotShown, Verification, WrongUnit
 from cifar_cnn.analysis.steps import Kind, Step
-from cifar_cnn.documents import analysis as documents
 
 Size = tuple[int, int]
 
@@ -42,83 +42,34 @@ class Shown:
         self.read = other.read or self.read
 
 
-@dataclass
-class Verification:
-    """The outcome of the proof: what was shown of each layer along each axis.
-
-    Args:
-        canvases: (H, W) of the images on which rows, and of those on which columns were NaN.
-        shown: by layer and axis, in the order of the network.
-    """
-
-    canvases: list[Size] = field(default_factory=list)
-    shown: dict[tuple[str, str], Shown] = field(default_factory=dict)
-
-    @property
-    def agreed(self) -> bool:
-        """Whether every unit compared agrees, and any was."""
-        return self.units > 0 and self.first_disagreement is None
-
-    @property
-    def units(self) -> int:
-        """How many units were compared."""
-        return sum(shown.units for shown in self.shown.values() if shown.lost is None)
-
-    @property
-    def layers(self) -> list[str]:
-        """Layers that were compared along any axis."""
-        return self._layers(lambda shown: shown.units > 0 and shown.lost is None)
-
-    @property
-    def clipped(self) -> list[str]:
-        """Layers all of whose fields reach the images' border: shown as far as these go."""
-        return self._layers(lambda shown: shown.lost is None and len(shown.ends) < 2)
-
-    @property
-    def not_shown(self) -> dict[str, str]:
-        """Layers that NaN does not reach, with the reason."""
-        return {layer: shown.lost for (layer, _), shown in self.shown.items() if shown.lost}
-
-    @property
-    def first_disagreement(self) -> documents.WrongUnit | None:
-        """The first unit whose field is wrong."""
-        for (layer, axis), shown in self.shown.items():
-            if shown.wrong is not None:
-                number, analytic, reached = shown.wrong
-                return {
-                    "layer": layer,
-                    "axis": axis,
-                    "unit": number,
-                    "analytic": list(analytic),
-                    "reached": list(reached),
-                }
-        return None
-
-    @property
-    def gridding(self) -> list[documents.Gridding]:
-        """Fields with holes."""
-        found: list[documents.Gridding] = []
-        for (layer, axis), shown in self.shown.items():
-            read, total = shown.read or (0, 0)
-            if read < total and shown.lost is None:
-                found.append({"layer": layer, "axis": axis, "contributing": read, "total": total})
-        return found
-
-    def as_dict(self) -> documents.Verification:
-        """Return it as in `receptive-field --verify --json`."""
-        return {
-            "agreed": self.agreed,
-            "layers": len(self.layers),
-            "units": self.units,
-            "canvases": [list(canvas) for canvas in self.canvases],
-            "clipped": self.clipped,
-            "not_shown": [{"layer": k, "reason": reason} for k, reason in self.not_shown.items()],
-            "first_disagreement": self.first_disagreement,
-            "gridding": self.gridding,
-        }
-
-    def _layers(self, is_meant: Callable[[Shown], bool]) -> list[str]:
-        return list(dict.fromkeys(name for (name, _), s in self.shown.items() if is_meant(s)))
+def conclude(canvases: Sequence[Size], shown: Mapping[tuple[str, str], Shown]) -> Verification:
+    """Return the outcome of the proof from what was shown by layer and axis, in their order."""
+    followed = {key: each for key, each in shown.items() if each.lost is None}
+    compared = {layer for (layer, _), each in followed.items() if each.units}
+    units = sum(each.units for each in followed.values())
+    clipped = dict.fromkeys(layer for (layer, _), each in followed.items() if len(each.ends) < 2)
+    lost = {layer: each.lost for (layer, _), each in shown.items() if each.lost}
+    wrong = [
+        WrongUnit(layer=layer, axis=axis, unit=unit, analytic=analytic, reached=reached)
+        for (layer, axis), each in shown.items()
+        for unit, analytic, reached in ([each.wrong] if each.wrong else [])
+    ]
+    gridding = [
+        Gridding(layer=layer, axis=axis, contributing=contributing, total=total)
+        for (layer, axis), each in followed.items()
+        for contributing, total in ([each.read] if each.read else [])
+        if contributing < total
+    ]
+    return Verification(
+        agreed=units > 0 and not wrong,
+        layers=len(compared),
+        units=units,
+        canvases=tuple(canvases),
+        clipped=tuple(clipped),
+        not_shown=tuple(NotShown(layer=layer, reason=reason) for layer, reason in lost.items()),
+        first_disagreement=wrong[0] if wrong else None,
+        gridding=tuple(gridding),
+    )
 
 
 @dataclass(frozen=True)

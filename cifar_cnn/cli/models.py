@@ -17,4 +17,4 @@ def models(json: JsonFlag = False) -> None:
     networks = built_in_networks()
     show_models(people_console(json=json), networks)
     if json:
-        print_json([network.as_dict() for network in networks])
+        print_json(networks)

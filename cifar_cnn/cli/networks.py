@@ -149,6 +149,6 @@ def answer_many(
     if junit is not None:
         write_result(junit, as_junit(answers, command))
     if json:
-        print_json([answer.as_dict() for answer in answers])
+        print_json([answer.result for answer in answers])
     if not all(answer.passed for answer in answers):
         raise typer.Exit(1)

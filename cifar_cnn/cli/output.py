@@ -10,13 +10,15 @@ from contextvars import ContextVar
 from io import TextIOWrapper
 from typing import Any, TextIO
 
+from pydantic_core import to_jsonable_python
+
 _DOCUMENTS: ContextVar[TextIO | None] = ContextVar("documents", default=None)
 
 
 def print_json(document: Any) -> None:
-    """Write one JSON document to standard output; of names that are no text, escapes."""
+    """Write a result, or others, to standard output as JSON; of names that are no text, escapes."""
     stream = _DOCUMENTS.get() or sys.stdout
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(to_jsonable_python(document), indent=2, ensure_ascii=False, allow_nan=False)
     stream.write(re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text) + "\n")
     stream.flush()
 

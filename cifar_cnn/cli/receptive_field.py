@@ -71,9 +71,9 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         cifar-cnn receptive-field student.py --input-size 64x48
         cifar-cnn receptive-field --effective --plot field.png
     """
-    from cifar_cnn.analysis.effective import EffectiveField
     from cifar_cnn.analysis.many import field_of
     from cifar_cnn.analysis.proof import verify as prove
+    from cifar_cnn.analysis.results import EffectiveField
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console, progress_console, say
     from cifar_cnn.storage.files import write_result
@@ -115,7 +115,6 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         say(console, network.title)
     from_file = min_rf is None and "min_rf" in budget.model_fields_set
     tables.show_receptive_field(console, result, budget.file if from_file else None)
-    document = network.document(result)
     passed = result.passed
     if verify:
         with tables.proof_progress(progress_console(json=json)) as progress:
@@ -127,7 +126,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
                 progress=progress,
             )
         tables.show_verification(console, proof)
-        document["verification"] = proof.as_dict()
+        result = result.model_copy(update={"verification": proof})
         passed = passed and proof.agreed
     if found:
         from cifar_cnn.report.effective_picture import draw_effective
@@ -136,11 +135,11 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
             f"weights of {checkpoint}" if checkpoint else f"fresh weights, seed {settings.seed}"
         )
         tables.show_effective(console, found, weights)
-        document["effective"] = found.as_dict()
+        result = result.model_copy(update={"effective": found})
         if plot is not None:
             write_result(plot, draw_effective(found))
     if json:
-        print_json(document)
+        print_json(result)
     if not passed:
         raise typer.Exit(1)
 

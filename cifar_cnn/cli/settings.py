@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from cifar_cnn import documents
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.settings import Settings
@@ -36,7 +35,9 @@ def settings(
         print_json({"$schema": "https://json-schema.org/draft/2020-12/schema"} | document)
         return
     if results_schema:
-        print_json(documents.results_schema())
+        from cifar_cnn.cli.schema import results_schema as schema_of_results
+
+        print_json(schema_of_results())
         return
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.settings_table import show_settings

@@ -92,6 +92,6 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         say(console, network.title)
     show_summary(console, summary)
     if json:
-        print_json(network.document(summary))
+        print_json(summary)
     if summary.budget is not None and not summary.budget.passed:
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from cifar_cnn.documents.analysis import Pair, Share
+from cifar_cnn.results import Pair, Share
 
 
 class ClassScores(TypedDict):

@@ -4,7 +4,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from cifar_cnn.documents.analysis import Share
+from cifar_cnn.results import Share
 
 
 class SplitFigures(TypedDict):

@@ -118,7 +118,7 @@ def export(
             "name": formats.INPUT,
             "shape": ["batch", *images.shape[1:]],
             "dtype": "uint8" if with_preprocessing else "float32",
-            "range": [0, 255] if with_preprocessing else None,
+            "range": (0, 255) if with_preprocessing else None,
         },
         outputs={
             "name": outputs,

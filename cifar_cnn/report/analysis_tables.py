@@ -7,14 +7,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cifar_cnn.analysis.effective import EffectiveField
-from cifar_cnn.analysis.layers import Layer
-from cifar_cnn.analysis.receptive_field import ReceptiveField, number
-from cifar_cnn.analysis.steps import POINT
-from cifar_cnn.analysis.summary import Summary
-from cifar_cnn.analysis.verdict import Verdict, first_few
-from cifar_cnn.analysis.verification import Verification
-from cifar_cnn.errors import counted
+from cifar_cnn.analysis.results import (
+    EffectiveField,
+    FieldLayer,
+    ReceptiveField,
+    Summary,
+    Verdict,
+    Verification,
+)
+from cifar_cnn.errors import counted, first_few
 from cifar_cnn.report.console import NARROW, known, plain_table, progress_bar, say, times
 
 WITH_PLACES = 72
@@ -27,14 +28,14 @@ NARROW_LAYER_COLUMNS = (0, 6, 7)
 def show_summary(console: Console, summary: Summary) -> None:
     """Print the rows, the totals and the verdict on the budget."""
     console.print(_rows_table(summary, narrow=console.width < NARROW))
-    frozen = summary.parameters - summary.trainable
-    console.print(f"Total parameters: {summary.parameters:,}")
-    console.print(f"Trainable: {summary.trainable:,}  non-trainable: {frozen:,}")
-    console.print(f"Mult-adds: {summary.mult_adds:,} ({_rounded(summary.mult_adds)})")
-    console.print(f"Input size (MB): {summary.input_mb:.2f}")
-    console.print(f"Forward/backward pass size (MB): {summary.forward_backward_mb:.2f}")
-    console.print(f"Parameters size (MB): {summary.parameters_mb:.2f}")
-    console.print(f"Estimated total size (MB): {summary.total_mb:.2f}")
+    totals = summary.totals
+    console.print(f"Total parameters: {totals.parameters:,}")
+    console.print(f"Trainable: {totals.trainable:,}  non-trainable: {totals.non_trainable:,}")
+    console.print(f"Mult-adds: {totals.mult_adds:,} ({_rounded(totals.mult_adds)})")
+    console.print(f"Input size (MB): {totals.input_mb:.2f}")
+    console.print(f"Forward/backward pass size (MB): {totals.forward_backward_mb:.2f}")
+    console.print(f"Parameters size (MB): {totals.parameters_mb:.2f}")
+    console.print(f"Estimated total size (MB): {totals.total_mb:.2f}")
     say(console, *(f"warning: {line}" for line in summary.warnings), wrap=True)
     if summary.budget is not None:
         console.print()
@@ -87,13 +88,12 @@ def proof_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 def show_verification(console: Console, proof: Verification) -> None:
     """Print whether the proof agreed, where it does not, and which fields have holes."""
     lines = [
-        f"gridding: {one['contributing']} of {one['total']} pixels {one['axis']} contribute at "
-        f"{one['layer']}"
+        f"gridding: {one.contributing} of {one.total} pixels {one.axis} contribute at {one.layer}"
         for one in proof.gridding
     ]
     wrong = proof.first_disagreement
     if proof.agreed:
-        layers, units = counted(len(proof.layers), "layer"), counted(proof.units, "unit")
+        layers, units = counted(proof.layers, "layer"), counted(proof.units, "unit")
         canvases = " and ".join(f"{height}×{width}" for height, width in proof.canvases)
         lines.append(
             f"verified: {layers}, {units} turn NaN exactly where the table says, "
@@ -103,23 +103,23 @@ def show_verification(console: Console, proof: Verification) -> None:
         lines.append("not verified: no unit could be compared")
     else:
         lines.append(
-            f"not verified: unit {wrong['unit']} of {wrong['layer']} {wrong['axis']} reads pixels "
-            f"{wrong['analytic'][0]} to {wrong['analytic'][1]} by the table, but NaN reaches it "
-            f"from {wrong['reached'][0]} to {wrong['reached'][1]}"
+            f"not verified: unit {wrong.unit} of {wrong.layer} {wrong.axis} reads pixels "
+            f"{wrong.analytic[0]} to {wrong.analytic[1]} by the table, but NaN reaches it "
+            f"from {wrong.reached[0]} to {wrong.reached[1]}"
         )
     if proof.clipped:
         lines.append(
             f"clipped: {first_few(proof.clipped, 5)}: fields that reach the border of these images "
             "are shown as far as these go"
         )
-    lines += [f"not shown: {layer}: {reason}" for layer, reason in proof.not_shown.items()]
+    lines += [f"not shown: {each.layer}: {each.reason}" for each in proof.not_shown]
     say(console, *lines, wrap=True)
 
 
 def show_effective(console: Console, found: EffectiveField, weights: str) -> None:
     """Print how large the squares are that hold the mass, and what the image clips."""
-    top, left, bottom, right = found.theoretical
-    height, width = found.heat.shape
+    field = found.theoretical
+    (rows, columns), (height, width) = field.receptive_field, found.heat.shape
     sides = ", ".join(
         f"{square.mass:.0%} in {square.side}×{square.side}" for square in found.squares
     )
@@ -128,41 +128,34 @@ def show_effective(console: Console, found: EffectiveField, weights: str) -> Non
         console,
         f"effective field of {where} ({weights}, {counted(found.samples, 'image')}): {sides} "
         "pixels",
-        f"its theoretical field {bottom - top + 1}×{right - left + 1} has rows {top} to {bottom}, "
-        f"columns {left} to {right}: the {height}×{width} image clips {found.clipped:.0%} of it",
+        f"its theoretical field {rows}×{columns} has rows {field.top} to {field.top + rows - 1}, "
+        f"columns {field.left} to {field.left + columns - 1}: the {height}×{width} image clips "
+        f"{field.clipped:.0%} of it",
         wrap=True,
     )
 
 
 def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
-    height, width = result.input_size
-    lines = []
-    if result.features is not None:
-        walks = result.features.walks
-        field = times(walk.size for walk in walks)
-        jump = times(number(walk.jump) for walk in walks)
-        padding = times(walk.padding for walk in walks)
-        lines.append(
-            f"features ({result.features.name}): field {field}, jump {jump}, padding {padding}"
-        )
-    seen = "covers" if result.covers_input else "does not cover"
-    lines.append(
-        f"final: field {result.final[0]}×{result.final[1]}, {seen} the {height}×{width} image"
-    )
+    features, final = result.features, result.final
+    _, height, width = result.input_size
+    seen = "covers" if final.covers_input else "does not cover"
+    field, jump, padding = map(times, (features.receptive_field, features.jump, features.padding))
+    lines = [
+        f"features ({features.layer}): field {field}, jump {jump}, padding {padding}",
+        f"final: field {times(final.receptive_field)}, {seen} the {height}×{width} image",
+    ]
     lines += [f"warning: {text}" for text in result.warnings]
     if result.units:
-        units = result.units
-        three = (("first", units["first"]), ("middle", units["middle"]), ("last", units["last"]))
-        shown = (f"{name} {times(unit['receptive_field'])}" for name, unit in three)
+        shown = (f"{name} {times(unit.receptive_field)}" for name, unit in result.units)
         lines.append(f"units: {', '.join(shown)}")
-    if result.model == "baseline" and result.input_size == (32, 32):
+    if result.model == "baseline" and (height, width) == (32, 32):
         lines.append(
             "note: the reference's own table (3, 5, 13, 21, 45) leaves the dilation out: "
             "with it the last convolution has 25 and the output 49"
         )
     verdict = "passed" if result.passed else "failed"
     limit = f"{result.minimum} (limit of {file})" if file else str(result.minimum)
-    lines.append(f"{verdict}: {min(result.final)}, has to be above {limit}")
+    lines.append(f"{verdict}: {min(final.receptive_field)}, has to be above {limit}")
     return lines
 
 
@@ -170,7 +163,7 @@ def _rows_table(summary: Summary, *, narrow: bool) -> Table:
     kept = (0, 2, 3) if narrow else range(5)
     headings = ("layer", "type", "output", "parameters", "mult-adds")
     table = plain_table((headings[i] for i in kept), ("layer", "type"))
-    for row in summary.rows:
+    for row in summary.layers:
         output = times(row.output_size) or "–"
         cells = [row.name, row.type, output, f"{row.parameters:,}", f"{row.mult_adds:,}"]
         table.add_row(*(escape(cells[i]) for i in kept))
@@ -186,26 +179,17 @@ def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
     return table
 
 
-def layer_cells(layer: Layer) -> list[str]:
+def layer_cells(layer: FieldLayer) -> list[str]:
     """Return a layer's row under LAYER_HEADINGS; equal numbers for both axes are shown once."""
-    window, walks = layer.window, layer.walks
-    if window == POINT:
-        shape = [""] * 4
-    else:
-        padding = [_both(before, after) for before, after in window.padding]
-        shape = [
-            _both(*window.kernel),
-            _both(*window.stride),
-            _both(*padding),
-            _both(*window.dilation),
-        ]
+    paddings = (_both(*side) for side in layer.padding)
+    window = (layer.kernel, layer.stride, tuple(paddings), layer.dilation)
     return [
         layer.name,
         times(layer.output_size),
-        *shape,
-        _both(*(walk.size for walk in walks)),
-        _both(*(number(walk.jump) for walk in walks)) if layer.is_map else "–",
-        _both(*("–" if walk.start is None else number(walk.start) for walk in walks)),
+        *(_both(*pair) if layer.has_window else "" for pair in window),
+        _both(*layer.receptive_field),
+        "–" if layer.jump is None else _both(*layer.jump),
+        _both(*("–" if start is None else start for start in layer.start)),
     ]
 
 

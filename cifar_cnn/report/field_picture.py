@@ -2,8 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from cifar_cnn.analysis.receptive_field import ReceptiveField
-from cifar_cnn.analysis.steps import POINT
+from cifar_cnn.analysis.results import ReceptiveField
 from cifar_cnn.report.figures import BLUE, NARROW, ORANGE, WIDE, ending, picture
 
 MOST_LAYERS = 40
@@ -14,14 +13,10 @@ def draw_receptive_field(result: ReceptiveField, *, narrow: bool = False) -> byt
 
     Of very deep networks the last layers are shown.
     """
-    rows = [
-        (layer.name, min(walk.size for walk in layer.walks))
-        for layer in result.layers
-        if layer.window != POINT
-    ]
-    rows = [*rows[-MOST_LAYERS:], ("output", min(result.final))]
+    rows = [(layer.name, min(layer.receptive_field)) for layer in result.layers if layer.has_window]
+    rows = [*rows[-MOST_LAYERS:], ("output", min(result.final.receptive_field))]
     names, sizes = zip(*rows, strict=True)
-    side = min(result.input_size)
+    side = min(result.input_size[1:])
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()

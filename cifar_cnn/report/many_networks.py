@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cifar_cnn.analysis.many import Answer
+from cifar_cnn.analysis.results import ReceptiveField, Requirement, Verdict
 from cifar_cnn.errors import counted, printable
 from cifar_cnn.report.console import NARROW, known, plain_table, say, times
 
@@ -21,23 +22,27 @@ def row(answer: Answer) -> dict[str, Any]:
     if answer.document is None:
         wrong = printable(answer.error)
         return {"model": printable(answer.model), "verdict": "error", "wrong": wrong}
-    document: Any = answer.document  # one of two kinds, which the keys tell
+    document = answer.document
     line: dict[str, Any] = {
         "model": printable(answer.model),
         "verdict": "met" if answer.passed else "broken",
     }
-    if "totals" in document:
-        line |= {name: document["totals"][name] for name in ("parameters", "mult_adds")}
-    if answer.field is not None:
-        features = answer.field["features"]
-        line["rf_features"] = times(features["receptive_field"])
-        line["rf_output"] = times(answer.field["final"]["receptive_field"])
-    requirements = (document.get("budget") or {}).get("requirements", [])
-    line |= {item["name"]: "yes" if item["passed"] else "no" for item in requirements}
-    missed = [item for item in requirements if not item["passed"]]
-    reasons = [f"{item['name']}: {known(item['actual'])}" for item in missed]
-    if "minimum" in document and not answer.passed:
-        reasons = [f"field at the output is not above {document['minimum']}"]
+    fields: Verdict | ReceptiveField | None = None
+    requirements: Sequence[Requirement] = ()
+    if isinstance(document, ReceptiveField):
+        fields = document
+    else:
+        line |= {name: getattr(document.totals, name) for name in ("parameters", "mult_adds")}
+        if document.budget:
+            fields, requirements = document.budget, document.budget.requirements
+    if fields and fields.features and fields.final:
+        line["rf_features"] = times(fields.features.receptive_field)
+        line["rf_output"] = times(fields.final.receptive_field)
+    line |= {item.name: "yes" if item.passed else "no" for item in requirements}
+    missed = [item for item in requirements if not item.passed]
+    reasons = [f"{item.name}: {known(item.actual)}" for item in missed]
+    if isinstance(document, ReceptiveField) and not answer.passed:
+        reasons = [f"field at the output is not above {document.minimum}"]
     return line | {"wrong": "; ".join(reasons)}
 
 

@@ -171,14 +171,15 @@ def _parameters(parts: ReportParts) -> Iterator[str]:
         yield from (f"## Budget: {'met' if summary.budget.passed else 'broken'}", "")
         headings = ("", "requirement", "limit", "actual", "where")
         yield from _table(headings, requirements, numbers=(2, 3))
+    totals = summary.totals
     rows: list[Cells] = [
         (
             *(row.name, row.type, times(row.output_size)),
             *(f"{row.parameters:,}", f"{row.mult_adds:,}"),
         )
-        for row in summary.rows
+        for row in summary.layers
     ]
-    rows.append(("total", "", "", f"{summary.parameters:,}", f"{summary.mult_adds:,}"))
+    rows.append(("total", "", "", f"{totals.parameters:,}", f"{totals.mult_adds:,}"))
     yield from ("## Parameters", "")
     headings = ("layer", "type", "output", "parameters", "mult-adds")
     yield from _table(headings, rows, numbers=(3, 4))
@@ -188,9 +189,10 @@ def _field(parts: ReportParts, folder: str) -> Iterator[str]:
     if parts.field is None:
         return
     yield from _pictures(parts, folder, "Receptive field", ("field",))
-    seen = "covers" if parts.field.covers_input else "does not cover"
-    height, width = parts.field.final
-    yield from (f"At the output: {height}×{width} pixels, which {seen} the image.", "")
+    final = parts.field.final
+    seen = "covers" if final.covers_input else "does not cover"
+    field = times(final.receptive_field)
+    yield from (f"At the output: {field} pixels, which {seen} the image.", "")
     for warning in parts.field.warnings:
         yield from (f"Warning: {escaped(warning)}", "")
     rows = (layer_cells(layer) for layer in parts.field.layers)

@@ -1,62 +1,42 @@
 """The built-in networks: their size and field, and what they reach with which recipe."""
 
-from dataclasses import dataclass
-
 from rich.console import Console
 from rich.table import Table
 
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.analysis.receptive_field import ReceptiveField
+from cifar_cnn.analysis.results import Features, Final
 from cifar_cnn.analysis.summary import summarize
-from cifar_cnn.documents import analysis as documents
 from cifar_cnn.errors import counted
 from cifar_cnn.models import BUILT_IN
-from cifar_cnn.models.usage import USAGE, Usage
+from cifar_cnn.models.usage import USAGE, Reached
 from cifar_cnn.report.console import NARROW, times
+from cifar_cnn.results import Result
 
 
-@dataclass(frozen=True)
-class BuiltIn:
-    """What is known of a built-in network, for images of 32×32."""
+class BuiltIn(Result):
+    """What is known of a built-in network, for images of 32×32, and what it reaches."""
 
     model: str
     parameters: int
     mult_adds: int
-    field: ReceptiveField
-    usage: Usage
-
-    def as_dict(self) -> documents.BuiltIn:
-        """Return the network's entry in `models --json`."""
-        return {
-            "model": self.model,
-            "parameters": self.parameters,
-            "mult_adds": self.mult_adds,
-            "features": self.field.features_as_dict(),
-            "final": self.field.final_as_dict(),
-            "recipe": self.usage.recipe,
-            "reached": [
-                {"epochs": each.epochs, "accuracy": each.accuracy, "n": each.n}
-                for each in self.usage.reached
-            ],
-        }
+    features: Features
+    final: Final
+    recipe: str
+    reached: tuple[Reached, ...]
 
     @property
     def cells(self) -> dict[str, str]:
         """What is shown of it, by heading."""
-        entry = self.as_dict()
-        fields = [
-            times(entry["features"]["receptive_field"]),
-            times(entry["final"]["receptive_field"]),
-        ]
+        at_map, at_output = (times(each.receptive_field) for each in (self.features, self.final))
         return {
             "model": self.model,
             "parameters": f"{self.parameters:,}",
             "mult-adds": f"{self.mult_adds / 1e6:.2f} M",
-            "field": f"{fields[0]} map\n{fields[1]} output",
-            "recipe": self.usage.recipe,
+            "field": f"{at_map} map\n{at_output} output",
+            "recipe": self.recipe,
             "reached on CIFAR-10": "\n".join(
                 f"{each.accuracy:.2%}, {counted(each.epochs, 'epoch')}, n = {each.n}"
-                for each in self.usage.reached
+                for each in self.reached
             ),
         }
 
@@ -92,6 +72,17 @@ def _show_paragraph(console: Console, row: dict[str, str]) -> None:
 
 
 def _look_at(name: str) -> BuiltIn:
-    found = summarize(name, budget=Budget())
-    assert found.receptive_field is not None
-    return BuiltIn(name, found.parameters, found.mult_adds, found.receptive_field, USAGE[name])
+    found, usage = summarize(name, budget=Budget()), USAGE[name]
+    verdict = found.budget
+    assert verdict is not None
+    assert verdict.features is not None
+    assert verdict.final is not None
+    return BuiltIn(
+        model=name,
+        parameters=found.totals.parameters,
+        mult_adds=found.totals.mult_adds,
+        features=verdict.features,
+        final=verdict.final,
+        recipe=usage.recipe,
+        reached=usage.reached,
+    )

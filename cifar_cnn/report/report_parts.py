@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 
 from cifar_cnn.analysis.budget import read_budget
-from cifar_cnn.analysis.receptive_field import ReceptiveField, receptive_field
-from cifar_cnn.analysis.summary import Summary, summarize
+from cifar_cnn.analysis.receptive_field import receptive_field
+from cifar_cnn.analysis.results import ReceptiveField, Summary
+from cifar_cnn.analysis.summary import summarize
 from cifar_cnn.data.dataset import Loading
 from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import UserError

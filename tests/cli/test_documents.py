@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from cifar_cnn.cli.main import app
-from cifar_cnn.documents import results_schema
+from cifar_cnn.cli.schema import results_schema
 
 LINES = [
     "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --no-report --name x",

@@ -1,0 +1,48 @@
+"""What each command prints with `--json`; `settings --results-schema`. Loads torch."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
+from cifar_cnn.documents.inference import Evaluation, Export, Predictions, Report
+from cifar_cnn.documents.runs import Comparison, DryRun, RangeTest, Run, RunShown, TrainResult
+from cifar_cnn.report.models_table import BuiltIn
+from cifar_cnn.results import Failure
+
+Results = TypedDict(
+    "Results",
+    {
+        "train": TrainResult | DryRun | RangeTest | Failure,
+        "evaluate": Evaluation | Failure,
+        "summarize": Summary | list[Summary | NetworkFailure] | Failure,
+        "receptive-field": ReceptiveField | list[ReceptiveField | NetworkFailure] | Failure,
+        "predict": Predictions | Failure,
+        "export": Export | Failure,
+        "report": Report | Failure,
+        "models": list[BuiltIn] | Failure,
+        "runs": list[Run] | Failure,
+        "runs show": RunShown | Failure,
+        "runs compare": Comparison | Failure,
+    },
+    total=False,
+)
+
+
+def results_schema() -> dict[str, Any]:
+    """Return the JSON Schema of an object with a property for each command: what it prints."""
+    schema = TypeAdapter(Results).json_schema(mode="serialization", schema_generator=_Closed)
+    about = {"title": "What commands of cifar-cnn print with --json"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | about
+
+
+class _Closed(GenerateJsonSchema):
+    """Makes schemas that know every key, and no defaults, as nobody fills these in."""
+
+    def typed_dict_schema(self, schema: Any) -> JsonSchemaValue:
+        return super().typed_dict_schema(schema) | {"additionalProperties": False}
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])

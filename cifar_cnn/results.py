@@ -1,0 +1,31 @@
+"""What all results have in common: each is frozen data whose JSON `--json` prints."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+T = TypeVar("T")
+
+Pair = tuple[int, int]
+"""(height, width), or (vertical, horizontal)."""
+Number = int | float
+"""Prints without a point if it is whole."""
+Share = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
+IfGiven = Annotated[T | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None)]
+"""A key that the JSON leaves out if the value is None."""
+
+
+class Result(BaseModel):
+    """A result; its fields are the keys of its JSON."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+    )
+
+
+class Failure(Result):
+    """What any command prints if it fails."""
+
+    error: str
+    exit_status: int

@@ -74,7 +74,7 @@ def test_the_table_is_looked_for_upwards_and_the_verdict_names_its_file(tmp_path
     budget = read_budget()
     assert (budget.min_rf, budget.file) == (6, "../../pyproject.toml")
     verdict = summarize("baseline", budget=budget).budget
-    assert verdict.file == verdict.as_dict()["file"] == "../../pyproject.toml"
+    assert verdict.file == "../../pyproject.toml"
     (inner / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\n")
     assert read_budget() == Budget()
     assert read_budget().file == "pyproject.toml"
@@ -86,7 +86,7 @@ def test_the_table_is_looked_for_upwards_and_the_verdict_names_its_file(tmp_path
 
 def test_without_a_table_no_file_is_named(tmp_path):
     assert read_budget(folder=tmp_path).file is None
-    assert summarize("baseline", budget=Budget()).budget.as_dict()["file"] is None
+    assert summarize("baseline", budget=Budget()).budget.file is None
 
 
 def test_without_a_table_the_brief_applies(tmp_path):

@@ -26,16 +26,17 @@ def test_a_linear_networks_heat_is_its_kernels_magnitude_where_the_unit_looks(im
     expected = expected.abs().sum((0, 1)).double().numpy()
     np.testing.assert_allclose(found.heat, expected / expected.sum(), rtol=1e-5)
     assert (found.layer, found.unit, found.samples) == ("1", (4, 4), 5)
-    assert found.theoretical == (6, 6, 10, 10)
-    assert found.clipped == 0
+    field = found.theoretical
+    assert (field.top, field.left, field.receptive_field, field.clipped) == (6, 6, (5, 5), 0)
 
 
 def test_the_mass_lies_inside_the_theoretical_field_and_adds_up_to_one(images):
     found = effective_receptive_field(linear_model(), images)
-    top, left, bottom, right = found.theoretical
-    inside = found.heat[top : bottom + 1, left : right + 1]
+    field = found.theoretical
+    height, width = field.receptive_field
+    inside = found.heat[field.top : field.top + height, field.left : field.left + width]
     assert inside.sum() == pytest.approx(1)
-    assert found.squares[1].side <= bottom - top + 1
+    assert found.squares[1].side <= height
 
 
 def test_the_result_does_not_depend_on_how_images_are_grouped(images, monkeypatch):
@@ -50,8 +51,9 @@ def test_the_result_does_not_depend_on_how_images_are_grouped(images, monkeypatc
 def test_logits_see_the_whole_image_and_the_clipped_share_is_said(images):
     model = nn.Sequential(linear_model(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
     found = effective_receptive_field(model, images, target="logits")
-    assert (found.unit, found.theoretical) == (None, (-2, -2, 16, 16))
-    assert found.clipped == pytest.approx(1 - 16**2 / 19**2)
+    field = found.theoretical
+    assert (found.unit, field.top, field.left, field.receptive_field) == (None, -2, -2, (19, 19))
+    assert field.clipped == pytest.approx(1 - 16**2 / 19**2)
     assert np.count_nonzero(found.heat) == 16**2
 
 
@@ -71,7 +73,7 @@ def test_a_network_without_a_map_is_refused_for_features(images):
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 10))
     with pytest.raises(ModelError, match="target logits"):
         effective_receptive_field(model, images)
-    assert effective_receptive_field(model, images, target="logits").clipped == 0
+    assert effective_receptive_field(model, images, target="logits").theoretical.clipped == 0
 
 
 def test_dead_units_are_one_line(images):

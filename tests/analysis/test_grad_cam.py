@@ -80,7 +80,7 @@ def test_of_the_built_in_network_it_is_cam_on_the_last_map():
     net = build_model("baseline", num_classes=4).eval()
     images = torch.randn(2, 3, 32, 32)
     explain = GradCam(net, (32, 32))
-    assert explain.layer == receptive_field(net).as_dict()["features"]["layer"]
+    assert explain.layer == receptive_field(net).features.layer
     assert explain.size == (4, 4)
     with torch.no_grad():
         chain = nn.Sequential(net.convblock1, net.convblock2, net.convblock3, net.convblock4)

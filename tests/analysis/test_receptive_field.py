@@ -6,6 +6,9 @@ from torchvision.models import resnet50
 from torchvision.models.resnet import Bottleneck
 
 from cifar_cnn import receptive_field, verify
+from cifar_cnn.analysis.layers import layers_of
+from cifar_cnn.analysis.network import run_network
+from cifar_cnn.analysis.results import Unit
 
 
 class Net(nn.Module):
@@ -23,9 +26,9 @@ class Net(nn.Module):
 
 def features(model, size=(32, 32)):
     """Size, jump and padding of the features, a number where both axes agree."""
-    found = receptive_field(model, size).as_dict()["features"]
-    answer = (found["receptive_field"], found["jump"], found["padding"])
-    return tuple(a[0] if a[0] == a[1] else tuple(a) for a in answer)
+    found = receptive_field(model, size).features
+    answer = (found.receptive_field, found.jump, found.padding)
+    return tuple(a[0] if a[0] == a[1] else a for a in answer)
 
 
 def conv(kernel, out=4, channels=3, **kwargs):
@@ -33,7 +36,7 @@ def conv(kernel, out=4, channels=3, **kwargs):
 
 
 def test_every_convolution_of_the_baseline_has_the_designs_field_and_jump():
-    result = receptive_field("baseline").as_dict()
+    result = receptive_field("baseline").model_dump(mode="json")
     rows = [row for row in result["layers"] if row["type"] == "Conv2d"]
     assert [(row["receptive_field"][0], row["jump"] and row["jump"][0]) for row in rows] == [
         (3, 1), (5, 2), (5, 2), (13, 2), (17, 4), (25, 8), (49, None),
@@ -45,7 +48,7 @@ def test_every_convolution_of_the_baseline_has_the_designs_field_and_jump():
 
 def test_a_row_shows_its_window():
     layer = conv((3, 5), stride=(1, 2), padding=(1, 4), dilation=(1, 2))
-    (row,) = receptive_field(layer).as_dict()["layers"]
+    (row,) = receptive_field(layer).model_dump(mode="json")["layers"]
     assert row == {
         "name": row["name"],
         "type": row["type"],
@@ -84,14 +87,14 @@ def test_torchvisions_networks_have_the_published_fields_at_every_size(name, sid
     ],
 )
 def test_torchvisions_other_networks_can_be_followed(name):
-    assert receptive_field(f"torchvision.models:{name}", (224, 224)).covers_input
+    assert receptive_field(f"torchvision.models:{name}", (224, 224)).final.covers_input
 
 
 def test_each_stage_of_resnet50_and_its_output():
     result = receptive_field("torchvision.models:resnet50", (224, 224))
-    sizes = {layer.name.split(".")[0]: layer.walks[0].size for layer in result.layers}
+    sizes = {layer.name.split(".")[0]: layer.receptive_field[0] for layer in result.layers}
     assert [sizes[f"layer{i}"] for i in (1, 2, 3, 4)] == [35, 91, 267, 427]
-    assert result.final == (619, 619)
+    assert result.final.receptive_field == (619, 619)
 
 
 def test_resnet50_with_the_stride_on_the_first_1x1_has_the_original_field():
@@ -149,7 +152,8 @@ def test_each_kind_of_window_has_its_size_jump_and_padding(model, known):
     ],
 )
 def test_upsampled_units_see_what_their_phase_sees(model, sizes, jump):
-    walk = receptive_field(nn.Sequential(conv(3, padding=1), model), (8, 8)).features.walks[0]
+    run, _ = run_network(nn.Sequential(conv(3, padding=1), model), (8, 8))
+    walk = layers_of(run)[-1].walks[0]
     assert (walk.high - walk.low + 1).tolist()[:3] == sizes
     assert (walk.size, float(walk.jump)) == (max(sizes), jump)
 
@@ -161,13 +165,13 @@ def test_a_pool_over_the_whole_map_that_a_window_follows_is_no_global_pooling(po
     down = [m for c in (3, 8, 8, 8) for m in (conv(3, 8, c, stride=2, padding=1), nn.ReLU())]
     last = [conv(3, 16, 8, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 10)]
     result = receptive_field(nn.Sequential(*down, pool, *last))
-    assert (result.final, result.features.walks[0].size) == ((111, 111), 111)
+    assert (result.final.receptive_field, result.features.receptive_field[0]) == ((111, 111), 111)
 
 
 @pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.MaxPool2d(8), nn.AvgPool2d(8)])
 def test_the_features_are_the_map_before_a_pool_over_the_whole_map(pool):
     model = nn.Sequential(conv(3, padding=1), pool, nn.Flatten(), nn.Linear(4, 10))
-    result = receptive_field(model, (8, 8)).as_dict()
+    result = receptive_field(model, (8, 8)).model_dump(mode="json")
     assert (result["features"]["layer"], result["features"]["receptive_field"]) == ("0", [3, 3])
     assert [row["jump"] for row in result["layers"][1:]] == [None] * len(result["layers"][1:])
 
@@ -183,8 +187,8 @@ def test_misaligned_paths_are_named_and_given_as_a_hull_and_by_unit():
     assert "misaligned at add" in result.warnings[0]
     assert "jump 2, first center 0 and jump 2, first center 1/2" in result.warnings[0]
     assert features(model) == (3, 2, 1)
-    assert [unit["receptive_field"] for unit in result.units.values()] == [[3, 3]] * 3
-    assert result.units["last"]["start"] == [30, 30]
+    assert [unit.receptive_field for _, unit in result.units] == [(3, 3)] * 3
+    assert result.units.last.start == (30, 30)
 
 
 def test_paths_of_different_jump_have_units_of_different_size():
@@ -192,9 +196,9 @@ def test_paths_of_different_jump_have_units_of_different_size():
     model = Net(lambda n, x: n.fine(x)[:, :, :8, :8] + n.coarse(x), fine=conv(1), coarse=coarse)
     result = receptive_field(model, (16, 16))
     assert not result.aligned
-    sizes = [result.units[unit]["receptive_field"] for unit in ("first", "middle", "last")]
-    assert sizes == [[3, 3], [5, 5], [9, 9]]
-    assert result.final == (9, 9)
+    sizes = [unit.receptive_field for _, unit in result.units]
+    assert sizes == [(3, 3), (5, 5), (9, 9)]
+    assert result.final.receptive_field == (9, 9)
 
 
 def test_paths_with_one_jump_and_first_center_are_told_apart_by_their_centers():
@@ -216,12 +220,12 @@ def test_a_squeeze_and_excitation_gate_makes_the_field_global_and_says_the_local
         after=conv(3, 4, 4, padding=1),
     )
     result = receptive_field(model, (16, 16))
-    assert result.features.walks[0].size >= 16
+    assert result.features.receptive_field[0] >= 16
     assert result.aligned
     (line,) = result.warnings
     assert "global gate at mul" in line
     assert "without such gates the field at after is 5×5" in line
-    assert result.as_dict()["features"]["without_gates"] == [5, 5]
+    assert result.features.without_gates == (5, 5)
 
 
 def test_weights_made_from_the_image_see_what_they_are_made_from():
@@ -231,7 +235,7 @@ def test_weights_made_from_the_image_see_what_they_are_made_from():
 
     model = Net(forward, local=conv(3, 3, padding=1), weights=nn.Linear(3, 81))
     result = receptive_field(model)
-    assert result.covers_input
+    assert result.final.covers_input
     assert any("the field at conv2d is 5×5" in text for text in result.warnings)
 
 
@@ -242,9 +246,9 @@ def test_normalization_over_the_map_passes_through_and_is_mentioned():
 
 
 def test_an_image_that_is_flattened_at_once_has_no_features_but_a_final_field():
-    result = receptive_field(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), (8, 8)).as_dict()
-    assert result["features"]["layer"] == "input"
-    assert result["final"]["receptive_field"] == [8, 8]
+    result = receptive_field(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), (8, 8))
+    assert result.features.layer == "input"
+    assert result.final.receptive_field == (8, 8)
 
 
 def padded(_, x):
@@ -276,7 +280,7 @@ def test_units_that_see_nothing_and_moved_maps_keep_jump_start_and_padding(
     function, jump, start, padding
 ):
     model = nn.Sequential(conv(3, 3, padding=1), Net(function))
-    found = receptive_field(model, (16, 16)).as_dict()
+    found = receptive_field(model, (16, 16)).model_dump(mode="json")
     assert (found["features"]["jump"], found["features"]["padding"]) == (jump, padding)
     assert start is None or found["layers"][-1]["start"] == start
     assert verify(model, (16, 16)).agreed
@@ -285,15 +289,15 @@ def test_units_that_see_nothing_and_moved_maps_keep_jump_start_and_padding(
 def test_a_unit_that_sees_nothing_has_no_field_and_no_center():
     first = conv(3, 3, padding=1)
     units = receptive_field(nn.Sequential(first, Net(padded)), (16, 16)).units
-    assert units["first"] == {"receptive_field": [0, 0], "start": [None, None]}
-    assert units["middle"] == {"receptive_field": [3, 3], "start": [7, 7]}
+    assert units.first == Unit(receptive_field=(0, 0), start=(None, None))
+    assert units.middle == Unit(receptive_field=(3, 3), start=(7, 7))
 
     def emptied(_, x):
         x = x * 1
         x[...] = 0
         return x
 
-    nothing = receptive_field(nn.Sequential(first, Net(emptied)), (16, 16)).as_dict()
+    nothing = receptive_field(nn.Sequential(first, Net(emptied)), (16, 16)).model_dump(mode="json")
     assert nothing["final"]["receptive_field"] == [0, 0]
     assert nothing["layers"][-1]["start"] == [None, None]
 

@@ -326,7 +326,7 @@ def test_a_branch_without_effect_is_named_and_its_structures_do_not_count():
     assert summary.warnings == (
         "no effect on the output: side.0.weight, side.1.weight (gradient 0)",
     )
-    assert summary.as_dict()["warnings"] == list(summary.warnings)
+    assert summary.model_dump(mode="json")["warnings"] == list(summary.warnings)
 
 
 class Rezero(nn.Module):
@@ -389,7 +389,7 @@ def test_learned_tensors_outside_of_the_parameters_fail_and_are_named(kind):
     assert registered.detail.startswith("blocks holds learned tensors that are not among")
     assert "nn.ModuleList" in registered.detail
     assert summary.warnings == (registered.detail,)
-    assert (summary.parameters, summary.budget.passed) == (40, False)
+    assert (summary.totals.parameters, summary.budget.passed) == (40, False)
 
 
 def test_a_layer_made_in_the_forward_is_named_by_its_line():

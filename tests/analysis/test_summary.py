@@ -35,18 +35,19 @@ class Net(nn.Module):
 
 def adds_up(summary):
     """Return whether the rows add up to the totals."""
-    parameters = sum(row.parameters for row in summary.rows) == summary.parameters
-    return parameters and sum(row.mult_adds for row in summary.rows) == summary.mult_adds
+    parameters = sum(row.parameters for row in summary.layers) == summary.totals.parameters
+    return parameters and sum(row.mult_adds for row in summary.layers) == summary.totals.mult_adds
 
 
 def test_baseline_has_the_references_24_rows_and_sizes():
     summary = summarize("baseline")
-    rows = [f"{r.type} {','.join(map(str, r.output_size))} {r.parameters}" for r in summary.rows]
+    rows = [f"{r.type} {','.join(map(str, r.output_size))} {r.parameters}" for r in summary.layers]
     assert rows == " ".join(REFERENCE_ROWS.split()).split(", ")
-    assert (summary.rows[0].name, summary.rows[6].name) == ("convblock1.0", "convblock2.0")
-    mebibytes = [summary.input_mb, summary.forward_backward_mb, summary.parameters_mb]
-    assert [f"{n:.2f}" for n in (*mebibytes, summary.total_mb)] == ["0.01", "2.02", "0.76", "2.78"]
-    assert (summary.parameters, summary.trainable) == (197_922, 197_922)
+    assert (summary.layers[0].name, summary.layers[6].name) == ("convblock1.0", "convblock2.0")
+    of = summary.totals
+    mebibytes = (of.input_mb, of.forward_backward_mb, of.parameters_mb, of.total_mb)
+    assert [f"{n:.2f}" for n in mebibytes] == ["0.01", "2.02", "0.76", "2.78"]
+    assert (summary.totals.parameters, summary.totals.trainable) == (197_922, 197_922)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_baseline_has_the_references_24_rows_and_sizes():
 )
 def test_mult_adds_are_within_one_percent_of_torchvisions(model, published):
     summary = summarize(f"torchvision.models:{model}", (224, 224))
-    assert summary.mult_adds / 1e9 == pytest.approx(published, rel=0.01)
+    assert summary.totals.mult_adds / 1e9 == pytest.approx(published, rel=0.01)
     assert adds_up(summary)
 
 
@@ -107,7 +108,7 @@ def test_what_a_network_holds_and_does_is_counted_and_rows_add_up(
     model, size, parameters, mult_adds
 ):
     summary = summarize(model, (size, size), budget=Budget())
-    assert (summary.parameters, summary.mult_adds) == (parameters, mult_adds)
+    assert (summary.totals.parameters, summary.totals.mult_adds) == (parameters, mult_adds)
     assert adds_up(summary)
 
 
@@ -115,9 +116,9 @@ def test_shared_parameters_count_once_and_their_mult_adds_each_time():
     one, other = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
     other.weight = one.weight
     summary = summarize(Net(lambda n, x: n.b(n.a(n.a(x))), a=one, b=other), (8, 8))
-    assert summary.parameters == 81 + 3 + 3
-    assert [row.parameters for row in summary.rows] == [84, 0, 3]
-    assert [row.mult_adds for row in summary.rows] == [81 * 64] * 3
+    assert summary.totals.parameters == 81 + 3 + 3
+    assert [row.parameters for row in summary.layers] == [84, 0, 3]
+    assert [row.mult_adds for row in summary.layers] == [81 * 64] * 3
 
 
 def test_the_network_itself_is_left_as_it_was_and_frozen_parameters_are_told_apart():
@@ -126,7 +127,7 @@ def test_the_network_itself_is_left_as_it_was_and_frozen_parameters_are_told_apa
     model[3].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     summary = summarize(model, (8, 8), budget=Budget())
-    assert (summary.parameters, summary.trainable) == (16 + 8 + 25, 8 + 25)
+    assert (summary.totals.parameters, summary.totals.trainable) == (16 + 8 + 25, 8 + 25)
     assert [module.training for module in model.modules()] == [True] * 4 + [False]
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
     assert all(not vars(module).get("forward") for module in model.modules())
@@ -148,7 +149,7 @@ def test_an_unknown_operation_leaves_the_other_verdicts():
     details = {item.name: item.detail for item in summary.budget.requirements}
     assert details["min-rf"].startswith("unknown operation 'sort' (aten.sort.default) in the net")
     assert (summary.receptive_field, summary.budget.passed) == (None, False)
-    assert summary.as_dict()["budget"]["final"] is None
+    assert summary.budget.final is None
 
 
 def test_several_answers_for_one_image_are_an_error():
@@ -156,19 +157,19 @@ def test_several_answers_for_one_image_are_an_error():
     model = Net(lambda n, x: n.head(n.body(x).view(-1, 32)), body=body, head=nn.Linear(32, 10))
     with pytest.raises(ModelError, match=r"one image gives 4 answers, of shape \(10,\): a view"):
         summarize(model)
-    assert receptive_field(model).final[0] > 1
+    assert receptive_field(model).final.receptive_field[0] > 1
 
 
 def test_a_module_that_runs_by_its_forward_and_one_that_does_not_run_have_a_row():
     first, last, unused = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.Linear(64, 400)
     model = Net(lambda n, x: n.last(n.first.forward(x)), first=first, last=last, unused=unused)
     summary = summarize(model, (8, 8), budget=Budget(max_mult_adds=1))
-    assert [(r.name, r.output_size, r.parameters, r.mult_adds) for r in summary.rows] == [
+    assert [(r.name, r.output_size, r.parameters, r.mult_adds) for r in summary.layers] == [
         ("first", (8, 6, 6), 224, 216 * 36),
         ("last", (4, 6, 6), 36, 32 * 36),
         ("unused", (), 26_000, 0),
     ]
-    assert summary.forward_backward_mb == 2 * (8 + 4) * 36 * 4 / 2**20
+    assert summary.totals.forward_backward_mb == 2 * (8 + 4) * 36 * 4 / 2**20
     details = {item.name: item.detail for item in summary.budget.requirements}
     assert details["max-params"].startswith("most in unused;")
     assert details["max-mult-adds"] == "most in first"
@@ -178,7 +179,7 @@ def test_a_module_that_runs_by_its_forward_and_one_that_does_not_run_have_a_row(
 def test_a_forward_of_the_networks_own_is_called_and_left_as_it_was():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
     own = model[1].forward = lambda x: F.avg_pool2d(x, 2)
-    assert summarize(model, (8, 8)).rows[-1].output_size == (4, 4, 4)
+    assert summarize(model, (8, 8)).layers[-1].output_size == (4, 4, 4)
     assert vars(model[1])["forward"] is own
 
 
@@ -191,8 +192,8 @@ def test_parameters_that_are_expanded_are_no_crash(is_frozen):
 
     layers = {"stem": nn.Conv2d(3, 10, 4, 4), "linear": nn.Linear(10, 10)}
     summary = summarize(Net(forward, token=nn.Parameter(torch.zeros(1, 10)), **layers), (8, 8))
-    assert [row.name for row in summary.rows] == ["stem", "linear", "Net"]
-    assert summary.mult_adds == 480 * 4 + 100
+    assert [row.name for row in summary.layers] == ["stem", "linear", "Net"]
+    assert summary.totals.mult_adds == 480 * 4 + 100
 
 
 @pytest.mark.parametrize("ask", [True, False])
@@ -204,7 +205,7 @@ def test_a_network_that_hooks_onto_its_gradient_is_summarized(ask):
         return x
 
     summary = summarize(Net(forward, conv=nn.Conv2d(3, 4, 3)), (8, 8), budget=Budget())
-    assert summary.parameters == 112
+    assert summary.totals.parameters == 112
 
 
 def forbidden(*_, **__):
@@ -224,7 +225,7 @@ def test_methods_that_shadow_torchs_do_not_matter(own):
     layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 9)]
     model = type("Shadowing", (nn.Sequential,), own)(*layers)
     summary = summarize(model, budget=Budget())
-    assert (summary.parameters, summary.warnings) == (224 + 81, ())
+    assert (summary.totals.parameters, summary.warnings) == (224 + 81, ())
     assert "registered" not in {item.name for item in summary.budget.requirements}
     assert receptive_field(model).final == receptive_field(nn.Sequential(*layers)).final
     assert not set(own) & set(vars(model))
@@ -236,7 +237,7 @@ def test_several_threads_get_the_answer_of_one(is_same):
         return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, dilation=2))
 
     def answer(model):
-        return summarize(model, budget=Budget()).as_dict()
+        return summarize(model, budget=Budget()).model_dump(mode="json")
 
     models = [network()] * 12 if is_same else [network() for _ in range(12)]
     expected = answer(models[0])

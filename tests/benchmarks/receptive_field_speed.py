@@ -25,7 +25,7 @@ def main() -> None:
         "model": result.model,
         "torchvision": torchvision.__version__,
         "layers": len(result.layers),
-        "final": list(result.final),
+        "final": list(result.final.receptive_field),
         "first_seconds": round(seconds[0], 3),
         "median_seconds": round(statistics.median(seconds), 3),
     }

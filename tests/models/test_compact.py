@@ -32,13 +32,13 @@ def model():
 
 def test_the_brief_is_met_with_all_of_its_budget_used():
     summary = summarize("compact", budget=Budget())
-    assert summary.parameters == 186_288
+    assert summary.totals.parameters == 186_288
     assert summary.budget.passed
     assert len(summary.budget.requirements) == 5
 
 
 def test_its_receptive_field_is_proved_by_the_gradient():
-    assert receptive_field("compact").final == (90, 90)
+    assert receptive_field("compact").final.receptive_field == (90, 90)
     assert verify("compact").agreed
 
 

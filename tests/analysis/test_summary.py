@@ -148,7 +148,7 @@ def test_an_unknown_operation_leaves_the_other_verdicts():
     }
     details = {item.name: item.detail for item in summary.budget.requirements}
     assert details["min-rf"].startswith("unknown operation 'sort' (aten.sort.default) in the net")
-    assert (summary.receptive_field, summary.budget.passed) == (None, False)
+    assert (summary.budget.features, summary.budget.passed) == (None, False)
     assert summary.budget.final is None
 
 

@@ -259,4 +259,4 @@ def test_a_network_and_its_weights_are_not_kept():
 def test_a_module_that_gives_no_tensor_is_a_row_without_a_size():
     side = Net(lambda _, x: x.shape[-1])
     model = Net(lambda n, x: n.first(x) / n.side(x), side=side, first=nn.Conv2d(3, 8, 3))
-    assert [row.output_size for row in summarize(model).rows] == [(8, 30, 30), ()]
+    assert [row.output_size for row in summarize(model).layers] == [(8, 30, 30), ()]

@@ -10,89 +10,47 @@ from cifar_cnn.errors import SettingsError
 from cifar_cnn.recipes import RECIPE_FOLDER, RECIPES
 from cifar_cnn.settings import Settings, resolve_settings, validate
 
-VALID = {
+SCHEMA = Settings.model_json_schema()["properties"]
+NOT_IN_SCHEMA = {
     "recipe": st.sampled_from(RECIPES),
     "model": st.sampled_from(["baseline", "my.nets:Net", "nets/my net.py:Net"]),
     "model_arg": st.just(()) | st.just(("width=8", "name = a 'b'", "sizes=[1, 2]")),
     "input_size": st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
-    "dataset": st.sampled_from(["cifar10", "folder", "synthetic"]),
-    "limit_train": st.none() | st.integers(1, 10**6),
-    "limit_eval": st.none() | st.integers(1, 10**6),
-    "val_size": st.integers(0, 10**6),
-    "test_size": st.floats(0, 0.999),
-    "normalization": st.sampled_from(["cifar10", "dataset"]),
-    "epochs": st.integers(1, 10**4),
-    "batch_size": st.integers(1, 10**5),
-    "ghost_batch_size": st.integers(0, 4096),
-    "optimizer": st.sampled_from(["sgd", "adamw"]),
-    "lr": st.floats(1e-8, 100),
-    "momentum": st.floats(0.01, 0.999),
-    "nesterov": st.booleans(),
-    "deterministic": st.booleans(),
-    "weight_decay": st.floats(0, 1),
-    "label_smoothing": st.floats(0, 0.999),
-    "class_weights": st.sampled_from(["none", "balanced"]),
-    "dropout": st.floats(0, 0.999),
-    "scheduler": st.sampled_from(["constant", "step", "onecycle", "cosine"]),
-    "step_size": st.integers(1, 1000),
-    "gamma": st.floats(1e-6, 1),
-    "warmup_epochs": st.floats(0, 100),
-    "lr_floor": st.floats(0, 0.999),
-    "flip": st.floats(0, 1),
-    "shift": st.integers(0, 16),
-    "affine": st.floats(0, 1),
-    "rotation": st.floats(0, 180),
-    "color_jitter": st.floats(0, 0.999),
-    "cutout": st.floats(0, 1),
-    "cutout_size": st.integers(1, 16),
-    "mixup": st.floats(0, 0.5),
-    "seed": st.integers(0, 2**63 - 1),
-    "precision": st.sampled_from(["auto", "fp32", "bf16"]),
-    "threads": st.integers(0, 1024),
+    "data_dir": st.sampled_from(["data", "my images"]),
+    "momentum": st.floats(0.01, 0.99),  # 0 does not go with nesterov
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:3", "mps"]),
 }
+INVALID = {"model": 3, "model_arg": ["width"], "input_size": "32x", "data_dir": 3, "device": "gpu"}
 
-INVALID = {
-    "model": 3,
-    "model_arg": ["width"],
-    "input_size": "32x",
-    "dataset": "cifar",
-    "data_dir": 3,
-    "limit_train": 0,
-    "limit_eval": -1,
-    "val_size": -1,
-    "test_size": 1.0,
-    "normalization": "imagenet",
-    "epochs": 0,
-    "batch_size": 2.5,
-    "ghost_batch_size": -1,
-    "optimizer": "adam",
-    "lr": 0.0,
-    "momentum": 1.0,
-    "nesterov": "perhaps",
-    "deterministic": "perhaps",
-    "weight_decay": -1e-4,
-    "label_smoothing": 1.0,
-    "class_weights": "balance",
-    "dropout": 1.0,
-    "scheduler": "linear",
-    "step_size": 0,
-    "gamma": 0.0,
-    "warmup_epochs": -1,
-    "lr_floor": 1.0,
-    "flip": 1.1,
-    "shift": -1,
-    "affine": -0.1,
-    "rotation": 181,
-    "color_jitter": 1.0,
-    "cutout": "often",
-    "cutout_size": 0,
-    "mixup": 0.6,
-    "seed": -1,
-    "precision": "fp16",
-    "threads": -1,
-    "device": "gpu",
-}
+
+def valid_values(about):
+    if "anyOf" in about:
+        return st.none() | valid_values(about["anyOf"][0])
+    if "enum" in about:
+        return st.sampled_from(about["enum"])
+    if about["type"] == "boolean":
+        return st.booleans()
+    low = about.get("minimum", about.get("exclusiveMinimum"))
+    high = about.get("maximum", about.get("exclusiveMaximum", 10**6))
+    if about["type"] == "integer":
+        return st.integers(low, high - ("exclusiveMaximum" in about))
+    return st.floats(
+        low,
+        high,
+        exclude_min="exclusiveMinimum" in about,
+        exclude_max="exclusiveMaximum" in about,
+    )
+
+
+def invalid_value(about):
+    if "anyOf" in about:
+        return invalid_value(about["anyOf"][0])
+    if "enum" in about or about["type"] == "boolean":
+        return "perhaps"
+    return about["exclusiveMinimum"] if "exclusiveMinimum" in about else about["minimum"] - 1
+
+
+VALID = {name: valid_values(SCHEMA[name]) for name in SCHEMA.keys() - NOT_IN_SCHEMA} | NOT_IN_SCHEMA
 
 
 @given(st.fixed_dictionaries({}, optional=VALID))
@@ -104,14 +62,8 @@ def test_settings_survive_the_way_through_toml(values):
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"recipe"}))
 def test_every_invalid_value_is_refused_with_its_name(name):
     with pytest.raises(SettingsError, match=f"setting {name} = ") as caught:
-        resolve_settings({name: INVALID[name]})
+        resolve_settings({name: INVALID.get(name) or invalid_value(SCHEMA[name])})
     assert "\n" not in str(caught.value)
-
-
-@given(st.sampled_from(["lr", "weight_decay", "gamma", "flip"]), st.sampled_from(["nan", "inf"]))
-def test_numbers_that_are_not_finite_are_refused(name, value):
-    with pytest.raises(SettingsError, match=name):
-        resolve_settings({name: float(value)})
 
 
 def test_overrides_beat_config_beats_recipe_beats_defaults(tmp_path):
@@ -120,16 +72,7 @@ def test_overrides_beat_config_beats_recipe_beats_defaults(tmp_path):
     settings = resolve_settings({"lr": 0.25}, config)
     assert (settings.lr, settings.batch_size) == (0.25, 7)
     assert (settings.recipe, settings.dropout, settings.epochs) == ("reference", 0.02, 20)
-
-
-def test_arguments_of_a_network_that_are_no_list_are_refused(tmp_path):
-    config = tmp_path / "run.toml"
-    config.write_text('model_arg = "width=8"\n')
-    with pytest.raises(
-        SettingsError, match=r"model_arg = 'width=8' is invalid: it has to be a list"
-    ):
-        resolve_settings({}, config)
-    assert resolve_settings().model_arg == ()
+    assert (resolve_settings().recipe, resolve_settings().epochs) == ("tuned", 20)
 
 
 def test_a_recipe_on_the_command_line_beats_the_one_in_the_config(tmp_path):
@@ -157,11 +100,6 @@ def test_folders_have_their_own_normalization_unless_something_says_how(given, e
     assert f'normalization = "{expected}"' in settings.to_toml()
 
 
-def test_settings_of_before_there_was_a_normalization_are_of_cifar10():
-    before = resolve_settings({"dataset": "folder"}).model_dump(exclude={"normalization"})
-    assert validate(before).normalization == "cifar10"
-
-
 def test_the_reference_recipe_is_the_reference_readme():
     stated = {
         "batch_size": 64,
@@ -183,31 +121,14 @@ def test_the_reference_recipe_is_the_reference_readme():
     assert resolve_settings({"recipe": "reference"}).model_dump(include=set(stated)) == stated
 
 
-def test_the_default_is_the_tuned_recipe_for_20_epochs():
-    settings = resolve_settings()
-    assert (settings.recipe, settings.epochs, settings.model) == ("tuned", 20, "baseline")
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"epochz": 3}, "did you mean 'epochs'"),
-        ({"recipe": "refrence"}, "did you mean 'reference'"),
-        ({"momentum": 0.0}, "--no-nesterov"),
-    ],
-)
-def test_a_mistake_is_explained_in_one_line(overrides, message):
-    with pytest.raises(SettingsError, match=message) as caught:
-        resolve_settings(overrides)
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("content", [b"lr = ", b"\xff\xfe"])
 def test_a_config_file_that_is_not_toml_is_refused(tmp_path, content):
     config = tmp_path / "run.toml"
     config.write_bytes(content)
     with pytest.raises(SettingsError, match="not valid TOML"):
         resolve_settings({}, config)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        resolve_settings({}, tmp_path / "none.toml")
 
 
 def test_a_config_file_with_a_byte_order_mark_is_read(tmp_path):
@@ -219,6 +140,7 @@ def test_a_config_file_with_a_byte_order_mark_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        ('model_arg = "width=8"', "setting model_arg = 'width=8' is invalid: it has to be a list"),
         ("lr = -1", "setting lr = -1 is invalid: it has to be above 0"),
         ("epochz = 3", "unknown setting 'epochz' (did you mean 'epochs'?)"),
         ('recipe = "refrence"', "unknown recipe 'refrence' (did you mean 'reference'?)"),
@@ -267,11 +189,6 @@ def test_what_a_value_has_to_be_is_said_once_in_plain_words(name, value, reason)
     assert str(caught.value) == f"setting {name} = {value!r} is invalid: {reason}"
 
 
-def test_a_config_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="cannot be read"):
-        resolve_settings({}, tmp_path / "none.toml")
-
-
 @pytest.mark.parametrize(
     ("given", "size"), [("48", (48, 48)), ("24x48", (24, 48)), (40, (40, 40)), ([8, 9], (8, 9))]
 )
@@ -293,11 +210,6 @@ def test_best_without_a_length_is_that_of_the_default_length():
     assert resolve_settings({"recipe": "best"}) == resolve_settings(
         {"recipe": "best", "epochs": Settings.model_fields["epochs"].default}
     )
-
-
-def test_a_length_that_is_none_is_refused_as_such():
-    with pytest.raises(SettingsError, match="setting epochs = 'many' is invalid"):
-        resolve_settings({"recipe": "best", "epochs": "many"})
 
 
 def test_a_setting_of_the_default_recipe_does_not_leak_into_another(tmp_path, monkeypatch):

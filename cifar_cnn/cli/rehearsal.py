@@ -1,9 +1,8 @@
-"""What `cifar-cnn train` tries without a run: one step, or a range of learning rates."""
+"""What `cifar-cnn train` does without a run: try one step, or a range of learning rates."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distributed import is_launched, is_main_process
@@ -16,12 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -> None:
-    """Refuse what contradicts a range test, and a picture that could not be written.
-
-    Raises:
-        RequestError: one of the flags in `others` is given too, or --plot alone.
-        UserError: the picture's name is no such file's: see `check_result`.
-    """
+    """Raise an error for flags that contradict --find-lr, or a picture that cannot be written."""
     if not find_lr:
         if plot is not None:
             raise RequestError("--plot is for --find-lr: add it")
@@ -36,16 +30,14 @@ def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -
 
 
 def rehearse(
-    settings: Settings, console: "Console", plot: Path | None, *, find_lr: bool, json: bool
-) -> None:
-    """Try one batch, or many at rising learning rates, and say what came of it."""
-    document = _find_lr(settings, console, plot) if find_lr else _dry_run(settings, console)
-    if json and is_main_process():
-        print_json(document)
+    settings: Settings, console: "Console", plot: Path | None, *, find_lr: bool
+) -> "DryRun | RangeTest":
+    """Try one batch, or many at rising learning rates, and return the document about it."""
+    return _find_lr(settings, console, plot) if find_lr else _dry_run(settings, console)
 
 
 def show_note(console: "Console", note: str) -> None:
-    """Print what the user should know."""
+    """Print a note once, however many processes there are."""
     from cifar_cnn.report.console import warn
 
     if is_main_process():

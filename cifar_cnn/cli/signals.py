@@ -13,12 +13,9 @@ class Interrupted(BaseException):
 
 @dataclass
 class StopSignals:
-    """What came in, and whether there is anything to save.
+    """The first signal, and whether the training will ask for it.
 
-    Args:
-        received: the first signal, once there is one.
-        training: whether a step, and saving after it, will ask for `received`; while not, as in
-            the decoding of images or a download, the signal raises Interrupted where it comes.
+    Until it does, as in the decoding of images, the signal raises Interrupted.
     """
 
     received: list[int] = field(default_factory=list)

@@ -118,18 +118,13 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
 
             for note in [*plan.notes, *_about_recipe(plan, given)]:
                 show_note(console, note)
+            result = None
             if dry_run or find_lr:
-                rehearse(plan.settings, console, plot, find_lr=find_lr, json=json)
-                return
-            result = _train(
-                plan,
-                console,
-                signals,
-                deadline,
-                report=report,
-                tensorboard=tensorboard,
-                quiet=quiet,
-            )
+                document: Any = rehearse(plan.settings, console, plot, find_lr=find_lr)
+            else:
+                options = {"report": report, "tensorboard": tensorboard}
+                result = _train(plan, console, signals, deadline, quiet=quiet, **options)
+                document = result.as_dict()
     except Interrupted:
         said = f"stopped{'' if find_lr else ' before the first step'}; nothing was changed"
         typer.echo(f"cifar-cnn: {said}", err=True)
@@ -145,13 +140,13 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
             )
         raise
     if json and is_main_process():
-        print_json(result.as_dict())
-    if result.model_file is None and signals.received:
+        print_json(document)
+    if result and result.model_file is None and signals.received:
         raise typer.Exit(signals.exit_status)
 
 
 def _about_recipe(plan: "Plan", given: Mapping[str, Any]) -> list[str]:
-    """Say which network is trained, where only the recipe of another one is named."""
+    """Return a note on the network if only the recipe of another one is given."""
     from cifar_cnn.models.usage import made_for
 
     settings, meant = plan.settings, made_for(plan.settings.recipe)
@@ -176,7 +171,7 @@ def _train(
     tensorboard: bool,
     quiet: bool,
 ) -> "RunResult":
-    """Run what the plan leaves to do, and say how it ended."""
+    """Run what the plan leaves to do, and report how it ended."""
     from cifar_cnn import api
     from cifar_cnn.report.console import say, warn
     from cifar_cnn.report.loading import LoadingProgress

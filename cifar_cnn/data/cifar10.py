@@ -10,7 +10,7 @@ import torch
 
 from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.layout import OFFICIAL
-from cifar_cnn.data.load import Source
+from cifar_cnn.data.load import FixedSource
 from cifar_cnn.errors import DataError, one_line
 from cifar_cnn.settings import Settings
 
@@ -27,40 +27,32 @@ CLASSES = (
 """In the order of the archive's labels."""
 
 
-class Cifar10(Source):
-    """The official archive in `data_dir`: 50,000 training and 10,000 test images of 32×32."""
+def read_cifar10(settings: Settings, name: str, loading: Loading | None) -> Split:
+    """Read the archive in `data_dir`: 50,000 `train` or 10,000 `test` images of 32×32.
 
-    def classes(self, _settings: Settings) -> tuple[str, ...]:
-        """Return the ten classes."""
-        return CLASSES
+    Downloads it if it is missing, and checks its MD5 first.
+    """
+    from torchvision.datasets import CIFAR10  # a second of import that other sources avoid
 
-    def read(self, settings: Settings, name: str, loading: Loading | None) -> Split:
-        """Read the archive, after its MD5 is checked; download it if it is missing."""
-        from torchvision.datasets import CIFAR10  # a second of import that other sources avoid
-
-        root = settings.data_dir
-        if (root / OFFICIAL[1]).is_file():
-            raise DataError(
-                f"{root} is the archive's own folder: --data-dir {root.parent} is right"
-            )
-        parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
-        found = [str(part) for part in parts if part.exists()]
-        try:
-            archive = _open(root, loading, is_train=name == "train")
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
-            state = (
-                f"is damaged or incomplete ({', '.join(found)})" if found else f"is not in {root}"
-            )
-            raise DataError(
-                f"CIFAR-10 {state} and cannot be downloaded ({one_line(error)}): put the whole "
-                "archive into --data-dir, or use --dataset folder with images of your own, or "
-                "--dataset synthetic, which needs neither files nor network"
-            ) from error
-        images = torch.from_numpy(archive.data).permute(0, 3, 1, 2).contiguous()
-        return Split(images, torch.tensor(archive.targets), tuple(archive.classes))
+    root = settings.data_dir
+    if (root / OFFICIAL[1]).is_file():
+        raise DataError(f"{root} is the archive's own folder: --data-dir {root.parent} is right")
+    parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
+    found = [str(part) for part in parts if part.exists()]
+    try:
+        archive = _open(root, loading, is_train=name == "train")
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        state = f"is damaged or incomplete ({', '.join(found)})" if found else f"is not in {root}"
+        raise DataError(
+            f"CIFAR-10 {state} and cannot be downloaded ({one_line(error)}): put the whole "
+            "archive into --data-dir, or use --dataset folder with images of your own, or "
+            "--dataset synthetic, which needs neither files nor network"
+        ) from error
+    images = torch.from_numpy(archive.data).permute(0, 3, 1, 2).contiguous()
+    return Split(images, torch.tensor(archive.targets), tuple(archive.classes))
 
 
-SOURCE = Cifar10()
+SOURCE = FixedSource(CLASSES, read_cifar10)
 
 
 def _open(root: Path, loading: Loading | None, *, is_train: bool) -> "CIFAR10":

@@ -1,6 +1,8 @@
 """From settings to images in memory, whatever their source."""
 
-from dataclasses import replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 from cifar_cnn.data.dataset import Loading, Split
@@ -8,16 +10,21 @@ from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
 
-class Source:
+class Source(ABC):
     """A source of images: `data/<name>.py` has one as SOURCE for each name in `SOURCES`."""
 
+    @abstractmethod
     def classes(self, settings: Settings) -> tuple[str, ...]:
         """Return the classes in the order of their labels, without reading images."""
-        raise NotImplementedError
 
-    def splits(self, settings: Settings) -> tuple[str, ...]:
+    @abstractmethod
+    def load(
+        self, settings: Settings, name: str, limit: int | None, loading: Loading | None
+    ) -> Split:
+        """Return the images of a split in the size of the settings, `limit` of them at most."""
+
+    def splits(self, _settings: Settings) -> tuple[str, ...]:
         """Return those of train, val and test that the source has."""
-        del settings
         return ("train", "test")
 
     def check(self, settings: Settings) -> None:
@@ -28,14 +35,22 @@ class Source:
                 "images of its own: leave it out"
             )
 
-    def read(self, settings: Settings, name: str, loading: Loading | None) -> Split:
-        """Return the images of a split in a size and order of their own."""
-        raise NotImplementedError
+
+@dataclass(frozen=True)
+class FixedSource(Source):
+    """A source with fixed classes; `read` returns a whole split, in a size of its own."""
+
+    names: tuple[str, ...]
+    read: Callable[[Settings, str, Loading | None], Split]
+
+    def classes(self, _settings: Settings) -> tuple[str, ...]:
+        """Return the classes."""
+        return self.names
 
     def load(
         self, settings: Settings, name: str, limit: int | None, loading: Loading | None
     ) -> Split:
-        """Return the images of a split in the size of the settings, `limit` of them at most."""
+        """Read the split, then limit and resize it."""
         split = self.read(settings, name, loading)
         files = tuple(f"{name}/{index:05}" for index in range(len(split)))
         return replace(split, files=files, name=name).limited(limit).resized(settings.input_size)

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cifar_cnn.data.dataset import Loading, Split
-from cifar_cnn.data.load import Source
-from cifar_cnn.settings import Settings
+from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.load import FixedSource
 
 SHAPES = ("disk", "square", "triangle", "cross", "ring")
 TONES = ("warm", "cool")
@@ -83,16 +82,4 @@ def _background(count: int, random: np.random.RandomState) -> Floats:
     return np.asarray(first + (second - first) * along)
 
 
-class Synthetic(Source):
-    """The drawn images."""
-
-    def classes(self, _settings: Settings) -> tuple[str, ...]:
-        """Return the ten classes."""
-        return CLASSES
-
-    def read(self, _settings: Settings, name: str, _loading: Loading | None) -> Split:
-        """Draw them."""
-        return draw_synthetic(name)
-
-
-SOURCE = Synthetic()
+SOURCE = FixedSource(CLASSES, lambda _settings, name, _loading: draw_synthetic(name))

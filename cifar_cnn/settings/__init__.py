@@ -1,6 +1,5 @@
 """What a run is: its settings, and how they come to be."""
 
-from cifar_cnn.settings.arguments import parse_arguments as parse_arguments
 from cifar_cnn.settings.fields import FLAGS as FLAGS
 from cifar_cnn.settings.fields import SOURCES as SOURCES
 from cifar_cnn.settings.fields import Settings as Settings
@@ -10,3 +9,4 @@ from cifar_cnn.settings.resolve import complete as complete
 from cifar_cnn.settings.resolve import given_settings as given_settings
 from cifar_cnn.settings.resolve import resolve_settings as resolve_settings
 from cifar_cnn.settings.resolve import validate as validate
+from cifar_cnn.settings.values import parse_arguments as parse_arguments

@@ -1,24 +1,15 @@
 """Everything that decides what a run computes, as one frozen, validated object."""
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import tomli_w
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, RECIPES
-from cifar_cnn.settings.arguments import parse_arguments
+from cifar_cnn.settings.values import Arguments, Folder, Fraction, InputSize, Probability
 
 MODELS = ("baseline", "compact")
 """The names of the tool's own networks; `models/registry.py` has their classes, in this order."""
@@ -38,16 +29,14 @@ SOURCES = {
     "synthetic": Source("drawn"),
 }
 DEVICES = ("auto", "cpu", "cuda", "mps")
-REMOVED = {"ema": 0, "teacher": None}
-"""Settings until version 0.2.0, with the values that left training as it is now."""
-REMOVED_WITH_TEACHER = ("distill_alpha", "distill_temperature")
-"""Settings until version 0.2.0 that had an effect beside a teacher only."""
+REMOVED = ("ema", "teacher", "distill_alpha", "distill_temperature")
+"""Settings until version 0.2.0; the last two had an effect beside a teacher only."""
 
 
 def used_removed(values: Mapping[str, Any]) -> str | None:
     """Return the line that names a removed setting which has an effect; None without one."""
-    for name, default in REMOVED.items():
-        if values.get(name, default) != default:
+    for name in REMOVED[:2]:
+        if values.get(name):
             return (
                 f"setting {name} = {values[name]!r} was removed after version 0.2.0: "
                 "use that version, or train without it"
@@ -57,55 +46,13 @@ def used_removed(values: Mapping[str, Any]) -> str | None:
 
 def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out settings that this version no longer has."""
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in REMOVED and name not in REMOVED_WITH_TEACHER
-    }
-
-
-def parse_size(value: object) -> object:
-    """Turn ``32``, ``"32x48"`` or ``[3, 32, 48]`` into (height, width); else leave it as it is."""
-    if isinstance(value, str) and re.fullmatch(r"\d+(x\d+)?", value):
-        height, _, width = value.partition("x")
-        return int(height), int(width or height)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value, value
-    if isinstance(value, list) and len(value) == 3 and value[0] == 3:  # as documents have it
-        return value[1:]
-    return value
-
-
-def _expand(folder: Path) -> Path:
-    """Put the user's home for ~; a name that is not UTF-8 could not be kept in settings."""
-    if os.fsencode(folder) != str(folder).encode(errors="ignore"):
-        raise ValueError("its name is not UTF-8: rename the folder, or give a link to it")
-    return Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's own fails where there is no home
-
-
-def _listed(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        raise ValueError("it has to be a list, as ['width=8'] is")  # noqa: TRY004 - pydantic's way
-    return value
-
-
-def _readable(texts: tuple[str, ...]) -> tuple[str, ...]:
-    parse_arguments(texts)
-    return texts
+    return {name: value for name, value in values.items() if name not in REMOVED}
 
 
 if TYPE_CHECKING:
     SourceName = str
 else:
     SourceName = Literal[tuple(SOURCES)]
-Folder = Annotated[Path, AfterValidator(_expand)]
-Arguments = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_readable)]
-Pixels = Annotated[int, Field(ge=1, le=4096)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-InputSize = Annotated[
-    tuple[Pixels, Pixels], BeforeValidator(parse_size, json_schema_input_type=int | str | list[int])
-]
 
 
 @dataclass(frozen=True)

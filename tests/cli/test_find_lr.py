@@ -52,16 +52,12 @@ def test_people_see_how_the_suggestion_was_found(quick_cli, image_folder):
     ("flags", "status", "said"),
     [
         ("--find-lr --resume auto --name a", 2, "--find-lr makes no run: leave --resume out"),
-        ("--find-lr --resume x", 2, "--find-lr makes no run: leave --resume out"),
         ("--find-lr --dry-run", 2, "--find-lr makes no run: leave --dry-run out"),
         ("--find-lr --max-time 0", 2, "--find-lr makes no run: leave --max-time out"),
         ("--find-lr --plot x", 2, "--plot writes a PNG picture: x has to end in .png"),
         ("--plot x.png", 2, "--plot is for --find-lr: add it"),
         ("--find-lr --plot none/x.png", 1,
          "none/x.png cannot be written: there is no folder none"),
-        ("--find-lr --lr x", 2, "Invalid value for '--lr': it has to be a number; see cifar-cnn "
-         "train --help"),
-        ("--find-lr --model none", 2, "unknown model 'none'"),
         ("--find-lr --dataset folder --data-dir none", 1, "none"),
     ],
 )  # fmt: skip

@@ -42,23 +42,6 @@ def test_a_run_prints_one_plain_line_an_epoch_and_no_control_codes(cli, small, t
     assert (tmp_path / "runs" / "a" / "model.pt").exists()
 
 
-def test_json_is_the_only_thing_on_standard_output(cli, small):
-    done = cli("train", *small, "--name", "a", "--json")
-    document = json.loads(done.stdout)
-    assert list(document) == [
-        "run",
-        "model_file",
-        "epochs",
-        "steps",
-        "eval",
-        "seconds",
-        "images_per_second",
-    ]
-    assert (document["epochs"], document["steps"]) == (2, 10)
-    assert list(document["eval"]) == ["split", "accuracy", "loss"]
-    assert done.stderr == ""
-
-
 def test_a_quiet_run_says_nothing_and_writes_the_same_log(cli, small, tmp_path):
     done = cli("train", *small, "--name", "a", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -81,15 +64,6 @@ def test_a_dry_run_writes_nothing(cli, small, tmp_path):
     done = cli("train", *small, "--dry-run")
     assert done.returncode == 0
     assert "nothing was written" in done.stdout
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_dry_run_with_json_prints_one_document(cli, small, tmp_path):
-    done = cli("train", *small, "--dry-run", "--json")
-    document = json.loads(done.stdout)
-    assert document == {"model": "baseline", "loss": document["loss"]}
-    assert 0.1 < document["loss"] < 10
-    assert done.stderr == ""
     assert not (tmp_path / "runs").exists()
 
 
@@ -162,12 +136,6 @@ def test_debug_shows_the_traceback_wherever_it_stands(cli, small):
     for arguments in (["--debug", "train", "--lr", "-1"], ["train", "--lr", "-1", "--debug"]):
         assert "Traceback" in cli(*arguments).stderr
     assert "Traceback" not in cli("train", "--lr", "-1").stderr
-
-
-def test_an_unknown_flag_is_answered_with_the_one_that_was_meant(cli):
-    done = cli("train", "--epochz", 3)
-    assert done.returncode == 2
-    assert "Did you mean --epochs?" in done.stderr
 
 
 @NO_SIGNALS

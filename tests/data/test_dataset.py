@@ -3,7 +3,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_cnn.data.dataset import MEAN, STD, Normalization, Split, measure, normalize
+from cifar_cnn.data.dataset import (
+    MEAN,
+    STD,
+    Normalization,
+    Split,
+    measure,
+    normalize,
+    parse_normalization,
+)
+from cifar_cnn.errors import SettingsError
 
 
 def make_split(labels, classes=3):
@@ -83,3 +92,9 @@ def test_a_channel_of_one_value_becomes_zero(value):
 def test_the_images_of_many_are_summed_exactly():
     images = torch.full((3, 3, 1, 1), 255, dtype=torch.uint8).expand(-1, -1, 2000, 2000)
     assert measure(images) == Normalization((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("name", ["imagenet", "0.5", "0.5/0", "1,2/3", "0.5/0.5/0.5"])
+def test_a_normalization_that_is_none_is_one_line(name):
+    with pytest.raises(SettingsError, match="is unknown: give cifar10, dataset, or MEAN/STD"):
+        parse_normalization(name)

@@ -28,6 +28,7 @@ SOURCES = {
     "folder": Source("yours", "dataset", ("data_dir", "test_size")),
     "synthetic": Source("drawn"),
 }
+MEASURED = [name for name, source in SOURCES.items() if source.normalization == "dataset"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 REMOVED = ("ema", "teacher", "distill_alpha", "distill_temperature")
 """Settings until version 0.2.0; the last two had an effect beside a teacher only."""
@@ -35,13 +36,11 @@ REMOVED = ("ema", "teacher", "distill_alpha", "distill_temperature")
 
 def used_removed(values: Mapping[str, Any]) -> str | None:
     """Return the line that names a removed setting which has an effect; None without one."""
-    for name in REMOVED[:2]:
-        if values.get(name):
-            return (
-                f"setting {name} = {values[name]!r} was removed after version 0.2.0: "
-                "use that version, or train without it"
-            )
-    return None
+    name = next((each for each in REMOVED[:2] if values.get(each)), None)
+    return name and (
+        f"setting {name} = {values[name]!r} was removed after version 0.2.0: "
+        "use that version, or train without it"
+    )
 
 
 def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +131,7 @@ class Settings(BaseModel):
         "cifar10",
         "mean and deviation of the colors that become 0 and 1: cifar10's, or dataset, those of the "
         "training images (folder: dataset unless said, as reference does)",
-        Flag(shown="dataset for folder, else cifar10"),
+        Flag(shown=f"dataset for {', '.join(MEASURED)}, else cifar10"),
     )
 
     epochs: int = setting(

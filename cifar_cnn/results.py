@@ -2,7 +2,7 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 from pydantic.json_schema import SkipJsonSchema
 
 T = TypeVar("T")
@@ -14,13 +14,19 @@ Number = int | float
 Share = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 IfGiven = Annotated[T | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None)]
 """A key that the JSON leaves out if the value is None."""
+NotInJson = Annotated[T, SkipValidation(), Field(exclude=True)]
+"""An attribute that the JSON and its schema leave out."""
 
 
 class Result(BaseModel):
     """A result; its fields are the keys of its JSON."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        serialize_by_alias=True,
+        json_schema_serialization_defaults_required=True,
     )
 
 

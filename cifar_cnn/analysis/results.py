@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cifar_cnn.results import Failure, IfGiven, Number, Pair, Result, Share
+from cifar_cnn.results import Failure, IfGiven, NotInJson, Number, Pair, Result, Share
 
 ImageSize = tuple[Literal[3], int, int]
 Target = Literal["features", "logits"]
@@ -213,8 +213,8 @@ class EffectiveField(Result):
     unit: Pair | None
     theoretical: TheoreticalField
     squares: tuple[Square, ...]
-    heat: Annotated[Any, Field(exclude=True)] = None
-    """(H, W) float64 array: the share of each pixel, 1 in total; not in the JSON."""
+    heat: NotInJson[Any] = None
+    """(H, W) float64 array: the share of each pixel, 1 in total."""
 
 
 class ReceptiveField(Result):

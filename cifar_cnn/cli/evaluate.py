@@ -98,4 +98,4 @@ def evaluate(
         write_predictions(result.images, predictions)
     show_evaluation(console, result)
     if json:
-        print_json(result.as_dict())
+        print_json(result)

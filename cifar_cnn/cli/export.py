@@ -10,7 +10,7 @@ from cifar_cnn.cli.output import print_json
 from cifar_cnn.training.naming import RUNS, find_checkpoint
 
 if TYPE_CHECKING:
-    from cifar_cnn.documents.inference import TensorFormat
+    from cifar_cnn.inference.export import TensorFormat
 
 
 @settings_options("model", "model_arg", model=OWN, model_arg=OWN)
@@ -77,10 +77,10 @@ def export(
         "arithmetic: fp32, as predict's unless --precision says otherwise",
     )
     if json:
-        print_json(done.as_dict())
+        print_json(done)
 
 
 def _described(tensor: "TensorFormat", without_range: str) -> str:
-    shape, ends = ", ".join(map(str, tensor["shape"])), tensor["range"]
-    values = f"{tensor['dtype']} RGB {ends[0]}–{ends[1]}" if ends else without_range
-    return f"{tensor['name']} ({shape}), {values}"
+    shape, ends = ", ".join(map(str, tensor.shape)), tensor.range
+    values = f"{tensor.dtype} RGB {ends[0]}–{ends[1]}" if ends else without_range
+    return f"{tensor.name} ({shape}), {values}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -21,10 +21,6 @@ from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import DataError, printable
 from cifar_cnn.training.naming import RUNS, find_checkpoint
 from cifar_cnn.training.run_files import check_result
-
-if TYPE_CHECKING:
-    from cifar_cnn.documents import inference as documents
-    from cifar_cnn.inference.predict import Unreadable
 
 STDIN = "-"
 
@@ -115,20 +111,23 @@ def predict(
         else:
             lines.show(answer)
             found.append(answer)
-    predictions = Predictions(tuple(found), trained.precision)
+    predictions = Predictions(predictions=tuple(found), precision=trained.precision)
     _tell(predictions.notes)
     for each in unreadable:
         sys.stderr.write(f"cifar-cnn: {printable(each.reason)}\n")
-    document = predictions.as_dict()
-    _add_failure(document, unreadable)
+    more: dict[str, Any] = {}
+    if unreadable:
+        why = f"no answer: {len(unreadable)} of the images, the first because: "
+        more = {"error": why + unreadable[0].reason, "exit_status": DataError.exit_status}
+        more["unreadable"] = tuple(unreadable)
     if explain is not None and explanation is not None and found:
         _check_is_no_image(explain, [each.file for each in found])
         _check_is_no_image(explain, [each.file for each in unreadable])
         write_result(explain, explanation.picture(found))
         say(console, f"saved {explain}: {explanation.about(len(found))}")
-        document["explain"] = str(explain)
+        more["explain"] = explain
     if json:
-        print_json(document)
+        print_json(predictions.model_copy(update=more))
     if unreadable:
         raise typer.Exit(DataError.exit_status)
 
@@ -142,17 +141,6 @@ def _check_is_no_image(picture: Path, images: Sequence[str]) -> None:
         with suppress(OSError):  # one of the two is not there
             if picture.samefile(each):
                 raise DataError(f"{picture} is one of the images: give --explain another name")
-
-
-def _add_failure(document: "documents.Predictions", unreadable: Sequence["Unreadable"]) -> None:
-    """Put into the document what it says of images without an answer."""
-    if not unreadable:
-        return
-    document["error"] = (
-        f"no answer: {len(unreadable)} of the images, the first because: {unreadable[0].reason}"
-    )
-    document["exit_status"] = DataError.exit_status
-    document["unreadable"] = [each.as_dict() for each in unreadable]
 
 
 def _standard_input() -> BinaryIO:

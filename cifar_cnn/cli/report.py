@@ -65,6 +65,6 @@ def report(
         )
     for note in written.notes:
         warn(console, f"left out: {note}")
-    say(console, *(f"saved {path}" for path in (written.path, written.markdown) if path))
+    say(console, *(f"saved {path}" for path in (written.report, written.markdown) if path))
     if json:
-        print_json(written.as_dict())
+        print_json(written)

@@ -7,21 +7,24 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
-from cifar_cnn.documents.inference import Evaluation, Export, Predictions, Report
 from cifar_cnn.documents.runs import Comparison, DryRun, RangeTest, Run, RunShown, TrainResult
+from cifar_cnn.inference.evaluate import CheckpointEvaluation
+from cifar_cnn.inference.export import Exported
+from cifar_cnn.inference.predict import Predictions
 from cifar_cnn.report.models_table import BuiltIn
+from cifar_cnn.report.run_report import RunReport
 from cifar_cnn.results import Failure
 
 Results = TypedDict(
     "Results",
     {
         "train": TrainResult | DryRun | RangeTest | Failure,
-        "evaluate": Evaluation | Failure,
+        "evaluate": CheckpointEvaluation | Failure,
         "summarize": Summary | list[Summary | NetworkFailure] | Failure,
         "receptive-field": ReceptiveField | list[ReceptiveField | NetworkFailure] | Failure,
         "predict": Predictions | Failure,
-        "export": Export | Failure,
-        "report": Report | Failure,
+        "export": Exported | Failure,
+        "report": RunReport | Failure,
         "models": list[BuiltIn] | Failure,
         "runs": list[Run] | Failure,
         "runs show": RunShown | Failure,

@@ -5,8 +5,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +14,10 @@ from torch import Tensor
 from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.layout import SPLITS
 from cifar_cnn.data.load import evaluation_split, load_test, load_trained_on
-from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import RunError, SettingsError, UnansweredWarning, counted, did_you_mean
 from cifar_cnn.inference.metrics import Evaluation, is_answer, measure
 from cifar_cnn.inference.trained import open_stored
+from cifar_cnn.results import NotInJson, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.files import write_result
@@ -40,52 +39,25 @@ class JudgedImage(NamedTuple):
     correct: bool
 
 
-@dataclass(frozen=True)
-class CheckpointEvaluation:
-    """An Evaluation, and what was evaluated on what.
-
-    `test_size` is the fraction that was cut from class folders for the test; None if none was.
-    """
+class Evaluated(Result):
+    """What was evaluated on what."""
 
     checkpoint: str
     model: str
     dataset: str
     split: str
-    test_size: float | None
-    tta: bool
-    classes: tuple[str, ...]
-    evaluation: Evaluation
-    notes: tuple[str, ...]
-    images: tuple[JudgedImage, ...]
 
-    def as_dict(self) -> documents.Evaluation:
-        """Return the document that `evaluate --json` prints."""
-        result = self.evaluation
-        per_class: dict[str, documents.ClassScores] = {
-            name: {
-                "accuracy": each.recall,
-                "samples": each.samples,
-                "precision": each.precision,
-                "recall": each.recall,
-                "f1": each.f1,
-            }
-            for name, each in zip(self.classes, result.per_class, strict=True)
-        }
-        return {
-            "checkpoint": self.checkpoint,
-            "model": self.model,
-            "dataset": self.dataset,
-            "split": self.split,
-            "samples": result.samples,
-            "loss": result.loss,
-            "accuracy": result.accuracy,
-            "balanced_accuracy": result.balanced_accuracy,
-            "macro": result.macro,
-            "per_class": per_class,
-            "confusion": result.confusion,
-            "calibration_error": result.calibration_error,
-            "tta": self.tta,
-        }
+
+class CheckpointEvaluation(Evaluation, Evaluated):
+    """The measures of a checkpoint.
+
+    `test_size` is the fraction that was cut from class folders for the test; None if none was.
+    """
+
+    tta: bool
+    test_size: NotInJson[float | None]
+    notes: NotInJson[tuple[str, ...]]
+    images: NotInJson[tuple[JudgedImage, ...]]
 
 
 @global_state_kept()
@@ -128,8 +100,7 @@ def evaluate(
         split=data.name,
         test_size=settings.test_size if data.test_sha256 else None,
         tta=tta,
-        classes=data.classes,
-        evaluation=judge(output, data.labels, data.files),
+        **vars(judge(output, data)),
         notes=(*trained.notes, *data.notes, *stored.notes_on(data)),
         images=_judged(data, output),
     )
@@ -161,28 +132,26 @@ def _judged(data: Split, log_probabilities: Tensor) -> tuple[JudgedImage, ...]:
     )
 
 
-def judge(answers: Tensor, labels: Tensor, files: Sequence[str] = ()) -> Evaluation:
-    """Compare log-probabilities (N, classes) with labels (N), with a warning for NaN in some.
-
-    `files` are the names of the images for that, their numbers from 0 unless given.
+def judge(answers: Tensor, data: Split) -> Evaluation:
+    """Compare log-probabilities (N, classes) with labels, with a warning for NaN in some.
 
     Raises:
         RunError: no answer is a number, or the loss is not finite.
     """
     unanswered = (~is_answer(answers)).nonzero().flatten().tolist()
-    if 0 < len(unanswered) < len(labels):
-        names = [files[index] if files else f"number {index}" for index in unanswered]
+    if 0 < len(unanswered) < len(data):
+        names = [data.files[index] for index in unanswered]
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         warnings.warn(
-            f"the network's answer is NaN for {len(names)} of {counted(len(labels), 'image')}, "
+            f"the network's answer is NaN for {len(names)} of {counted(len(data), 'image')}, "
             f"which counts as wrong: {', '.join(names[:MOST_NAMED])}{more}",
             UnansweredWarning,
             stacklevel=2,
         )
-    result = measure(answers, labels)
+    result = measure(answers, data.labels, data.classes)
     if not math.isfinite(result.loss):
         raise RunError(
-            f"the loss on {counted(len(labels), 'image')} is {result.loss}: the training "
+            f"the loss on {counted(len(data), 'image')} is {result.loss}: the training "
             "diverged, or the weights are damaged"
         )
     return result

@@ -65,7 +65,7 @@ def examine(
     return Examination(
         trained,
         data.name,
-        judge(output, data.labels, data.files),
+        judge(output, data),
         calibrate(output[answered], data.labels[answered]),
         _worst(data, output),
         stored.notes_on(data),

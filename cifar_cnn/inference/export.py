@@ -4,7 +4,6 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.data.images import fit
 from cifar_cnn.data.synthetic import draw_synthetic
-from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import ExportError, SettingsError, counted, did_you_mean
 from cifar_cnn.inference import formats
 from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
 from cifar_cnn.inference.trained import TrainedNetwork, load_trained
 from cifar_cnn.models.guard import guarded
+from cifar_cnn.results import Pair, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.files import check_folder, write_result
 
@@ -34,36 +33,32 @@ TOLERANCE = 1e-4
 WARM_UPS, TIMED = 20, 200
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What was written.
+class TensorFormat(Result):
+    """What an exported network takes or gives; the first side of the shape is `batch`.
 
-    Args:
-        format: onnx, torch-export or safetensors.
-        inputs, outputs: name, shape and type of each; for safetensors, of the network it is for.
-        max_difference: largest difference of an output from PyTorch's on CHECKED images.
-        milliseconds: median of TIMED runs on one image.
+    Without a range, images are normalized, and outputs what the name says.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    range: Pair | None
+
+
+class Exported(Result):
+    """What was written; for safetensors, `inputs` and `outputs` are of the network it is for.
+
+    `size` is in bytes, `max_difference` the largest difference of an output from PyTorch's on
+    CHECKED images, `milliseconds` the median of TIMED runs on one image.
     """
 
     file: Path
     format: str
     size: int
-    inputs: documents.TensorFormat
-    outputs: documents.TensorFormat
+    inputs: TensorFormat
+    outputs: TensorFormat
     max_difference: float
     milliseconds: float
-
-    def as_dict(self) -> documents.Export:
-        """Return the document that `export --json` prints."""
-        return {
-            "file": str(self.file),
-            "format": self.format,
-            "size": self.size,
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-            "max_difference": self.max_difference,
-            "milliseconds": self.milliseconds,
-        }
 
 
 @global_state_kept()
@@ -114,18 +109,15 @@ def export(
         file=target,
         format=format,
         size=len(content),
-        inputs={
-            "name": formats.INPUT,
-            "shape": ["batch", *images.shape[1:]],
-            "dtype": "uint8" if with_preprocessing else "float32",
-            "range": (0, 255) if with_preprocessing else None,
-        },
-        outputs={
-            "name": outputs,
-            "shape": ["batch", len(trained.classes)],
-            "dtype": "float32",
-            "range": None,
-        },
+        inputs=TensorFormat(
+            name=formats.INPUT,
+            shape=("batch", *images.shape[1:]),
+            dtype="uint8" if with_preprocessing else "float32",
+            range=(0, 255) if with_preprocessing else None,
+        ),
+        outputs=TensorFormat(
+            name=outputs, shape=("batch", len(trained.classes)), dtype="float32", range=None
+        ),
         max_difference=difference,
         milliseconds=milliseconds,
     )

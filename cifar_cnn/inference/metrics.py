@@ -1,122 +1,114 @@
 """How good predictions are: loss, accuracy, confusion and calibration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_cnn.documents import inference as documents
+from cifar_cnn.results import NotInJson, Result, Share
 
 CALIBRATION_BINS = 15
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Measures of a network on one split; accuracy as a fraction, not percent.
+class ClassScores(Result):
+    """How well a class is told from the others; None where there is nothing to divide by.
+
+    `precision` is its share of the images that were taken for it, `recall` and `accuracy` the share
+    of its images that were taken for it, `f1` the harmonic mean of both.
+    """
+
+    accuracy: Share | None
+    samples: int
+    precision: Share
+    recall: Share | None
+    f1: Share | None
+
+
+class MacroScores(Result):
+    """Means over the classes that occur, as truth or as answer."""
+
+    precision: Share
+    recall: Share
+    f1: Share
+
+
+class Evaluation(Result):
+    """Measures of a network on one split; accuracies are fractions.
 
     An image whose answer is NaN is wrong, and counts nowhere else than in its class.
 
     Args:
-        loss: mean negative log-likelihood in nats.
-        correct: images whose most probable class is their own.
         samples: images measured.
+        loss: mean negative log-likelihood in nats.
+        accuracy: fraction of images whose most probable class is their own.
+        balanced_accuracy: mean recall of the classes that have images.
+        macro: means over the classes.
+        per_class: the scores of each class.
         confusion: images of each true class (row) by predicted class (column).
         calibration_error: expected calibration error, see `measure`.
-        unanswered: images of each class whose answer is NaN.
+        correct: images whose most probable class is their own.
     """
 
+    samples: int
     loss: float
-    correct: int
-    samples: int
+    accuracy: Share
+    balanced_accuracy: Share
+    macro: MacroScores
+    per_class: dict[str, ClassScores]
     confusion: list[list[int]]
-    calibration_error: float
-    unanswered: list[int]
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction of images that are correct."""
-        return self.correct / self.samples
-
-    @property
-    def per_class(self) -> list["ClassScores"]:
-        """The scores of each class, in index order."""
-        columns = [sum(column) for column in zip(*self.confusion, strict=True)]
-        return [
-            ClassScores(sum(row) + self.unanswered[index], columns[index], row[index])
-            for index, row in enumerate(self.confusion)
-        ]
-
-    @property
-    def macro(self) -> documents.MacroScores:
-        """Mean precision, recall and F1 of the classes that occur, as truth or as answer."""
-        there = [each for each in self.per_class if each.samples + each.predicted]
-        return {
-            "precision": sum(each.precision for each in there) / len(there),
-            "recall": sum(each.recall or 0.0 for each in there) / len(there),
-            "f1": sum(each.f1 or 0.0 for each in there) / len(there),
-        }
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean recall of the classes that have images."""
-        recalls = [each.recall for each in self.per_class if each.recall is not None]
-        return sum(recalls) / len(recalls)
+    calibration_error: Share
+    correct: NotInJson[int]
 
 
-@dataclass(frozen=True)
-class ClassScores:
-    """How well one class is told from the others.
-
-    Args:
-        samples: images of it.
-        predicted: images that were taken for it.
-        hits: images of it that were taken for it.
-    """
-
-    samples: int
-    predicted: int
-    hits: int
-
-    @property
-    def precision(self) -> float:
-        """Share of it among what was taken for it; 0 where nothing was."""
-        return self.hits / self.predicted if self.predicted else 0.0
-
-    @property
-    def recall(self) -> float | None:
-        """Share of its images that were taken for it; None where it has none."""
-        return self.hits / self.samples if self.samples else None
-
-    @property
-    def f1(self) -> float | None:
-        """Harmonic mean of both; None for a class that neither has images nor was an answer."""
-        either = self.samples + self.predicted
-        return 2 * self.hits / either if either else None
-
-
-def measure(log_probabilities: Tensor, labels: Tensor) -> Evaluation:
+def measure(log_probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Evaluation:
     """Measure float32 log-probabilities (N, classes) against int64 labels (N).
 
     The calibration error is the mean of |accuracy - confidence| over 15 equal bins of confidence,
     weighted by the images in each (Guo et al., "On Calibration of Modern Neural Networks", 2017,
     equation 3).
     """
-    count, classes = log_probabilities.shape
+    count, number = log_probabilities.shape
     answered = is_answer(log_probabilities)
-    unanswered = torch.bincount(labels[~answered], minlength=classes)
+    samples = torch.bincount(labels, minlength=number).tolist()
     log_probabilities, labels = log_probabilities[answered], labels[answered]
     predicted = log_probabilities.argmax(dim=1)
-    confusion = torch.bincount(labels * classes + predicted, minlength=classes * classes)
+    correct = int((predicted == labels).sum())
+    confusion = torch.bincount(labels * number + predicted, minlength=number * number)
+    confusion = confusion.view(number, number)
+    counts = zip(samples, confusion.sum(0).tolist(), confusion.diagonal().tolist(), strict=True)
+    scores = [_scores(*each) for each in counts]
+    occurring = [each for each in scores if each.f1 is not None]
+    recalls = [each.recall for each in scores if each.recall is not None]
     calibration = calibrate(log_probabilities, labels)
+    gaps = (calibration.hits - calibration.confidence).abs()
     return Evaluation(
-        loss=F.nll_loss(log_probabilities.double(), labels).item(),
-        correct=int((predicted == labels).sum()),
         samples=count,
-        confusion=confusion.view(classes, classes).tolist(),
-        calibration_error=(calibration.hits - calibration.confidence).abs().sum().item()
-        / max(len(labels), 1),
-        unanswered=unanswered.tolist(),
+        loss=F.nll_loss(log_probabilities.double(), labels).item(),
+        accuracy=correct / count,
+        balanced_accuracy=sum(recalls) / len(recalls),
+        macro=MacroScores(
+            precision=sum(each.precision for each in occurring) / len(occurring),
+            recall=sum(each.recall or 0.0 for each in occurring) / len(occurring),
+            f1=sum(each.f1 or 0.0 for each in occurring) / len(occurring),
+        ),
+        per_class=dict(zip(classes, scores, strict=True)),
+        confusion=confusion.tolist(),
+        calibration_error=gaps.sum().item() / max(len(labels), 1),
+        correct=correct,
+    )
+
+
+def _scores(samples: int, predicted: int, hits: int) -> ClassScores:
+    """Return the scores of a class from its images, those taken for it, and the hits in both."""
+    recall = hits / samples if samples else None
+    return ClassScores(
+        accuracy=recall,
+        samples=samples,
+        precision=hits / predicted if predicted else 0.0,
+        recall=recall,
+        f1=2 * hits / (samples + predicted) if samples + predicted else None,
     )
 
 

@@ -3,20 +3,20 @@
 import glob
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cifar_cnn.data.images import Source, try_images
 from cifar_cnn.data.layout import KINDS, is_image, list_images
 from cifar_cnn.data.load import class_names
-from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import DataError, counted, verbs
 from cifar_cnn.inference.metrics import is_answer
 from cifar_cnn.inference.trained import TrainedNetwork, open_stored
+from cifar_cnn.results import IfGiven, NotInJson, Result, Share
 from cifar_cnn.runtime import global_state_kept
 
 MOST_AT_ONCE = 500
@@ -24,77 +24,55 @@ MOST_AT_ONCE = 500
 PIXELS_AT_ONCE = 1 << 26
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of one image.
+class ClassProbability(Result):
+    """A class and its probability."""
 
-    Args:
-        source: where it was read.
-        resized: whether it had another size than the network's input.
-        on_white: whether it was transparent, and laid on white.
-        top: (class, probability), the most probable first.
+    name: Annotated[str, Field(alias="class")]
+    probability: Share
+
+
+class Prediction(Result):
+    """The most probable classes of one image, the most probable first.
+
+    `resized` says whether it had another size than the network's input, `on_white` whether it was
+    transparent, and laid on white. `source` is where it was read, `file` its path, or `-`.
     """
 
-    source: Source
+    file: str
     resized: bool
     on_white: bool
-    top: tuple[tuple[str, float], ...]
-
-    @property
-    def file(self) -> str:
-        """Its path; `-` where it was not a file."""
-        return _name(self.source)
-
-    def as_dict(self) -> documents.ImagePrediction:
-        """Return the image's entry in `predict --json`."""
-        top: list[documents.ClassProbability] = [
-            {"class": name, "probability": probability} for name, probability in self.top
-        ]
-        return {
-            "file": self.file,
-            "resized": self.resized,
-            "on_white": self.on_white,
-            "top": top,
-        }
+    top: tuple[ClassProbability, ...]
+    source: NotInJson[Any]
 
 
-@dataclass(frozen=True)
-class Unreadable:
+class Unreadable(Result):
     """An image that got no answer, and why."""
 
     file: str
     reason: str
 
-    def as_dict(self) -> documents.UnreadableImage:
-        """Return it as in `predict --json`."""
-        return {"file": self.file, "reason": self.reason}
 
+class Predictions(Result):
+    """The predictions for all images, in the order they were given, and for which there is none."""
 
-@dataclass(frozen=True)
-class Predictions:
-    """The predictions for all images, in the order they were given."""
-
-    images: tuple[Prediction, ...]
+    predictions: tuple[Prediction, ...]
     precision: str
+    explain: IfGiven[Path] = None
+    error: IfGiven[str] = None
+    exit_status: IfGiven[int] = None
+    unreadable: IfGiven[tuple[Unreadable, ...]] = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should be told about how the answers came about."""
-        on_white = sum(image.on_white for image in self.images)
+        on_white = sum(image.on_white for image in self.predictions)
         notes = []
         if on_white:
-            (are, were), of_all = verbs(on_white), counted(len(self.images), "image")
+            (are, were), of_all = verbs(on_white), counted(len(self.predictions), "image")
             notes.append(f"{on_white:,} of {of_all} {are} transparent and {were} laid on white")
         if self.precision != "fp32":
             notes.append(f"{self.precision} arithmetic: exported files compute in fp32")
         return tuple(notes)
-
-    def as_dict(self) -> documents.Predictions:
-        """Return the document that `predict --json` prints."""
-        return {
-            "predictions": [image.as_dict() for image in self.images],
-            "precision": self.precision,
-        }
 
 
 @global_state_kept()
@@ -124,7 +102,8 @@ def predict(
         RequestError: a setting is invalid.
     """
     trained = load_predictor(checkpoint, overrides, normalization)
-    return Predictions(tuple(predictions(trained, images, top=top)), trained.precision)
+    found = tuple(predictions(trained, images, top=top))
+    return Predictions(predictions=found, precision=trained.precision)
 
 
 @global_state_kept()
@@ -184,12 +163,21 @@ def _answer(
             continue
         outcome = next(outcomes)
         if isinstance(outcome, DataError):
-            said.append(Unreadable(_name(each), str(outcome)))
+            said.append(Unreadable(file=_name(each), reason=str(outcome)))
         elif top := next(found):
-            said.append(Prediction(each, outcome.resized, outcome.on_white, top))
+            said.append(
+                Prediction(
+                    file=_name(each),
+                    resized=outcome.resized,
+                    on_white=outcome.on_white,
+                    top=top,
+                    source=each,
+                )
+            )
         else:
             name = _name(each)
-            said.append(Unreadable(name, f"the network's answer for {name} is NaN"))
+            reason = f"the network's answer for {name} is NaN"
+            said.append(Unreadable(file=name, reason=reason))
     return said
 
 
@@ -197,15 +185,17 @@ def _name(source: Source) -> str:
     return str(source) if isinstance(source, Path) else "-"
 
 
-def _top(
-    trained: TrainedNetwork, images: Tensor, count: int
-) -> list[tuple[tuple[str, float], ...]]:
+def _top(trained: TrainedNetwork, images: Tensor, count: int) -> list[tuple[ClassProbability, ...]]:
     """Return the classes of each image with their probabilities; none where an answer is NaN."""
     classes, output = trained.classes, trained.log_probabilities(images)
     values, indices = output.exp().topk(min(count, len(classes)))
     columns = (indices.tolist(), values.tolist(), is_answer(output).tolist())
     return [
-        tuple((classes[i], p) for i, p in zip(row, probabilities, strict=True)) if answered else ()
+        tuple(
+            ClassProbability(name=classes[i], probability=probability)
+            for i, probability in zip(row, probabilities, strict=True)
+            if answered
+        )
         for row, probabilities, answered in zip(*columns, strict=True)
     ]
 
@@ -221,13 +211,13 @@ def _find(given: Path | str | BinaryIO) -> Iterator[Source | Unreadable]:
     elif path.exists() or path.is_symlink():
         yield path
     elif not glob.has_magic(str(given)):
-        yield Unreadable(str(path), f"image {path} does not exist")
+        yield Unreadable(file=str(path), reason=f"image {path} does not exist")
     else:
         matches = map(Path, sorted(glob.glob(str(given), recursive=True)))  # noqa: PTH207 - absolute too
         found = [each for each in matches if is_image(each.name) and not each.is_dir()]
         yield from found
         if not found:
-            yield Unreadable(str(given), f"no image matches {given}")
+            yield Unreadable(file=str(given), reason=f"no image matches {given}")
 
 
 def _inside(folder: Path) -> Iterator[Source | Unreadable]:
@@ -235,8 +225,9 @@ def _inside(folder: Path) -> Iterator[Source | Unreadable]:
         images, _ = list_images(folder)
     except OSError as error:
         reason = f"{error.filename} cannot be read: {error.strerror}"
-        yield Unreadable(str(folder), reason)
+        yield Unreadable(file=str(folder), reason=reason)
         return
     yield from map(Path, images)
     if not images:
-        yield Unreadable(str(folder), f"folder {folder} has no images ({KINDS})")
+        reason = f"folder {folder} has no images ({KINDS})"
+        yield Unreadable(file=str(folder), reason=reason)

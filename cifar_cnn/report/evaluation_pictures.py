@@ -48,7 +48,7 @@ def _side(classes: Sequence[str]) -> float:
 
 def draw_classes(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
     """Return a PNG: the accuracy of each class, best first."""
-    recalls = [each.recall for each in evaluation.per_class]
+    recalls = [each.recall for each in evaluation.per_class.values()]
     accuracy = np.array([recall or 0.0 for recall in recalls])
     order = accuracy.argsort(kind="stable")
 

@@ -14,21 +14,20 @@ CONFUSION = "true class (row) by predicted class (column)"
 
 def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     """Print the figures, the accuracy of each class and what is confused with what."""
-    measured = result.evaluation
     for note in result.notes:
         warn(console, f"note: {note}")
     cut = f" (test_size {result.test_size:g})" if result.test_size else ""
     averaged = ", mirror images averaged" if result.tta else ""
-    images = counted(measured.samples, f"{result.split} image")
+    images = counted(result.samples, f"{result.split} image")
     said = f"{result.checkpoint}: {result.model} on {images} of {result.dataset}{cut}{averaged}"
     say(console, said, wrap=True)
     console.print(
-        f"loss {measured.loss:.4f}  accuracy {measured.accuracy:.2%} "
-        f"({measured.correct}/{measured.samples})  "
-        f"calibration error {measured.calibration_error:.4f}"
+        f"loss {result.loss:.4f}  accuracy {result.accuracy:.2%} "
+        f"({result.correct}/{result.samples})  "
+        f"calibration error {result.calibration_error:.4f}"
     )
     console.print(
-        f"balanced accuracy {measured.balanced_accuracy:.2%}  macro f1 {measured.macro['f1']:.4f}"
+        f"balanced accuracy {result.balanced_accuracy:.2%}  macro f1 {result.macro.f1:.4f}"
     )
     console.print(_class_table(result, narrow=console.width < NARROW))
     matrix = _confusion_table(result)
@@ -47,7 +46,7 @@ def _class_table(result: CheckpointEvaluation, *, narrow: bool) -> Table:
     table = Table("class", box=None, pad_edge=False)
     for name in ("accuracy", "images") if narrow else ("accuracy", "precision", "f1", "images"):
         table.add_column(name, justify="right")
-    for name, each in zip(result.classes, result.evaluation.per_class, strict=True):
+    for name, each in result.per_class.items():
         shares = (each.recall,) if narrow else (each.recall, each.precision, each.f1)
         shown = ["–" if share is None else f"{share:.2%}" for share in shares]
         table.add_row(escape(name), *shown, str(each.samples))
@@ -57,20 +56,20 @@ def _class_table(result: CheckpointEvaluation, *, narrow: bool) -> Table:
 def _confusion_table(result: CheckpointEvaluation) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for index in range(len(result.classes)):
+    for index in range(len(result.per_class)):
         table.add_column(str(index), justify="right")
-    for index, counts in enumerate(result.evaluation.confusion):
+    for index, (name, counts) in enumerate(zip(result.per_class, result.confusion, strict=True)):
         cells = [f"[bold]{n}[/]" if i == index else str(n) for i, n in enumerate(counts)]
-        table.add_row(escape(f"{index} {result.classes[index]}"), *cells)
+        table.add_row(escape(f"{index} {name}"), *cells)
     return table
 
 
 def _most_confused_table(result: CheckpointEvaluation) -> Table:
     """The narrow screen's answer: the largest cells off the matrix's diagonal."""
     cells = [
-        (count, result.classes[true], result.classes[predicted])
-        for true, row in enumerate(result.evaluation.confusion)
-        for predicted, count in enumerate(row)
+        (count, true, predicted)
+        for true, row in zip(result.per_class, result.confusion, strict=True)
+        for predicted, count in zip(result.per_class, row, strict=True)
         if true != predicted and count
     ]
     table = Table("true", "taken for", box=None, pad_edge=False, title="most confused")

@@ -51,8 +51,8 @@ class Explanation:
         size = self._trained.settings.input_size
         pixels = read_images([each.source for each in shown], size).images
         answers = [each.top[0] for each in shown]
-        heat = self.heat(list(pixels), [name for name, _ in answers])
-        said = [f"{name} {probability:.0%}" for name, probability in answers]
+        heat = self.heat(list(pixels), [each.name for each in answers])
+        said = [f"{each.name} {each.probability:.0%}" for each in answers]
         return draw_explained(list(pixels), heat, [each.file for each in shown], said)
 
     def about(self, count: int) -> str:

@@ -30,16 +30,16 @@ class PredictionLines:
             return
         said = printable(image.file) + (self._note if image.resized else "")
         if len(image.top) == 1:
-            ((name, probability),) = image.top
-            self._file.write(f"{name.ljust(self._names)} {probability:7.2%}  {said}\n")
+            (best,) = image.top
+            self._file.write(f"{best.name.ljust(self._names)} {best.probability:7.2%}  {said}\n")
         else:
             self._file.writelines([f"{said}\n", *self._rows(image)])
         self._file.flush()
 
     def _rows(self, image: Prediction) -> Iterator[str]:
-        for name, probability in image.top:
-            bar = _bar(probability, self._bar)
-            yield f"  {name.ljust(self._names)}  {bar} {probability:7.2%}\n"
+        for each in image.top:
+            bar = _bar(each.probability, self._bar)
+            yield f"  {each.name.ljust(self._names)}  {bar} {each.probability:7.2%}\n"
 
 
 def _bar(probability: float, longest: int) -> str:

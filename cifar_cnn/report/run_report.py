@@ -1,18 +1,18 @@
 """A run as pictures and as report.html: one file that needs no network and no script."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
 from cifar_cnn.data.dataset import Loading
-from cifar_cnn.documents import inference as documents
 from cifar_cnn.errors import counted, printable
 from cifar_cnn.report.analysis_tables import LAYER_HEADINGS, NARROW_LAYER_COLUMNS, layer_cells
 from cifar_cnn.report.markdown import check_markdown, write_markdown
 from cifar_cnn.report.report_parts import ReportParts
+from cifar_cnn.results import IfGiven, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.history import SPLIT_NAMES
@@ -23,25 +23,13 @@ TEMPLATES = Environment(loader=PackageLoader("cifar_cnn.report"), autoescape=Tru
 TEMPLATES.filters |= {"counted": counted, "printable": printable}
 
 
-@dataclass(frozen=True)
-class RunReport:
+class RunReport(Result):
     """What was written: the page, the pictures, and what had to be left out and why."""
 
-    path: Path
-    pictures: tuple[str, ...]
+    report: Path
+    pictures: tuple[Path, ...]
     notes: tuple[str, ...]
-    markdown: Path | None = None
-
-    def as_dict(self) -> documents.Report:
-        """Return the document that `report --json` prints."""
-        document: documents.Report = {
-            "report": str(self.path),
-            "pictures": [str(self.path.parent / name) for name in self.pictures],
-            "notes": list(self.notes),
-        }
-        if self.markdown:
-            document["markdown"] = str(self.markdown)
-        return document
+    markdown: IfGiven[Path] = None
 
 
 def report_at_end(event: Event) -> None:
@@ -89,7 +77,7 @@ def write_report(
     if file is None:
         return written
     write_markdown(file, parts)
-    return replace(written, markdown=file)
+    return written.model_copy(update={"markdown": file})
 
 
 def _write(
@@ -115,5 +103,5 @@ def _write(
     for picture in parts.pictures.values():
         write_file(record.directory / picture.file, picture.content)
     write_file(path, page.encode())
-    files = tuple(picture.file for picture in parts.pictures.values())
-    return RunReport(path, files, tuple(parts.notes))
+    pictures = tuple(record.directory / picture.file for picture in parts.pictures.values())
+    return RunReport(report=path, pictures=pictures, notes=tuple(parts.notes))

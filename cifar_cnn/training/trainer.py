@@ -210,4 +210,4 @@ class Trainer:
             threads=self.threads,
             should_stop=self.should_stop if processes.size == 1 else lambda: False,
         )
-        return judge(processes.gather(answers, len(split)), split.labels, split.files)
+        return judge(processes.gather(answers, len(split)), split)

@@ -45,7 +45,7 @@ def main():
     def accuracy(model, *, tta=False):
         images, precision = trainer.evaluation.images, trainer.settings.precision
         answers = predict_log_probabilities(model, images, trainer.device, precision, tta=tta)
-        return judge(answers, trainer.evaluation.labels).accuracy
+        return judge(answers, trainer.evaluation).accuracy
 
     report = {
         **{name: value for name, value in given.items() if name != "folder"},

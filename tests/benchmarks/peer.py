@@ -227,7 +227,7 @@ def train(model, data, evaluation, arguments):
 def accuracy(model, evaluation):
     device = next(model.parameters()).device
     answers = predict_log_probabilities(model, evaluation.images, device, "fp32")
-    return judge(answers, evaluation.labels).accuracy
+    return judge(answers, evaluation).accuracy
 
 
 def main():

@@ -24,7 +24,7 @@ def trained_on_a_part(small_settings, classes_alone, tmp_path):
 
 def found(file, **options):
     result = evaluate(file, **options)
-    return result.split, result.evaluation.samples, result.notes
+    return result.split, result.samples, result.notes
 
 
 def test_a_folder_that_is_split_is_taken_as_it_is(trained_on_a_part, image_folder):

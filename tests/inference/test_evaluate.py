@@ -21,14 +21,14 @@ def bare(tmp_path):
 
 def test_model_best_and_last_are_evaluated(trained):
     for name in ("model.pt", "best.pt", "last.pt"):
-        document = evaluate(trained / name).as_dict()
+        document = evaluate(trained / name).model_dump(mode="json")
         assert document["samples"] == 12
         assert document["dataset"] == "folder"
         assert document["model"] == "baseline"
 
 
 def test_the_document_has_the_keys_of_the_contract_and_agrees_with_itself(trained):
-    document = evaluate(trained / "model.pt", tta=True).as_dict()
+    document = evaluate(trained / "model.pt", tta=True).model_dump(mode="json")
     assert list(document) == [
         "checkpoint",
         "model",
@@ -60,17 +60,17 @@ def test_the_document_has_the_keys_of_the_contract_and_agrees_with_itself(traine
 
 @pytest.mark.parametrize(("split", "samples"), [("train", 30), ("val", 6), ("test", 12)])
 def test_every_split_is_that_of_the_run(trained, split, samples):
-    assert evaluate(trained / "model.pt", split=split).evaluation.samples == samples
+    assert evaluate(trained / "model.pt", split=split).samples == samples
 
 
 def test_a_limit_is_a_class_balanced_subset(trained):
-    document = evaluate(trained / "model.pt", overrides={"limit_eval": 6}).as_dict()
+    document = evaluate(trained / "model.pt", overrides={"limit_eval": 6}).model_dump(mode="json")
     assert [each["samples"] for each in document["per_class"].values()] == [2, 2, 2]
 
 
 def test_a_bare_state_dict_is_evaluated_as_baseline(bare, image_folder):
     where = {"dataset": "folder", "data_dir": image_folder}
-    assert evaluate(bare, overrides=where).evaluation.samples == 12
+    assert evaluate(bare, overrides=where).samples == 12
 
 
 def test_no_validation_split_is_said(bare, image_folder):
@@ -126,7 +126,7 @@ def test_a_relative_folder_of_the_runs_own_is_said_to_be_that(
     with pytest.raises(DataError) as caught:
         evaluate(run / "model.pt", overrides={"data_dir": "mine"})
     assert "was trained with" not in str(caught.value)
-    assert evaluate(run / "model.pt", overrides={"data_dir": "../images"}).evaluation.samples == 12
+    assert evaluate(run / "model.pt", overrides={"data_dir": "../images"}).samples == 12
 
 
 def test_a_network_with_other_outputs_is_refused(image_folder, tmp_path, monkeypatch):
@@ -170,6 +170,6 @@ def test_a_split_that_does_not_exist_is_answered_with_the_one_that_was_meant(tra
 
 
 def test_a_class_without_images_has_no_accuracy(trained):
-    document = evaluate(trained / "model.pt", overrides={"limit_eval": 2}).as_dict()
+    document = evaluate(trained / "model.pt", overrides={"limit_eval": 2}).model_dump(mode="json")
     assert [each["samples"] for each in document["per_class"].values()] == [1, 1, 0]
     assert document["per_class"]["red"]["accuracy"] is None

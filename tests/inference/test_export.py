@@ -49,10 +49,10 @@ def test_onnx_with_preprocessing_needs_nothing_but_onnxruntime(untrained_file, p
     assert answered.returncode == 0, answered.stderr
     found = json.loads(answered.stdout)
     assert (found["type"], found["name"]) == ("tensor(uint8)", "probabilities")
-    (expected,) = predict([photo], untrained_file, top=3).images
+    (expected,) = predict([photo], untrained_file, top=3).predictions
     for row in found["answer"]:
         assert dict(zip(found["classes"], row, strict=True)) == pytest.approx(
-            dict(expected.top), abs=1e-5
+            {each.name: each.probability for each in expected.top}, abs=1e-5
         )
 
 
@@ -206,12 +206,14 @@ def test_the_documented_lines_name_the_class_that_predict_names(
         photo = coarse.resize((random.randint(20, 200), 90)).convert("RGBA" if index % 2 else "RGB")
         photo.save(f"{index:02}.png", exif=exif)
     lines = documented_lines()
-    for image in predict([f"{index:02}.png" for index in range(40)], untrained_file).images:
+    for image in predict([f"{index:02}.png" for index in range(40)], untrained_file).predictions:
         names = {}
         exec(lines.replace("photo.png", image.file), names)  # noqa: S102 - our own page
         answer = dict(zip(names["classes"], names["probabilities"][0].tolist(), strict=True))
-        assert answer == pytest.approx(dict(image.top), abs=1e-6)
-        assert max(answer, key=answer.get) == image.top[0][0]
+        assert answer == pytest.approx(
+            {each.name: each.probability for each in image.top}, abs=1e-6
+        )
+        assert max(answer, key=answer.get) == image.top[0].name
 
 
 def test_half_of_the_checked_images_are_resized_as_predict_resizes(untrained_file, tmp_path):

@@ -17,7 +17,7 @@ def predictions():
 
 def test_loss_and_accuracy_on_a_case_worked_by_hand():
     log_probabilities = torch.tensor([[0.5, 0.5 - 1e-9], [0.1, 0.9], [0.8, 0.2]]).log()
-    result = measure(log_probabilities, torch.tensor([0, 1, 1]))
+    result = measure(log_probabilities, torch.tensor([0, 1, 1]), "ab")
     assert (result.correct, result.samples, result.accuracy) == (2, 3, 2 / 3)
     expected = -(torch.tensor([0.5, 0.9, 0.2], dtype=torch.float64).log().mean())
     assert result.loss == pytest.approx(float(expected), rel=1e-6)
@@ -35,7 +35,7 @@ def test_figures_agree_with_torchmetrics(predictions):
             multiclass_confusion_matrix,
         )
     output, labels = predictions
-    result = measure(output, labels)
+    result = measure(output, labels, "abcdefg")
     expected = multiclass_calibration_error(output.exp(), labels, 7, n_bins=15, norm="l1")
     assert result.calibration_error == pytest.approx(float(expected), abs=1e-6)
     assert result.confusion == multiclass_confusion_matrix(output, labels, 7).tolist()
@@ -44,7 +44,7 @@ def test_figures_agree_with_torchmetrics(predictions):
 
 
 def test_certain_and_right_is_perfectly_calibrated():
-    result = measure(torch.tensor([[0.0, -float("inf")]]), torch.tensor([0]))
+    result = measure(torch.tensor([[0.0, -float("inf")]]), torch.tensor([0]), "ab")
     assert (result.loss, result.accuracy, result.calibration_error) == (0.0, 1.0, 0.0)
 
 
@@ -52,7 +52,7 @@ def test_calibration_adds_up_to_the_evaluation():
     torch.manual_seed(0)
     output = torch.randn(200, 5).log_softmax(dim=1)
     labels = torch.randint(0, 5, (200,))
-    calibration, result = calibrate(output, labels), measure(output, labels)
+    calibration, result = calibrate(output, labels), measure(output, labels, "abcde")
     assert calibration.samples.sum() == 200
     assert calibration.hits.sum() == result.correct
     gap = (calibration.hits - calibration.confidence).abs().sum() / 200
@@ -71,7 +71,7 @@ def test_precision_recall_f1_and_balanced_accuracy_agree_with_torchmetrics(predi
         )
     output, labels = predictions
     output, labels = output[labels < kept], labels[labels < kept]
-    result = measure(output, labels)
+    result = measure(output, labels, "abcdefg")
     functions = {
         "precision": multiclass_precision,
         "recall": multiclass_recall,
@@ -79,9 +79,9 @@ def test_precision_recall_f1_and_balanced_accuracy_agree_with_torchmetrics(predi
     }
     for name, function in functions.items():
         expected = function(output, labels, 7, average="none").tolist()
-        found = [getattr(each, name) or 0.0 for each in result.per_class]
+        found = [getattr(each, name) or 0.0 for each in result.per_class.values()]
         assert found == pytest.approx(expected, abs=1e-6)
         macro = function(output, labels, 7, average="macro").item()
-        assert result.macro[name] == pytest.approx(macro, abs=1e-6)
+        assert getattr(result.macro, name) == pytest.approx(macro, abs=1e-6)
     present = multiclass_accuracy(output, labels, 7, average="none")[:kept].mean().item()
     assert result.balanced_accuracy == pytest.approx(present, abs=1e-6)

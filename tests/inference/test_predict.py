@@ -22,7 +22,7 @@ def test_it_says_what_evaluation_would_say_of_the_same_images(
     trained = load_trained(untrained_file)
     images = load_test(small_settings()).images
     expected = predict_log_probabilities(trained.model, images, torch.device("cpu"), "fp32").exp()
-    found = predict([image_folder / "test"], untrained_file, top=3).images
+    found = predict([image_folder / "test"], untrained_file, top=3).predictions
     assert [Path(image.file).name for image in found] == [
         "000.png",
         "001.png",
@@ -32,8 +32,10 @@ def test_it_says_what_evaluation_would_say_of_the_same_images(
     classes = read_checkpoint(untrained_file).classes
     for row, image in zip(expected, found, strict=True):
         assert not image.resized
-        assert [name for name, _ in image.top] == [classes[i] for i in row.argsort(descending=True)]
-        assert [p for _, p in image.top] == pytest.approx(row.sort(descending=True).values.tolist())
+        ranked = [classes[i] for i in row.argsort(descending=True)]
+        assert [each.name for each in image.top] == ranked
+        probabilities = [each.probability for each in image.top]
+        assert probabilities == pytest.approx(row.sort(descending=True).values.tolist())
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
@@ -41,7 +43,7 @@ def test_it_says_what_evaluation_would_say_of_the_same_images(
 def test_any_size_and_mode_is_classified(tmp_path, untrained_file, mode, size):
     path = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
     Image.new(mode, size).save(path)
-    (image,) = predict([path], untrained_file, top=1).images
+    (image,) = predict([path], untrained_file, top=1).predictions
     assert image.resized == (size != (32, 32))
     assert len(image.top) == 1
 
@@ -56,7 +58,7 @@ def test_files_folders_patterns_and_open_files_keep_their_order(
     single = folder / "003.png"
     pattern = str(image_folder / "test" / "g*" / "00[12].*")
     stream = io.BytesIO(single.read_bytes())
-    found = predict([single, folder, pattern, stream], untrained_file).images
+    found = predict([single, folder, pattern, stream], untrained_file).predictions
     names = [Path(image.file).relative_to(image_folder).as_posix() for image in found[:-1]]
     assert names == [
         "test/red/003.png",
@@ -71,7 +73,7 @@ def test_files_folders_patterns_and_open_files_keep_their_order(
 
 def test_a_file_whose_name_is_a_pattern_is_that_file(tmp_path, untrained_file):
     Image.new("RGB", (32, 32)).save(tmp_path / "a[1].png")
-    (image,) = predict([tmp_path / "a[1].png"], untrained_file).images
+    (image,) = predict([tmp_path / "a[1].png"], untrained_file).predictions
     assert image.file == str(tmp_path / "a[1].png")
 
 
@@ -98,15 +100,14 @@ def test_what_is_no_image_is_named(tmp_path, untrained_file, given, message):
 def test_a_bare_state_dict_has_the_classes_of_a_data_set(tmp_path, image_folder, dataset, name):
     torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
     overrides = {"dataset": dataset}
-    (image, *_) = predict([image_folder], tmp_path / "bare.pt", top=10, overrides=overrides).images
-    assert name in dict(image.top)
+    found = predict([image_folder], tmp_path / "bare.pt", top=10, overrides=overrides)
+    assert name in [each.name for each in found.predictions[0].top]
 
 
 def test_it_computes_in_fp32_unless_told_as_exported_files_do(image_folder, untrained_file):
-    document = predict([image_folder / "test"], untrained_file).as_dict()
-    assert document["precision"] == "fp32"
+    assert predict([image_folder / "test"], untrained_file).precision == "fp32"
     told = predict([image_folder / "test"], untrained_file, overrides={"precision": "bf16"})
-    assert told.as_dict()["precision"] == "bf16"
+    assert told.precision == "bf16"
     assert told.notes == ("bf16 arithmetic: exported files compute in fp32",)
 
 
@@ -121,7 +122,7 @@ def test_hidden_files_are_no_images_of_a_folder_or_pattern(image_folder, untrain
     for name in ("._000.png", ".ipynb_checkpoints/000.png", "Thumbs.db"):
         (folder / name).write_bytes(b"no image")
     for given in (folder, f"{folder}/*"):
-        assert len(predict([given], untrained_file).images) == 4
+        assert len(predict([given], untrained_file).predictions) == 4
 
 
 def test_what_is_transparent_is_said_once(tmp_path, untrained_file):
@@ -130,7 +131,7 @@ def test_what_is_transparent_is_said_once(tmp_path, untrained_file):
     Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
     found = predict([tmp_path], untrained_file)
     assert found.notes == ("2 of 3 images are transparent and were laid on white",)
-    assert found.images[0].top == found.images[2].top
+    assert found.predictions[0].top == found.predictions[2].top
     found = predict([tmp_path / "a.png"], untrained_file)
     assert found.notes == ("1 of 1 image is transparent and was laid on white",)
 
@@ -156,5 +157,5 @@ def test_a_network_for_large_images_reads_few_at_once(untrained_file, image_fold
     monkeypatch.setattr(
         predicting, "try_images", lambda s, size: counts.append(len(s)) or original(s, size)
     )
-    assert len(predict([image_folder / "test/red"], untrained_file).images) == 4
+    assert len(predict([image_folder / "test/red"], untrained_file).predictions) == 4
     assert counts == [3, 1]

@@ -43,12 +43,12 @@ def test_evaluation_and_prediction_normalize_as_the_checkpoint_says(
     with torch.inference_mode():
         expected = trained.model(normalize(data.images, OTHER))
         otherwise = trained.model(normalize(data.images))
-    loss = evaluate(other_normalization).evaluation.loss
+    loss = evaluate(other_normalization).loss
     assert loss == pytest.approx(F.nll_loss(expected, data.labels).item(), rel=1e-5)
     assert loss != pytest.approx(F.nll_loss(otherwise, data.labels).item(), rel=1e-4)
     first = sorted((image_folder / "test" / "blue").iterdir())[0]
-    ((_, probability), *_) = predict([first], other_normalization).images[0].top
-    assert probability == pytest.approx(expected[0].exp().max().item(), rel=1e-4)
+    (best, *_) = predict([first], other_normalization).predictions[0].top
+    assert best.probability == pytest.approx(expected[0].exp().max().item(), rel=1e-4)
 
 
 def test_a_network_is_not_built_for_other_classes_than_its_own(untrained_file):

@@ -168,21 +168,21 @@ def test_a_report_written_again_is_the_same(copy):
 
 def test_runs_and_the_reference_are_compared(run, copy):
     written = write_report(copy, compare=[run], reference=True)
-    assert "comparison.png" in written.pictures
-    page = written.path.read_text(encoding="utf-8")
+    assert "comparison.png" in [each.name for each in written.pictures]
+    page = written.report.read_text(encoding="utf-8")
     assert f"evaluation by epoch of copy, {html.escape(RUN)}, reference log" in page
 
 
 def test_an_interrupted_run_is_reported_from_its_last_checkpoint(copy):
     (copy / "model.pt").unlink()
     written = write_report(copy)
-    assert "interrupted after 2 of 2 epochs" in written.path.read_text(encoding="utf-8")
-    assert "confusion.png" in written.pictures
+    assert "interrupted after 2 of 2 epochs" in written.report.read_text(encoding="utf-8")
+    assert "confusion.png" in [each.name for each in written.pictures]
 
 
 def test_what_cannot_be_had_is_left_out_and_said(copy, tmp_path):
     written = write_report(copy, overrides={"data_dir": tmp_path / "gone"})
-    assert set(written.pictures) == {"curves.png", "receptive-field.png"}
+    assert {each.name for each in written.pictures} == {"curves.png", "receptive-field.png"}
     assert written.notes[0].startswith(f"folder {tmp_path / 'gone'} does not exist")
     for name in ("model.pt", "last.pt"):
         (copy / name).unlink()
@@ -192,7 +192,7 @@ def test_what_cannot_be_had_is_left_out_and_said(copy, tmp_path):
 def test_without_its_images_the_network_is_still_that_of_its_classes(copy, tmp_path):
     overrides = {"data_dir": tmp_path / "gone"}
     written = write_report(copy, markdown=tmp_path / "work.md", overrides=overrides)
-    for text in (written.path.read_text(encoding="utf-8"), (tmp_path / "work.md").read_text()):
+    for text in (written.report.read_text(encoding="utf-8"), (tmp_path / "work.md").read_text()):
         assert "197,019" in text  # parameters with three classes, in the table and in the budget
         assert "197,922" not in text
         assert "require:dilated" in text
@@ -211,7 +211,7 @@ def test_without_its_images_an_own_network_is_shown_with_arguments_and_dropout(
     settings = small_settings(model="net.py", model_arg=["width=2"], dropout=0.1, epochs=1)
     run = train(settings, tmp_path / "run", report=False).run
     overrides = {"model": "net.py", "model_arg": ["width=2"], "data_dir": tmp_path / "gone"}
-    page = write_report(run, overrides=overrides).path.read_text(encoding="utf-8")
+    page = write_report(run, overrides=overrides).report.read_text(encoding="utf-8")
     assert f"{2 * 27 + 2 + 3 * 1800 + 3:,}" in page
 
 
@@ -228,7 +228,7 @@ def test_the_code_of_a_users_network_runs_only_when_it_is_named_again(
     assert (run / "filters.png").exists()
     (tmp_path / "net.py").write_text("raise SystemExit('ran')")
     written = write_report(run)
-    assert written.pictures == ("curves.png",)
+    assert [each.name for each in written.pictures] == ["curves.png"]
     assert "pass that again to let its code run" in written.notes[0]
 
 

@@ -145,7 +145,7 @@ def test_what_plain_pytorch_trains_is_trained_and_used(settings_of, tmp_path, na
     result = cifar_cnn.train(settings, tmp_path / "run", report=False)
     assert result.steps == 3
     model = {"model": settings.model}
-    assert cifar_cnn.evaluate(result.model_file, overrides=model).evaluation.samples == 12
+    assert cifar_cnn.evaluate(result.model_file, overrides=model).samples == 12
     assert cifar_cnn.export(result.model_file, "safetensors", overrides=model).max_difference == 0
 
 

@@ -425,5 +425,5 @@ def test_a_run_with_class_weights_goes_on_to_the_bit_and_its_evaluation_is_unwei
     plain = train(small_settings(data_dir=data, ghost_batch_size=3), tmp_path / "plain").run
     with pytest.raises(AssertionError):
         assert_same_run(whole, plain)
-    measured = cifar_cnn.evaluate(whole / "model.pt").evaluation
+    measured = cifar_cnn.evaluate(whole / "model.pt")
     assert measured.loss == read_checkpoint(whole / "last.pt").metrics["eval_loss"]

@@ -107,7 +107,7 @@ def test_evaluating_the_model_gives_the_last_epochs_figures_to_the_last_digit(
 ):
     run = train(small_settings(precision=precision), tmp_path / "run").run
     last = rows_of(run)[-1]
-    result = evaluate(run / "model.pt").evaluation
+    result = evaluate(run / "model.pt")
     assert repr(result.accuracy) == last["eval_accuracy"]
     assert repr(result.loss) == last["eval_loss"]
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from cifar_cnn.report.run_report import write_report as write_report
     from cifar_cnn.settings import Settings as Settings
     from cifar_cnn.settings import resolve_settings as resolve_settings
-    from cifar_cnn.training.naming import find_checkpoint as find_checkpoint
-    from cifar_cnn.training.naming import find_run as find_run
+    from cifar_cnn.storage.naming import find_checkpoint as find_checkpoint
+    from cifar_cnn.storage.naming import find_run as find_run
+    from cifar_cnn.storage.network import open_network as open_network
     from cifar_cnn.training.plan import plan_run as plan_run
     from cifar_cnn.training.record import find_runs as find_runs
     from cifar_cnn.training.record import read_run as read_run
@@ -46,11 +47,12 @@ _HOMES = {
     "evaluate": "cifar_cnn.inference.evaluate",
     "explain": "cifar_cnn.api",
     "export": "cifar_cnn.inference.export",
-    "find_checkpoint": "cifar_cnn.training.naming",
+    "find_checkpoint": "cifar_cnn.storage.naming",
     "find_lr": "cifar_cnn.api",
-    "find_run": "cifar_cnn.training.naming",
+    "find_run": "cifar_cnn.storage.naming",
     "find_runs": "cifar_cnn.training.record",
     "keep_freed_memory": "cifar_cnn.allocator",
+    "open_network": "cifar_cnn.storage.network",
     "plan_run": "cifar_cnn.training.plan",
     "predict": "cifar_cnn.inference.predict",
     "read_budget": "cifar_cnn.analysis.budget",

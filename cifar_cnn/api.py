@@ -1,6 +1,7 @@
 """What takes several rooms of the house, as one function each."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace as changed
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,13 +10,12 @@ import torch
 
 from cifar_cnn.analysis.effective import effective_receptive_field
 from cifar_cnn.analysis.results import EffectiveField, Target
-from cifar_cnn.data.dataset import REFERENCE, Loading, measure, normalize
+from cifar_cnn.data.dataset import Loading, measure, normalize
 from cifar_cnn.data.load import load_test, load_trained_on
 from cifar_cnn.errors import DataError, UserError
-from cifar_cnn.inference.predict import load_predictor, predictions
-from cifar_cnn.inference.trained import open_stored
+from cifar_cnn.inference.predict import FP32, predictions
+from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
-from cifar_cnn.models.registry import build_for
 from cifar_cnn.report.curves import draw_at_end
 from cifar_cnn.report.environment import write_environment
 from cifar_cnn.report.explanation import MOST_EXPLAINED, Explanation
@@ -24,6 +24,7 @@ from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.runtime import global_state_kept, resolve_device
 from cifar_cnn.settings import Settings, resolve_settings
 from cifar_cnn.storage.checkpoint import Checkpoint
+from cifar_cnn.storage.network import open_network
 from cifar_cnn.training.distributed import join, own_device
 from cifar_cnn.training.events import Listener
 from cifar_cnn.training.history import RunResult
@@ -180,21 +181,16 @@ def effective_field(
         UserError: the checkpoint does not fit the network, or the images are unusable.
     """
     given = dict(overrides or {})
-    stored = open_stored(checkpoint, given | {"device": "cpu"}) if checkpoint else None
-    if stored and stored.checkpoint:
-        settings = stored.settings
-    else:
+    network = open_network(Path(checkpoint) if checkpoint else None, given)
+    settings = network.settings
+    if network.checkpoint is None:
         settings = resolve_settings({"dataset": "synthetic"} | given)
     data = load_test(settings, samples, loading)
-    normalization = REFERENCE
-    if stored:
-        trained = stored.build(None if stored.checkpoint else data.classes)
-        model, normalization = trained.model, trained.normalization
-    else:
-        torch.manual_seed(settings.seed)
-        model = build_for(settings, len(data.classes))
-        if settings.normalization == "dataset":
-            normalization = measure(load_trained_on(settings, loading)[0].images)
+    network = changed(network, classes=network.classes or data.classes)
+    torch.manual_seed(settings.seed)
+    model, normalization = network.model, network.normalization
+    if network.file is None and settings.normalization == "dataset":
+        normalization = measure(load_trained_on(settings, loading)[0].images)
     images = normalize(data.images, normalization)
     with guarded("the effective receptive field cannot be computed", UserError, model):
         return effective_receptive_field(
@@ -218,9 +214,9 @@ def explain(
     Raises:
         UserError: the checkpoint or an image is unusable, or the network has no map to look at.
     """
-    trained = load_predictor(checkpoint, overrides)
-    explanation = Explanation(trained)
-    found = [*islice(predictions(trained, images, top=1), MOST_EXPLAINED)]
+    network = open_trained(checkpoint, FP32 | dict(overrides or {}))
+    explanation = Explanation(network)
+    found = [*islice(predictions(network, images, top=1), MOST_EXPLAINED)]
     if not found:
         raise DataError("there is no image to explain")
     return explanation.picture(found)

@@ -33,6 +33,7 @@ def test_the_public_surface_is_pinned():
         "find_run",
         "find_runs",
         "keep_freed_memory",
+        "open_network",
         "plan_run",
         "predict",
         "read_budget",

@@ -72,10 +72,12 @@ def summary_of(
     assume_pointwise: Names,
 ) -> Answer:
     """Summarize one network and hold it against the budget, if there is one."""
-    from cifar_cnn.analysis.named import network_named
+    from cifar_cnn.analysis.summary import summarize
+    from cifar_cnn.storage.network import open_network
 
-    network = network_named(model, overrides, of_several=True)
-    found = network.summarize(budget, assume_pointwise)
+    network = open_network(model, overrides, of_several=True)
+    size = network.settings.input_size
+    found = summarize(network, size, budget=budget, assume_pointwise=assume_pointwise)
     passed = found.budget is None or found.budget.passed
     return Answer(model, passed, found)
 
@@ -88,10 +90,12 @@ def field_of(
     assume_pointwise: Names,
 ) -> Answer:
     """Compute the receptive fields of one network and hold the output's against the minimum."""
-    from cifar_cnn.analysis.named import network_named
+    from cifar_cnn.analysis.receptive_field import receptive_field
+    from cifar_cnn.storage.network import open_network
 
-    network = network_named(model, overrides, of_several=True)
-    found = network.receptive_field(minimum, assume_pointwise)
+    network = open_network(model, overrides, of_several=True)
+    size = network.settings.input_size
+    found = receptive_field(network, size, minimum=minimum, assume_pointwise=assume_pointwise)
     return Answer(model, found.passed, found)
 
 

@@ -16,26 +16,30 @@ from cifar_cnn.analysis.calls import Calls, is_ours, place_of_error
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Value
 from cifar_cnn.errors import ModelError, one_line
-from cifar_cnn.models import build_model
 from cifar_cnn.models.module import parameters_of
 from cifar_cnn.models.registry import full_spec
 from cifar_cnn.runtime import global_state_kept
+from cifar_cnn.storage.network import Network, open_network
 
 _ONE_AT_A_TIME = threading.RLock()
 """Held while a network is changed for its analysis: threads may share one."""
 
-Model = str | nn.Module
-"""A built-in name, `module:attr` or `path.py:attr`; or the module itself."""
+Model = str | nn.Module | Network
+"""What `open_network` takes or returns; or the module itself."""
 
 
-def open_model(model: Model, model_arg: Sequence[str] = ()) -> tuple[str, nn.Module]:
-    """Return the name of a network, and the network."""
+def open_model(model: Model, model_arg: Sequence[str] = ()) -> tuple[str, nn.Module, str | None]:
+    """Return the name of a network, its module, and the file of its weights."""
     if isinstance(model, nn.Module):
-        return type(model).__name__, model
-    name = full_spec(model, model_arg)
+        return type(model).__name__, model, None
+    if isinstance(model, str):
+        model = open_network(model, {"model_arg": model_arg} if model_arg else {})
+    if model.file is not None:
+        return model.settings.model, model.model, str(model.file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return name, build_model(name, model_arg=model_arg)
+        name = full_spec(model.settings.model, model.settings.model_arg)
+        return name, model.model, None
 
 
 @global_state_kept()

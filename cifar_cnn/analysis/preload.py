@@ -2,9 +2,8 @@
 
 import torch
 
-from cifar_cnn.analysis.named import network_named
 from cifar_cnn.analysis.summary import summarize
 
 torch.set_num_threads(1)  # threads of OpenMP do not survive a fork, and each process has its core
 # torch imports much of what it needs for this only now
-summarize(network_named("baseline", {}).model)
+summarize("baseline")

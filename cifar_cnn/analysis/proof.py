@@ -66,7 +66,7 @@ def verify(
         UserError: the network cannot run on NaN, or this machine's kernels spread it.
     """
     _check_kernels()
-    _, module = open_model(model, model_arg)
+    _, module, _ = open_model(model, model_arg)
     run, _ = run_network(module, input_size, assume_pointwise)
     maps = [row for row in layers_of(run) if row.is_map]
     names = {row.name for row in layers_of(run)}

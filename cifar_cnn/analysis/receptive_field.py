@@ -54,9 +54,9 @@ def receptive_field(
     Raises:
         ModelError: the network cannot be built, run or followed; the line says what and where.
     """
-    name, module = open_model(model, model_arg)
+    name, module, file = open_model(model, model_arg)
     run, output = run_network(module, input_size, assume_pointwise)
-    return analyze(name, run, output, minimum)
+    return analyze(name, run, output, minimum).model_copy(update={"checkpoint": file})
 
 
 def analyze(name: str, run: Run, output: Value, minimum: int) -> ReceptiveField:

@@ -46,7 +46,7 @@ def summarize(
     Raises:
         ModelError: the network cannot be built, run or followed.
     """
-    name, module = open_model(model, model_arg)
+    name, module, file = open_model(model, model_arg)
     run, output = run_network(module, input_size, assume_pointwise, is_strict=False)
     rows = rows_of(module, run)
     _check_answers(output.field.shape)
@@ -68,6 +68,7 @@ def summarize(
         totals=totals,
         budget=verdict,
         warnings=tuple(warnings),
+        checkpoint=file,
     )
 
 

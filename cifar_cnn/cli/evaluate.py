@@ -14,7 +14,7 @@ from cifar_cnn.cli.options import (
     settings_options,
 )
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.training.naming import RUNS, find_checkpoint
+from cifar_cnn.storage.naming import RUNS, find_checkpoint
 from cifar_cnn.training.run_files import check_result
 
 

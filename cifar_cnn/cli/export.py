@@ -7,7 +7,7 @@ import typer
 
 from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.training.naming import RUNS, find_checkpoint
+from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 if TYPE_CHECKING:
     from cifar_cnn.inference.export import TensorFormat

@@ -12,8 +12,8 @@ from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.settings.fields import MODELS
-from cifar_cnn.training.naming import RUNS, find_checkpoint
-from cifar_cnn.training.run_files import MODEL, check_result
+from cifar_cnn.storage.naming import MODEL, RUNS, find_checkpoint
+from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.many import Answer
@@ -99,7 +99,7 @@ def asked(
             network a file is of.
         CheckpointError, RunError: a run has no network.
     """
-    from cifar_cnn.analysis.named import is_file_of_weights
+    from cifar_cnn.storage.network import is_file_of_weights
 
     resolve_settings(overrides)
     beside = named(models)

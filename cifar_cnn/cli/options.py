@@ -13,8 +13,7 @@ from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.settings import FLAGS, Settings
 from cifar_cnn.settings.fields import MODELS
-from cifar_cnn.training.naming import RUNS
-from cifar_cnn.training.run_files import SETTINGS
+from cifar_cnn.storage.naming import RUNS, SETTINGS
 
 OWN = "the checkpoint's own"
 """Default of a setting that a checkpoint has."""

@@ -19,7 +19,7 @@ from cifar_cnn.cli.options import (
 )
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import DataError, printable
-from cifar_cnn.training.naming import RUNS, find_checkpoint
+from cifar_cnn.storage.naming import RUNS, find_checkpoint
 from cifar_cnn.training.run_files import check_result
 
 STDIN = "-"
@@ -80,12 +80,13 @@ def predict(
         cifar-cnn predict photos --checkpoint runs/first/model.pt --top 1
     """
     from cifar_cnn.inference.predict import (
+        FP32,
         Prediction,
         Predictions,
         Unreadable,
         answers,
-        load_predictor,
     )
+    from cifar_cnn.inference.trained import open_trained
     from cifar_cnn.report.console import people_console, say
     from cifar_cnn.report.prediction_tables import PredictionLines
     from cifar_cnn.storage.files import write_result
@@ -94,24 +95,24 @@ def predict(
         check_result("--explain", explain, ".png")
     file = find_checkpoint(checkpoint, output_dir)
     sources = [_standard_input() if image == STDIN else image for image in images]
-    trained = load_predictor(file, overrides, normalization)
-    _tell(trained.notes)
+    network = open_trained(file, FP32 | overrides, normalization=normalization)
+    _tell(network.notes)
     explanation = None
     if explain is not None:
         from cifar_cnn.report.explanation import Explanation  # and matplotlib
 
-        explanation = Explanation(trained)
+        explanation = Explanation(network)
     console = people_console(json=json)
-    lines = PredictionLines(console, trained.classes, trained.settings.input_size)
+    lines = PredictionLines(console, network.classes, network.settings.input_size)
     found: list[Prediction] = []
     unreadable: list[Unreadable] = []
-    for answer in answers(trained, sources, top=top):
+    for answer in answers(network, sources, top=top):
         if isinstance(answer, Unreadable):
             unreadable.append(answer)
         else:
             lines.show(answer)
             found.append(answer)
-    predictions = Predictions(predictions=tuple(found), precision=trained.precision)
+    predictions = Predictions(predictions=tuple(found), precision=network.precision)
     _tell(predictions.notes)
     for each in unreadable:
         sys.stderr.write(f"cifar-cnn: {printable(each.reason)}\n")

@@ -15,7 +15,7 @@ from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
-    from cifar_cnn.analysis.named import Named
+    from cifar_cnn.storage.network import Network
 
 
 @settings_options(
@@ -73,6 +73,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     """
     from cifar_cnn.analysis.many import field_of
     from cifar_cnn.analysis.proof import verify as prove
+    from cifar_cnn.analysis.receptive_field import receptive_field as compute
     from cifar_cnn.analysis.results import EffectiveField
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console, progress_console, say
@@ -95,7 +96,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         return
     network, checkpoint = _network(models[0], checkpoint, overrides)
     settings = network.settings
-    result = network.receptive_field(budget.min_rf, vouched)
+    result = compute(network, settings.input_size, minimum=budget.min_rf, assume_pointwise=vouched)
     found: EffectiveField | None = None
     console = people_console(json=json)
     if effective:  # before anything is shown, as its images may not be there
@@ -119,9 +120,8 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     if verify:
         with tables.proof_progress(progress_console(json=json)) as progress:
             proof = prove(
-                network.model,
+                network,
                 settings.input_size,
-                model_arg=settings.model_arg,
                 assume_pointwise=vouched,
                 progress=progress,
             )
@@ -153,15 +153,15 @@ def _check_effective(checkpoint: Path | None, plot: Path | None, *, effective: b
 
 def _network(
     name: str, checkpoint: Path | None, overrides: dict[str, Any]
-) -> tuple["Named", Path | None]:
+) -> tuple["Network", Path | None]:
     """Return the network, and the file of its weights where there is one."""
-    from cifar_cnn.analysis.named import Named, is_file_of_weights, network_named
-    from cifar_cnn.inference.trained import open_stored
+    from cifar_cnn.storage.network import Network, is_file_of_weights, open_network
 
     if checkpoint is None:
-        return network_named(name, overrides), Path(name) if is_file_of_weights(name) else None
+        network = open_network(name, overrides)
+        return network, network.file
     if is_file_of_weights(name):
         raise SettingsError(f"--checkpoint and {name} are both files of weights: give one")
-    stored = open_stored(checkpoint, overrides | {"device": "cpu"})
-    settings = stored.settings if stored.checkpoint else resolve_settings(overrides)
-    return Named(settings.model, settings), checkpoint
+    network = open_network(checkpoint, overrides)
+    settings = network.settings if network.checkpoint else resolve_settings(overrides)
+    return Network(settings), checkpoint

@@ -9,7 +9,7 @@ from cifar_cnn.cli.help import Command, Group
 from cifar_cnn.cli.options import JsonFlag, OutputDir, complete_run
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import RequestError
-from cifar_cnn.training.naming import RUNS, find_run
+from cifar_cnn.storage.naming import RUNS, find_run
 from cifar_cnn.training.run_files import check_result
 
 app = typer.Typer(

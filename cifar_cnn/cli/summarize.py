@@ -66,9 +66,10 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         cifar-cnn summary submissions/*.py --csv grades.csv
     """
     from cifar_cnn.analysis.many import summary_of
-    from cifar_cnn.analysis.named import network_named
+    from cifar_cnn.analysis.summary import summarize as summarize_network
     from cifar_cnn.report.analysis_tables import show_summary
     from cifar_cnn.report.console import people_console, say
+    from cifar_cnn.storage.network import open_network
 
     models, overrides = several.asked(networks or [], model or [], overrides)
     limits = {
@@ -85,8 +86,9 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         job = partial(summary_of, overrides=overrides, budget=budget, assume_pointwise=vouched)
         several.answer_many(job, models, "summary", time_limit, csv, junit, json=json)
         return
-    network = network_named(models[0], overrides)
-    summary = network.summarize(budget, vouched)
+    network = open_network(models[0], overrides)
+    size = network.settings.input_size
+    summary = summarize_network(network, size, budget=budget, assume_pointwise=vouched)
     console = people_console(json=json)
     if network.title:
         say(console, network.title)

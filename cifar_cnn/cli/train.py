@@ -16,8 +16,8 @@ from cifar_cnn.cli.rehearsal import check_find_lr, rehearse, show_note
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
 from cifar_cnn.errors import RequestError, counted
 from cifar_cnn.settings import Settings, given_settings, resolve_settings
+from cifar_cnn.storage.naming import RUNS
 from cifar_cnn.training.distributed import is_launched, is_main_process
-from cifar_cnn.training.naming import RUNS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -176,7 +176,8 @@ def _train(
     from cifar_cnn.report.console import say, warn
     from cifar_cnn.report.loading import LoadingProgress
     from cifar_cnn.report.progress import ConsoleProgress
-    from cifar_cnn.training.run_files import LAST, REPORT
+    from cifar_cnn.storage.naming import LAST
+    from cifar_cnn.training.run_files import REPORT
 
     if finished := plan.finished:
         if not quiet:

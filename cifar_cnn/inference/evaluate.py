@@ -15,8 +15,9 @@ from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.layout import SPLITS
 from cifar_cnn.data.load import evaluation_split, load_test, load_trained_on
 from cifar_cnn.errors import RunError, SettingsError, UnansweredWarning, counted, did_you_mean
+from cifar_cnn.inference.forward import answer_images
 from cifar_cnn.inference.metrics import Evaluation, is_answer, measure
-from cifar_cnn.inference.trained import open_stored
+from cifar_cnn.inference.trained import load_images, notes_on, open_trained
 from cifar_cnn.results import NotInJson, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings
@@ -87,31 +88,26 @@ def evaluate(
         DataError: the images are missing or unusable.
         RequestError: a setting is invalid, or the split does not exist.
     """
-    stored = open_stored(file, overrides, normalization)
-    settings = stored.settings
-    data = stored.images(lambda settings: _load_split(settings, split, loading))
-    trained = stored.build(data.classes, loading)
+    network = open_trained(file, overrides, normalization=normalization, loading=loading)
+    settings = network.settings
+    data = load_images(network, lambda settings: _load_split(settings, split, loading))
     data = data.limited(settings.limit_eval)
-    output = trained.log_probabilities(data.images, tta=tta)
+    output = answer_images(network, data.images, tta=tta)
     return CheckpointEvaluation(
-        checkpoint=str(file),
+        checkpoint=str(network.file),
         model=settings.model,
         dataset=settings.dataset,
         split=data.name,
         test_size=settings.test_size if data.test_sha256 else None,
         tta=tta,
         **vars(judge(output, data)),
-        notes=(*trained.notes, *data.notes, *stored.notes_on(data)),
+        notes=(*network.notes, *data.notes, *notes_on(data, network)),
         images=_judged(data, output),
     )
 
 
 def write_predictions(images: Iterable[JudgedImage], path: Path) -> None:
-    """Write a CSV file with a line for each image; one that is there is replaced.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Write a CSV file with a line for each image; one that is there is replaced."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(JudgedImage._fields)
@@ -133,11 +129,7 @@ def _judged(data: Split, log_probabilities: Tensor) -> tuple[JudgedImage, ...]:
 
 
 def judge(answers: Tensor, data: Split) -> Evaluation:
-    """Compare log-probabilities (N, classes) with labels, with a warning for NaN in some.
-
-    Raises:
-        RunError: no answer is a number, or the loss is not finite.
-    """
+    """Compare log-probabilities (N, classes) with labels, with a warning for NaN in some."""
     unanswered = (~is_answer(answers)).nonzero().flatten().tolist()
     if 0 < len(unanswered) < len(data):
         names = [data.files[index] for index in unanswered]

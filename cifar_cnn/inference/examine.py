@@ -8,10 +8,11 @@ from torch import Tensor
 
 from cifar_cnn.data.dataset import Loading, Split
 from cifar_cnn.data.load import load_test
-from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.evaluate import judge
+from cifar_cnn.inference.forward import answer_images
 from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate, is_answer
-from cifar_cnn.inference.trained import StoredNetwork, TrainedNetwork
+from cifar_cnn.inference.trained import load_images, notes_on
+from cifar_cnn.storage.network import Network
 
 MISTAKES = 24
 
@@ -35,7 +36,7 @@ class Examination:
     where these are not those of the training.
     """
 
-    trained: TrainedNetwork
+    network: Network
     split: str
     evaluation: Evaluation
     calibration: Calibration
@@ -43,32 +44,20 @@ class Examination:
     notes: tuple[str, ...]
 
 
-def examine(
-    stored: StoredNetwork, trained: TrainedNetwork, loading: Loading | None = None
-) -> Examination:
-    """Evaluate a checkpoint on the test images, as many as its run was evaluated on.
-
-    Raises:
-        CheckpointError: it does not fit the data.
-        DataError: the images are missing or unusable.
-        RunError: the answers are not finite, or there is no memory for them.
-    """
-    assert stored.checkpoint is not None
-    limit = stored.checkpoint.settings.limit_eval
-    data = stored.images(lambda settings: load_test(settings, limit, loading))
-    if data.classes != trained.classes:
-        raise CheckpointError(
-            f"{stored.path} was trained on other classes than those of the test images"
-        )
-    output = trained.log_probabilities(data.images)
+def examine(network: Network, loading: Loading | None = None) -> Examination:
+    """Evaluate a checkpoint on the test images, as many as its run was evaluated on."""
+    assert network.checkpoint is not None
+    limit = network.checkpoint.settings.limit_eval
+    data = load_images(network, lambda settings: load_test(settings, limit, loading))
+    output = answer_images(network, data.images)
     answered = is_answer(output)
     return Examination(
-        trained,
+        network,
         data.name,
         judge(output, data),
         calibrate(output[answered], data.labels[answered]),
         _worst(data, output),
-        stored.notes_on(data),
+        notes_on(data, network),
     )
 
 

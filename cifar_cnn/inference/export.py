@@ -18,11 +18,13 @@ from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import ExportError, SettingsError, counted, did_you_mean
 from cifar_cnn.inference import formats
 from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
-from cifar_cnn.inference.trained import TrainedNetwork, load_trained
+from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.results import Pair, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.files import check_folder, write_result
+from cifar_cnn.storage.naming import find_checkpoint
+from cifar_cnn.storage.network import Network
 
 OPSETS = range(18, 24)
 """Versions of ONNX's operators that torch's exporter writes without conversion."""
@@ -90,18 +92,18 @@ def export(
         RequestError: the format or the opset is unknown, or they do not go together.
         UserError: the output cannot be written.
     """
-    path = Path(file)
+    path = find_checkpoint(file)
     _check_request(format, with_preprocessing=with_preprocessing, opset=opset)
     target = Path(output) if output is not None else path.with_suffix(SUFFIXES[format])
     if target.exists() and not exist_ok:
         raise ExportError(f"{target} exists: choose another --output, or --exist-ok to replace it")
     check_folder(target)
-    trained = load_trained(path, {"device": "cpu", **(overrides or {})})
-    model = WithPreprocessing(trained) if with_preprocessing else trained.model
-    images = _example_images(trained, with_preprocessing=with_preprocessing)
-    outputs = _output_name(trained.model, with_preprocessing=with_preprocessing)
+    network = open_trained(path, {"device": "cpu", **(overrides or {})}, allow_bare=False)
+    model = WithPreprocessing(network) if with_preprocessing else network.model
+    images = _example_images(network, with_preprocessing=with_preprocessing)
+    outputs = _output_name(network.model, with_preprocessing=with_preprocessing)
     example = images[:2].clone()  # torch.export keeps it, with all the memory it is a part of
-    content, run = _make(trained, model, example, format, outputs, opset or DEFAULT_OPSET)
+    content, run = _make(network, model, example, format, outputs, opset or DEFAULT_OPSET)
     difference = _check(model, run, images)
     milliseconds = _time(run, images[:1])
     write_result(target, content)
@@ -116,7 +118,7 @@ def export(
             range=(0, 255) if with_preprocessing else None,
         ),
         outputs=TensorFormat(
-            name=outputs, shape=("batch", len(trained.classes)), dtype="float32", range=None
+            name=outputs, shape=("batch", len(network.classes)), dtype="float32", range=None
         ),
         max_difference=difference,
         milliseconds=milliseconds,
@@ -140,7 +142,7 @@ def _check_request(name: str, *, with_preprocessing: bool, opset: int | None) ->
 
 
 def _make(
-    trained: TrainedNetwork,
+    network: Network,
     model: nn.Module,
     example: Tensor,
     name: str,
@@ -148,11 +150,11 @@ def _make(
     opset: int,
 ) -> tuple[bytes, Runner]:
     about = {
-        "model": trained.settings.model,
-        "classes": json.dumps(trained.classes),
-        "mean": json.dumps(trained.normalization.mean),
-        "std": json.dumps(trained.normalization.std),
-        "input_size": json.dumps(trained.settings.input_size),
+        "model": network.settings.model,
+        "classes": json.dumps(network.classes),
+        "mean": json.dumps(network.normalization.mean),
+        "std": json.dumps(network.normalization.std),
+        "input_size": json.dumps(network.settings.input_size),
     }
     if name == "onnx":
         content = formats.to_onnx(model, example, (outputs,), about, opset)
@@ -160,21 +162,21 @@ def _make(
     if name == "torch-export":
         content = formats.to_torch_export(model, example, about)
         return content, formats.run_torch_export(content)
-    content = formats.to_safetensors(trained, about)
-    return content, formats.run_safetensors(trained, content)
+    content = formats.to_safetensors(network, about)
+    return content, formats.run_safetensors(network, content)
 
 
-def _example_images(trained: TrainedNetwork, *, with_preprocessing: bool) -> Tensor:
+def _example_images(network: Network, *, with_preprocessing: bool) -> Tensor:
     """Return CHECKED images as the exported network takes them: drawn ones, half of them resized.
 
     Those are of a photo's shape first, and resized as `predict` resizes photos.
     """
     drawn = draw_synthetic("test").limited(CHECKED)
-    size, half = trained.settings.input_size, CHECKED // 2
+    size, half = network.settings.input_size, CHECKED // 2
     photos = drawn.resized(PHOTO).images[half:].permute(0, 2, 3, 1).numpy()
     resized = np.stack([fit(Image.fromarray(photo), size) for photo in photos])
     images = torch.cat([drawn.resized(size).images[:half], torch.from_numpy(resized)])
-    return images if with_preprocessing else normalize(images, trained.normalization)
+    return images if with_preprocessing else normalize(images, network.normalization)
 
 
 def _output_name(model: nn.Module, *, with_preprocessing: bool) -> str:

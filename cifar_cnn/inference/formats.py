@@ -14,12 +14,12 @@ from torch.export import Dim
 
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import ExportError
-from cifar_cnn.inference.trained import TrainedNetwork
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import set_training, weights_of
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.models.registry import build_checked
 from cifar_cnn.storage.checkpoint import load_weights
+from cifar_cnn.storage.network import Network
 
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -32,10 +32,10 @@ Runner = Callable[[Tensor], Tensor]
 class WithPreprocessing(nn.Module):
     """A network from uint8 RGB images (N, 3, H, W) to float32 probabilities (N, classes)."""
 
-    def __init__(self, trained: TrainedNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.model = trained.model
-        self.normalization = trained.normalization
+        self.model = network.model
+        self.normalization = network.normalization
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalize, run the network, turn its output into probabilities."""
@@ -95,23 +95,23 @@ def run_torch_export(content: bytes) -> Runner:
     return runner
 
 
-def to_safetensors(trained: TrainedNetwork, about: Mapping[str, str]) -> bytes:
+def to_safetensors(network: Network, about: Mapping[str, str]) -> bytes:
     """Return the weights alone, with `about` in the file's metadata."""
     from safetensors.torch import save
 
     tensors = {
         name: value.clone(memory_format=torch.contiguous_format)
-        for name, value in weights_of(trained.model).items()
+        for name, value in weights_of(network.model).items()
     }
     content: bytes = save(tensors, metadata=dict(about))
     return content
 
 
-def run_safetensors(trained: TrainedNetwork, content: bytes) -> Runner:
+def run_safetensors(network: Network, content: bytes) -> Runner:
     """Return a network that is built anew and given the file's weights."""
     from safetensors.torch import load
 
-    model, _ = build_checked(trained.settings, len(trained.classes))
+    model, _ = build_checked(network.settings, len(network.classes))
     load_weights(model, load(content), Path("the exported file"))
     set_training(model, False)
     return model

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import REFERENCE, Normalization, normalize
 from cifar_cnn.errors import counted
-from cifar_cnn.models.folding import folded
+from cifar_cnn.models.blocks import folded
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import set_training
 from cifar_cnn.models.output import log_probabilities
@@ -19,6 +19,7 @@ from cifar_cnn.runtime import (
     torch_threads,
     worker_threads,
 )
+from cifar_cnn.storage.network import Network
 
 BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
 """On the CPU few enough for the maps to stay in its cache."""
@@ -73,6 +74,19 @@ def predict_log_probabilities(
                 return torch.cat([*workers.map(answer, batches)])
     finally:
         set_training(model, was_training)
+
+
+def answer_images(network: Network, images: Tensor, *, tta: bool = False) -> Tensor:
+    """Return float32 log-probabilities (N, classes) on the CPU for uint8 images (N, 3, H, W)."""
+    return predict_log_probabilities(
+        network.model,
+        images,
+        network.device,
+        network.precision,
+        normalization=network.normalization,
+        tta=tta,
+        threads=network.settings.threads,
+    )
 
 
 def _answers(model: nn.Module, images: Tensor, *, tta: bool) -> Tensor:

@@ -119,17 +119,11 @@ def is_answer(log_probabilities: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What happened at each level of confidence, in CALIBRATION_BINS equal bins from 0 to 1.
-
-    Args:
-        samples: float64 (bins), images whose confidence is in the bin.
-        hits: float64 (bins), those that are correct.
-        confidence: float64 (bins), the sum of their confidences.
-    """
+    """Images in each of CALIBRATION_BINS equal bins of confidence from 0 to 1: float64 (bins)."""
 
     samples: Tensor
     hits: Tensor
-    confidence: Tensor
+    confidence: Tensor  # sum over the bin's images
 
 
 def calibrate(log_probabilities: Tensor, labels: Tensor) -> Calibration:

@@ -12,16 +12,19 @@ from torch import Tensor
 
 from cifar_cnn.data.images import Source, try_images
 from cifar_cnn.data.layout import KINDS, is_image, list_images
-from cifar_cnn.data.load import class_names
 from cifar_cnn.errors import DataError, counted, verbs
+from cifar_cnn.inference.forward import answer_images
 from cifar_cnn.inference.metrics import is_answer
-from cifar_cnn.inference.trained import TrainedNetwork, open_stored
+from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.results import IfGiven, NotInJson, Result, Share
 from cifar_cnn.runtime import global_state_kept
+from cifar_cnn.storage.network import Network
 
 MOST_AT_ONCE = 500
 """Images decoded before the next answers."""
 PIXELS_AT_ONCE = 1 << 26
+FP32 = {"precision": "fp32"}
+"""Arithmetic of a network that predicts, unless another is given: as in exported files."""
 
 
 class ClassProbability(Result):
@@ -101,47 +104,28 @@ def predict(
         DataError: an image is missing or unreadable; the message names it.
         RequestError: a setting is invalid.
     """
-    trained = load_predictor(checkpoint, overrides, normalization)
-    found = tuple(predictions(trained, images, top=top))
-    return Predictions(predictions=found, precision=trained.precision)
-
-
-@global_state_kept()
-def load_predictor(
-    checkpoint: Path | str,
-    overrides: Mapping[str, Any] | None = None,
-    normalization: str | None = None,
-) -> TrainedNetwork:
-    """Load a network for `answers`, in fp32 unless `overrides` say otherwise: see `predict`.
-
-    Raises:
-        CheckpointError: the checkpoint is unusable.
-        RequestError: a setting is invalid.
-    """
-    stored = open_stored(checkpoint, {"precision": "fp32", **(overrides or {})}, normalization)
-    return stored.build(None if stored.checkpoint else class_names(stored.settings))
+    given = FP32 | dict(overrides or {})
+    network = open_trained(checkpoint, given, normalization=normalization)
+    found = tuple(predictions(network, images, top=top))
+    return Predictions(predictions=found, precision=network.precision)
 
 
 def answers(
-    trained: TrainedNetwork, images: Iterable[Path | str | BinaryIO], *, top: int = 3
+    network: Network, images: Iterable[Path | str | BinaryIO], *, top: int = 3
 ) -> Iterator[Prediction | Unreadable]:
     """Yield what the network says of each image as soon as it is known, in the order given."""
-    height, width = trained.settings.input_size
+    height, width = network.settings.input_size
     at_once = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
     sources = itertools.chain.from_iterable(map(_find, images))
     while batch := list(itertools.islice(sources, at_once)):
-        yield from _answer(trained, batch, top)
+        yield from _answer(network, batch, top)
 
 
 def predictions(
-    trained: TrainedNetwork, images: Iterable[Path | str | BinaryIO], *, top: int
+    network: Network, images: Iterable[Path | str | BinaryIO], *, top: int
 ) -> Iterator[Prediction]:
-    """Yield as `answers` does, of images that can all be read.
-
-    Raises:
-        DataError: one cannot; the message names it.
-    """
-    for answer in answers(trained, images, top=top):
+    """Yield as `answers` does, of images that can all be read."""
+    for answer in answers(network, images, top=top):
         if isinstance(answer, Unreadable):
             raise DataError(answer.reason)
         yield answer
@@ -149,12 +133,12 @@ def predictions(
 
 @global_state_kept()
 def _answer(
-    trained: TrainedNetwork, batch: list[Source | Unreadable], count: int
+    network: Network, batch: list[Source | Unreadable], count: int
 ) -> list[Prediction | Unreadable]:
     sources = [each for each in batch if not isinstance(each, Unreadable)]
-    pixels, read = try_images(sources, trained.settings.input_size)
+    pixels, read = try_images(sources, network.settings.input_size)
     good = [not isinstance(each, DataError) for each in read]
-    found = iter(_top(trained, torch.from_numpy(pixels[good]), count) if any(good) else [])
+    found = iter(_top(network, torch.from_numpy(pixels[good]), count) if any(good) else [])
     outcomes = iter(read)
     said: list[Prediction | Unreadable] = []
     for each in batch:
@@ -185,9 +169,9 @@ def _name(source: Source) -> str:
     return str(source) if isinstance(source, Path) else "-"
 
 
-def _top(trained: TrainedNetwork, images: Tensor, count: int) -> list[tuple[ClassProbability, ...]]:
+def _top(network: Network, images: Tensor, count: int) -> list[tuple[ClassProbability, ...]]:
     """Return the classes of each image with their probabilities; none where an answer is NaN."""
-    classes, output = trained.classes, trained.log_probabilities(images)
+    classes, output = network.classes, answer_images(network, images)
     values, indices = output.exp().topk(min(count, len(classes)))
     columns = (indices.tolist(), values.tolist(), is_answer(output).tolist())
     return [

@@ -35,11 +35,8 @@ def guarded(
 ) -> Iterator[None]:
     """Turn what other people's code raises into one line: what failed, why, and in which line.
 
-    Args:
-        what: the start of the message.
-        kind: error to raise; a UserError passes through as it is.
-        model: network whose `forward` is named where the traceback has no line of theirs.
-        said: warnings, in which autograd's anomaly mode names the line whose backward pass fails.
+    A UserError passes through. If the traceback has no line of theirs, the line is the one that
+    autograd's anomaly mode names in the warnings `said`, else that of the `forward` of `model`.
     """
     try:
         yield

@@ -18,16 +18,9 @@ class MirrorConv2d(QuickConv2d):
     """A convolution of which half the filters are parameters and half are those, mirrored.
 
     Maps (N, in_channels, H, W) to (N, out_channels, H', W'), stride 1, the size kept, without bias.
-    The weight is (out_channels / 2, in_channels / groups, k, k).
-
-    Args:
-        in_channels: of the maps; even, unless `swaps` is given.
-        out_channels: even.
-        kernel_size: odd.
-        dilation: between the taps.
-        groups: 1, or the number of channels (depthwise).
-        swaps: slices of the input channels, in the order in which they stand for all in the
-            mirrored image; the halves swapped unless given.
+    The weight is (out_channels / 2, in_channels / groups, k, k), k odd; groups is 1 or the number
+    of channels. `swaps` are slices of the input channels, in the order in which they stand for all
+    in the mirrored image; without them the two halves are swapped.
     """
 
     def __init__(

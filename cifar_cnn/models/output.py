@@ -82,6 +82,6 @@ def check_output(
 
 
 def is_probability(output: Tensor) -> bool:
-    """Say whether outputs (N, classes) look as after a softmax: none below 0, each sum one."""
+    """Return whether outputs (N, classes) look as after a softmax: none below 0, each sum one."""
     sums = output.float().sum(dim=1)
     return bool((output >= 0).all() and ((sums - 1).abs() < 1e-3).all())

@@ -60,7 +60,7 @@ def _run_alone(file: Path) -> ModuleType:
 
 
 def _above_its_package(file: Path) -> Path:
-    """Return the folder from which the file's package is imported; its own where it is in none."""
+    """Return the parent of the file's top-level package, or its own folder if it is in none."""
     try:
         nodes = ast.walk(ast.parse(file.read_bytes()))
         levels = max((n.level for n in nodes if isinstance(n, ast.ImportFrom)), default=0)
@@ -73,9 +73,8 @@ def _above_its_package(file: Path) -> Path:
 
 
 def _repository(file: Path) -> list[Path]:
-    marks = (".git", "pyproject.toml")
     for folder in file.parents:
-        if any((folder / mark).exists() for mark in marks):
+        if (folder / ".git").exists() or (folder / "pyproject.toml").exists():
             return [folder, folder / "src"]
     return []
 
@@ -87,51 +86,37 @@ def _importing(source: str, folders: Sequence[Path]) -> Iterator[None]:
     The code sees its own name as the program's only argument, and what it changes for everybody is
     put back.
     """
-    arguments, before, loaded = sys.argv, [*sys.path], {*sys.modules}
-    own = [str(folder) for folder in folders]
-    sys.path[:] = dict.fromkeys([*own, *before])
-    sys.argv = [source]
-    importlib.invalidate_caches()
-    try:
-        with global_state_kept(), _surroundings_kept():
-            yield
-    finally:
-        sys.argv = arguments
-        added = [path for path in sys.path if path not in before]
-        sys.path[:] = [*before, *added]
-        _give_names_back({*sys.modules} - loaded, added)
-
-
-@contextmanager
-def _surroundings_kept() -> Iterator[None]:
+    arguments, path, loaded = sys.argv, [*sys.path], {*sys.modules}
     folder, streams = Path.cwd(), (sys.stdin, sys.stdout, sys.stderr)
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    sys.path[:] = dict.fromkeys([*map(str, folders), *path])
+    sys.argv = [source]
+    importlib.invalidate_caches()
     try:
-        yield
+        with global_state_kept():
+            yield
     finally:
         os.chdir(folder)
-        sys.stdin, sys.stdout, sys.stderr = streams
+        sys.argv, (sys.stdin, sys.stdout, sys.stderr) = arguments, streams
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
         torch.set_num_threads(threads)
         if torch.get_default_device() != device:
             torch.set_default_device(None if device.type == "cpu" else device)
+        added = [each for each in sys.path if each not in path]
+        sys.path[:] = [*path, *added]
+        _give_names_back({*sys.modules} - loaded, {*added})
 
 
-def _give_names_back(names: set[str], folders: Sequence[str]) -> None:
+def _give_names_back(names: set[str], folders: set[str]) -> None:
     """Forget the user's modules that are named like a library's: an import means the library."""
-    taken = {top for top in names if "." not in top and _lies_in(top, folders) and _is_library(top)}
-    for name in names:
-        if name.partition(".")[0] in taken:
-            del sys.modules[name]
-
-
-def _lies_in(name: str, folders: Sequence[str]) -> bool:
-    file = getattr(sys.modules[name], "__file__", None)
-    return (
-        file is not None and {str(each) for each in [*Path(file).parents][:2]} & {*folders} != set()
-    )
+    for top in {name for name in names if "." not in name and _is_library(name)}:
+        file = getattr(sys.modules[top], "__file__", None)
+        if file and {str(each) for each in [*Path(file).parents][:2]} & folders:
+            for name in names:
+                if name.partition(".")[0] == top:
+                    del sys.modules[name]
 
 
 def _is_library(name: str) -> bool:

@@ -10,16 +10,8 @@ from torch import Tensor, nn
 from cifar_cnn.errors import ModelError, did_you_mean
 from cifar_cnn.models.baseline import Baseline
 from cifar_cnn.models.compact import Compact
-from cifar_cnn.models.factory import (
-    CLASSES,
-    NUM_CLASSES,
-    check_arguments,
-    construct,
-    parameters,
-    takes_any,
-)
 from cifar_cnn.models.output import check_output
-from cifar_cnn.models.own_file import attribute_of, defined_in, only_network, split
+from cifar_cnn.models.own_network import CLASSES, NUM_CLASSES, OwnNetwork, find_own, split
 from cifar_cnn.settings import Settings, parse_arguments
 from cifar_cnn.settings.fields import MODELS
 
@@ -49,16 +41,12 @@ def build_model(
     Raises:
         ModelError: the name is unknown, or what it names cannot be imported or built.
     """
-    arguments = _arguments(spec, model_arg)
-    if spec in BUILT_IN:
-        with torch.device(device):
-            return BUILT_IN[spec](
-                num_classes=NUM_CLASSES if num_classes is None else num_classes,
-                dropout=dropout or 0.0,
-            )
-    factory = _load_attribute(spec, model_arg)
+    own, arguments = _find(spec, model_arg)
     with torch.device(device):
-        return construct(spec, factory, num_classes, dropout, arguments)
+        if own is not None:
+            return own.build(num_classes, dropout, arguments)
+        num_classes = NUM_CLASSES if num_classes is None else num_classes
+        return BUILT_IN[spec](num_classes=num_classes, dropout=dropout or 0.0)
 
 
 def build_for(settings: Settings, num_classes: int | None) -> nn.Module:
@@ -72,7 +60,8 @@ def build_checked(settings: Settings, num_classes: int | None) -> tuple[nn.Modul
     Lazy layers have taken their shape then. None is any number of classes.
     """
     model = build_for(settings, num_classes)
-    mended = _how_to_mend_outputs(settings, num_classes)
+    own, _ = _find(settings.model, settings.model_arg)
+    mended = _how_to_mend_outputs(own, num_classes) if own else ""
     return model, check_output(model, settings.input_size, num_classes, mended=mended)
 
 
@@ -94,41 +83,35 @@ def full_spec(spec: str, model_arg: Sequence[str] = ()) -> str:
 
     That is the only class of a network that can be built with these arguments; without one, the
     only network that stands there ready; without one, the only function that takes them; without
-    one, the same of those that take `dropout` besides. Where nothing does, it is the only class or
+    one, the same of those that take `dropout` besides. If nothing does, it is the only class or
     function, whose arguments are wrong.
     """
-    arguments = _arguments(spec, model_arg)
-    source, attribute = split(spec)
-    if not source or attribute:
-        return spec
-    return f"{spec}:{only_network(spec, arguments)}"
+    own, _ = _find(spec, model_arg) if spec.endswith(".py") else (None, {})
+    return own.spec if own else spec
 
 
 def source_file(spec: str, model_arg: Sequence[str] = ()) -> Path | None:
-    """Return the file that the user's network stands in; None for a built-in one, or one in none.
-
-    Of a module's class or function, that is the file in which it is defined.
-    """
+    """Return the file that defines the user's own network; None if no file does."""
     check_spec(spec)
     source, _ = split(spec)
-    if spec in BUILT_IN or source.endswith(".py"):
-        return None if spec in BUILT_IN else Path(source)
-    return defined_in(full_spec(spec, model_arg))
+    if source.endswith(".py"):
+        return Path(source)
+    own, _ = _find(spec, model_arg)
+    return own.file if own else None
 
 
 def check_heard(settings: Settings) -> None:
     """Refuse settings that the user's own network would not hear of."""
-    spec = settings.model
-    arguments = _arguments(spec, settings.model_arg)
-    if spec in BUILT_IN:
+    spec, dropout = settings.model, settings.dropout
+    own, arguments = _find(spec, settings.model_arg)
+    if own is None:
         return
     if settings.ghost_batch_size:
         raise ModelError(f"ghost_batch_size is for built-in networks, {spec} is none: leave it out")
-    factory = _load_attribute(spec, settings.model_arg)
-    check_arguments(spec, factory, settings.dropout, arguments)
-    if settings.dropout and "dropout" in arguments:
+    own.check(dropout, arguments)
+    if dropout and "dropout" in arguments:
         raise ModelError("dropout is given by --dropout and by --model-arg: leave one out")
-    if settings.dropout and "dropout" not in parameters(factory):
+    if dropout and "dropout" not in own.parameters:
         raise ModelError(
             f"dropout does not reach {spec}, which has no parameter of that name: "
             "leave it out, or add the parameter"
@@ -136,12 +119,12 @@ def check_heard(settings: Settings) -> None:
 
 
 def is_built_in(spec: str) -> bool:
-    """Say whether `spec` names one of the tool's own networks (no code of the user's runs)."""
+    """Return whether `spec` names one of the tool's own networks (no code of the user's runs)."""
     return spec in BUILT_IN
 
 
 def is_own(model: nn.Module) -> bool:
-    """Say whether `model` is one of the tool's own networks, which keep nothing between layers."""
+    """Return whether `model` is one of the tool's networks, which keep nothing between layers."""
     return type(model) in BUILT_IN.values()
 
 
@@ -151,30 +134,23 @@ def in_layout(model: nn.Module, images: Tensor) -> Tensor:
     return images.contiguous(memory_format=layout)
 
 
-def _arguments(spec: str, model_arg: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments by name; refuse a spec that names no network, or one without any."""
+def _find(spec: str, model_arg: Sequence[str]) -> tuple[OwnNetwork | None, dict[str, Any]]:
+    """Return the user's own network, None for a built-in one, and its arguments by name."""
     check_spec(spec)
     if model_arg and spec in BUILT_IN:
         raise ModelError(f"{spec} is built in and takes no arguments: leave --model-arg out")
     try:
-        return parse_arguments(model_arg)
+        arguments = parse_arguments(model_arg)
     except ValueError as error:
         raise ModelError(f"model argument {error}") from error
+    return None if spec in BUILT_IN else find_own(spec, arguments), arguments
 
 
-def _how_to_mend_outputs(settings: Settings, num_classes: int | None) -> str:
-    """Return what to do where the network has another number of outputs; "" for a built-in one."""
-    if settings.model in BUILT_IN:
-        return ""
-    factory = _load_attribute(settings.model, settings.model_arg)
-    taken = parameters(factory)
-    name = next((each for each in CLASSES if each in taken), None)
-    if name:
-        return f": --model-arg {name}={num_classes} makes it so"
-    if takes_any(factory) and not isinstance(factory, nn.Module):
+def _how_to_mend_outputs(own: OwnNetwork, num_classes: int | None) -> str:
+    """Return what to do if the network has another number of outputs than classes."""
+    for name in CLASSES:
+        if name in own.parameters:
+            return f": --model-arg {name}={num_classes} makes it so"
+    if own.takes_any and not isinstance(own.target, nn.Module):
         return f": --model-arg num_classes={num_classes} makes it so, if it passes that on"
     return ": change its last layer, or give it a parameter num_classes, which is filled in"
-
-
-def _load_attribute(spec: str, model_arg: Sequence[str]) -> object:
-    return attribute_of(full_spec(spec, model_arg))

@@ -122,7 +122,7 @@ def _lines(parts: ReportParts, folder: str) -> Iterator[str]:
 
 def _in_data(file: str, parts: ReportParts) -> str:
     """Return the path below the data folder: the page is for others, who have no such folder."""
-    root = parts.examination.trained.settings.data_dir if parts.examination else Path()
+    root = parts.examination.network.settings.data_dir if parts.examination else Path()
     inside = Path(file).is_relative_to(root)
     return Path(file).relative_to(root).as_posix() if inside else file
 

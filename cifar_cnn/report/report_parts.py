@@ -17,7 +17,7 @@ from cifar_cnn.data.dataset import Loading
 from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import UserError
 from cifar_cnn.inference.examine import Examination, examine
-from cifar_cnn.inference.trained import TrainedNetwork, open_stored
+from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import move
 from cifar_cnn.report.curves import (
@@ -37,10 +37,12 @@ from cifar_cnn.report.image_pictures import (
     draw_mistakes,
     first_filters,
 )
+from cifar_cnn.storage.naming import LAST, MODEL
+from cifar_cnn.storage.network import Network
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.history import SPLIT_NAMES
 from cifar_cnn.training.record import RunRecord
-from cifar_cnn.training.run_files import LAST, MODEL, PICTURE_OF
+from cifar_cnn.training.run_files import PICTURE_OF
 
 T = TypeVar("T")
 
@@ -87,7 +89,7 @@ class ReportParts:
         self.notes: list[str] = []
         self.summary: Summary | None = None
         self.field: ReceptiveField | None = None
-        self.trained_network: TrainedNetwork | None = None
+        self.trained_network: Network | None = None
         self.examination: Examination | None = None
 
     def curves(self, others: Sequence[RunRecord], *, reference: bool) -> None:
@@ -121,17 +123,16 @@ class ReportParts:
             self.notes.append("there is no checkpoint yet")
             return
         path = self.record.directory / file
-        stored = self._try(lambda: open_stored(path, self.overrides))
-        trained = self._try(stored.build) if stored else None
-        if stored is None or trained is None:
+        network = self._try(lambda: open_trained(path, self.overrides, allow_bare=False))
+        if network is None:
             return
-        self.trained_network = trained
-        found = self._try(lambda: examine(stored, trained, self.loading))
+        self.trained_network = network
+        found = self._try(lambda: examine(network, self.loading))
         if found is None:
             return
         self.examination = found
         self.notes += found.notes
-        measured, classes = found.evaluation, found.trained.classes
+        measured, classes = found.evaluation, found.network.classes
         drawn = draw_confusion(measured, classes)
         self._add("confusion", drawn, "true class (row) by predicted (column)")
         drawn = draw_classes(measured, classes)
@@ -142,7 +143,7 @@ class ReportParts:
             shows = "wrong answers: true class, predicted class, file; the surest first"
             self._add("mistakes", draw_mistakes(found.mistakes), shows)
             self._try(lambda: self._explain(found))
-        filters = first_filters(found.trained.model)
+        filters = first_filters(found.network.model)
         if filters is not None:
             shows = "weights of the first convolution as colors"
             self._add("filters", draw_filters(filters), shows)
@@ -166,15 +167,15 @@ class ReportParts:
             self._add_wide("field", partial(draw_receptive_field, self.field), shows)
 
     def _explain(self, found: Examination) -> None:
-        explanation = Explanation(found.trained)
+        explanation = Explanation(found.network)
         wrong = found.mistakes
         heat = explanation.heat([each.pixels for each in wrong], [each.predicted for each in wrong])
         shows = f"what speaks for the predicted class: {explanation.where}"
         self._add("grad_cam", draw_heated_mistakes(wrong, heat), shows)
 
     def _first_batch(self, found: Examination) -> bytes:
-        settings = found.trained.settings
-        normalization = found.trained.normalization
+        settings = found.network.settings
+        normalization = found.network.normalization
         train, _ = load_trained_on(settings, self.loading)
         batches = TrainingBatches(settings, train, torch.device("cpu"), normalization)
         images, _, _ = batches.at(epoch=0, index=0)

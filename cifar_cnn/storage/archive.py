@@ -1,4 +1,4 @@
-"""Archives of torch.save: sealed by a digest when written, not trusted when read."""
+"""Read and write `.pt` files: add a digest on write, treat the content as untrusted on read."""
 
 import hashlib
 import io
@@ -20,23 +20,17 @@ _ALLOWED: Final = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
-    *(
-        f"torch {kind}Storage"
-        for kind in (
-            *("Bool", "Byte", "Char", "Short", "Int", "Long"),
-            *("Half", "BFloat16", "Float", "Double"),
-        )
-    ),
+    *(f"torch {kind}Storage" for kind in ("Bool", "Byte", "Char", "Short", "Int", "Long")),
+    *(f"torch {kind}Storage" for kind in ("Half", "BFloat16", "Float", "Double")),
 }
 """All that a pickle of tensors, numbers, strings and containers of them refers to."""
-
 
 _PROGRAMS: Final = {
     "constants.pkl": "TorchScript",
     "archive_format": "torch.export",
     "serialized_exported_program.json": "torch.export",
 }
-"""Entries by which archives of programs, which hold their own code, are told."""
+"""Entries that only archives of programs have, which hold their own code."""
 
 
 class UnreadableArchiveError(ValueError):
@@ -44,10 +38,7 @@ class UnreadableArchiveError(ValueError):
 
 
 def save_archive(payload: object) -> bytes:
-    """Return torch.save's archive of `payload`, sealed.
-
-    The archive's comment holds a SHA-256 digest of all bytes before the digest itself.
-    """
+    """Return torch.save's archive; its comment holds a digest of all bytes before the digest."""
     buffer = io.BytesIO()
     torch.save(payload, buffer)
     content = buffer.getvalue()
@@ -57,26 +48,23 @@ def save_archive(payload: object) -> bytes:
 
 
 def has_seal(content: bytes) -> bool:
-    """Say whether the bytes carry a digest, right or wrong."""
+    """Return whether the bytes carry a digest, right or wrong."""
     return content[:-_DIGEST_LENGTH].endswith(_MARKER)
 
 
 def is_whole(content: bytes) -> bool:
-    """Say whether the bytes carry a digest and it is right."""
+    """Return whether the bytes carry a digest and it is right."""
     body, digest = content[:-_DIGEST_LENGTH], content[-_DIGEST_LENGTH:]
     return has_seal(content) and hashlib.sha256(body).hexdigest().encode() == digest
 
 
 def load_archive(content: bytes) -> object:
-    """Return what an archive of torch.save holds, on the CPU; it may come from an enemy.
+    """Return what an archive of torch.save holds, on the CPU.
 
-    Nothing is called that `_ALLOWED` does not name, and memory stays below a few times the
-    archive's own size and a constant: entries are not compressed and do not overlap, tensors lie
-    inside their entries, and the number of objects is limited. torch.load gets a new archive of the
-    entries that were checked, so that its own reader of zip files cannot see others.
-
-    Raises:
-        UnreadableArchiveError: the bytes are anything else.
+    The archive is untrusted: nothing is called that `_ALLOWED` does not name, and memory stays
+    below a few times its size and a constant, as entries are neither compressed nor overlap,
+    tensors lie inside their entries, and the number of objects is limited. torch.load gets a new
+    archive of the entries that were checked, as its own reader of zip files may see others.
     """
     if content.startswith(_OLD_START):
         raise UnreadableArchiveError(

@@ -37,36 +37,25 @@ COUNTER: Final = "num_batches_tracked"
 _EXPORTED: Final = {".onnx": "an ONNX network", ".safetensors": "a file of safetensors"}
 FORMAT: Final = "cifar-cnn/1"
 ClassName = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
+"""File systems differ in the Unicode form of a folder's name."""
 
 
 class Checkpoint(BaseModel):
-    """A trained network: all that evaluation, prediction, export and resuming need.
-
-    Args:
-        model: the spec it was built from.
-        classes: names in index order, in Unicode's form NFC, as systems differ in theirs.
-        mean, std: of the normalization, for R, G and B in 0–1.
-        settings: of the run.
-        metrics: of the epoch it was taken after, named as in metrics.csv.
-        state_dict: parameters and buffers.
-        source_sha256: of the file that the user's own network stood in; see the run's copy.
-        test_sha256: of the names of the test images that `test_size` cut from class folders.
-        training: optimizer and progress, in `last.pt` and `previous.pt` only.
-    """
+    """A trained network: all that evaluation, prediction, export and resuming need."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     format: Literal["cifar-cnn/1"] = FORMAT
     model: str
-    classes: tuple[ClassName, ...]
+    classes: tuple[ClassName, ...]  # in index order
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     settings: Settings
-    metrics: dict[str, int | float | str]
+    metrics: dict[str, int | float | str]  # a row of metrics.csv
     state_dict: dict[str, Tensor]
-    source_sha256: str | None = None
-    test_sha256: str | None = None
-    training: dict[str, Any] | None = None
+    source_sha256: str | None = None  # of the file that defines the user's own network
+    test_sha256: str | None = None  # of the test images' names, if they are cut from class folders
+    training: dict[str, Any] | None = None  # optimizer and progress, in last.pt and previous.pt
 
     @property
     def normalization(self) -> Normalization:
@@ -128,11 +117,10 @@ def require_model_again(checkpoint: Checkpoint, source: Path, given: Mapping[str
 
 
 def arguments_taken(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str | None:
-    """Return the line that says what the user's code is given by a file; None if it is nothing.
+    """Return the line that names the arguments which a file gives to the user's code; None if none.
 
-    It is said, as a file from elsewhere could give the code that is named for it anything: a path
-    to load from, for one. It is not refused, as the arguments are part of what was trained, and to
-    give them again would be to copy them from such a line.
+    An untrusted file could give that code anything, such as a path to load from. The arguments are
+    not refused, as they are part of what was trained, and users would copy them from the refusal.
     """
     stored = checkpoint.settings
     if "model_arg" in given or is_built_in(given.get("model", stored.model)):
@@ -144,9 +132,8 @@ def arguments_taken(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str | N
 def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any]) -> Settings:
     """Return a checkpoint's settings for its use, with `overrides` in their place.
 
-    Device, threads and the limit of the run's own evaluation are not taken over, and another data
-    set than the run's does not lie in the run's `data_dir`, nor is it split like that. Arguments
-    for the user's own code are taken over with a warning that says them.
+    Device, threads and the limit of the run's own evaluation are left out, and for another data set
+    what depends on the run's. A warning names arguments for the user's own code.
     """
     require_model_again(checkpoint, source, overrides)
     arguments = arguments_taken(checkpoint, overrides)
@@ -215,7 +202,7 @@ def _validate(path: Path, payload: dict[str, Any], *, to_train: bool) -> Checkpo
 
 
 def _entries(payload: object) -> dict[Any, Any]:
-    """Return a plain dict: attributes that a pickle gave to an OrderedDict are not consulted."""
+    """Return a plain dict, without attributes that a pickle gave to an OrderedDict."""
     return dict(dict.items(payload)) if isinstance(payload, dict) else {}
 
 
@@ -227,7 +214,7 @@ def _is_state_dict(payload: object) -> bool:
 
 
 def _is_plain(settings: Mapping[Any, Any]) -> bool:
-    """Say whether these are names with single values or plain lists: nothing that grows shown."""
+    """Return whether these are names with single values or plain lists, and so small if shown."""
     parts = list(settings)
     for value in settings.values():
         parts += value if isinstance(value, list) else [value]

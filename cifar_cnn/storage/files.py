@@ -21,12 +21,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: a reader, or a crash, sees the old file or the new one.
 
     A sibling temporary is written and synced, renamed over `path`, and the folder synced. Only a
-    process that is killed leaves its temporary; `leftovers` finds it. Where `path` is a
-    symbolic link, all this happens where it points.
-
-    Raises:
-        OSError: the write failed and the temporary is gone. `path` is as it was, or, where syncing
-            the folder is what failed, whole and new.
+    process that is killed leaves its temporary; `leftovers` finds it. If `path` is a symbolic link,
+    all this happens where it points. After an OSError `path` is as it was, or whole and new.
     """
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -44,11 +40,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file that cannot be written, before the work whose result it is to hold.
-
-    Raises:
-        UserError: there is no such folder, nothing may be written in it, or the file is a folder.
-    """
+    """Refuse a file that cannot be written, before the work whose result it is to hold."""
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
     if path.is_dir():
@@ -58,11 +50,7 @@ def check_folder(path: Path) -> None:
 
 
 def write_result(path: Path, content: bytes) -> None:
-    """Write a file that the user has named, whole or not at all.
-
-    Raises:
-        UserError: it cannot be written; one line says why.
-    """
+    """Write a file that the user has named, whole or not at all."""
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -81,12 +69,7 @@ def file_lock(path: Path) -> BaseFileLock:
 
 
 def acquire(lock: BaseFileLock, seconds: float) -> bool:
-    """Take a lock, waiting so long for another process; say whether the file system knows locks.
-
-    Raises:
-        Timeout: another process holds it.
-        OSError: the file cannot be written.
-    """
+    """Take a lock, or raise Timeout after so long; return whether the file system knows locks."""
     try:
         lock.acquire(timeout=seconds)
     except OSError as error:
@@ -97,7 +80,7 @@ def acquire(lock: BaseFileLock, seconds: float) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Say whether a process holds the lock by this file."""
+    """Return whether a process holds the lock by this file."""
     try:
         if not path.exists():
             return False

@@ -1,85 +1,136 @@
-"""From a file to its network, with its weights: what analysis and inference both begin with."""
+"""From a name to a network: of a spec, a run, a checkpoint or a bare state dict."""
 
 import hashlib
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
-from cifar_cnn.errors import ChangedSourceWarning, CheckpointError, ModelError
-from cifar_cnn.models.registry import build_checked, is_built_in, source_file
+from cifar_cnn.data.dataset import REFERENCE, Normalization
+from cifar_cnn.errors import ChangedSourceWarning, CheckpointError, ModelError, counted
+from cifar_cnn.models.module import move, set_training
+from cifar_cnn.models.registry import build_checked, build_for, is_built_in, source_file
 from cifar_cnn.recipes import read_recipe
-from cifar_cnn.settings import Settings, validate
+from cifar_cnn.runtime import resolve_precision
+from cifar_cnn.settings import Settings, resolve_settings, validate
+from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
 from cifar_cnn.storage.files import SOURCE
+from cifar_cnn.storage.naming import RUNS, find_checkpoint
+
+CPU: Final = torch.device("cpu")
 
 
-def read_stored(
-    path: Path, overrides: Mapping[str, Any]
-) -> tuple[Settings, Mapping[str, Tensor], Checkpoint | None]:
-    """Read a checkpoint, or a bare state dict, which has the settings of `reference`.
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network and what is known of its use; it is built when `model` is first read."""
+
+    settings: Settings  # for its use; `settings.model` is its spec
+    file: Path | None = None  # of its weights; None if they are fresh
+    state_dict: Mapping[str, Tensor] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = None  # None for a bare state dict
+    classes: tuple[str, ...] = ()  # in index order; () if nothing says them
+    normalization: Normalization = REFERENCE
+    device: torch.device = CPU
+    notes: tuple[str, ...] = ()  # what was assumed of a bare state dict
+    hint: str | None = None  # what to do if the weights do not fit
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The module; with a file's weights it is in evaluation mode."""
+        num_classes = len(self.classes) or None
+        if self.file is None:
+            return move(build_for(self.settings, num_classes), self.device)
+        changed = None
+        if self.checkpoint is not None:
+            changed = changed_source(self.file, self.checkpoint, self.settings)
+        try:
+            model, _ = build_checked(self.settings, num_classes)
+            load_weights(model, self.state_dict, self.file)
+        except (CheckpointError, ModelError) as error:
+            more = changed or self.hint
+            raise type(error)(f"{error}; {more}" if more else str(error)) from error
+        if changed is not None:
+            warnings.warn(changed, ChangedSourceWarning, stacklevel=2)
+        set_training(model, False)
+        return move(model, self.device)
+
+    @property
+    def precision(self) -> str:
+        """Its arithmetic on its device: fp32 or bf16."""
+        return resolve_precision(self.settings.precision, self.device)
+
+    @property
+    def title(self) -> str:
+        """The file and what is in it, for people; empty without one."""
+        if self.file is None:
+            return ""
+        of = f" for {counted(len(self.classes), 'class')}" if self.classes else ""
+        return f"{self.file}: {self.settings.model}{of}"
+
+
+def open_network(
+    name: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    of_several: bool = False,
+) -> Network:
+    """Return the network of a spec, or of a run or a file of weights with its own settings.
+
+    Args:
+        name: a spec as `build_model` takes it, a run, or a file of weights (`.pt`, `.pth`); a Path
+            is a run or a file of weights whatever its name; None is the model of the settings.
+        overrides: settings by name, before the file's own; `model` lets the code of a file's
+            network run, and names the network of a bare state dict (`baseline` unless given).
+        of_several: whether `model` may be meant for another file than one of a built-in network.
 
     Raises:
         CheckpointError: the file is unusable, or names the user's own code, and they do not.
+        RunError: the run has no `model.pt`.
         SettingsError: an override is invalid.
     """
-    content = read_checkpoint(path)
-    if isinstance(content, Checkpoint):
-        return settings_of(content, path, overrides), content.state_dict, content
-    return validate({**read_recipe("reference"), **overrides}), content, None
+    given = dict(overrides or {})
+    file = None if name is None else _file_of_weights(name)
+    if file is None:
+        return Network(resolve_settings(given if name is None else {**given, "model": name}))
+    content = read_checkpoint(file)
+    if not isinstance(content, Checkpoint):
+        settings = validate({**read_recipe("reference"), **given})
+        hint = f"{file} is a bare state dict: --model says of which network, as it does not itself"
+        return Network(settings, file, content, hint=None if "model" in given else hint)
+    if of_several and is_built_in(content.settings.model):
+        given.pop("model", None)
+    return Network(
+        settings_of(content, file, given),
+        file,
+        content.state_dict,
+        content,
+        content.classes,
+        content.normalization,
+    )
 
 
-def is_of_built_in(path: Path) -> bool:
-    """Say whether a file is a checkpoint of one of the tool's own networks.
-
-    Raises:
-        CheckpointError: it is unusable.
-    """
-    content = read_checkpoint(path)
-    return isinstance(content, Checkpoint) and is_built_in(content.model)
+def is_file_of_weights(name: str) -> bool:
+    """Return whether a string names a file of weights."""
+    return name.endswith((".pt", ".pth"))
 
 
-def build_stored(
-    path: Path,
-    settings: Settings,
-    num_classes: int | None,
-    state_dict: Mapping[str, Tensor],
-    checkpoint: Checkpoint | None,
-) -> nn.Module:
-    """Build the network of a file that has been read, and give it its weights.
-
-    Args:
-        path: of the file.
-        settings: for the network's use.
-        num_classes: outputs that it has to have; None for any number.
-        state_dict: its weights.
-        checkpoint: the whole content; None for a bare state dict.
-
-    Raises:
-        CheckpointError: the weights are not the network's.
-        ModelError: it cannot be built.
-    """
-    changed = changed_source(path, checkpoint, settings) if checkpoint else None
-    try:
-        model, _ = build_checked(settings, num_classes)
-        load_weights(model, state_dict, path)
-    except (CheckpointError, ModelError) as error:
-        if changed is None:
-            raise
-        raise type(error)(f"{error}; {changed}") from error
-    if changed is not None:
-        warnings.warn(changed, ChangedSourceWarning, stacklevel=2)
-    return model
+def _file_of_weights(name: Path | str) -> Path | None:
+    """Return the file of weights that is named, by itself or by its run; None for a spec."""
+    if isinstance(name, str) and not is_file_of_weights(name):
+        is_run = Path(name).is_dir() or (Path(name).name == name and (RUNS / name).is_dir())
+        if name in MODELS or not is_run:
+            return None
+    return find_checkpoint(name)
 
 
 def read_source(settings: Settings) -> bytes | None:
-    """Return the file that the user's own network stands in; None for a built-in one.
-
-    Raises:
-        ModelError: it cannot be found.
-    """
+    """Return the file that the user's own network stands in; None for a built-in one."""
     file = source_file(settings.model, settings.model_arg)
     return file.read_bytes() if file else None
 
@@ -92,13 +143,7 @@ def digest(source: bytes) -> str:
 def changed_source(path: Path, checkpoint: Checkpoint, settings: Settings) -> str | None:
     """Return the line that says that the network's source file has changed; None if it has not.
 
-    Args:
-        path: of the checkpoint; the run's copy of the file lies beside it.
-        checkpoint: of a run.
-        settings: that say where the file is now.
-
-    Raises:
-        ModelError: it is gone; the line names the copy.
+    The line, and that of the ModelError if the file is gone, name the run's copy beside `path`.
     """
     if checkpoint.source_sha256 is None:
         return None

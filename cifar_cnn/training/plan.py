@@ -17,18 +17,10 @@ from cifar_cnn.storage.checkpoint import (
     read_checkpoint,
     require_model_again,
 )
+from cifar_cnn.storage.naming import LAST, MODEL, PREVIOUS, RUNS, find_stored
 from cifar_cnn.storage.network import changed_source
 from cifar_cnn.training.history import RunResult
-from cifar_cnn.training.naming import RUNS, find_stored
-from cifar_cnn.training.run_files import (
-    LAST,
-    MODEL,
-    PREVIOUS,
-    Replace,
-    check_free,
-    check_resumable,
-    is_finished,
-)
+from cifar_cnn.training.run_files import Replace, check_free, check_resumable, is_finished
 from cifar_cnn.training.state import read_state
 
 MAY_CHANGE = ("epochs", "device", "threads", "data_dir", "recipe")

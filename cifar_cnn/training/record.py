@@ -14,9 +14,9 @@ from cifar_cnn.errors import RunError, SettingsError, one_line
 from cifar_cnn.recipes import read_recipe
 from cifar_cnn.settings import Settings, validate, without_removed
 from cifar_cnn.storage.files import is_held
+from cifar_cnn.storage.naming import LOCK, MODEL, SETTINGS, find_run
 from cifar_cnn.training.history import MetricsRow, best_row, saved_line, split_figures
-from cifar_cnn.training.naming import find_run
-from cifar_cnn.training.run_files import ENVIRONMENT, LOCK, LOG, METRICS, MODEL, SETTINGS
+from cifar_cnn.training.run_files import ENVIRONMENT, LOG, METRICS
 
 State = Literal["finished", "interrupted", "running"]
 

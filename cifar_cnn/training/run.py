@@ -20,13 +20,13 @@ from cifar_cnn.runtime import (
 )
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
+from cifar_cnn.storage.naming import BEST, MODEL
 from cifar_cnn.storage.network import digest, read_source
 from cifar_cnn.training.distributed import ALONE, Processes, own_device
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
 from cifar_cnn.training.loss import describe_weights
 from cifar_cnn.training.run_directory import RunDirectory
-from cifar_cnn.training.run_files import BEST, MODEL
 from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.state import Best, check_images, go_on, read_state, state_of
 from cifar_cnn.training.trainer import Trainer

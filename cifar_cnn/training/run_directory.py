@@ -13,15 +13,12 @@ from cifar_cnn.settings import Settings
 from cifar_cnn.storage.archive import is_whole
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
 from cifar_cnn.storage.files import SOURCE, acquire, file_lock, leftovers
+from cifar_cnn.storage.naming import LAST, LOCK, PREVIOUS, SETTINGS
 from cifar_cnn.training.history import EpochRow, to_csv
 from cifar_cnn.training.run_files import (
     FILES,
-    LAST,
-    LOCK,
     LOG,
     METRICS,
-    PREVIOUS,
-    SETTINGS,
     Replace,
     cannot_write,
     check_free,

@@ -8,19 +8,14 @@ from typing import Literal
 
 from cifar_cnn.errors import RequestError, RunError
 from cifar_cnn.storage.files import SOURCE, check_folder, leftovers, write_atomically
+from cifar_cnn.storage.naming import CHECKPOINTS, LOCK, MODEL, SETTINGS
 from cifar_cnn.training.history import EpochRow, to_log
 
-SETTINGS = "settings.toml"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.csv"
 LOG = "training.log"
 CURVES = "curves.png"
-LAST = "last.pt"
-PREVIOUS = "previous.pt"
-BEST = "best.pt"
-MODEL = "model.pt"
 REPORT = "report.html"
-LOCK = ".lock"
 PICTURE_OF = {
     "curves": CURVES,
     "comparison": "comparison.png",
@@ -34,7 +29,6 @@ PICTURE_OF = {
     "field": "receptive-field.png",
 }
 PICTURES = tuple(PICTURE_OF.values())
-CHECKPOINTS = (LAST, PREVIOUS, BEST, MODEL)
 FILES = (SETTINGS, SOURCE, ENVIRONMENT, METRICS, LOG, *CHECKPOINTS, REPORT, *PICTURES)
 
 EVENTS = "tensorboard"

@@ -27,35 +27,14 @@ def test_model_best_and_last_are_evaluated(trained):
         assert document["model"] == "baseline"
 
 
-def test_the_document_has_the_keys_of_the_contract_and_agrees_with_itself(trained):
+def test_the_document_agrees_with_itself(trained):
     document = evaluate(trained / "model.pt", tta=True).model_dump(mode="json")
-    assert list(document) == [
-        "checkpoint",
-        "model",
-        "dataset",
-        "split",
-        "samples",
-        "loss",
-        "accuracy",
-        "balanced_accuracy",
-        "macro",
-        "per_class",
-        "confusion",
-        "calibration_error",
-        "tta",
-    ]
-    assert document["split"] == "test"
-    assert document["tta"] is True
-    right = sum(row[index] for index, row in enumerate(document["confusion"]))
-    assert document["accuracy"] == right / 12
-    shares = {
-        name: {key: each[key] for key in ("accuracy", "samples")}
-        for name, each in document["per_class"].items()
-    }
-    assert shares == {
-        name: {"accuracy": document["confusion"][index][index] / 4, "samples": 4}
-        for index, name in enumerate(("blue", "green", "red"))
-    }
+    assert (document["split"], document["tta"]) == ("test", True)
+    confusion = document["confusion"]
+    assert document["accuracy"] == sum(row[i] for i, row in enumerate(confusion)) / 12
+    for index, name in enumerate(("blue", "green", "red")):
+        found = document["per_class"][name]
+        assert (found["accuracy"], found["samples"]) == (confusion[index][index] / 4, 4)
 
 
 @pytest.mark.parametrize(("split", "samples"), [("train", 30), ("val", 6), ("test", 12)])
@@ -66,26 +45,15 @@ def test_every_split_is_that_of_the_run(trained, split, samples):
 def test_a_limit_is_a_class_balanced_subset(trained):
     document = evaluate(trained / "model.pt", overrides={"limit_eval": 6}).model_dump(mode="json")
     assert [each["samples"] for each in document["per_class"].values()] == [2, 2, 2]
-
-
-def test_a_bare_state_dict_is_evaluated_as_baseline(bare, image_folder):
-    where = {"dataset": "folder", "data_dir": image_folder}
-    assert evaluate(bare, overrides=where).samples == 12
+    document = evaluate(trained / "model.pt", overrides={"limit_eval": 2}).model_dump(mode="json")
+    assert [each["samples"] for each in document["per_class"].values()] == [1, 1, 0]
+    assert document["per_class"]["red"]["accuracy"] is None
 
 
 def test_no_validation_split_is_said(bare, image_folder):
     where = {"dataset": "folder", "data_dir": image_folder}
     with pytest.raises(SettingsError, match="no validation split"):
         evaluate(bare, split="val", overrides=where)
-
-
-def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path, monkeypatch):
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="belongs to another network"):
-        evaluate(trained / "model.pt", overrides={"model": "net.py:net"})
 
 
 def test_code_named_in_a_checkpoint_runs_only_when_it_is_named_again(
@@ -148,28 +116,6 @@ def test_answers_that_are_not_finite_are_refused(bare, image_folder):
         evaluate(bare, overrides={"dataset": "folder", "data_dir": image_folder})
 
 
-def test_no_memory_for_the_answers_is_one_line(image_folder, tmp_path, monkeypatch):
-    (tmp_path / "net.py").write_text(
-        "import torch\nfrom torch import nn\n"
-        "class Net(nn.Linear):\n"
-        "    def __init__(self): super().__init__(3072, 3)\n"
-        "    def forward(self, x):\n"
-        "        torch.empty((len(x) > 1) << 60)\n"
-        "        return super().forward(x.flatten(1))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    torch.save(build_model("net.py:Net").state_dict(), "bare.pt")
-    where = {"dataset": "folder", "data_dir": image_folder, "model": "net.py:Net"}
-    with pytest.raises(RunError, match="out of memory on cpu in evaluation: try"):
-        evaluate("bare.pt", overrides=where)
-
-
 def test_a_split_that_does_not_exist_is_answered_with_the_one_that_was_meant(trained):
     with pytest.raises(SettingsError, match=r"unknown split 'tset' \(did you mean 'test'\?\)"):
         evaluate(trained / "model.pt", split="tset")
-
-
-def test_a_class_without_images_has_no_accuracy(trained):
-    document = evaluate(trained / "model.pt", overrides={"limit_eval": 2}).model_dump(mode="json")
-    assert [each["samples"] for each in document["per_class"].values()] == [1, 1, 0]
-    assert document["per_class"]["red"]["accuracy"] is None

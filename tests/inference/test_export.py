@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import subprocess
 import sys
@@ -9,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from safetensors import safe_open
 
 from cifar_cnn import export, predict
-from cifar_cnn.data.images import read_image
-from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import CheckpointError, ExportError, SettingsError, UserError
 from cifar_cnn.inference import export as exporting
 from cifar_cnn.inference import formats
-from cifar_cnn.inference.trained import load_trained
+from cifar_cnn.inference.trained import open_trained
 
 ALONE = """
 import json, sys
@@ -63,7 +61,7 @@ def test_the_file_answers_as_the_network_does_at_any_batch_size(untrained_file, 
     assert done.size == done.file.stat().st_size
     assert done.milliseconds > 0
     assert done.size < 4 * untrained_file.stat().st_size
-    trained = load_trained(untrained_file)
+    trained = open_trained(untrained_file)
     content = done.file.read_bytes()
     run = {
         "onnx": formats.run_onnx,
@@ -74,16 +72,11 @@ def test_the_file_answers_as_the_network_does_at_any_batch_size(untrained_file, 
         images = torch.randn(count, 3, 32, 32)
         with torch.no_grad():
             torch.testing.assert_close(run(images), trained.model(images), atol=1e-4, rtol=0)
-
-
-def test_safetensors_says_classes_and_normalization(untrained_file):
-    from safetensors import safe_open
-
-    with safe_open(export(untrained_file, "safetensors").file, "pt") as file:
-        about = file.metadata()
+    if name == "safetensors":
+        with safe_open(done.file, "pt") as file:
+            about = file.metadata()
         assert json.loads(about["classes"]) == ["blue", "green", "red"]
         assert json.loads(about["mean"]) == [0.4914, 0.4822, 0.4465]
-        assert "convblock1.0.weight" in file.keys()  # noqa: SIM118 - it is no dictionary
 
 
 def test_the_opset_is_the_one_asked_for(untrained_file):
@@ -121,17 +114,6 @@ def test_an_existing_file_is_kept_unless_it_may_go(untrained_file, tmp_path):
         export(untrained_file, "safetensors", target)
     assert target.read_text() == "precious"
     export(untrained_file, "safetensors", target, exist_ok=True)
-    assert target.stat().st_size > 100_000
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
-def test_an_export_onto_a_link_writes_what_the_link_points_to(untrained_file, tmp_path):
-    (tmp_path / "real").mkdir()
-    target, link = tmp_path / "real" / "net.safetensors", tmp_path / "net.safetensors"
-    target.write_text("old")
-    link.symlink_to(target)
-    export(untrained_file, "safetensors", link, exist_ok=True)
-    assert link.is_symlink()
     assert target.stat().st_size > 100_000
 
 
@@ -214,16 +196,6 @@ def test_the_documented_lines_name_the_class_that_predict_names(
             {each.name: each.probability for each in image.top}, abs=1e-6
         )
         assert max(answer, key=answer.get) == image.top[0].name
-
-
-def test_half_of_the_checked_images_are_resized_as_predict_resizes(untrained_file, tmp_path):
-    images = exporting._example_images(load_trained(untrained_file), with_preprocessing=True)  # noqa: SLF001
-    assert images.shape == (100, 3, 32, 32)
-    drawn = draw_synthetic("test").limited(100)
-    photo = drawn.resized(exporting.PHOTO).images[99].permute(1, 2, 0).numpy()
-    Image.fromarray(photo).save(tmp_path / "photo.png")
-    assert (images[99].numpy() == read_image(tmp_path / "photo.png", (32, 32))[0]).all()
-    assert torch.equal(images[:50], drawn.images[:50])
 
 
 def test_a_missing_extra_is_installed_as_the_front_page_installs_the_program(

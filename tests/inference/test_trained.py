@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from cifar_cnn import effective_field, evaluate, predict, resolve_settings, summarize, train
 from cifar_cnn.data.dataset import Normalization, normalize
 from cifar_cnn.data.load import load_test
-from cifar_cnn.errors import CheckpointError, RequestError
+from cifar_cnn.errors import RequestError
 from cifar_cnn.inference.export import export
-from cifar_cnn.inference.trained import load_trained, open_stored
+from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models import build_model
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
@@ -38,7 +38,7 @@ def other_normalization(tmp_path, image_folder):
 def test_evaluation_and_prediction_normalize_as_the_checkpoint_says(
     other_normalization, image_folder
 ):
-    trained = load_trained(other_normalization)
+    trained = open_trained(other_normalization)
     data = load_test(trained.settings)
     with torch.inference_mode():
         expected = trained.model(normalize(data.images, OTHER))
@@ -49,12 +49,6 @@ def test_evaluation_and_prediction_normalize_as_the_checkpoint_says(
     first = sorted((image_folder / "test" / "blue").iterdir())[0]
     (best, *_) = predict([first], other_normalization).predictions[0].top
     assert best.probability == pytest.approx(expected[0].exp().max().item(), rel=1e-4)
-
-
-def test_a_network_is_not_built_for_other_classes_than_its_own(untrained_file):
-    stored = open_stored(untrained_file)
-    with pytest.raises(CheckpointError, match="trained on the classes blue, green, red; the data"):
-        stored.build(("cat", "dog", "frog"))
 
 
 def global_state():
@@ -92,12 +86,6 @@ def test_the_library_leaves_random_numbers_and_torchs_switches_alone(tmp_path, s
     assert random.getstate() == drawn
 
 
-def test_a_report_is_not_made_of_a_bare_state_dict(tmp_path):
-    torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
-    with pytest.raises(CheckpointError, match="is a bare state dict"):
-        open_stored(tmp_path / "bare.pt").build()
-
-
 def test_a_device_that_is_not_there_is_refused_before_images_are_read(untrained_file):
     overrides = {"device": "cuda:99", "data_dir": "nowhere"}
     with pytest.raises(RequestError, match="device cuda:99 is not on this machine"):
@@ -109,7 +97,7 @@ def test_lazy_layers_take_their_shape_before_they_take_their_weights(
 ):
     spec = f"{write_lazy(tmp_path)}:make"
     train(small_settings(model=spec, epochs=1), tmp_path / "run", report=False)
-    trained = load_trained(tmp_path / "run" / "model.pt", {"model": spec})
+    trained = open_trained(tmp_path / "run" / "model.pt", {"model": spec})
     assert trained.model[3].weight.shape == (3, 4)
     exported = export(tmp_path / "run" / "model.pt", "safetensors", overrides={"model": spec})
     assert exported.max_difference == 0

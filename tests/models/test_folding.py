@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from cifar_cnn.models import build_model
-from cifar_cnn.models.folding import folded
+from cifar_cnn.models.blocks import folded
 
 
 def trained_a_little(name):

@@ -167,6 +167,13 @@ ARCHIVES = {
     "path out": archive(b"\x80\x02}.", extra=[("../../evil", b"")]),
     "before zip": legacy(),
     "plain pickle": pickle.dumps({"weight": 1}),
+    "text": b"hello",
+    "empty": b"",
+    "list": save_archive([1, 2]),
+    "numbers": save_archive({"weight": 3}),
+    "no weights": save_archive({}),
+    "a whole network": save_archive(torch.nn.Linear(2, 2)),
+    "a future format": save_archive({"format": "cifar-cnn/9"}),
     "only the end": b"PK\x05\x06" + bytes(18),
     "only the start": b"PK\x03\x04",
 }

@@ -1,5 +1,3 @@
-import io
-import pickle
 import unicodedata
 import warnings
 import zipfile
@@ -9,7 +7,7 @@ import pytest
 import torch
 
 from cifar_cnn.errors import CheckpointError
-from cifar_cnn.inference.trained import load_trained
+from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import (
@@ -45,12 +43,8 @@ def test_what_is_written_is_read_back(file, checkpoint):
     )
     assert torch.equal(again.state_dict["weight"], checkpoint.state_dict["weight"])
     assert again.training["epoch"] == 2
-
-
-def test_plain_torch_load_reads_it_with_weights_only(file):
-    payload = torch.load(file, weights_only=True)
-    assert payload["format"] == "cifar-cnn/1"
-    assert payload["classes"] == ("a", "b")
+    payload = torch.load(file, weights_only=True)  # plain torch reads it too
+    assert (payload["format"], payload["classes"]) == ("cifar-cnn/1", ("a", "b"))
     assert zipfile.ZipFile(file).testzip() is None
 
 
@@ -80,66 +74,6 @@ def test_a_checkpoint_without_its_digest_is_damaged(file):
         read_checkpoint(file)
 
 
-def test_a_write_leaves_no_temporary_and_replaces_the_old_file(file, checkpoint):
-    file.write_bytes(pack(checkpoint.model_copy(update={"model": "other"})))
-    assert read_checkpoint(file).model == "other"
-    assert [path.name for path in file.parent.iterdir()] == ["last.pt"]
-
-
-def test_a_bare_state_dict_is_read(tmp_path):
-    torch.save(build_model("baseline").state_dict(), tmp_path / "bare.pt")
-    state_dict = read_checkpoint(tmp_path / "bare.pt")
-    assert set(state_dict) == set(build_model("baseline").state_dict())
-
-
-class Harmful:
-    def __reduce__(self):
-        return print, ("executed",)
-
-
-def saved(content):
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-BAD_FILES = {
-    "text": b"hello",
-    "empty": b"",
-    "zip": None,
-    "pickle": pickle.dumps({"weight": 3}),
-    "list": saved([1, 2]),
-    "numbers": saved({"weight": 3}),
-    "nothing": saved({}),
-    "code": saved({"weight": Harmful()}),
-    "module": saved(torch.nn.Linear(2, 2)),
-    "future": saved({"format": "cifar-cnn/9"}),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_what_is_no_checkpoint_is_refused_in_one_line_and_nothing_runs(tmp_path, capsys, name):
-    path = tmp_path / "bad.pt"
-    content = BAD_FILES[name]
-    if content is None:
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("a.txt", "hello")
-    else:
-        path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"bad\.pt") as caught:
-        read_checkpoint(path)
-    assert "\n" not in str(caught.value)
-    assert "executed" not in capsys.readouterr().out
-
-
-def test_wrong_types_inside_are_refused(tmp_path, checkpoint):
-    for wrong in ({"classes": 3}, {"state_dict": {"weight": "no"}}, {"surplus": 1}, {"mean": (1,)}):
-        bad = checkpoint.model_copy(update=wrong)
-        (tmp_path / "bad.pt").write_bytes(pack(bad))
-        with pytest.raises(CheckpointError, match="cannot read"):
-            read_checkpoint(tmp_path / "bad.pt")
-
-
 def test_a_wrapped_state_dict_is_refused_with_what_to_do(tmp_path):
     torch.save({"epoch": 3, "state_dict": {"weight": torch.ones(1)}}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="save its 'state_dict' alone"):
@@ -157,6 +91,11 @@ def test_a_missing_file_is_one_line(tmp_path):
         (lambda s: s.pop("convblock5.0.bias"), r"convblock5\.0\.bias is missing from it"),
         (lambda s: s.update(extra=torch.ones(1)), "extra is not in the network"),
         (lambda s: s.update({"convblock5.0.bias": torch.ones(7)}), "is 7 in it, 10 in the network"),
+        (
+            lambda s: s.update(extra=s.pop("convblock5.0.bias")),
+            "x.pt belongs to another network: convblock5.0.bias is missing from it, "
+            "extra is not in the network$",
+        ),
     ],
 )
 def test_weights_of_another_network_are_refused(tmp_path, change, message):
@@ -191,16 +130,6 @@ def test_a_network_whose_own_names_begin_like_a_wrappers_is_loaded_as_it_is():
     both = {**weights, "weight": torch.ones(3, 2)}
     with pytest.raises(CheckpointError, match=r"network: weight is not in the network$"):
         load_weights(model, both, Path("file"))
-
-
-def test_weights_of_another_network_are_refused_with_one_name_of_each_side():
-    weights = {"features.0.weight": torch.ones(1), "features.0.bias": torch.ones(1)}
-    with pytest.raises(CheckpointError) as caught:
-        load_weights(torch.nn.Linear(2, 3), weights, Path("file"))
-    assert str(caught.value) == (
-        "file belongs to another network: weight is missing from it, "
-        "features.0.weight is not in the network"
-    )
 
 
 def test_the_counters_of_batch_normalization_may_lack():
@@ -256,4 +185,4 @@ def test_the_network_that_is_built_is_the_one_that_is_to_be_named_again(
     settings = stored.settings.model_copy(update={"model": "planted.py:Net"})
     untrained_file.write_bytes(pack(stored.model_copy(update={"settings": settings})))
     with pytest.raises(CheckpointError, match=r"--model planted\.py:Net: pass that again"):
-        load_trained(untrained_file)
+        open_trained(untrained_file)

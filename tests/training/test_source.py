@@ -8,7 +8,7 @@ import pytest
 from cifar_cnn import predict, train
 from cifar_cnn.errors import ChangedSourceWarning, ModelError, UserError
 from cifar_cnn.inference.export import export
-from cifar_cnn.inference.trained import load_trained
+from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.plan import plan_run
 from cifar_cnn.training.run_directory import RunDirectory
@@ -58,8 +58,8 @@ def test_of_a_module_it_is_the_file_in_which_the_network_is_defined(
 
 
 def test_a_changed_file_is_said_in_one_line_that_names_the_copy(run, image_folder, tmp_path):
-    load_trained(run / "model.pt", {"model": "net.py"})
-    load_trained(run / "model.pt", {"model": f"{run / 'network.py'}:make"})
+    open_trained(run / "model.pt", {"model": "net.py"})
+    open_trained(run / "model.pt", {"model": f"{run / 'network.py'}:make"})
     (tmp_path / "net.py").write_text(f"{NET}\n# changed\n")
     line = (
         f"^the code of net.py is not what {run / 'model.pt'} was trained with: "
@@ -74,7 +74,7 @@ def test_a_changed_file_is_said_in_one_line_that_names_the_copy(run, image_folde
     assert [note for note in plan.notes if "network.py is the run's copy" in note] == [*plan.notes]
     (run / "model.pt").rename(tmp_path / "elsewhere.pt")
     with pytest.warns(ChangedSourceWarning, match=r"the run kept a copy, network.py, of that$"):
-        load_trained(tmp_path / "elsewhere.pt", {"model": "net.py"})
+        open_trained(tmp_path / "elsewhere.pt", {"model": "net.py"})
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_code_that_no_longer_fits_is_one_line_that_names_the_copy(run, tmp_path,
     (tmp_path / "net.py").write_text(NET.replace(old, new))
     copy = rf"; the code of net.py is not what .*: {run / 'network.py'} is the run's copy of that$"
     with pytest.raises(UserError, match=said + copy):
-        load_trained(run / "model.pt", {"model": "net.py"})
+        open_trained(run / "model.pt", {"model": "net.py"})
 
 
 CHANGED = f"{NET}\n# changed\n"
@@ -118,11 +118,11 @@ def test_a_run_that_goes_on_with_changed_code_has_that_codes_copy_and_digest(run
     for name in ("last.pt", "model.pt"):
         assert read_checkpoint(run / name).source_sha256 == sha256(CHANGED)
         for code in ("net.py", f"{run / 'network.py'}:make"):
-            load_trained(run / name, {"model": code})  # without a warning
+            open_trained(run / name, {"model": code})  # without a warning
     with pytest.warns(
         ChangedSourceWarning, match=r"the run's copy, .*network\.py, is not of that$"
     ):
-        load_trained(run / "previous.pt", {"model": "net.py"})
+        open_trained(run / "previous.pt", {"model": "net.py"})
 
 
 def test_the_best_network_keeps_the_digest_of_its_own_code(tmp_path, monkeypatch, small_settings):
@@ -161,7 +161,7 @@ def test_of_a_file_that_is_gone_the_copy_is_named(run, tmp_path):
     (tmp_path / "net.py").unlink()
     said = rf"^model file net.py does not exist; {run / 'network.py'} is the run's copy of it$"
     with pytest.raises(ModelError, match=said):
-        load_trained(run / "model.pt", {"model": "net.py"})
+        open_trained(run / "model.pt", {"model": "net.py"})
     with pytest.raises(ModelError, match=said):
         plan_run({"model": "net.py", "epochs": 2}, resume=run)
 

@@ -6,10 +6,17 @@ from pathlib import Path
 from cifar_cnn.data.layout import OFFICIAL
 from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
 from cifar_cnn.storage.files import is_held
-from cifar_cnn.training.run_files import CHECKPOINTS, LAST, LOCK, MODEL, PREVIOUS, SETTINGS
 
 RUNS = Path("runs")
 """Where runs are, unless another folder is named."""
+
+SETTINGS = "settings.toml"
+LAST = "last.pt"
+PREVIOUS = "previous.pt"
+BEST = "best.pt"
+MODEL = "model.pt"
+LOCK = ".lock"
+CHECKPOINTS = (LAST, PREVIOUS, BEST, MODEL)
 
 
 def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:
@@ -44,11 +51,7 @@ def find_checkpoint(name: Path | str, output_dir: Path = RUNS) -> Path:
 
 
 def find_stored(name: Path | str, output_dir: Path) -> Path:
-    """Return a file that is named, or the folder of a run that is named as for `find_run`.
-
-    Raises:
-        CheckpointError: there is neither.
-    """
+    """Return a file that is named, or the folder of a run that is named as for `find_run`."""
     path = Path(name)
     found = _find(path, output_dir)
     if found is None:
@@ -72,7 +75,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _is_plain(path: Path) -> bool:
-    """Say whether this is a name, and not a way through folders."""
+    """Return whether this is a name, and not a path."""
     return len(path.parts) == 1
 
 

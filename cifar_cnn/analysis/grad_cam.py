@@ -20,7 +20,7 @@ from cifar_cnn.analysis.layers import (
     last_row,
     layers_of,
     local_walks,
-    spatial_dim,
+    map_dims,
 )
 from cifar_cnn.analysis.network import results_of, run_network
 from cifar_cnn.analysis.run import Run
@@ -32,15 +32,9 @@ SOFTMAX = {"softmax", "log_softmax"}
 
 
 class GradCam:
-    """Computes the heat of images for classes; the network stays as it is, mode and gradients too.
+    """Computes the heat of images for classes, from the last map with more than one unit.
 
-    Args:
-        model: with its weights; its last map with more than one unit is used.
-        input_size: (H, W) of the images.
-
-    Raises:
-        ModelError: the network cannot be followed.
-        UserError: it has no map.
+    The network stays as it is, its mode and gradients too.
     """
 
     def __init__(self, model: nn.Module, input_size: tuple[int, int]) -> None:
@@ -57,19 +51,14 @@ class GradCam:
         self.layer, self.size = row.name, row.output_size
         self._model = model
         self._calls = [row.call.number, _before_softmax(run, output)]
-        self._dims = [spatial_dim(axis, row.field) for axis in row.field.axes]
+        self._dims = map_dims(row)
         walks = zip(local_walks(row), input_size, strict=True)
         self._spread = [_spread(walk, side) for walk, side in walks]
 
     def __call__(self, images: Tensor, classes: Iterable[int]) -> NDArray[np.float32]:
-        """Return float32 heat (N, h, w), none below 0, of each image for its class.
+        """Return float32 heat (N, h, w), none below 0, of each image for the class of this index.
 
-        Args:
-            images: normalized float32 (N, 3, H, W), on the network's device.
-            classes: index of the class that is asked for, of each image.
-
-        Raises:
-            UserError: the network lets no gradient through.
+        Images are normalized float32 (N, 3, H, W), on the network's device.
         """
         with torch_threads(1):  # one small image at a time: others would only be waited for
             return np.stack([self._heat(*each) for each in zip(images, classes, strict=True)])
@@ -92,8 +81,6 @@ class GradCam:
                 "none through: it detaches, or runs without gradients"
             )
         rows, columns = self._dims
-        assert rows is not None
-        assert columns is not None
         weights = gradient.mean((rows, columns), keepdim=True)  # equation 1
         others = [dim for dim in range(maps.dim()) if dim not in self._dims]
         heat = (weights * maps).sum(others).relu()  # equation 2
@@ -108,7 +95,7 @@ def _spread(walk: Walk, side: int) -> NDArray[np.float32]:
     Units that see no pixel have none. Those whose fields do not follow each other, as all see the
     whole image, fill it evenly.
     """
-    sees, count = walk.sees, len(walk.low)
+    sees, count = walk.low <= walk.high, len(walk.low)
     centers = ((walk.low + walk.high) / 2)[sees]
     if (np.diff(centers) <= 0).any():
         centers = ((np.arange(count) + 0.5) * side / count - 0.5)[sees]

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.field import Axis, Field, IntArray, span
@@ -25,11 +24,6 @@ class Walk:
     jump: Fraction | None
 
     @property
-    def sees(self) -> NDArray[np.bool_]:
-        """Which units see any pixel: what is filled in by hand sees none."""
-        return self.low <= self.high
-
-    @property
     def size(self) -> int:
         """Pixels that the unit with the largest field sees; 0 where no unit sees any."""
         return max(int((self.high - self.low).max()) + 1, 0)
@@ -37,12 +31,14 @@ class Walk:
     @property
     def start(self) -> Fraction | None:
         """Center of the field of the first unit that sees any; the first pixel's center is 0."""
-        return next((self.center(unit) for unit in np.flatnonzero(self.sees).tolist()), None)
+        centers = (self.center(unit) for unit in range(len(self.low)))
+        return next((center for center in centers if center is not None), None)
 
     @property
     def padding(self) -> int:
         """Pixels that the first field reaches beyond the image's edge."""
-        return -int(self.low[self.sees].min()) if self.sees.any() else 0
+        low = self.low[self.low <= self.high]  # units that are filled in by hand see nothing
+        return -int(low.min()) if low.size else 0
 
     @property
     def is_uniform(self) -> bool:
@@ -63,9 +59,7 @@ class Walk:
 class Layer:
     """One row: a layer, its window, and what its units see vertically and horizontally.
 
-    Args:
-        field: of its output.
-        made: the step that made its output.
+    `field` is that of its output, which the step `made` has made.
     """
 
     call: Call
@@ -125,6 +119,14 @@ def local_walks(row: Layer) -> tuple[Walk, Walk]:
     )
     local = Field(row.field.shape, (vertical, horizontal))
     return _row(row.call, local, row.made, POINT, ()).walks
+
+
+def map_dims(row: Layer) -> tuple[int, int]:
+    """Return the dimensions of a map's rows and columns."""
+    rows, columns = (spatial_dim(axis, row.field) for axis in row.field.axes)
+    assert rows is not None
+    assert columns is not None
+    return rows, columns
 
 
 def external_inputs(run: Run, call: Call) -> list[Value]:

@@ -5,7 +5,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -131,32 +131,28 @@ def _check_one_input(model: nn.Module) -> None:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the network into evaluation mode, and each module back into its own at the end.
 
-    Attention runs on its plain path, whose steps can be seen and counted.
+    Attention runs on its plain path, whose steps can be seen and counted, and a network that was
+    compiled as it is.
     """
-    with _ONE_AT_A_TIME:
-        yield from _evaluating(model)
-
-
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in nn.Module.modules(model) if module.training]
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        for module in training:
-            module.training = False
-        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), _uncompiled():
-            warnings.simplefilter("ignore")  # what a forward warns of is not this tool's news
+    is_compiled = "torch._dynamo" in sys.modules  # which torch.compile imports
+    with (
+        _ONE_AT_A_TIME,
+        warnings.catch_warnings(),
+        sdpa_kernel(SDPBackend.MATH),
+        torch.compiler.set_stance("force_eager") if is_compiled else nullcontext(),
+    ):
+        warnings.simplefilter("ignore")  # what a forward warns of is not this tool's news
+        training = [module for module in nn.Module.modules(model) if module.training]
+        fast_path = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            for module in training:
+                module.training = False
             yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for module in training:
-            module.training = True
-
-
-def _uncompiled() -> AbstractContextManager[object]:
-    """Run what torch.compile was given as it is; that it was used shows by what it imports."""
-    is_used = "torch._dynamo" in sys.modules
-    return torch.compiler.set_stance("force_eager") if is_used else nullcontext()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+            for module in training:
+                module.training = True
 
 
 def _described(output: object) -> str:

@@ -78,7 +78,7 @@ def verify(
         for canvas in canvases:
             proofs: list[Proof] = []
             for rows in canvas.batches:
-                proofs.append(Proof(module, rows, canvas, assume_pointwise))
+                proofs.append(prove(module, rows, canvas, assume_pointwise))
                 if proofs[-1].error is not None:
                     break
                 progress(count * axis + count * len(proofs) // len(canvas.batches), 2 * count)
@@ -98,43 +98,21 @@ def verify(
 
 
 class Proof(Run):  # type: ignore[no-untyped-call]
-    """Runs the network on one image for each of `rows`, in which that row is NaN.
-
-    Args:
-        model: the network.
-        rows: of each image, which row (or column) is NaN.
-        canvas: how they were chosen.
-        vouched: operations that are element-wise by the user's word.
-    """
+    """Notes which units turn NaN in images that each have one of their `rows` set to NaN."""
 
     def __init__(
-        self, model: nn.Module, rows: IntArray, canvas: Canvas, vouched: Collection[str]
+        self,
+        model: nn.Module,
+        images: Tensor,
+        rows: IntArray,
+        axis: int,
+        assume_pointwise: Collection[str],
     ) -> None:
-        with evaluating(model):
-            images = random_image(model, canvas.size).repeat(len(rows), 1, 1, 1)
-            for image, row in zip(images, rows.tolist(), strict=True):
-                image.select(1 + canvas.axis, row).fill_(torch.nan)
-            super().__init__(model, images, vouched, dims=(2 + canvas.axis, 0))
-            self.seen: dict[int, Seen] = {}
-            self.reasons: dict[int, str] = {}
-            self._rows = rows
-            self.error = self._run(model, images)
-
-    def _run(self, model: nn.Module, images: Tensor) -> UserError | None:
-        """Run the network; return why it cannot."""
-        try:
-            prove(self, model, images)
-        except UserError as error:
-            return error
-        except Exception as error:  # the user's forward may raise anything
-            if is_ours(error.__traceback__):
-                raise
-            where = f"in {self.calls.module_name() or 'its forward'}{place_of_error(error)}"
-            return UserError(
-                "the proof sets pixels to NaN, and the network cannot run on them: "
-                f"{type(error).__name__} {where}: {one_line(error)}"
-            )
-        return None
+        super().__init__(model, images, assume_pointwise, dims=(2 + axis, 0))
+        self.seen: dict[int, Seen] = {}
+        self.reasons: dict[int, str] = {}
+        self.error: UserError | None = None
+        self._rows = rows
 
     def execute(self, op: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run an operation; statistics, taps of weight 0 and what pads repeat do not spread NaN."""
@@ -181,10 +159,29 @@ class Proof(Run):  # type: ignore[no-untyped-call]
         self.seen[index] = Seen(low, high, pixel, packed, tuple(nan.shape), dim)
 
 
-def prove(proof: Proof, model: nn.Module, images: Tensor) -> None:
-    """Run the network, and note what turns NaN."""
-    with proof.running():
-        model(images)
+def prove(
+    model: nn.Module, rows: IntArray, canvas: Canvas, assume_pointwise: Collection[str]
+) -> Proof:
+    """Run the network on an image for each of the rows (or columns), in which that row is NaN."""
+    with evaluating(model):
+        images = random_image(model, canvas.size).repeat(len(rows), 1, 1, 1)
+        for image, row in zip(images, rows.tolist(), strict=True):
+            image.select(1 + canvas.axis, row).fill_(torch.nan)
+        proof = Proof(model, images, rows, canvas.axis, assume_pointwise)
+        try:
+            with proof.running():
+                model(images)
+        except UserError as error:
+            proof.error = error
+        except Exception as error:  # the user's forward may raise anything
+            if is_ours(error.__traceback__):
+                raise
+            where = f"in {proof.calls.module_name() or 'its forward'}{place_of_error(error)}"
+            proof.error = UserError(
+                "the proof sets pixels to NaN, and the network cannot run on them: "
+                f"{type(error).__name__} {where}: {one_line(error)}"
+            )
+    return proof
 
 
 def _judged(proofs: Sequence[Proof], canvas: Canvas) -> dict[Call, Shown]:

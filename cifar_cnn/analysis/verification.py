@@ -115,12 +115,12 @@ class Seen:
 
 def compare(step: Step, parts: Sequence[Seen], canvas: Canvas, margin: int, shown: Shown) -> None:
     """Compare each unit; what sees a border within `margin` pixels may be reached by less."""
-    low, high, pixel, reached, dim = _joined(parts)
+    low, high, pixel, reached = _joined(parts)
     border = np.full_like(low, margin)
     if len(canvas.rows) == canvas.length:  # those of the middle half alone
         border = np.maximum(border, (canvas.length - (high - low)) // 4)
     whole = (low >= border) & (high < canvas.length - border) & (low <= high)
-    seen = whole & reached.any(dim, keepdims=True)  # not, where the other axis sees nothing
+    seen = whole & reached.any(0, keepdims=True)  # not, where the other axis sees nothing
     beyond = reached & ((pixel < low) | (high < pixel))
     missing = seen & ~reached & ((pixel == low) | (pixel == high))
     shown.units = low.size
@@ -144,27 +144,16 @@ def compare(step: Step, parts: Sequence[Seen], canvas: Canvas, margin: int, show
             shown.read = len(np.unique(pixels[mine & reached])), total
 
 
-def _joined(
-    parts: Sequence[Seen],
-) -> tuple[IntArray, IntArray, IntArray, NDArray[np.bool_], int]:
-    """Return low, high, pixel and reached of all batches, and the dimension of the images."""
-    first = parts[0]
-    if first.dim is None:
-        pixel, reached = (
-            np.stack([np.broadcast_to(p.pixel, p.shape) for p in parts]),
-            [p.reached for p in parts],
-        )
-        return first.low[None], first.high[None], pixel, np.stack(reached), 0
-    dim = first.dim
+def _joined(parts: Sequence[Seen]) -> tuple[IntArray, IntArray, IntArray, NDArray[np.bool_]]:
+    """Return low, high, pixel and reached of all batches, with a first dimension for the images."""
+    dim = parts[0].dim
 
-    def along(arrays: Sequence[Any]) -> Any:
-        return np.concatenate(arrays, dim) if arrays[0].shape[dim] > 1 else arrays[0]
+    def along(name: str) -> list[Any]:
+        arrays = [getattr(part, name) for part in parts]
+        return [a[None] if dim is None else np.moveaxis(a, dim, 0) for a in arrays]
 
-    low, high, pixel, reached = (
-        along([getattr(part, name) for part in parts])
-        for name in ("low", "high", "pixel", "reached")
-    )
-    return low, high, pixel, reached, dim
+    low, high = (e[0] if len(e[0]) == 1 else np.concatenate(e) for e in map(along, ("low", "high")))
+    return low, high, np.concatenate(along("pixel")), np.concatenate(along("reached"))
 
 
 def _wrong_unit(

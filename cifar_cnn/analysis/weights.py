@@ -14,7 +14,6 @@ from cifar_cnn.models.module import copy_network, parameters_of
 MOST_PIXELS = 8 * 32 * 32
 """Pixels of the images whose gradient tells what has an effect."""
 
-
 OUTSIDE = (
     "{} holds learned tensors that are not among the network's parameters: keep layers in "
     "nn.ModuleList or nn.ModuleDict, tensors in nn.Parameter"
@@ -24,11 +23,7 @@ OUTSIDE = (
 def unregistered(model: nn.Module, read: Mapping[Tensor, str]) -> list[str]:
     """Return where learned tensors are kept that the network reads and `parameters()` lacks.
 
-    Each is an attribute of the network (`blocks`), else the place that reads it.
-
-    Args:
-        model: the network.
-        read: learned tensors that are no parameters, each with a place in the network's code.
+    Each is an attribute of the network (`blocks`), else the place in its code that reads it.
     """
     owners = {id(t): place for place, tensors in _kept_outside(model) for t in tensors}
     return list(dict.fromkeys(owners.get(id(tensor), place) for tensor, place in read.items()))
@@ -37,8 +32,7 @@ def unregistered(model: nn.Module, read: Mapping[Tensor, str]) -> list[str]:
 def check_registered(model: nn.Module, loss: Tensor) -> None:
     """Refuse a network whose loss comes from learned tensors that are none of its parameters.
 
-    Raises:
-        ModelError: there are some; their optimizer and checkpoint would lack them.
+    Optimizer and checkpoint would lack them.
     """
     known = {id(tensor) for tensor in parameters_of(model)}
     waiting, seen = [loss.grad_fn], set()

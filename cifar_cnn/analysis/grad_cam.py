@@ -41,7 +41,7 @@ class GradCam:
         run, output = run_network(model, input_size, is_strict=False)  # where maps are, not fields
         used = used_steps(run.steps, output)
         rows = [row for row in layers_of(run) if row.is_map and max(row.output_size) > 1]
-        maps = [row for row in rows if row.made in used]
+        maps = [row for row in rows if row.value.made in used]
         if not maps:
             raise UserError(
                 "Grad-CAM needs a map before the network's global pooling or flattening, and "

@@ -57,17 +57,13 @@ class Walk:
 
 @dataclass(frozen=True)
 class Layer:
-    """One row: a layer, its window, and what its units see vertically and horizontally.
-
-    `field` is that of its output, which the step `made` has made.
-    """
+    """One row: a layer, its window, its output, and what its units see along both axes."""
 
     call: Call
     output_size: tuple[int, int]
     window: Window
     walks: tuple[Walk, Walk]
-    field: Field
-    made: int
+    value: Value
 
     @property
     def name(self) -> str:
@@ -90,12 +86,12 @@ def layers_of(run: Run) -> list[Layer]:
     closed = closed_steps(run.steps)
     rows = []
     for call in run.calls.rows:
-        row = _row(call, call.value.field, call.value.made, _window(run, call), closed)
+        row = _row(call, call.value, _window(run, call), closed)
         steps = [run.steps[index] for index in call.steps]
-        outside = {v.made: v.field for v in external_inputs(run, call)}
         if steps and all(step.kind == Kind.MOVE and step.op != "copy" for step in steps):
-            before = [_row(call, f, made, POINT, closed) for made, f in outside.items()]
-            if -1 not in outside and all(_numbers(other) == _numbers(row) for other in before):
+            outside = external_inputs(run, call)
+            before = [_numbers(_row(call, value, POINT, closed)) for value in outside]
+            if {*before} <= {_numbers(row)} and all(value.made >= 0 for value in outside):
                 continue
         rows.append(row)
     return rows
@@ -103,7 +99,7 @@ def layers_of(run: Run) -> list[Layer]:
 
 def row_of(run: Run, call: Call, value: Value) -> Layer:
     """Return the row of a tensor, whatever made it."""
-    return _row(call, value.field, value.made, POINT, closed_steps(run.steps))
+    return _row(call, value, POINT, closed_steps(run.steps))
 
 
 def last_row(run: Run, output: Value) -> Layer:
@@ -115,15 +111,16 @@ def last_row(run: Run, output: Value) -> Layer:
 def local_walks(row: Layer) -> tuple[Walk, Walk]:
     """Return what the units of a map see without what reaches them through global gates."""
     vertical, horizontal = (
-        tuple(f for f in axis if f.dim is not None) or axis for axis in row.field.axes
+        tuple(f for f in axis if f.dim is not None) or axis for axis in row.value.field.axes
     )
-    local = Field(row.field.shape, (vertical, horizontal))
-    return _row(row.call, local, row.made, POINT, ()).walks
+    local = Field(row.value.field.shape, (vertical, horizontal))
+    return _row(row.call, Value(local, row.value.made), POINT, ()).walks
 
 
 def map_dims(row: Layer) -> tuple[int, int]:
     """Return the dimensions of a map's rows and columns."""
-    rows, columns = (spatial_dim(axis, row.field) for axis in row.field.axes)
+    field = row.value.field
+    rows, columns = (_spatial_dim(axis, field) for axis in field.axes)
     assert rows is not None
     assert columns is not None
     return rows, columns
@@ -135,16 +132,17 @@ def external_inputs(run: Run, call: Call) -> list[Value]:
     return [v for index in call.steps for v in run.steps[index].inputs if v.made not in own]
 
 
-def _row(call: Call, field: Field, made: int, window: Window, closed: Collection[int]) -> Layer:
-    dims = [None if made in closed else spatial_dim(axis, field) for axis in field.axes]
+def _row(call: Call, value: Value, window: Window, closed: Collection[int]) -> Layer:
+    field, is_closed = value.field, value.made in closed
+    dims = [None if is_closed else _spatial_dim(axis, field) for axis in field.axes]
     if dims[0] == dims[1]:  # flattened
         dims = [None, None]
-    vertical, horizontal = (walk_along(field, axis, dim) for axis, dim in enumerate(dims))
+    vertical, horizontal = (_walk_along(field, axis, dim) for axis, dim in enumerate(dims))
     height, width = (1 if dim is None else field.shape[dim] for dim in dims)
-    return Layer(call, (height, width), window, (vertical, horizontal), field, made)
+    return Layer(call, (height, width), window, (vertical, horizontal), value)
 
 
-def spatial_dim(axis: Axis, field: Field) -> int | None:
+def _spatial_dim(axis: Axis, field: Field) -> int | None:
     """Return the dimension of a map that walks along the axis, if there is one.
 
     Where fields are listed and change along several, it is the one whose units see the least.
@@ -154,13 +152,13 @@ def spatial_dim(axis: Axis, field: Field) -> int | None:
     walking = {family.dim for family in axis if family.dim is not None}
     if not walking:
         listed = {d for family in axis for d, size in enumerate(family.low.shape) if size > 1}
-        walks = {d: walk_along(Field(field.shape, (axis, axis)), 0, d) for d in listed}
+        walks = {d: _walk_along(Field(field.shape, (axis, axis)), 0, d) for d in listed}
         seen = {d: walk.size for d, walk in walks.items() if np.ptp(walk.low + walk.high)}
         walking = {d for d in seen if seen[d] == min(seen.values())}
     return walking.pop() if len(walking) == 1 else None
 
 
-def walk_along(field: Field, axis: int, dim: int | None) -> Walk:
+def _walk_along(field: Field, axis: int, dim: int | None) -> Walk:
     """Return the hull over all paths and channels of each unit of `dim`."""
     others = tuple(d for d in range(len(field.shape)) if d != dim)
     count = 1 if dim is None else field.shape[dim]
@@ -204,5 +202,5 @@ def _window(run: Run, call: Call) -> Window:
     return replace(main, padding=((top, bottom), (left, right)))
 
 
-def _numbers(row: Layer) -> list[object]:
-    return [row.output_size, *((w.size, w.jump, w.start) for w in row.walks)]
+def _numbers(row: Layer) -> tuple[object, ...]:
+    return row.output_size, *((w.size, w.jump, w.start) for w in row.walks)

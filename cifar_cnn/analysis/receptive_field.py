@@ -100,7 +100,7 @@ def last_map(run: Run, output: Value, layers: Sequence[Layer]) -> Layer | None:
     if output.made < 0:
         raise ModelError("the network returns its input as it is: there is no layer to analyze")
     used = used_steps(run.steps, output)
-    return next((row for row in reversed(layers) if row.is_map and row.made in used), None)
+    return next((row for row in reversed(layers) if row.is_map and row.value.made in used), None)
 
 
 def _warnings(

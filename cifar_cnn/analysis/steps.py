@@ -78,6 +78,11 @@ class Filter:
     is_transposed: bool
     is_learned: bool
 
+    @property
+    def is_by_channel(self) -> bool:
+        """Whether each group has one channel of its input, or of its output if it is transposed."""
+        return self.groups > 1 and self.shape[1] == 1
+
 
 @dataclass(frozen=True, eq=False)
 class Step:

@@ -25,7 +25,6 @@ class Sighting:
 
     layers: list[str]
     instead: str = ""
-    calls: tuple[int, ...] = ()
 
     @property
     def detail(self) -> str:
@@ -72,13 +71,9 @@ def _is_dilated(step: Step) -> bool:
 def _is_depthwise(step: Step) -> bool:
     """Return whether it is a learned convolution of one input channel a group, kernel above 1."""
     weight = step.filter
-    is_map = weight is not None and len(weight.shape) == 4 and max(weight.shape[2:]) > 1
-    return bool(is_map and weight and weight.is_learned and _is_by_channel(step))
-
-
-def _is_by_channel(step: Step) -> bool:
-    weight = step.filter
-    return weight is not None and weight.groups > 1 and weight.shape[1] == 1
+    if weight is None or not weight.is_learned or len(weight.shape) != 4:
+        return False
+    return weight.is_by_channel and max(weight.shape[2:]) > 1
 
 
 def _pointwise_after(steps: Sequence[Step], depthwise: int, used: Collection[int]) -> Step | None:
@@ -122,7 +117,8 @@ def _keeps_channels_apart(step: Step, read: Sequence[bool]) -> bool:
         return step.op in JOINS or all(read)
     if step.kind == Kind.MIXING:
         return False
-    return step.filter is None or (not step.filter.is_transposed and _is_by_channel(step))
+    weight = step.filter
+    return weight is None or (weight.is_by_channel and not weight.is_transposed)
 
 
 def _is_average(step: Step) -> bool:

@@ -3,21 +3,26 @@
 import math
 from collections.abc import Collection, Sequence
 
+import torch
 from torch import nn
 
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.network import Model, open_model, run_network
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.results import Summary, SummaryLayer, Totals
-from cifar_cnn.analysis.rows import rows_of
+from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.structures import candidates, find_structures
 from cifar_cnn.analysis.verdict import judge
 from cifar_cnn.analysis.weights import OUTSIDE, unregistered, without_effect
 from cifar_cnn.errors import ModelError, first_few
+from cifar_cnn.models.layers import type_name
 from cifar_cnn.models.module import parameters_of
 
 MEBIBYTE = 1 << 20
 FLOAT32_BYTES = 4
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+UNLISTED = (nn.ModuleList, nn.ParameterList, torch.jit.ScriptModule)
+"""Modules that run inside of others, as parametrizations do: what they compute counts there."""
 
 
 def summarize(
@@ -48,7 +53,7 @@ def summarize(
     """
     name, module, file = open_model(model, model_arg)
     run, output = run_network(module, input_size, assume_pointwise, is_strict=False)
-    rows = rows_of(module, run)
+    rows = _rows_of(module, run)
     _check_answers(output.field.shape)
     totals = _totals(module, rows, input_size)
     outside = unregistered(module, run.unregistered)
@@ -69,6 +74,47 @@ def summarize(
         budget=verdict,
         warnings=tuple(warnings),
         checkpoint=file,
+    )
+
+
+def _rows_of(model: nn.Module, run: Run) -> list[SummaryLayer]:
+    """Return the rows of a network that has run, as `summarize` orders them."""
+    names = {module: name for name, module in nn.Module.named_modules(model)}
+    unlisted = sum(each.mult_adds for each in run.calls.ended if isinstance(each.module, UNLISTED))
+    counted: set[int] = set()
+    rows = []
+    for module, size, mult_adds in run.calls.ended:
+        if isinstance(module, UNLISTED):
+            continue
+        own = mult_adds + (unlisted if module is model else 0)
+        parameters = _count_new(module, counted)
+        is_row = not isinstance(module, CONTAINERS) and module is not model
+        if is_row or parameters or own:
+            name = names.get(module) or type_name(module)
+            rows.append(_row(name, module, size, parameters, own))
+    for module, name in names.items():  # what holds parameters and did not run as a module
+        if parameters := _count_new(module, counted):
+            rows.append(_row(name, module, (), parameters, 0))
+    return rows
+
+
+def _count_new(module: nn.Module, counted: set[int]) -> int:
+    """Return how many parameters a module holds itself that are not counted yet; note them."""
+    fresh = {id(p): p.numel() for _, p in nn.Module.named_parameters(module, recurse=False)}
+    new = sum(count for key, count in fresh.items() if key not in counted)
+    counted.update(fresh)
+    return new
+
+
+def _row(
+    name: str, module: nn.Module, size: tuple[int, ...], parameters: int, mult_adds: int
+) -> SummaryLayer:
+    return SummaryLayer(
+        name=name,
+        type=type_name(module),
+        output_size=size,
+        parameters=parameters,
+        mult_adds=mult_adds,
     )
 
 

@@ -5,23 +5,7 @@ from torch import nn
 from torchvision.models import resnet50
 from torchvision.models.resnet import Bottleneck
 
-from cifar_cnn import receptive_field, verify
-from cifar_cnn.analysis.layers import layers_of
-from cifar_cnn.analysis.network import run_network
-from cifar_cnn.analysis.results import Unit
-
-
-class Net(nn.Module):
-    """A function of the network and its image, with layers."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
+from cifar_cnn import receptive_field
 
 
 def features(model, size=(32, 32)):
@@ -114,51 +98,6 @@ def test_mobilenet_v1_has_the_published_field():
 
 
 @pytest.mark.parametrize(
-    ("model", "known"),
-    [
-        (nn.Sequential(conv(3, dilation=2), conv(3, 4, 4, dilation=2)), (9, 1, 0)),
-        (conv((3, 5), padding=(1, 2)), ((3, 5), 1, (1, 2))), (conv(4, padding=1), (4, 1, 1)),
-        (conv(4, padding="same"), (4, 1, 1)), (conv(3, padding="same", dilation=3), (7, 1, 3)),
-        (nn.Sequential(nn.ZeroPad2d((2, 0, 1, 0)), conv(3)), (3, 1, (1, 2))),
-        (nn.Sequential(nn.ReflectionPad2d(1), conv(3)), (3, 1, 1)),
-        (conv(3, padding=1, padding_mode="circular"), (3, 1, 1)),
-        (nn.MaxPool2d(3, 2, 1, dilation=2), (5, 2, 1)),
-        (nn.MaxPool2d(3, 2, ceil_mode=True), (3, 2, 0)),
-        (nn.AvgPool2d((2, 1)), ((2, 1), (2, 1), 0)), (nn.LPPool2d(2, 3, stride=2), (3, 2, 0)),
-        (Net(lambda _, x: F.max_pool2d(F.relu(x), 2)), (2, 2, 0)),
-        (Net(lambda _, x: F.avg_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)), (3, 2, 1)),
-        (Net(lambda _, x: x[:, :, 1::2, ::3]), (1, (2, 3), (-1, 0))),
-        (Net(lambda _, x: x[..., 3:-1]), (1, 1, (0, -3))), (nn.PixelUnshuffle(2), (2, 2, 0)),
-        (nn.Sequential(nn.PixelUnshuffle(2), nn.PixelShuffle(2)), (1, 1, 0)),
-        (Net(lambda _, x: F.avg_pool2d(input=F.normalize(x), kernel_size=3)), (3, 3, 0)),
-        (Net(lambda _, x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2)), (1, 1, 0)),
-    ],
-)  # fmt: skip
-def test_each_kind_of_window_has_its_size_jump_and_padding(model, known):
-    assert features(model) == known
-    proof = verify(nn.Sequential(nn.ReLU(), model))
-    assert proof.agreed, proof.first_disagreement
-
-
-@pytest.mark.parametrize(
-    ("model", "sizes", "jump"),
-    [
-        (nn.Upsample(scale_factor=2), [3] * 3, 0.5),
-        (nn.Upsample(scale_factor=2, mode="bilinear"), [4] * 3, 0.5),
-        (nn.Upsample(size=(16, 16), mode="bilinear", align_corners=True), [3, 4, 4], 7 / 15),
-        (nn.ConvTranspose2d(4, 4, 2, stride=2), [3] * 3, 0.5),
-        (nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1), [3, 4, 3], 0.5),
-        (nn.PixelShuffle(2), [3] * 3, 0.5),
-    ],
-)
-def test_upsampled_units_see_what_their_phase_sees(model, sizes, jump):
-    run, _ = run_network(nn.Sequential(conv(3, padding=1), model), (8, 8))
-    walk = layers_of(run)[-1].walks[0]
-    assert (walk.high - walk.low + 1).tolist()[:3] == sizes
-    assert (walk.size, float(walk.jump)) == (max(sizes), jump)
-
-
-@pytest.mark.parametrize(
     "pool", [nn.AvgPool2d(2), nn.MaxPool2d(2), conv(2, 8, 8, stride=2)], ids=["mean", "max", "conv"]
 )
 def test_a_pool_over_the_whole_map_that_a_window_follows_is_no_global_pooling(pool):
@@ -176,8 +115,8 @@ def test_the_features_are_the_map_before_a_pool_over_the_whole_map(pool):
     assert [row["jump"] for row in result["layers"][1:]] == [None] * len(result["layers"][1:])
 
 
-def test_misaligned_paths_are_named_and_given_as_a_hull_and_by_unit():
-    model = Net(
+def test_misaligned_paths_are_named_and_given_as_a_hull_and_by_unit(net):
+    model = net(
         lambda n, x: n.strided(x) + n.pool(x),
         strided=conv(3, 3, stride=2, padding=1),
         pool=nn.MaxPool2d(2),
@@ -191,9 +130,9 @@ def test_misaligned_paths_are_named_and_given_as_a_hull_and_by_unit():
     assert result.units.last.start == (30, 30)
 
 
-def test_paths_of_different_jump_have_units_of_different_size():
+def test_paths_of_different_jump_have_units_of_different_size(net):
     coarse = conv(3, stride=2, padding=1)
-    model = Net(lambda n, x: n.fine(x)[:, :, :8, :8] + n.coarse(x), fine=conv(1), coarse=coarse)
+    model = net(lambda n, x: n.fine(x)[:, :, :8, :8] + n.coarse(x), fine=conv(1), coarse=coarse)
     result = receptive_field(model, (16, 16))
     assert not result.aligned
     sizes = [unit.receptive_field for _, unit in result.units]
@@ -201,20 +140,20 @@ def test_paths_of_different_jump_have_units_of_different_size():
     assert result.final.receptive_field == (9, 9)
 
 
-def test_paths_with_one_jump_and_first_center_are_told_apart_by_their_centers():
+def test_paths_with_one_jump_and_first_center_are_told_apart_by_their_centers(net):
     def forward(net, x):
         return torch.cat([net.stem(x), net.up(net.down(net.stem(x)))], 1)
 
     down, up = conv(3, 8, 8, stride=2, padding=1), nn.ConvTranspose2d(8, 8, 2, 2)
-    model = Net(forward, stem=conv(3, 8, padding=1), down=down, up=up)
+    model = net(forward, stem=conv(3, 8, padding=1), down=down, up=up)
     assert receptive_field(model).warnings[0] == (
         "paths meet misaligned at cat vertically and horizontally: "
         "jump 1, centers 0, 0 and jump 1, centers 0, 1"
     )
 
 
-def test_a_squeeze_and_excitation_gate_makes_the_field_global_and_says_the_local_one():
-    model = Net(
+def test_a_squeeze_and_excitation_gate_makes_the_field_global_and_says_the_local_one(net):
+    model = net(
         lambda n, x: n.after(n.before(x) * n.before(x).mean((2, 3), keepdim=True).sigmoid()),
         before=conv(3, padding=1),
         after=conv(3, 4, 4, padding=1),
@@ -228,12 +167,12 @@ def test_a_squeeze_and_excitation_gate_makes_the_field_global_and_says_the_local
     assert result.features.without_gates == (5, 5)
 
 
-def test_weights_made_from_the_image_see_what_they_are_made_from():
+def test_weights_made_from_the_image_see_what_they_are_made_from(net):
     def forward(net, x):
         weights = net.weights(x.mean((2, 3))).view(3, 3, 3, 3)
         return F.conv2d(net.local(x), weights, padding=1)
 
-    model = Net(forward, local=conv(3, 3, padding=1), weights=nn.Linear(3, 81))
+    model = net(forward, local=conv(3, 3, padding=1), weights=nn.Linear(3, 81))
     result = receptive_field(model)
     assert result.final.covers_input
     assert any("the field at conv2d is 5×5" in text for text in result.warnings)
@@ -249,57 +188,6 @@ def test_an_image_that_is_flattened_at_once_has_no_features_but_a_final_field():
     result = receptive_field(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), (8, 8))
     assert result.features.layer == "input"
     assert result.final.receptive_field == (8, 8)
-
-
-def padded(_, x):
-    wide = torch.zeros(len(x), 3, 20, 20)
-    wide[:, :, 2:-2, 2:-2] = x
-    return wide
-
-
-def cleared(_, x):
-    x = x * 1
-    x[..., :4] = 0
-    return x
-
-
-@pytest.mark.parametrize(
-    ("function", "jump", "start", "padding"),
-    [
-        (padded, [1, 1], [0, 0], [1, 1]),
-        (cleared, [1, 1], [0, 4], [1, -3]),
-        (lambda n, x: cleared(n, x).flip(3), [1, -1], [0, 15], [1, -3]),
-        (lambda n, x: F.avg_pool2d(padded(n, x), 5, 1, 2), [1, 1], [0, 0], [1, 1]),
-        (lambda n, x: F.interpolate(padded(n, x), scale_factor=2.0), [0.5] * 2, [0, 0], [1, 1]),
-        (lambda n, x: F.max_pool2d(cleared(n, x), 2), [2, 2], [0.5, 4.5], [1, -3]),
-        (lambda _, x: torch.roll(x, (1, -3), (2, 3)), [1, 1], None, [1, 1]),
-        (lambda _, x: x.flip(3), [1, -1], [0, 15], [1, 1]),
-    ],
-)
-def test_units_that_see_nothing_and_moved_maps_keep_jump_start_and_padding(
-    function, jump, start, padding
-):
-    model = nn.Sequential(conv(3, 3, padding=1), Net(function))
-    found = receptive_field(model, (16, 16)).model_dump(mode="json")
-    assert (found["features"]["jump"], found["features"]["padding"]) == (jump, padding)
-    assert start is None or found["layers"][-1]["start"] == start
-    assert verify(model, (16, 16)).agreed
-
-
-def test_a_unit_that_sees_nothing_has_no_field_and_no_center():
-    first = conv(3, 3, padding=1)
-    units = receptive_field(nn.Sequential(first, Net(padded)), (16, 16)).units
-    assert units.first == Unit(receptive_field=(0, 0), start=(None, None))
-    assert units.middle == Unit(receptive_field=(3, 3), start=(7, 7))
-
-    def emptied(_, x):
-        x = x * 1
-        x[...] = 0
-        return x
-
-    nothing = receptive_field(nn.Sequential(first, Net(emptied)), (16, 16)).model_dump(mode="json")
-    assert nothing["final"]["receptive_field"] == [0, 0]
-    assert nothing["layers"][-1]["start"] == [None, None]
 
 
 def test_the_minimum_is_strict_and_on_the_smaller_axis():

@@ -15,19 +15,6 @@ from cifar_cnn.analysis.steps import Kind
 from cifar_cnn.errors import ModelError
 
 
-class Net(nn.Module):
-    """A function of the network and its image, with layers."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
-
-
 def names(model, size=(16, 16)):
     return [layer.name for layer in receptive_field(model, size).layers]
 
@@ -36,8 +23,8 @@ def final(model, size=(16, 16)):
     return receptive_field(model, size).final.receptive_field
 
 
-def test_layers_have_their_modules_names_and_functions_their_modules_and_their_own():
-    block = Net(lambda n, x: torch.relu(n.conv(x) + x + x), conv=nn.Conv2d(3, 3, 1))
+def test_layers_have_their_modules_names_and_functions_their_modules_and_their_own(net):
+    block = net(lambda n, x: torch.relu(n.conv(x) + x + x), conv=nn.Conv2d(3, 3, 1))
     assert names(nn.Sequential(block)) == ["0.conv", "0.add", "0.add_1", "0.relu"]
 
 
@@ -61,13 +48,13 @@ def test_a_users_own_layer_is_one_row_if_it_does_one_thing():
         *(lambda x: x.to("cpu"), lambda x: x.view(x.shape), lambda x: x.requires_grad_()),
     ],
 )
-def test_a_call_that_does_nothing_has_no_row(idle):
-    model = Net(lambda n, x: n.last(idle(n.first(x))), first=nn.ReLU(), last=nn.Sigmoid())
+def test_a_call_that_does_nothing_has_no_row(net, idle):
+    model = net(lambda n, x: n.last(idle(n.first(x))), first=nn.ReLU(), last=nn.Sigmoid())
     assert names(model) == ["first", "last"]
 
 
-def test_decisions_on_shapes_are_followed():
-    model = Net(lambda _, x: x.relu().exp() if x.shape[-1] > 16 else x.sigmoid().exp())
+def test_decisions_on_shapes_are_followed(net):
+    model = net(lambda _, x: x.relu().exp() if x.shape[-1] > 16 else x.sigmoid().exp())
     assert names(model, (16, 16)) == ["sigmoid", "exp"]
     assert names(model, (16, 17)) == ["relu", "exp"]
 
@@ -78,14 +65,14 @@ def on_a_buffer(net, x):
 
 
 @pytest.mark.parametrize(("stage", "size"), [(0, 3), (1, 5)])
-def test_decisions_on_the_values_of_a_buffer_are_followed(stage, size):
+def test_decisions_on_the_values_of_a_buffer_are_followed(net, stage, size):
     layers = {"first": nn.Conv2d(3, 3, 3, padding=1), "second": nn.Conv2d(3, 3, 3, padding=1)}
-    net = Net(on_a_buffer, stage=nn.Buffer(torch.full((1,), stage)), **layers)
-    assert final(net) == (size, size)
-    assert summarize(net, (16, 16), budget=Budget()).budget.final.receptive_field == (size, size)
+    model = net(on_a_buffer, stage=nn.Buffer(torch.full((1,), stage)), **layers)
+    assert final(model) == (size, size)
+    assert summarize(model, (16, 16), budget=Budget()).budget.final.receptive_field == (size, size)
 
 
-def test_a_constructor_that_fails_for_its_own_reasons_runs_once(tmp_path, capsys):
+def test_a_constructor_that_fails_for_its_own_reasons_runs_once(net, tmp_path, capsys):
     file = tmp_path / "net.py"
     file.write_text(
         "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n"
@@ -99,7 +86,7 @@ def test_a_constructor_that_fails_for_its_own_reasons_runs_once(tmp_path, capsys
 @pytest.mark.parametrize(
     "forward", ["self.layer(x - MEAN)", "self.layer(x.to('cpu'))", "self.layer(x)[:, self.order]"]
 )
-def test_a_network_in_a_file_may_use_tensors_of_its_own(tmp_path, forward):
+def test_a_network_in_a_file_may_use_tensors_of_its_own(net, tmp_path, forward):
     file = tmp_path / "net.py"
     file.write_text(
         "import torch\nfrom torch import nn\nMEAN = torch.ones(1, 3, 1, 1)\n"
@@ -142,19 +129,19 @@ def running_maximum(x):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_a_refusal_inside_a_scripted_function_keeps_its_words():
+def test_a_refusal_inside_a_scripted_function_keeps_its_words(net):
     act = torch.jit.script(running_maximum)
     with pytest.raises(ModelError, match=r"unknown operation .*cummax"):
-        final(Net(lambda _, x: act(x)))
+        final(net(lambda _, x: act(x)))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_a_scripted_activation_is_followed():
+def test_a_scripted_activation_is_followed(net):
     act = torch.jit.script(swish)
-    net = Net(lambda n, x: n.last(act(n.first(x))), first=nn.Conv2d(3, 4, 3), last=nn.ReLU())
-    assert final(net) == (3, 3)
-    assert names(net) == ["first", "sigmoid", "mul", "last"]
-    assert verify(net, (16, 16)).agreed
+    model = net(lambda n, x: n.last(act(n.first(x))), first=nn.Conv2d(3, 4, 3), last=nn.ReLU())
+    assert final(model) == (3, 3)
+    assert names(model) == ["first", "sigmoid", "mul", "last"]
+    assert verify(model, (16, 16)).agreed
 
 
 @pytest.mark.parametrize(
@@ -166,12 +153,12 @@ def test_a_scripted_activation_is_followed():
         ((0, 5), r"index 5 is out of bounds for dimension \d with size 4"),
     ],
 )
-def test_an_index_that_does_not_fit_is_one_line_with_torchs_own_words(index, said):
+def test_an_index_that_does_not_fit_is_one_line_with_torchs_own_words(net, index, said):
     place = r"cannot take a 3×16×16 image: IndexError in its forward \(test_run\.py:\d+\): .*"
     first = nn.Conv2d(3, 4, 3, padding=1)
     for function in (lambda n, x: n.first(x)[index], lambda n, x: put(n.first(x), index)):
         with pytest.raises(ModelError, match=place + said) as caught:
-            final(Net(function, first=first))
+            final(net(function, first=first))
         assert "\n" not in str(caught.value)
 
 
@@ -194,13 +181,9 @@ def narrowed(_, x):
 
 
 @pytest.mark.parametrize(("function", "size"), [(outdated, 5), (narrowed, 3)])
-def test_a_view_sees_what_is_written_into_its_memory_later(function, size):
-    assert final(Net(function)) == (size, size)
-    assert verify(Net(function), (16, 16)).agreed
-
-
-def constant(_, x):
-    return torch.zeros_like(x)
+def test_a_view_sees_what_is_written_into_its_memory_later(net, function, size):
+    assert final(net(function)) == (size, size)
+    assert verify(net(function), (16, 16)).agreed
 
 
 def partly(_, x):
@@ -209,54 +192,47 @@ def partly(_, x):
     return x
 
 
-class TwoInputs(nn.Module):
-    def forward(self, x, y):
-        return x + y
-
-
 HERE = r"\(test_run\.py:\d+\)"
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("function", "said"),
     [
-        (TwoInputs(), r"TwoInputs.forward takes 2 inputs \(x, y\)"),
-        (Net(lambda _, x: (x, x)), "returns a tuple of 2, not one tensor"),
-        (
-            nn.Sequential(Net(lambda _, x: x if x.sum() > 0 else -x)),
-            rf"decides by the values in a tensor in 0 {HERE}",
-        ),
-        (Net(lambda _, x: x * x.sum().item()), "decides by the values in a tensor"),
-        (Net(lambda _, x: x * x.mean().tolist()), "decides by the values in a tensor"),
-        (Net(lambda _, x: x[x > 0]), rf"decides by the values in a tensor in the network {HERE}"),
-        (
-            nn.Sequential(Net(lambda _, x: x.sort(2).values)),
-            rf"unknown operation 'sort' .* in 0 {HERE}",
-        ),
-        (Net(partly), "writes into a part of a tensor in place"),
-        (nn.Sequential(nn.ReLU(), nn.Conv2d(40, 4, 4)), "3×32×32 image: RuntimeError in 1 "),
+        (lambda _, x: x if x.sum() > 0 else -x, rf"decides by the values in a tensor in 0 {HERE}"),
+        (lambda _, x: x * x.sum().item(), "decides by the values in a tensor"),
+        (lambda _, x: x * x.mean().tolist(), "decides by the values in a tensor"),
+        (lambda _, x: x[x > 0], rf"decides by the values in a tensor in 0 {HERE}"),
+        (lambda _, x: x.sort(2).values, rf"unknown operation 'sort' .* in 0 {HERE}"),
+        (partly, "writes into a part of a tensor in place"),
+        (lambda _, x: x.relu()[:, :, :0], "leaves an empty map"),
+        (lambda _, x: torch.zeros_like(x), "does not depend on its input"),
+        (lambda _, x: (x, x), "returns a tuple of 2, not one tensor"),
+        (nn.Sequential(nn.ReLU(), nn.Conv2d(40, 4, 4)), "3×32×32 image: RuntimeError in 0.1 "),
         (nn.Conv2d(1, 4, 3), "cannot take a 3×32×32 image: .*to have 1 channels"),
         (nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(5, 4, 3)), "cannot take a 3×32×32 image"),
-        (Net(lambda n, x: n.conv(x)[:, :, :0], conv=nn.ReLU()), "leaves an empty map"),
-        (Net(constant), "does not depend on its input"),
         (nn.Identity(), "returns its input as it is"),
     ],
 )
-def test_what_cannot_be_analyzed_is_one_line_that_says_what_and_where(model, said):
+def test_what_cannot_be_analyzed_is_one_line_that_says_what_and_where(net, function, said):
     with pytest.raises(ModelError, match=said) as raised:
-        receptive_field(model)
+        receptive_field(nn.Sequential(net(function)))
     assert "\n" not in str(raised.value)
 
 
-def test_vouching_is_offered_only_where_it_can_be_true_and_is_believed():
+def test_a_network_of_two_inputs_is_named_with_them():
+    with pytest.raises(ModelError, match=r"Bilinear.forward takes 2 inputs \(input1, input2\)"):
+        receptive_field(nn.Bilinear(3, 3, 3))
+
+
+def test_vouching_is_offered_only_where_it_can_be_true_and_is_believed(net):
     def refusal(function):
         with pytest.raises(ModelError) as raised:
-            final(Net(function))
+            final(net(function))
         return str(raised.value)
 
     assert "it changes the shape" in refusal(lambda _, x: x.kthvalue(2, 1)[0])
     name = re.search(r"say assume_pointwise (\w+)", refusal(lambda _, x: x.cummax(2)[0])).group(1)
-    vouched = receptive_field(Net(lambda _, x: x.cummax(2)[0]), assume_pointwise=[name])
+    vouched = receptive_field(net(lambda _, x: x.cummax(2)[0]), assume_pointwise=[name])
     assert (name, vouched.final.receptive_field) == ("cummax", (1, 1))
 
 
@@ -265,8 +241,8 @@ def fire(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (x > 1).to(x.dtype), x - 1
 
 
-def test_a_custom_operation_is_vouched_for_by_the_name_in_its_refusal_and_is_not_shown():
-    model = Net(lambda n, x: n.last(fire(n.first(x))[0]), first=nn.Conv2d(3, 4, 3), last=nn.ReLU())
+def test_a_custom_operation_is_vouched_for_by_the_name_in_its_refusal_and_is_not_shown(net):
+    model = net(lambda n, x: n.last(fire(n.first(x))[0]), first=nn.Conv2d(3, 4, 3), last=nn.ReLU())
     with pytest.raises(ModelError, match=rf"unknown operation .*fire.* {HERE}") as raised:
         final(model)
     vouched = {"assume_pointwise": [str(raised.value).rpartition(" assume_pointwise ")[2]]}
@@ -327,6 +303,6 @@ def test_every_operation_that_is_named_exists():
         (lambda _, x: x.histc(8), "histc"),
     ],
 )
-def test_an_operation_without_tag_and_rule_is_refused_with_its_name(function, name):
+def test_an_operation_without_tag_and_rule_is_refused_with_its_name(net, function, name):
     with pytest.raises(ModelError, match=rf"unknown operation .*aten\.{name}\.default.* {HERE}"):
-        final(Net(function))
+        final(net(function))

@@ -8,19 +8,6 @@ from torch import nn
 from cifar_cnn import Budget, summarize
 
 
-class Net(nn.Module):
-    """A function of the network and its image, with layers."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
-
-
 def judged(model, size=(16, 16), **options):
     summary = summarize(model, size, budget=Budget(**options))
     return {item.name: item for item in summary.budget.requirements}, summary
@@ -52,17 +39,11 @@ def ones(*shape):
     return nn.Parameter(torch.ones(*shape))
 
 
-def functional(net, x):
-    maps = F.conv2d(x, net.one, groups=3)
-    return F.conv2d(maps * torch.sigmoid(maps), net.two)
-
-
 @pytest.mark.parametrize(
     ("model", "is_separable"),
     [
         (nn.Sequential(stem(), depthwise(), point()), True),
         (nn.Sequential(stem(), depthwise(), *BETWEEN, point()), True),
-        (Net(functional, one=ones(3, 1, 3, 3), two=ones(8, 3, 1, 1)), True),
         (nn.Sequential(stem(), nn.Conv2d(4, 8, 3, groups=4), point(channels=8)), True),
         (nn.Sequential(depthwise(3), point(channels=3)), True),
         (nn.Sequential(stem(), nn.utils.parametrizations.weight_norm(depthwise()), point()), True),
@@ -75,6 +56,15 @@ def functional(net, x):
 )
 def test_a_depthwise_then_a_pointwise_convolution_is_found_whatever_its_class(model, is_separable):
     assert (found(model, "depthwise-separable") is not None) == is_separable
+
+
+def test_functional_convolutions_are_found(net):
+    def forward(net, x):
+        maps = F.conv2d(x, net.one, groups=3)
+        return F.conv2d(maps * torch.sigmoid(maps), net.two)
+
+    model = net(forward, one=ones(3, 1, 3, 3), two=ones(8, 3, 1, 1))
+    assert found(model, "depthwise-separable") == "conv2d + conv2d_1"
 
 
 class Between(nn.Module):
@@ -159,8 +149,8 @@ def test_a_linear_layer_on_tokens_is_pointwise():
     assert found(tokens, "depthwise-separable")
 
 
-def test_concatenated_depthwise_branches_count():
-    model = Net(
+def test_concatenated_depthwise_branches_count(net):
+    model = net(
         lambda n, x: n.point(torch.cat([n.three(x), n.five(x)], 1)),
         three=depthwise(3, padding=1),
         five=nn.Conv2d(3, 3, 5, padding=2, groups=3),
@@ -169,9 +159,9 @@ def test_concatenated_depthwise_branches_count():
     assert found(model, "depthwise-separable") == "three + point, five + point"
 
 
-def test_a_fixed_blur_is_no_depthwise_convolution():
+def test_a_fixed_blur_is_no_depthwise_convolution(net):
     blur = nn.Buffer(torch.ones(3, 1, 3, 3) / 9)
-    model = Net(
+    model = net(
         lambda n, x: n.point(F.conv2d(x, n.blur * 2, groups=3)), blur=blur, point=point(channels=3)
     )
     assert found(model, "depthwise-separable") is None
@@ -190,9 +180,9 @@ def test_of_many_layers_three_are_named_and_the_others_counted():
     assert detail == "1.0 + 1.1, 2.0 + 2.1, 3.0 + 3.1 and 2 more"
 
 
-def test_a_layer_that_the_output_does_not_need_does_not_count():
+def test_a_layer_that_the_output_does_not_need_does_not_count(net):
     layers = {"used": nn.Conv2d(3, 4, 3), "unused": nn.Conv2d(3, 4, 3, dilation=2)}
-    assert found(Net(lambda n, x: (n.unused(x), n.used(x))[1], **layers), "dilated") is None
+    assert found(net(lambda n, x: (n.unused(x), n.used(x))[1], **layers), "dilated") is None
 
 
 @pytest.mark.parametrize(
@@ -209,10 +199,10 @@ def test_dilation_counts_only_where_the_kernel_has_more_than_one_place(convoluti
     assert (found(convolution, "dilated") is not None) == is_dilated
 
 
-def head(pool, size=16):
+def head(net, pool, size=16):
     """Return a network that pools its map by a layer or a function."""
-    layer = pool if isinstance(pool, nn.Module) else Net(lambda _, x: pool(x))
-    model = Net(
+    layer = pool if isinstance(pool, nn.Module) else net(lambda _, x: pool(x))
+    model = net(
         lambda n, x: n.fc(n.pool(n.conv(x)).flatten(1)),
         conv=nn.Conv2d(3, 4, 3, padding=1),
         pool=layer,
@@ -243,8 +233,8 @@ def head(pool, size=16):
         (nn.AvgPool2d(2), False), (nn.Identity(), False),
     ],
 )  # fmt: skip
-def test_global_average_pooling_is_found_in_every_spelling(pool, is_gap):
-    assert (found(head(pool), "gap") is not None) == is_gap
+def test_global_average_pooling_is_found_in_every_spelling(net, pool, is_gap):
+    assert (found(head(net, pool), "gap") is not None) == is_gap
 
 
 def mixed(net, x):
@@ -276,12 +266,12 @@ ATTENTION = {
     ],
     ids=["attention", "residual", "tokens", "mixer", "squeezed"],
 )
-def test_an_average_over_all_places_is_global_pooling_though_they_were_mixed(function, layer):
-    assert found(Net(function, **ATTENTION), "gap", (32, 32)) == layer
+def test_an_average_over_all_places_is_global_pooling_though_they_were_mixed(net, function, layer):
+    assert found(net(function, **ATTENTION), "gap", (32, 32)) == layer
 
 
-def test_the_pooling_of_a_squeeze_and_excitation_gate_is_not_global_pooling():
-    model = Net(
+def test_the_pooling_of_a_squeeze_and_excitation_gate_is_not_global_pooling(net):
+    model = net(
         lambda n, x: n.conv(x * n.gate(x.mean((2, 3), keepdim=True)).sigmoid()),
         gate=nn.Conv2d(3, 3, 1),
         conv=nn.Conv2d(3, 8, 3),
@@ -309,8 +299,8 @@ def test_global_pooling_of_a_map_that_is_already_1x1_counts():
         (nn.Sequential(nn.AvgPool2d(2, 1), nn.Conv2d(4, 4, 2)), "no layer of this kind"),
     ],
 )
-def test_a_pooling_of_a_part_of_the_map_is_said(pool, said):
-    items, _ = judged(head(pool, 3), (3, 3), require=("gap",))
+def test_a_pooling_of_a_part_of_the_map_is_said(net, pool, said):
+    items, _ = judged(head(net, pool, 3), (3, 3), require=("gap",))
     assert items["require:gap"].detail == said
 
 
@@ -318,9 +308,9 @@ def branch(net, x):
     return net.head(x.mean((2, 3))) + 0.0 * net.side(x).mean((2, 3))
 
 
-def test_a_branch_without_effect_is_named_and_its_structures_do_not_count():
+def test_a_branch_without_effect_is_named_and_its_structures_do_not_count(net):
     side = nn.Sequential(depthwise(3, dilation=2), point(channels=3))
-    items, summary = judged(Net(branch, side=side, head=nn.Linear(3, 8)))
+    items, summary = judged(net(branch, side=side, head=nn.Linear(3, 8)))
     assert not items["require:depthwise-separable"].passed
     assert not items["require:dilated"].passed
     assert summary.warnings == (
@@ -380,8 +370,8 @@ def read(kept, x):
 
 
 @pytest.mark.parametrize("kind", ["list", "dict", "nested", "closure", "tensor"])
-def test_learned_tensors_outside_of_the_parameters_fail_and_are_named(kind):
-    model = Net(lambda n, x: n.head(read(n.blocks, x).mean((2, 3))), head=nn.Linear(3, 10))
+def test_learned_tensors_outside_of_the_parameters_fail_and_are_named(net, kind):
+    model = net(lambda n, x: n.head(read(n.blocks, x).mean((2, 3))), head=nn.Linear(3, 10))
     model.blocks = kept_in(kind)
     items, summary = judged(model)
     registered = items["registered"]
@@ -392,15 +382,15 @@ def test_learned_tensors_outside_of_the_parameters_fail_and_are_named(kind):
     assert (summary.totals.parameters, summary.budget.passed) == (40, False)
 
 
-def test_a_layer_made_in_the_forward_is_named_by_its_line():
-    model = Net(lambda n, x: n.head(nn.Conv2d(3, 3, 3)(x).mean((2, 3))), head=nn.Linear(3, 10))
+def test_a_layer_made_in_the_forward_is_named_by_its_line(net):
+    model = net(lambda n, x: n.head(nn.Conv2d(3, 3, 3)(x).mean((2, 3))), head=nn.Linear(3, 10))
     items, _ = judged(model)
     assert not items["registered"].passed
     assert "(test_structures.py:" in items["registered"].detail
 
 
 @pytest.mark.parametrize("kind", ["module", "buffer"])
-def test_registered_and_fixed_tensors_are_no_lost_weights(kind):
+def test_registered_and_fixed_tensors_are_no_lost_weights(net, kind):
     kept = (
         nn.ModuleList([nn.Conv2d(3, 3, 3)])
         if kind == "module"
@@ -408,7 +398,7 @@ def test_registered_and_fixed_tensors_are_no_lost_weights(kind):
     )
     read_it = (lambda n, x: n.kept[0](x)) if kind == "module" else lambda n, x: F.conv2d(x, n.kept)
     items, summary = judged(
-        Net(lambda n, x: n.head(read_it(n, x).mean((2, 3))), kept=kept, head=nn.Linear(3, 9))
+        net(lambda n, x: n.head(read_it(n, x).mean((2, 3))), kept=kept, head=nn.Linear(3, 9))
     )
     assert "registered" not in items
     assert summary.warnings == ()

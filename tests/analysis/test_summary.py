@@ -20,19 +20,6 @@ REFERENCE_ROWS = """
     AdaptiveAvgPool2d 128,1,1 0, Conv2d 10,1,1 1290"""
 
 
-class Net(nn.Module):
-    """A function of the network and its image, with layers."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
-
-
 def adds_up(summary):
     """Return whether the rows add up to the totals."""
     parameters = sum(row.parameters for row in summary.layers) == summary.totals.parameters
@@ -79,43 +66,45 @@ def convolution(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "parameters", "mult_adds"),
+    ("function", "layers", "size", "parameters", "mult_adds"),
     [
         (
-            Net(functional, kernel=nn.Parameter(torch.zeros(6, 1, 3, 3)),
-                matrix=nn.Parameter(torch.zeros(10, 6))),
+            functional, {"kernel": nn.Parameter(torch.zeros(6, 1, 3, 3)),
+                         "matrix": nn.Parameter(torch.zeros(10, 6))},
             8, 54 + 60, 6 * 9 * 64 + 60,
         ),
-        (nn.Sequential(convolution(3, 4, 3), nn.ReLU()), 8, 4 + 108 + 4, 108 * 36),
-        (Net(attending, attention=nn.MultiheadAttention(3, 1)), 4, 36 + 12, 16 * 36 + 2 * 3 * 256),
+        (nn.Sequential(convolution(3, 4, 3), nn.ReLU()), {}, 8, 4 + 108 + 4, 108 * 36),
+        (attending, {"attention": nn.MultiheadAttention(3, 1)}, 4, 36 + 12, 16 * 36 + 2 * 3 * 256),
         (
-            Net(lambda n, x: n.layer(n.patch(x).flatten(2).mT), patch=nn.Conv2d(3, 8, 4, 4),
-                layer=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)),
+            lambda n, x: n.layer(n.patch(x).flatten(2).mT),
+            {"patch": nn.Conv2d(3, 8, 4, 4),
+             "layer": nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)},
             8, 392 + 216 + 72 + 144 + 136 + 32,
             4 * 8 * 48 + 4 * (4 * 8 * 8) + 2 * (4 * 4 * 8) + 2 * (4 * 8 * 16),
         ),
         (
-            Net(recurrent, conv=nn.Conv2d(3, 8, 3, 2, 1), fc=nn.Linear(64, 10),
-                rnn=nn.LSTM(128, 32, batch_first=True, bidirectional=True)),
+            recurrent,
+            {"conv": nn.Conv2d(3, 8, 3, 2, 1), "fc": nn.Linear(64, 10),
+             "rnn": nn.LSTM(128, 32, batch_first=True, bidirectional=True)},
             32, 42_346, 55_296 + 16 * 2 * 4 * 32 * 160 + 640,
         ),
-        (Net(lambda n, x: n.layer(x.flatten(1)), layer=nn.Linear(3072, 10)), 32, 30_730, 30_720),
-        (Net(lambda _, x: F.avg_pool2d(x, 3)), 9, 0, 0),
+        (lambda n, x: n.layer(x.flatten(1)), {"layer": nn.Linear(3072, 10)}, 32, 30_730, 30_720),
+        (lambda _, x: F.avg_pool2d(x, 3), {}, 9, 0, 0),
     ],
     ids=["functional", "parametrised", "attention", "tokens", "recurrent", "flat", "bare"],
 )  # fmt: skip
 def test_what_a_network_holds_and_does_is_counted_and_rows_add_up(
-    model, size, parameters, mult_adds
+    net, function, layers, size, parameters, mult_adds
 ):
-    summary = summarize(model, (size, size), budget=Budget())
+    summary = summarize(net(function, **layers), (size, size), budget=Budget())
     assert (summary.totals.parameters, summary.totals.mult_adds) == (parameters, mult_adds)
     assert adds_up(summary)
 
 
-def test_shared_parameters_count_once_and_their_mult_adds_each_time():
+def test_shared_parameters_count_once_and_their_mult_adds_each_time(net):
     one, other = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
     other.weight = one.weight
-    summary = summarize(Net(lambda n, x: n.b(n.a(n.a(x))), a=one, b=other), (8, 8))
+    summary = summarize(net(lambda n, x: n.b(n.a(n.a(x))), a=one, b=other), (8, 8))
     assert summary.totals.parameters == 81 + 3 + 3
     assert [row.parameters for row in summary.layers] == [84, 0, 3]
     assert [row.mult_adds for row in summary.layers] == [81 * 64] * 3
@@ -133,9 +122,9 @@ def test_the_network_itself_is_left_as_it_was_and_frozen_parameters_are_told_apa
     assert all(not vars(module).get("forward") for module in model.modules())
 
 
-def test_an_unknown_operation_leaves_the_other_verdicts():
+def test_an_unknown_operation_leaves_the_other_verdicts(net):
     layers = {"point": nn.Conv2d(3, 4, 1), "pool": nn.AdaptiveAvgPool2d(1)}
-    model = Net(lambda n, x: n.pool(n.point(x.sort(dim=2).values)), **layers)
+    model = net(lambda n, x: n.pool(n.point(x.sort(dim=2).values)), **layers)
     assert summarize(model, (8, 8)).budget is None
     summary = summarize(model, (8, 8), budget=Budget(require=("gap",), min_rf_features=3))
     found = {item.name: (item.actual, item.passed) for item in summary.budget.requirements}
@@ -152,17 +141,17 @@ def test_an_unknown_operation_leaves_the_other_verdicts():
     assert summary.budget.final is None
 
 
-def test_several_answers_for_one_image_are_an_error():
+def test_several_answers_for_one_image_are_an_error(net):
     body = nn.Sequential(nn.Conv2d(3, 32, 3, 4, 2, 2), nn.ReLU(), nn.AvgPool2d(4))
-    model = Net(lambda n, x: n.head(n.body(x).view(-1, 32)), body=body, head=nn.Linear(32, 10))
+    model = net(lambda n, x: n.head(n.body(x).view(-1, 32)), body=body, head=nn.Linear(32, 10))
     with pytest.raises(ModelError, match=r"one image gives 4 answers, of shape \(10,\): a view"):
         summarize(model)
     assert receptive_field(model).final.receptive_field[0] > 1
 
 
-def test_a_module_that_runs_by_its_forward_and_one_that_does_not_run_have_a_row():
+def test_a_module_that_runs_by_its_forward_and_one_that_does_not_run_have_a_row(net):
     first, last, unused = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.Linear(64, 400)
-    model = Net(lambda n, x: n.last(n.first.forward(x)), first=first, last=last, unused=unused)
+    model = net(lambda n, x: n.last(n.first.forward(x)), first=first, last=last, unused=unused)
     summary = summarize(model, (8, 8), budget=Budget(max_mult_adds=1))
     assert [(r.name, r.output_size, r.parameters, r.mult_adds) for r in summary.layers] == [
         ("first", (8, 6, 6), 224, 216 * 36),
@@ -184,27 +173,27 @@ def test_a_forward_of_the_networks_own_is_called_and_left_as_it_was():
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
-def test_parameters_that_are_expanded_are_no_crash(is_frozen):
+def test_parameters_that_are_expanded_are_no_crash(net, is_frozen):
     def forward(net, x):
         x = net.stem(x).mean((2, 3))
         with torch.set_grad_enabled(not is_frozen):
             return x + net.linear(net.token.expand(len(x), -1))
 
     layers = {"stem": nn.Conv2d(3, 10, 4, 4), "linear": nn.Linear(10, 10)}
-    summary = summarize(Net(forward, token=nn.Parameter(torch.zeros(1, 10)), **layers), (8, 8))
+    summary = summarize(net(forward, token=nn.Parameter(torch.zeros(1, 10)), **layers), (8, 8))
     assert [row.name for row in summary.layers] == ["stem", "linear", "Net"]
     assert summary.totals.mult_adds == 480 * 4 + 100
 
 
 @pytest.mark.parametrize("ask", [True, False])
-def test_a_network_that_hooks_onto_its_gradient_is_summarized(ask):
+def test_a_network_that_hooks_onto_its_gradient_is_summarized(net, ask):
     def forward(net, x):
         x = net.conv(x)
         if not ask or x.requires_grad:
             x.register_hook(lambda _: None)
         return x
 
-    summary = summarize(Net(forward, conv=nn.Conv2d(3, 4, 3)), (8, 8), budget=Budget())
+    summary = summarize(net(forward, conv=nn.Conv2d(3, 4, 3)), (8, 8), budget=Budget())
     assert summary.totals.parameters == 112
 
 
@@ -256,7 +245,7 @@ def test_a_network_and_its_weights_are_not_kept():
     assert kept() is None
 
 
-def test_a_module_that_gives_no_tensor_is_a_row_without_a_size():
-    side = Net(lambda _, x: x.shape[-1])
-    model = Net(lambda n, x: n.first(x) / n.side(x), side=side, first=nn.Conv2d(3, 8, 3))
+def test_a_module_that_gives_no_tensor_is_a_row_without_a_size(net):
+    side = net(lambda _, x: x.shape[-1])
+    model = net(lambda n, x: n.first(x) / n.side(x), side=side, first=nn.Conv2d(3, 8, 3))
     assert [row.output_size for row in summarize(model).layers] == [(8, 30, 30), ()]

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from cifar_cnn.analysis.calls import tensors_in
 from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.memory import Memory
-from cifar_cnn.analysis.moves import move_by_numbers, views
+from cifar_cnn.analysis.moves import locate_views, move_by_numbers
 from cifar_cnn.analysis.rules import RULES, pointwise, reduction
 from cifar_cnn.analysis.steps import Kind, Outcome, Rule, UnsupportedError
 from cifar_cnn.analysis.windows import Shape, adaptive_window
@@ -98,10 +98,10 @@ def _follow_view(of: Operation, _: Shape, x: Field, *__: Any, **___: Any) -> Out
     """Follow elements by the strides of a view."""
     try:
         with _disable_current_modes():
-            places = views(lambda base: of.func(base, *of.args[1:], **of.kwargs), x.shape)
+            places = locate_views(lambda base: of.func(base, *of.args[1:], **of.kwargs), x.shape)
     except RuntimeError as error:  # a view as another type
         raise UnsupportedError(f"({of.func})") from error
-    return Outcome(tuple(place.of(x) for place in places))
+    return Outcome(tuple(place.read(x) for place in places))
 
 
 def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | Outcome:

@@ -56,7 +56,7 @@ class Family:
         moved = (turns * self.shift).reshape(column)
         return self.low.take(phase, self.dim) + moved, self.high.take(phase, self.dim) + moved
 
-    def listed(self, shape: Sequence[int]) -> "Family":
+    def unroll(self, shape: Sequence[int]) -> "Family":
         """Return the same intervals unit by unit, for the units that a tensor of `shape` has."""
         return self if self.dim is None else Family(*self.at(range(shape[self.dim])))
 
@@ -175,7 +175,7 @@ def _broadcast(field: Field, shape: tuple[int, ...]) -> Field:
         wide = (1,) * extra + family.low.shape
         family = replace(family, low=family.low.reshape(wide), high=family.high.reshape(wide))
         repeated = family.dim is not None and old[family.dim] == 1 != shape[family.dim]
-        return family.listed(old) if repeated else family
+        return family.unroll(old) if repeated else family
 
     return Field(shape, both(lambda a: tuple(fit(f) for f in field.axes[a])))
 
@@ -197,6 +197,6 @@ def span(axis: Axis, shape: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Return the first and the last pixel of each element's hull; sizes are 1 where all agree."""
     low, high = np.full((1,) * len(shape), FAR), np.full((1,) * len(shape), -FAR)
     for family in axis:
-        listed = family.listed(shape)
+        listed = family.unroll(shape)
         low, high = np.minimum(low, listed.low), np.maximum(high, listed.high)
     return low, high

@@ -15,7 +15,7 @@ def reduce(field: Field, dims: Iterable[int], *, keep: bool = True) -> Field:
     shape = tuple(1 if d in over else n for d, n in enumerate(field.shape))
 
     def reduced(family: Family) -> Family:
-        family = family.listed(field.shape) if family.dim in over else family
+        family = family.unroll(field.shape) if family.dim in over else family
         low, high = family.low.min(over, keepdims=True), family.high.max(over, keepdims=True)
         return replace(family, low=low, high=high)
 
@@ -32,7 +32,7 @@ def reshape(field: Field, shape: Sequence[int]) -> Field:
     def reshaped(family: Family, axis: int) -> Family:
         place = None if family.dim is None else _place_after(family.dim, old, new, walked_dims)
         if place is None:
-            flat = family.listed(old)
+            flat = family.unroll(old)
             low, high = _reshaped(flat.low, old, new), _reshaped(flat.high, old, new)
             listed = compress(Family(low, high))
             # behind attention, a place tells only where its query comes from

@@ -8,7 +8,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from cifar_cnn.analysis.field import nothing
 from cifar_cnn.analysis.layout import reshape
-from cifar_cnn.analysis.moves import DisjointError, strided
+from cifar_cnn.analysis.moves import DisjointError, locate_view
 from cifar_cnn.analysis.steps import Kind, Outcome, Step, Value
 from cifar_cnn.errors import ModelError
 
@@ -57,10 +57,10 @@ class Memory:
         call = self._steps[written.made].call
         try:
             with suppress(ValueError):
-                whole = strided(tensor, view.shape, _strides(view), int(view.storage_offset()))
-                self._values[tensor] = Value(whole.of(written.field), written.made)
+                whole = locate_view(tensor, view.shape, _strides(view), int(view.storage_offset()))
+                self._values[tensor] = Value(whole.read(written.field), written.made)
                 return
-            part = strided(view, shape, _strides(tensor), int(tensor.storage_offset()))
+            part = locate_view(view, shape, _strides(tensor), int(tensor.storage_offset()))
         except DisjointError:
             return
         except ValueError:

@@ -95,7 +95,7 @@ def _walk_of(
 
 
 @dataclass(frozen=True)
-class Strided:
+class View:
     """Where the elements of a view lie in its base.
 
     Element o of the view is element start[d] + sum(step * o[k]) of dimension d of the base, over
@@ -106,7 +106,7 @@ class Strided:
     start: tuple[int, ...]
     walks: tuple[Walk | None, ...]
 
-    def of(self, field: Field) -> Field:
+    def read(self, field: Field) -> Field:
         """Return the field of the view, from that of its base."""
         rank = len(self.shape)
         coordinates = [np.full((1,) * rank, first) for first in self.start]
@@ -154,7 +154,7 @@ def concatenate(fields: Sequence[Field], dim: int) -> Field:
     empty, parts, first = nothing(tuple(whole)), [], 0
     for field in fields:
         start = tuple(first if d == dim else 0 for d in range(len(whole)))
-        parts.append(Strided(field.shape, start, walks).write(empty, field))
+        parts.append(View(field.shape, start, walks).write(empty, field))
         first += field.shape[dim]
     return hull(empty.shape, parts)
 
@@ -168,7 +168,7 @@ def _masked(field: Field, mask: NDArray[np.bool_], dims: Sequence[int]) -> Field
     """Return the field without what the elements see that a mask over `dims` leaves out."""
 
     def masked(family: Family) -> Family:
-        family = family.listed(field.shape) if family.dim in dims else family
+        family = family.unroll(field.shape) if family.dim in dims else family
         low, high = np.where(mask, family.low, FAR), np.where(mask, family.high, -FAR)
         return compress(replace(family, low=low, high=high))
 
@@ -179,7 +179,9 @@ class DisjointError(ValueError):
     """A view and a base share no element."""
 
 
-def strided(view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> Strided:
+def locate_view(
+    view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: int = 0
+) -> View:
     """Return where a view lies in a base of this shape and these strides, which begins at `offset`.
 
     A stride of 0 says nothing, as that of a dimension of one unit. ValueError: the view is no box
@@ -203,16 +205,16 @@ def strided(view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: 
         raise DisjointError("no part of the base")
     if rest or any(first < 0 or end >= n for first, end, n in zip(start, last, shape, strict=True)):
         raise ValueError("not within the base")
-    return Strided(tuple(view.shape), tuple(start), tuple(walks))
+    return View(tuple(view.shape), tuple(start), tuple(walks))
 
 
-def views(func: Callable[..., object], shape: Sequence[int]) -> list[Strided]:
+def locate_views(func: Callable[..., object], shape: Sequence[int]) -> list[View]:
     """Return where the views lie that `func` gives of a tensor of `shape`, without its numbers."""
     strides, stride = [0] * len(shape), 2
     for dim in reversed(range(len(shape))):
         strides[dim], stride = stride, stride * (shape[dim] + 1)  # so that no two are alike
     base = torch.empty_strided(tuple(shape), strides, device="meta")
-    return [strided(view, shape, strides) for view in tensors_in(func(base))]
+    return [locate_view(view, shape, strides) for view in tensors_in(func(base))]
 
 
 def move_by_numbers(func: Callable[..., object], fields: Sequence[Field]) -> list[Field]:

@@ -24,7 +24,7 @@ from cifar_cnn.analysis.results import Verification
 from cifar_cnn.analysis.rules import RESAMPLINGS, RULES
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Kind, Step
-from cifar_cnn.analysis.verification import Canvas, Seen, Shown, Size, compare, conclude
+from cifar_cnn.analysis.verification import Canvas, Evidence, Reach, Size, compare, conclude
 from cifar_cnn.errors import UserError, one_line
 from cifar_cnn.runtime import global_state_kept
 
@@ -71,7 +71,7 @@ def verify(
     maps = [row for row in layers_of(run) if row.is_map]
     names = {row.name for row in layers_of(run)}
     proved: list[Size] = []
-    found: dict[tuple[str, str], Shown] = {}
+    found: dict[tuple[str, str], Evidence] = {}
     count = len(run.steps)
     for axis in (0, 1):
         canvases = list(_canvases(maps, input_size, axis))
@@ -85,10 +85,10 @@ def verify(
             is_mixed = any(MIXED in proof.reasons.values() for proof in proofs)
             if is_mixed and canvas is not canvases[-1]:
                 continue  # one image at a time they are apart
-            for call, shown in _judged(proofs, canvas).items():
+            for call, shown in _judge(proofs, canvas).items():
                 if call.name in names or shown.wrong is not None:
                     key = call.name, AXIS_NAMES[axis]
-                    found.setdefault(key, Shown()).add(shown)
+                    found.setdefault(key, Evidence()).add(shown)
             if proofs[-1].error is None:
                 proved.append(canvas.size)
                 break
@@ -109,7 +109,7 @@ class Proof(Run):  # type: ignore[no-untyped-call]
         assume_pointwise: Collection[str],
     ) -> None:
         super().__init__(model, images, assume_pointwise, dims=(2 + axis, 0))
-        self.seen: dict[int, Seen] = {}
+        self.seen: dict[int, Reach] = {}
         self.reasons: dict[int, str] = {}
         self.error: UserError | None = None
         self._rows = rows
@@ -156,7 +156,7 @@ class Proof(Run):  # type: ignore[no-untyped-call]
         pixel = self._rows[np.where(image <= last_image, image, 0)]
         dims = [d for d in range(image.ndim) if (image.min(d) < last_image.max(d)).any()]
         packed, dim = np.packbits(nan.cpu().numpy()), dims[0] if dims else None
-        self.seen[index] = Seen(low, high, pixel, packed, tuple(nan.shape), dim)
+        self.seen[index] = Reach(low, high, pixel, packed, tuple(nan.shape), dim)
 
 
 def prove(
@@ -184,16 +184,16 @@ def prove(
     return proof
 
 
-def _judged(proofs: Sequence[Proof], canvas: Canvas) -> dict[Call, Shown]:
+def _judge(proofs: Sequence[Proof], canvas: Canvas) -> dict[Call, Evidence]:
     """Compare the units of all operations with what was seen on all batches of a canvas."""
     lost: dict[int, str] = {}
-    found: dict[Call, Shown] = {}
+    found: dict[Call, Evidence] = {}
     jump = 1
     for index, step in enumerate(proofs[-1].steps):
         slopes = [abs(family.slope) for family in step.field.axes[0] if family.dim is not None]
         jump = max([jump, *(math.ceil(slope) for slope in slopes)])
         before = (lost[value.made] for value in step.inputs if value.made in lost)
-        shown = Shown(lost=proofs[-1].reasons.get(index) or next(before, None))
+        shown = Evidence(lost=proofs[-1].reasons.get(index) or next(before, None))
         parts = [proof.seen[index] for proof in proofs if index in proof.seen]
         if parts:
             compare(step, parts, canvas, 2 * jump, shown)

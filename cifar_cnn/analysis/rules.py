@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Family, Field, hull, nothing
 from cifar_cnn.analysis.layout import reduce, reshape
-from cifar_cnn.analysis.moves import concatenate, views
+from cifar_cnn.analysis.moves import concatenate, locate_views
 from cifar_cnn.analysis.steps import Kind, Outcome, Rule, UnsupportedError, Window
 from cifar_cnn.analysis.windows import (
     Ints,
@@ -104,7 +104,7 @@ def cumulative(out: Shape, x: Field, dim: int, *_: object, **__: object) -> Fiel
     """Read each unit of `dim` and all before it."""
 
     def read(family: Family) -> Family:
-        family = family.listed(x.shape) if family.dim == dim % len(out) else family
+        family = family.unroll(x.shape) if family.dim == dim % len(out) else family
         low, high = np.minimum.accumulate(family.low, dim), np.maximum.accumulate(family.high, dim)
         return replace(family, low=low, high=high)
 
@@ -118,8 +118,8 @@ def largest(out: Shape, x: Field, count: int, dim: int = -1, *_: object) -> Fiel
 
 def gated_halves(out: Shape, x: Field, dim: int = -1) -> Field:
     """Multiply one half of `dim` by a function of the other."""
-    halves = views(lambda tensor: tensor.chunk(2, dim), x.shape)
-    return hull(out, [half.of(x) for half in halves])
+    halves = locate_views(lambda tensor: tensor.chunk(2, dim), x.shape)
+    return hull(out, [half.read(x) for half in halves])
 
 
 def reshaping(out: Shape, x: Field, *_: object) -> Field:

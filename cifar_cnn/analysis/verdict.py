@@ -19,13 +19,8 @@ def judge(
 ) -> Verdict:
     """Hold a network against the budget.
 
-    Args:
-        budget: its limits.
-        rows: of the network's table.
-        totals: of the table.
-        field: its receptive fields, or why they are not known.
-        structures: where it has those that may be required.
-        outside: where learned tensors are kept that are not among its parameters.
+    `field` may say why the receptive fields are not known, and `outside` where learned tensors are
+    kept that are not among the network's parameters.
     """
     if isinstance(field, str):
         smallest, smallest_features, at_map, at_output = None, None, field, field

@@ -16,24 +16,21 @@ Size = tuple[int, int]
 
 
 @dataclass
-class Shown:
-    """What NaN has shown of a layer along one axis.
-
-    Args:
-        units: how many were compared.
-        ends: which ends of its fields, low and high, were reached as they must.
-        lost: why NaN does not get here, if it does not.
-        wrong: number, field and reached pixels of a unit that is not what the table says.
-        read: how many pixels a unit reads whose field is whole, and how many its field holds.
-    """
+class Evidence:
+    """What NaN has shown of a layer along one axis."""
 
     units: int = 0
+    """How many were compared."""
     ends: set[str] = field(default_factory=set)
+    """Which ends of its fields, low and high, were reached as they must."""
     lost: str | None = None
+    """Why NaN does not get here, if it does not."""
     wrong: tuple[int, Size, Size] | None = None
+    """Number, field and reached pixels of a unit that is not what the table says."""
     read: Size | None = None
+    """How many pixels a unit reads whose field is whole, and how many its field holds."""
 
-    def add(self, other: "Shown") -> None:
+    def add(self, other: "Evidence") -> None:
         """Add what other images, or another call of the same name, have shown."""
         self.units += other.units
         self.ends |= other.ends
@@ -42,7 +39,7 @@ class Shown:
         self.read = other.read or self.read
 
 
-def conclude(canvases: Sequence[Size], shown: Mapping[tuple[str, str], Shown]) -> Verification:
+def conclude(canvases: Sequence[Size], shown: Mapping[tuple[str, str], Evidence]) -> Verification:
     """Return the outcome of the proof from what was shown by layer and axis, in their order."""
     followed = {key: each for key, each in shown.items() if each.lost is None}
     compared = {layer for (layer, _), each in followed.items() if each.units}
@@ -93,7 +90,7 @@ class Canvas:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Reach:
     """The fields of an operation's units in one batch, and which of them NaN has reached.
 
     All can be broadcast to `shape`; images follow each other along `dim`, if there are several.
@@ -113,9 +110,11 @@ class Seen:
         return bits.reshape(self.shape).astype(bool)
 
 
-def compare(step: Step, parts: Sequence[Seen], canvas: Canvas, margin: int, shown: Shown) -> None:
+def compare(
+    step: Step, parts: Sequence[Reach], canvas: Canvas, margin: int, shown: Evidence
+) -> None:
     """Compare each unit; what sees a border within `margin` pixels may be reached by less."""
-    low, high, pixel, reached = _joined(parts)
+    low, high, pixel, reached = _join_batches(parts)
     border = np.full_like(low, margin)
     if len(canvas.rows) == canvas.length:  # those of the middle half alone
         border = np.maximum(border, (canvas.length - (high - low)) // 4)
@@ -144,7 +143,7 @@ def compare(step: Step, parts: Sequence[Seen], canvas: Canvas, margin: int, show
             shown.read = len(np.unique(pixels[mine & reached])), total
 
 
-def _joined(parts: Sequence[Seen]) -> tuple[IntArray, IntArray, IntArray, NDArray[np.bool_]]:
+def _join_batches(parts: Sequence[Reach]) -> tuple[IntArray, IntArray, IntArray, NDArray[np.bool_]]:
     """Return low, high, pixel and reached of all batches, with a first dimension for the images."""
     dim = parts[0].dim
 

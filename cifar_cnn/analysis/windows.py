@@ -7,7 +7,7 @@ from typing import Any
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, hull
 from cifar_cnn.analysis.layout import reduce, reshape
-from cifar_cnn.analysis.moves import Strided
+from cifar_cnn.analysis.moves import View
 from cifar_cnn.analysis.steps import POINT, Outcome, Rule, UnsupportedError, Window
 from cifar_cnn.analysis.taps import Taps, apply_taps
 
@@ -143,7 +143,7 @@ def padding(out: Shape, x: Field, pads: Ints, *_: object) -> Outcome:
     for i, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
         sides[rank - 1 - i] = before, after
     start = tuple(-before for before, _ in sides)
-    field = Strided(out, start, tuple((d, 1) for d in range(rank))).of(x)
+    field = View(out, start, tuple((d, 1) for d in range(rank))).read(x)
     vertical, horizontal = sides[-2:] if rank > 1 else ((0, 0), sides[-1])
     return Outcome((field,), Window(padding=(vertical, horizontal)))
 
@@ -159,7 +159,7 @@ def unfolding(
     between = [(first + i, stride[i]) for i in (0, 1)]
     start = (*[0] * first, -padding[0], -padding[1])
     walks = (*((d, 1) for d in range(first)), *inside, *between)
-    field = Strided((*batch, channels, *kernel, *counts), start, walks).of(x)
+    field = View((*batch, channels, *kernel, *counts), start, walks).read(x)
     return reshape(field, out)
 
 
@@ -182,7 +182,7 @@ def folding(
     for y in range(kernel[0]):
         for z in range(kernel[1]):
             start = (*[0] * first, y, z, 0, 0)
-            part = Strided((*batch, channels, *counts), start, tuple(kept)).of(split)
+            part = View((*batch, channels, *counts), start, tuple(kept)).read(split)
             places = padding[0] - y * dilation[0], padding[1] - z * dilation[1]
             reads = [taps.transposed(1, s, p, 1) for s, p in zip(stride, places, strict=True)]
             pieces.append(read_map(part, reads, out))

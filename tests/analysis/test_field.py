@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import hull, image_field
 from cifar_cnn.analysis.layout import reduce, reshape
-from cifar_cnn.analysis.moves import concatenate, move_by_numbers, views
+from cifar_cnn.analysis.moves import concatenate, locate_views, move_by_numbers
 from cifar_cnn.analysis.taps import Taps, apply_taps
 
 SHAPE = (1, 3, 6, 4)
@@ -21,7 +21,7 @@ def seen(field, axis=0):
     """Low and high of every element, as full arrays."""
     low, high = np.full(field.shape, 1 << 40), np.full(field.shape, -(1 << 40))
     for family in field.axes[axis]:
-        listed = family.listed(field.shape)
+        listed = family.unroll(field.shape)
         low, high = np.minimum(low, listed.low), np.maximum(high, listed.high)
     return low, high
 
@@ -63,8 +63,8 @@ def test_channels_keep_apart_until_they_are_mixed():
 
 
 def permute(field, order):
-    (view,) = views(lambda tensor: tensor.permute(order), field.shape)
-    return view.of(field)
+    (view,) = locate_views(lambda tensor: tensor.permute(order), field.shape)
+    return view.read(field)
 
 
 def test_reshaping_moves_elements_as_numpy_does():

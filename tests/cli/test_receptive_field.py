@@ -114,10 +114,10 @@ def test_verify_adds_the_proof_to_the_document_and_says_it_to_people(quick_cli, 
 def test_of_layers_that_are_clipped_five_are_named_and_the_others_counted(capsys):
     from rich.console import Console
 
-    from cifar_cnn.analysis.verification import Shown, conclude
+    from cifar_cnn.analysis.verification import Evidence, conclude
     from cifar_cnn.report.analysis_tables import show_verification
 
-    shown = {(f"layer{n}", "vertically"): Shown(units=1) for n in range(571)}
+    shown = {(f"layer{n}", "vertically"): Evidence(units=1) for n in range(571)}
     show_verification(Console(width=80), conclude([(32, 32)] * 2, shown))
     assert capsys.readouterr().out.splitlines()[-1] == (
         "clipped: layer0, layer1, layer2, layer3, layer4 and 566 more: fields that reach the "

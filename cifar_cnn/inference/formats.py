@@ -57,8 +57,13 @@ def to_onnx(
             opset_version=opset,
             verbose=False,
         )
-    assert program is not None
-    proto = program.model_proto
+        assert program is not None
+        proto = program.model_proto
+        if proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
+            raise ExportError(
+                "the network cannot be exported: to ONNX, its code fixes the batch size "
+                f"at {len(example)} images"
+            )
     for key, value in about.items():
         proto.metadata_props.add(key=key, value=value)
     content: bytes = proto.SerializeToString()

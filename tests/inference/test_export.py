@@ -138,20 +138,28 @@ def test_a_bare_state_dict_is_refused(tmp_path):
         export(tmp_path / "bare.pt", "safetensors")
 
 
-def test_a_network_that_cannot_be_captured_is_refused_in_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "self.linear(x.flatten(1)) * (1 if x.sum().item() > 0 else 2)",
+        "sum(self.linear(torch.cat([x, x.flip(3)]).flatten(1)).split(2 * len(x) // 2))",
+    ],
+)
+def test_a_network_that_cannot_be_captured_is_refused_in_one_line(answer, tmp_path, monkeypatch):
     from cifar_cnn.models import build_model
     from cifar_cnn.settings import resolve_settings
     from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(
+        "import torch\n"
         "from torch import nn\n"
         "class Net(nn.Module):\n"
         "    def __init__(self):\n"
         "        super().__init__()\n"
         "        self.linear = nn.Linear(3072, 2)\n"
         "    def forward(self, x):\n"
-        "        return self.linear(x.flatten(1)) * (1 if x.sum().item() > 0 else 2)\n"
+        f"        return {answer}\n"
     )
     checkpoint = Checkpoint(
         model="net.py:Net",

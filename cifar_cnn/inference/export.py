@@ -191,6 +191,11 @@ def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
     """Return the largest difference of the two networks' outputs."""
     with guarded(f"the network fails on {counted(len(images), 'image')}", ExportError, model):
         expected = model(images)
+        if not torch.allclose(expected, model(images), equal_nan=True):
+            raise ExportError(
+                "the network cannot be exported: it answers the same image differently each time, "
+                "as dropout without training=self.training does"
+            )
         difference = float((run(images) - expected).abs().max())
     allowed = TOLERANCE * max(1.0, expected.abs().max().item())
     if not difference <= allowed:  # a NaN is no agreement either

@@ -143,6 +143,7 @@ def test_a_bare_state_dict_is_refused(tmp_path):
     [
         "self.linear(x.flatten(1)) * (1 if x.sum().item() > 0 else 2)",
         "sum(self.linear(torch.cat([x, x.flip(3)]).flatten(1)).split(2 * len(x) // 2))",
+        "self.linear(nn.functional.dropout(x.flatten(1)))",
     ],
 )
 def test_a_network_that_cannot_be_captured_is_refused_in_one_line(answer, tmp_path, monkeypatch):

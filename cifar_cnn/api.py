@@ -78,7 +78,8 @@ def train(
         files.append(TensorBoardEvents())
     if report:
         files.append(report_at_end)
-    with join(own_device(resolve_device(settings.device))) as processes:
+    device = own_device(resolve_device(settings.device))
+    with join(device) as processes:
         processes.wait()  # all have looked at the directory before one takes it
         told = [*listeners, *files] if processes.is_main else listeners
         resume = checkpoint is not None
@@ -91,6 +92,7 @@ def train(
         ) as run_directory:
             run = Run(
                 settings,
+                device,
                 processes=processes,
                 listeners=told,
                 loading=loading,
@@ -124,7 +126,7 @@ def dry_run(
     Raises:
         UserError: what `train` would raise before its first step.
     """
-    run = Run(settings, loading=loading)
+    run = Run(settings, own_device(resolve_device(settings.device)), loading=loading)
     for note in run.notes:
         say(note)
     return train_once(run.trainer)
@@ -150,7 +152,7 @@ def find_lr(
         RunError: the loss never falls, or is not finite from the start.
         UserError: what `train` would raise before its first step.
     """
-    run = Run(settings, loading=loading)
+    run = Run(settings, own_device(resolve_device(settings.device)), loading=loading)
     for note in run.notes:
         say(note)
     return range_test(run.trainer, progress)

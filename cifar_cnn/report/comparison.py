@@ -9,7 +9,7 @@ from typing import Any
 from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import SOURCES, Settings
-from cifar_cnn.training.history import MetricsRow
+from cifar_cnn.training.history import EpochRow
 from cifar_cnn.training.record import RunRecord, read_run
 
 FIGURES = ("eval_accuracy", "eval_loss", "seconds")
@@ -38,7 +38,7 @@ class Line:
     settings: dict[str, Any]
 
     @property
-    def best(self) -> MetricsRow | None:
+    def best(self) -> EpochRow | None:
         """The first run's epoch whose network `model.pt` holds."""
         return self.runs[0].best
 

@@ -21,14 +21,14 @@ from cifar_cnn.report.figures import (
     shortened,
 )
 from cifar_cnn.training.events import Event, RunEnded
-from cifar_cnn.training.history import SPLIT_NAMES, EpochRow, MetricsRow
+from cifar_cnn.training.history import SPLIT_NAMES, EpochRow
 from cifar_cnn.training.run_files import CURVES, write_file
 
 TRAIN_COLOR, EVAL_COLOR = BLUE, ORANGE
 RUN_COLORS = (ORANGE, BLUE, GREEN, PINK, SKY)
 DASHES = ("-", "--", ":")
 
-Rows = Sequence[EpochRow | MetricsRow]
+Rows = Sequence[EpochRow]
 
 
 @dataclass(frozen=True)

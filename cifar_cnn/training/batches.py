@@ -17,9 +17,6 @@ class TrainingBatches:
     Draws are for the whole batch, so that an image is augmented and mixed alike in whichever part
     of the batch it is computed. What is left over after the last whole batch is a batch too, but
     for a single image, of which batch normalization could have one value a channel: it is left out.
-
-    Args:
-        layout: of the images in memory.
     """
 
     def __init__(
@@ -36,6 +33,7 @@ class TrainingBatches:
         self.device = device
         self.images = train.images.to(device)
         self.labels = train.labels.to(device)
+        self.files = train.files
         self.count = len(train)
         whole, rest = divmod(self.count, settings.batch_size)
         self.per_epoch = whole + (rest > 1 or whole == 0)
@@ -72,6 +70,11 @@ class TrainingBatches:
         images = self.images.index_select(0, chosen[part])
         images = apply(images, draws, self.settings.cutout_size, self.normalization)
         return images.contiguous(memory_format=self.layout)
+
+    def names(self, epoch: int, index: int) -> list[str]:
+        """Return the training images of a batch by index and file."""
+        chosen = self._chosen(epoch, index).tolist()
+        return [f"{each} ({self.files[each]})" if self.files else str(each) for each in chosen]
 
     def free(self) -> None:
         """Give the images back, once no batch is needed any more."""

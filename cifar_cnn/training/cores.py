@@ -14,10 +14,9 @@ SHORTEST = 10.0
 
 
 class CoreTime:
-    """Compares this process's processor time with what its threads could have had."""
+    """Compares this process's processor time with what its busy threads could have had."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self) -> None:
         self.notes: list[str] = []
         self.start()
 
@@ -25,15 +24,15 @@ class CoreTime:
         """Measure from now on."""
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
-    def stop(self, epoch: int) -> None:
-        """Add a line to the notes, once, where the time since `start` was less than enough."""
+    def stop(self, epoch: int, threads: int) -> None:
+        """Add a line to the notes, once, if so many threads got too little time since `start`."""
         seconds = time.perf_counter() - self._wall
-        fraction = (time.process_time() - self._processor) / (seconds * self.threads)
+        fraction = (time.process_time() - self._processor) / (seconds * threads)
         if seconds > SHORTEST and fraction < ENOUGH and not self.notes:
             quota = cpu_quota()
             cause = "other programs use the cores, and training is slower for it"
-            if quota < self.threads:
-                cause = f"a CPU quota allows {quota:g} of {counted(self.threads, 'core')}"
+            if quota < threads:
+                cause = f"a CPU quota allows {quota:g} of {counted(threads, 'core')}"
             self.notes.append(
                 f"in epoch {epoch} this run had {fraction:.0%} of the processor time it could use: "
                 f"{cause}"

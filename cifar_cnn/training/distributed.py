@@ -50,18 +50,15 @@ def own_device(device: "torch.device") -> "torch.device":
 
 @dataclass(frozen=True)
 class Part:
-    """What one process does of a batch.
+    """One process's share of a batch.
 
-    Args:
-        images: which images of the batch it computes. Never none, as a network may not take that:
-            one that has nothing to do computes the first image, and counts it for nothing.
-        weight: of its mean loss in the mean over the processes; 0 if it has nothing to do.
-        count: images in the whole batch.
+    A network may not take an empty batch, so a process without images computes the first one, with
+    weight 0.
     """
 
     images: slice
-    weight: float
-    count: int
+    weight: float  # of its mean loss in the mean over the processes
+    count: int  # images in the whole batch
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,33 @@
-"""What a run came to: each epoch, as a table and as the reference's log, and the whole."""
+"""The epochs of a run: as rows of metrics.csv, as the reference's log, and as a run's result."""
 
 import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from cifar_cnn.documents import runs as documents
 
 SPLIT_NAMES = {"test": "test", "val": "validation"}
 
 
-class _Epoch(BaseModel):
+class EpochRow(BaseModel):
+    """One epoch. Losses in nats and accuracies as fractions; `seconds` of training only.
+
+    Args:
+        epoch: counted from 0, as in the reference's log.
+        step: steps done since the run began.
+        lr: learning rate of the epoch's last step.
+        train_loss, train_accuracy: running means over the epoch's augmented images.
+        last_loss, batches: of the epoch's last batch, and how many there were.
+        eval_correct, eval_samples: images of the evaluation split that are right, and all.
+
+    The last four are for the log; a row that was read from metrics.csv has 0 there.
+    """
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     epoch: int
@@ -24,14 +37,29 @@ class _Epoch(BaseModel):
     train_accuracy: float
     eval_split: str
     eval_loss: float
-
-
-class MetricsRow(_Epoch):
-    """A row of metrics.csv; see `EpochRow` for what its numbers mean."""
-
     eval_accuracy: float
     seconds: float
     images_per_second: float
+    last_loss: float = 0.0
+    batches: int = 0
+    eval_correct: int = 0
+    eval_samples: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_accuracy(cls, values: Any) -> Any:
+        """Add what checkpoints of versions 0.1.0 and 0.2.0 leave out."""
+        if not isinstance(values, dict) or "eval_accuracy" in values:
+            return values
+        try:
+            accuracy = values["eval_correct"] / values["eval_samples"]
+        except (KeyError, TypeError, ZeroDivisionError):
+            return values
+        return {**values, "eval_accuracy": accuracy}
+
+    def metrics(self) -> dict[str, int | float | str]:
+        """Return the columns of metrics.csv by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
     def as_dict(self) -> documents.Epoch:
         """Return the epoch's entry in `runs show --json`."""
@@ -46,59 +74,25 @@ class MetricsRow(_Epoch):
         }
 
 
-COLUMNS = tuple(MetricsRow.model_fields)
-"""Of metrics.csv."""
+COLUMNS = tuple(EpochRow.model_fields)[:10]
+"""Columns of metrics.csv."""
 
 
-class EpochRow(_Epoch):
-    """One epoch. Losses in nats and accuracies as fractions; `seconds` of training only.
-
-    Args:
-        epoch: counted from 0, as in the reference's log.
-        step: steps done since the run began.
-        lr: learning rate of the epoch's last step.
-        train_loss, train_accuracy: running means over the epoch's augmented images.
-        last_loss, batches: of the epoch's last batch, and how many there were.
-        eval_correct, eval_samples: images of the evaluation split that are right, and all.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    last_loss: float
-    batches: int
-    eval_correct: int
-    eval_samples: int
-    seconds: float
-    images_per_second: float
-
-    @property
-    def eval_accuracy(self) -> float:
-        """Fraction of the evaluation images that are right."""
-        return self.eval_correct / self.eval_samples
-
-    def metrics(self) -> dict[str, int | float | str]:
-        """Return the columns of metrics.csv by name."""
-        return {name: getattr(self, name) for name in COLUMNS}
-
-
-Row = TypeVar("Row", EpochRow, MetricsRow)
-
-
-def best_row(rows: Sequence[Row]) -> Row:
+def best_row(rows: Sequence[EpochRow]) -> EpochRow:
     """Return the epoch whose network `model.pt` holds: best by validation, without one the last."""
     if rows[-1].eval_split == "test":
         return rows[-1]
     return max(rows, key=lambda row: (row.eval_accuracy, -row.eval_loss))
 
 
-def split_figures(row: EpochRow | MetricsRow) -> documents.SplitFigures:
+def split_figures(row: EpochRow) -> documents.SplitFigures:
     """Return what the documents say of an epoch's evaluation."""
     return {"split": row.eval_split, "accuracy": row.eval_accuracy, "loss": row.eval_loss}
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to; without a `model_file` it was stopped early."""
+    """The result of a run; without a `model_file` it was stopped early."""
 
     run: Path
     model_file: Path | None

@@ -1,14 +1,13 @@
 """From what was asked for to what a run starts with: fresh, or from a checkpoint."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_cnn.errors import CheckpointError, ModelError, RequestError, SettingsError, counted
-from cifar_cnn.models.registry import check_heard, full_spec, is_built_in
+from cifar_cnn.errors import CheckpointError, RequestError, SettingsError, counted
+from cifar_cnn.models.registry import check_heard, full_spec, is_built_in, source_file
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, parse_arguments, validate
 from cifar_cnn.storage.checkpoint import (
@@ -18,7 +17,7 @@ from cifar_cnn.storage.checkpoint import (
     require_model_again,
 )
 from cifar_cnn.storage.naming import LAST, MODEL, PREVIOUS, RUNS, find_stored
-from cifar_cnn.storage.network import changed_source
+from cifar_cnn.storage.network import changed_source, digest, read_source
 from cifar_cnn.training.history import RunResult
 from cifar_cnn.training.run_files import Replace, check_free, check_resumable, is_finished
 from cifar_cnn.training.state import read_state
@@ -29,15 +28,9 @@ MAY_CHANGE = ("epochs", "device", "threads", "data_dir", "recipe")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run starts with, and where.
+    """What a run starts with, and where; `notes` tell the user about the choice.
 
-    Args:
-        settings: of the run.
-        directory: of the run.
-        checkpoint: to go on from; None to start afresh.
-        replace: which earlier run's files in the directory may go.
-        notes: what the user should be told about the choice.
-        numbered: whether a number is added to the directory's name where that is taken.
+    The other fields are arguments of `cifar_cnn.train`.
     """
 
     settings: Settings
@@ -151,7 +144,7 @@ def _resumed(
     differences = [
         f"{key} is {getattr(stored, key)} there, {getattr(settings, key)} here"
         for key in Settings.model_fields
-        if key not in MAY_CHANGE and not _is_same(key, stored, settings)
+        if key not in MAY_CHANGE and not _is_same(key, checkpoint, settings)
     ]
     if differences:
         raise SettingsError(f"{path} has other settings: {'; '.join(differences)}")
@@ -173,42 +166,31 @@ def _resumed(
     return Plan(settings, directory or path.parent, checkpoint, notes=notes)
 
 
-def _is_same(key: str, stored: Settings, settings: Settings) -> bool:
-    """Say whether a setting means the same in both; code may lie in files."""
-    there, here = getattr(stored, key), getattr(settings, key)
-    if there == here:
-        return True
+def _is_same(key: str, checkpoint: Checkpoint, settings: Settings) -> bool:
+    """Return whether a setting means the same as in the checkpoint, however it is spelled."""
+    there, here = getattr(checkpoint.settings, key), getattr(settings, key)
     if key == "model_arg":
         return parse_arguments(there) == parse_arguments(here)
-    if key != "model":
+    return there == here or (key == "model" and _is_same_network(checkpoint, settings))
+
+
+def _is_same_network(checkpoint: Checkpoint, settings: Settings) -> bool:
+    """Return whether another spec names the checkpoint's network: the same code, the same name.
+
+    A checkpoint of version 0.1.0 has no digest of the code; there the name has to do.
+    """
+    if is_built_in(checkpoint.model) or is_built_in(settings.model):
         return False
-    (old, old_name), (new, new_name) = _file_and_name(there), _file_and_name(here)
-    if not old.suffix == new.suffix != "" or not _is_same_file(old, new):
+    source = read_source(settings)
+    if source is None or checkpoint.source_sha256 not in {None, digest(source)}:
         return False
-    if old_name != new_name and "" in {old_name, new_name}:
-        return _is_only_network(old_name or new_name, new, settings.model_arg)
-    return old_name == new_name
+    named = {_attribute(each) for each in (checkpoint.model, settings.model)}
+    if "" in named:  # the only network of the file
+        file = source_file(settings.model, settings.model_arg)
+        named = named - {""} | {_attribute(full_spec(str(file), settings.model_arg))}
+    return len(named) == 1
 
 
-def _is_only_network(name: str, file: Path, model_arg: Sequence[str]) -> bool:
-    """Say whether a file that is named without an attribute means that one."""
-    try:
-        return full_spec(str(file), model_arg) == f"{file}:{name}"
-    except ModelError:  # it has changed, and no longer tells: its weights do
-        return True
-
-
-def _file_and_name(spec: str) -> tuple[Path, str]:
-    """Split `path.py:attr`, and `module:attr` as its file; without an attribute it is ''."""
-    source, colon, name = spec.rpartition(":")
-    if not colon or not name.split(".")[0].isidentifier():  # C:\\nets.py is a file
-        return Path(spec), ""
-    return Path(source if source.endswith(".py") else f"{source.replace('.', '/')}.py"), name
-
-
-def _is_same_file(old: Path, new: Path) -> bool:
-    """Say whether a file is the one that was named in another folder, perhaps, before."""
-    if old.exists():
-        return new.exists() and old.samefile(new)
-    named = [part for part in Path(os.path.normpath(old)).parts if part != ".."]
-    return [*new.resolve().parts[-len(named) :]] == named
+def _attribute(spec: str) -> str:
+    """Return the part of `path.py:attr` or `module:attr` after the colon; of `path.py` nothing."""
+    return "" if spec.endswith(".py") else spec.rpartition(":")[2]

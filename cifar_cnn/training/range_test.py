@@ -35,16 +35,10 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What came of a range test.
+    """Learning rate, loss (in nats, before the step) and smoothed loss of each step.
 
-    Args:
-        lr: learning rate of each step.
-        loss: of each step's batch, in nats, before the step.
-        smoothed_loss: the same, averaged over neighboring steps.
-        steepest_lr: where the smoothed loss falls fastest, over the logarithm of the rate.
-        lowest_lr: where it is lowest.
-        diverging_lr: where it has risen again by a tenth of its fall; None if it never has.
-        is_peak: whether the run's learning rate rises to its setting or falls from it.
+    The smoothed loss falls fastest, over the logarithm of the rate, at `steepest_lr`; it is lowest
+    at `lowest_lr`, and has risen again by a tenth of its fall at `diverging_lr`.
     """
 
     lr: tuple[float, ...]
@@ -53,7 +47,7 @@ class RangeTest:
     steepest_lr: float
     lowest_lr: float
     diverging_lr: float | None
-    is_peak: bool
+    is_peak: bool  # the run's learning rate is reached for a few steps only
 
     @property
     def suggested_lr(self) -> float:

@@ -15,7 +15,7 @@ from cifar_cnn.recipes import read_recipe
 from cifar_cnn.settings import Settings, validate, without_removed
 from cifar_cnn.storage.files import is_held
 from cifar_cnn.storage.naming import LOCK, MODEL, SETTINGS, find_run
-from cifar_cnn.training.history import MetricsRow, best_row, saved_line, split_figures
+from cifar_cnn.training.history import EpochRow, best_row, saved_line, split_figures
 from cifar_cnn.training.run_files import ENVIRONMENT, LOG, METRICS
 
 State = Literal["finished", "interrupted", "running"]
@@ -36,7 +36,7 @@ class RunRecord:
 
     directory: Path
     settings: Settings
-    rows: tuple[MetricsRow, ...]
+    rows: tuple[EpochRow, ...]
     environment: dict[str, Any]
     state: State
 
@@ -46,7 +46,7 @@ class RunRecord:
         return self.directory.resolve().name
 
     @property
-    def best(self) -> MetricsRow | None:
+    def best(self) -> EpochRow | None:
         """The epoch whose network `model.pt` holds; None before the first has ended."""
         return best_row(self.rows) if self.rows else None
 
@@ -148,9 +148,9 @@ def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
     return records, refused
 
 
-def _read_metrics(path: Path) -> tuple[MetricsRow, ...]:
+def _read_metrics(path: Path) -> tuple[EpochRow, ...]:
     with path.open(encoding="utf-8", newline="") as file:
-        return tuple(MetricsRow.model_validate(row) for row in csv.DictReader(file))
+        return tuple(EpochRow.model_validate(row) for row in csv.DictReader(file))
 
 
 def _read_environment(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from cifar_cnn.data.augment import check_augmentation
-from cifar_cnn.data.dataset import REFERENCE, Loading, Normalization, Split, measure
+from cifar_cnn.data.dataset import REFERENCE, Loading, Normalization, measure
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.module import parameters_of, weights_of
@@ -14,7 +14,6 @@ from cifar_cnn.models.registry import build_checked, check_spec, is_built_in
 from cifar_cnn.runtime import (
     configure_cuda,
     has_fast_bf16,
-    resolve_device,
     resolve_precision,
     resolve_threads,
 )
@@ -22,13 +21,13 @@ from cifar_cnn.settings import Settings
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
 from cifar_cnn.storage.naming import BEST, MODEL
 from cifar_cnn.storage.network import digest, read_source
-from cifar_cnn.training.distributed import ALONE, Processes, own_device
+from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
 from cifar_cnn.training.history import EpochRow, RunResult, best_row
-from cifar_cnn.training.loss import describe_weights
+from cifar_cnn.training.optimizer import describe_new_length
 from cifar_cnn.training.run_directory import RunDirectory
-from cifar_cnn.training.schedule import describe_new_length
 from cifar_cnn.training.state import Best, check_images, go_on, read_state, state_of
+from cifar_cnn.training.step import describe_weights
 from cifar_cnn.training.trainer import Trainer
 from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving, try_training
 
@@ -36,15 +35,14 @@ from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving,
 class Run:
     """One run of a network through its epochs, and what is saved of it when.
 
-    Args:
-        settings: of the run; precision `auto` and 0 threads are resolved here.
-        normalization: that of the run it goes on from; as the settings say unless given.
-        should_stop: asked after each step; when it says so, the run saves and ends early.
+    Precision `auto` and 0 threads are resolved here; `normalization` is that of a run to go on
+    from, else the settings say which. When `should_stop` says so, the run saves and ends early.
     """
 
     def __init__(
         self,
         settings: Settings,
+        device: torch.device,
         *,
         processes: Processes = ALONE,
         listeners: Sequence[Listener] = (),
@@ -52,35 +50,40 @@ class Run:
         normalization: Normalization | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        check_augmentation(settings)
-        check_spec(settings.model)
+        self.device = device
         self.listeners = listeners
         self.history: list[EpochRow] = []
         self.best: Checkpoint | None = None
-        self.notes: list[str] = []
-        self.device = own_device(resolve_device(settings.device))
-        if self.device.type == "cuda":
-            configure_cuda(deterministic=settings.deterministic)
-        self.settings = self._resolve_arithmetic(settings)
+        check_augmentation(settings)
+        check_spec(settings.model)
         with processes.in_turn():
-            train, evaluation = self._load_images(loading)
+            train, val = load_train(settings, loading)
+            evaluation = load_test(settings, settings.limit_eval, loading) if val is None else val
+        evaluation = evaluation.limited(settings.limit_eval)
         self.classes, self.test_sha256 = train.classes, train.test_sha256
-        torch.manual_seed(self.settings.seed)
-        model, output = build_checked(self.settings, len(self.classes))
-        self.source = read_source(self.settings)
-        self.notes += describe_hopeless(train, output)
+        self.notes = list(dict.fromkeys([*train.notes, *evaluation.notes]))
+        torch.manual_seed(settings.seed)
+        model, output = build_checked(settings, len(self.classes))
+        self.source = read_source(settings)
         if normalization is None:
-            own = self.settings.normalization == "dataset"
+            own = settings.normalization == "dataset"
             normalization = measure(train.images) if own else REFERENCE
+        if device.type == "cuda":
+            configure_cuda(deterministic=settings.deterministic)
+        if settings.precision == "bf16" and not has_fast_bf16(device):
+            self.notes.append(f"this {device.type} has no bf16 arithmetic: it will be slow")
+        precision = resolve_precision(settings.precision, device)
+        threads = resolve_threads(settings.threads)
+        settings = settings.model_copy(update={"precision": precision, "threads": threads})
+        self.notes += describe_hopeless(train, output)
         show_images(model, train, normalization)
         self.trainer = Trainer(
-            self.settings,
+            settings,
             model,
             train,
             evaluation,
-            self.device,
+            device,
             processes=processes,
-            eval_split=evaluation.name,
             normalization=normalization,
             listeners=listeners,
             should_stop=should_stop,
@@ -88,9 +91,9 @@ class Run:
         weights = self.trainer.training_step.class_weights
         if weights is not None:
             self.notes.append(describe_weights(weights, self.classes))
-        if not is_built_in(self.settings.model):
+        if not is_built_in(settings.model):
             self.notes += try_training(self.trainer)
-            self.settings = self.trainer.settings
+        self.settings = self.trainer.settings
         try_saving(self.trainer.model, lambda: self._checkpoint(with_training=True))
 
     def fit(self, directory: RunDirectory) -> RunResult:
@@ -140,25 +143,8 @@ class Run:
                 )
             )
 
-    def _resolve_arithmetic(self, settings: Settings) -> Settings:
-        if settings.precision == "bf16" and not has_fast_bf16(self.device):
-            self.notes.append(f"this {self.device.type} has no bf16 arithmetic: it will be slow")
-        precision = resolve_precision(settings.precision, self.device)
-        threads = resolve_threads(settings.threads)
-        return settings.model_copy(update={"precision": precision, "threads": threads})
-
-    def _load_images(self, loading: Loading | None) -> tuple[Split, Split]:
-        limit = self.settings.limit_eval
-        train, val = load_train(self.settings, loading)
-        evaluation = load_test(self.settings, limit, loading) if val is None else val
-        for note in (*train.notes, *evaluation.notes):
-            if note not in self.notes:
-                self.notes.append(note)
-        return train, evaluation.limited(limit)
-
     def _start(self, directory: RunDirectory) -> None:
-        directory.write_settings(self.settings)
-        directory.keep_source(self.source)
+        directory.write_start(self.settings, self.source)
         directory.write_history(self.history)
         if self.best:
             directory.save(BEST, self.best)
@@ -172,7 +158,7 @@ class Run:
                 tuple(self.history),
                 tuple(self.notes),
                 self.trainer.step,
-                self.trainer.eval_split,
+                self.trainer.evaluation.name,
             )
         )
 

@@ -36,20 +36,9 @@ LOOKED_AT = 1.0
 class RunDirectory:
     """Writes a run's files, each whole or not at all, and keeps other processes from doing so.
 
-    The table and the log are written anew from the whole history each time, so they cannot
-    disagree with the checkpoint they were written after. Use it as a context; the lock is the
-    kernel's, so it ends with the process however that ends. Until `begin` nothing in the folder is
-    changed, and leaving it before takes it away again if it was not there.
-
-    Args:
-        path: of the folder, made if it is not there.
-        replace: which earlier run in it may be replaced.
-        resume: whether an earlier run in it goes on.
-        numbered: whether the first name of `path`, `path-2`, `path-3` … that is free is taken.
-        writes: whether this process is the one of the run that writes; another's does nothing.
-
-    Raises:
-        RunError: the folder cannot be written, is another's, or another process is writing it.
+    Use it as a context; the lock is the kernel's, so it ends with the process however that ends.
+    Until `begin` nothing in the folder is changed, and leaving it before removes it again if it
+    was not there. Only the process of a run that `writes` does anything.
     """
 
     def __init__(
@@ -98,11 +87,7 @@ class RunDirectory:
             raise
 
     def begin(self) -> None:
-        """Take away what an earlier run left, if it is replaced, and what was left half written.
-
-        Raises:
-            RunError: that cannot be taken away.
-        """
+        """Remove what an earlier run left, if it is replaced, and what was left half written."""
         if not self._writes:
             return
         self._begun = True
@@ -130,7 +115,7 @@ class RunDirectory:
             check_free(self.path, replace=self._replace)
 
     def _leave(self) -> None:
-        """Release the lock; take away what was made for nothing."""
+        """Release the lock; remove what was made for nothing."""
         with suppress(OSError):  # it matters less than what ended the run
             if not self._begun:
                 (self.path / LOCK).unlink(missing_ok=True)
@@ -139,14 +124,12 @@ class RunDirectory:
             for folder in () if self._begun else self._made:
                 folder.rmdir()
 
-    def write_settings(self, settings: Settings) -> None:
-        """Write settings.toml, which `--config` accepts."""
-        self._write(SETTINGS, settings.to_toml().encode())
-
-    def keep_source(self, source: bytes | None) -> None:
-        """Write a copy of the network's file, in the place of one that the run has from before."""
-        if source is not None:
-            self._write(SOURCE, source)
+    def write_start(self, settings: Settings, source: bytes | None = None) -> None:
+        """Write settings.toml, and a copy of the file of the user's own network."""
+        contents = {SETTINGS: settings.to_toml().encode(), SOURCE: source}
+        for name, content in contents.items():
+            if content is not None:
+                self._write(name, content)
 
     def save_last(self, checkpoint: Checkpoint) -> None:
         """Write last.pt; the one before it becomes previous.pt. At no instant is last.pt absent.
@@ -165,7 +148,10 @@ class RunDirectory:
         return self.path / name
 
     def write_history(self, rows: Sequence[EpochRow], *, finished: bool = False) -> None:
-        """Write metrics.csv and training.log; when finished, the log is the run's last file."""
+        """Write metrics.csv and training.log anew, so that they fit the checkpoint before them.
+
+        When finished, the log is the run's last file.
+        """
         self._write(METRICS, to_csv(rows).encode())
         self._write(LOG, log_text(rows, finished=finished))
 

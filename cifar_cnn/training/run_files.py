@@ -48,11 +48,6 @@ def check_result(flag: str, path: Path, suffix: str) -> None:
     """Refuse a file that `flag` is not to write, before the work whose result it is to hold.
 
     A suffix of its own keeps a flag from replacing whatever else a shell's pattern puts behind it.
-
-    Raises:
-        RequestError: the name has another suffix than this one of KINDS.
-        RunError: it is a run's own file.
-        UserError: it cannot be written: see `check_folder`.
     """
     if path.suffix.lower() != suffix:
         raise RequestError(f"{flag} writes {KINDS[suffix]}: {path} has to end in {suffix}")
@@ -62,11 +57,7 @@ def check_result(flag: str, path: Path, suffix: str) -> None:
 
 
 def check_free(path: Path, *, replace: Replace = False) -> None:
-    """Keep an earlier run from being overwritten, and whatever else is in a folder from harm.
-
-    Raises:
-        RunError: there is something at `path` that may not be replaced.
-    """
+    """Keep an earlier run from being overwritten, and whatever else is in a folder from harm."""
     names = _names(path)
     if not names:
         return
@@ -86,11 +77,7 @@ def check_free(path: Path, *, replace: Replace = False) -> None:
 
 
 def check_resumable(path: Path) -> None:
-    """Keep a resumed run from writing among files that are not of a run.
-
-    Raises:
-        RunError: there is something else than a run at `path`.
-    """
+    """Keep a resumed run from writing among files that are not of a run."""
     if _names(path):
         _check_is_run(path)
 
@@ -157,11 +144,7 @@ def _has_saved(path: Path, names: set[str]) -> bool:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file of a run whole or not at all, trying twice: the content stays in memory.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+    """Write a file of a run whole or not at all, trying twice: the content stays in memory."""
     try:
         write_atomically(path, content)
     except OSError:
@@ -178,11 +161,7 @@ def is_finished(path: Path, rows: Sequence[EpochRow]) -> bool:
 
 
 def remove_events(path: Path) -> None:
-    """Take away the event files that a run wrote for TensorBoard, and their folder if it is empty.
-
-    Raises:
-        OSError: they cannot be taken away.
-    """
+    """Remove the event files that a run wrote for TensorBoard, and their folder if it is empty."""
     folder = path / EVENTS
     for file in folder.glob("events.out.tfevents.*"):
         file.unlink()

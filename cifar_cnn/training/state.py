@@ -28,27 +28,19 @@ class Best(BaseModel):
 
 
 class TrainingState(BaseModel):
-    """The training part of a checkpoint; its fields are the keys on disk.
-
-    Args:
-        epoch: that goes on, from 0.
-        batch: index within the epoch of the batch that is next.
-        seconds: that the epoch has trained for.
-        model: None in files of versions 0.1.0 and 0.2.0; newer ones do not have it.
-        best: where a validation split has chosen a network.
-    """
+    """The training part of a checkpoint; its fields are the keys on disk."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    epoch: Count
-    batch: Count
-    seconds: float
+    epoch: Count  # that goes on, from 0
+    batch: Count  # index within the epoch of the next batch
+    seconds: float  # that the epoch has trained for
     totals: Totals
     optimizer: dict[str, Any]
-    model: None = None
+    model: None = None  # a key of versions 0.1.0 and 0.2.0
     images: int
     history: tuple[EpochRow, ...]
-    best: Best | None = None
+    best: Best | None = None  # if a validation split has chosen a network
 
     def pack(self) -> dict[str, Any]:
         """Return the entry `training` of the checkpoint."""
@@ -105,10 +97,10 @@ def check_images(
             "the files that test_size makes the test images are not those of the checkpoint: files "
             "were added, removed or renamed since"
         )
-    if state.history and state.history[-1].eval_split != trainer.eval_split:
+    if state.history and state.history[-1].eval_split != trainer.evaluation.name:
         raise CheckpointError(
             f"the run is evaluated on {state.history[-1].eval_split} images, and the data set "
-            f"has {trainer.eval_split} images for that now"
+            f"has {trainer.evaluation.name} images for that now"
         )
 
 

@@ -1,9 +1,11 @@
 """One step of training: forward, loss, backward, update, and what the steps add up to."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_cnn.data.augment import Mix
@@ -14,29 +16,21 @@ from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.runtime import autocast, explaining_memory
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distributed import ALONE, Part, Processes
-from cifar_cnn.training.loss import classification_loss
 
+MOST_LISTED = 10
+"""Classes whose weights are listed; of more, the lightest and the heaviest."""
 SAMPLES, LOSS, CORRECT, LAST_LOSS, FAILED_STEP, FAILED_LOSS = range(6)
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the epoch so far.
-
-    Args:
-        samples: images so far.
-        loss: sum of the images' losses, in nats.
-        correct: images whose largest output is the right one.
-        last_loss: mean loss of the last batch.
-        failed_step: the first step without a finite loss and gradient, -1 if there is none.
-        failed_loss: the loss of that step.
-    """
+    """Sums over the images of the epoch so far; losses in nats."""
 
     samples: float = 0.0
     loss: float = 0.0
     correct: float = 0.0
-    last_loss: float = 0.0
-    failed_step: float = -1.0
+    last_loss: float = 0.0  # mean of the last batch
+    failed_step: float = -1.0  # the first without a finite loss and gradient
     failed_loss: float = 0.0
 
 
@@ -91,10 +85,6 @@ class TrainingStep:
     A loss or gradient that is not finite is noted in the totals, with its step's number. The
     weights stay as they are then, whatever the optimizer; on CUDA, where nothing is read, if it
     knows `found_inf` as torch's fused ones do, and else the run ends before they are saved.
-
-    Args:
-        settings: of the run, precision resolved.
-        class_weights: (classes), of each class in the loss; or None.
     """
 
     def __init__(
@@ -114,10 +104,10 @@ class TrainingStep:
         self.class_weights = None
         if class_weights is not None:
             self.class_weights = class_weights.to(device, torch.float32)
-        processes.agree(model)
         self.part = processes.part(settings.batch_size)
         self.totals = RunningTotals(device)
         self.number = torch.zeros((), dtype=torch.int64, device=device)
+        processes.agree(model)
 
     def prepare(self, number: int, lr: float, part: Part) -> None:
         """Say which step of the run comes next, its learning rate, and this process's part."""
@@ -132,10 +122,8 @@ class TrainingStep:
     def update(self, images: Tensor, labels: Tensor, mix: Mix | None = None) -> None:
         """Learn from this process's part of a batch.
 
-        Args:
-            images: float32 (N, 3, H, W), mixed as `mix` says.
-            labels: int64 (N or more), those of the images first.
-            mix: its partners are indices into `labels`.
+        Images are float32 (N, 3, H, W), mixed as `mix` says, whose partners are indices into the
+        labels: int64 (N or more), those of the images first.
         """
         self.apply(*self.gradients(images, labels, mix))
 
@@ -178,10 +166,7 @@ class TrainingStep:
         *,
         network: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the mean loss and how many images are right, both without a dimension.
-
-        Images, labels and mix are as in `update`; `network` is another one than the step's own.
-        """
+        """Return the mean loss and the number of correct images; inputs are as in `update`."""
         settings = self.settings
         with autocast(self.device, settings.precision):
             output = log_probabilities(self.model if network is None else network, images)
@@ -189,3 +174,56 @@ class TrainingStep:
                 output, labels, settings.label_smoothing, mix, self.class_weights
             )
         return loss, (output.argmax(dim=1) == labels[: len(output)]).sum()
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return float64 (classes): images / (classes that occur * images of the class); 0 for none.
+
+    Labels are int64 (N), of all training images. The mean of the weights over them is 1. Source:
+    scikit-learn's `compute_class_weight("balanced")`.
+    """
+    counts = torch.bincount(labels, minlength=classes).double()
+    weights = len(labels) / ((counts > 0).sum() * counts)
+    return weights.where(counts > 0, 0.0)
+
+
+def describe_weights(weights: Tensor, classes: Sequence[str]) -> str:
+    """Return the line that says how much each class counts; of many, the lightest and heaviest."""
+    pairs = [*zip(weights.tolist(), classes, strict=True)]
+    if len(pairs) <= MOST_LISTED:
+        return f"class weights: {', '.join(f'{name} {weight:.3g}' for weight, name in pairs)}"
+    (least, light), (most, heavy) = min(pairs), max(pairs)
+    return f"class weights: from {least:.3g} ({light}) to {most:.3g} ({heavy})"
+
+
+def classification_loss(
+    log_probabilities: Tensor,
+    labels: Tensor,
+    smoothing: float,
+    mix: Mix | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Return the mean negative log-likelihood in nats of (N, classes), with label smoothing.
+
+    `smoothing` is the fraction of the target spread over all classes (Szegedy et al., "Rethinking
+    the Inception Architecture", 2016, section 7). With `mix`, each label counts by its image's
+    fraction (Zhang et al., "mixup", 2018, equation 1). `weights` (classes) scale each class's part
+    of the target; the sum is divided by the number of images, so that parts of a batch add up.
+    """
+
+    def each(labels: Tensor) -> Tensor:
+        return F.nll_loss(log_probabilities, labels, weights, reduction="none")
+
+    if weights is not None:
+        weights = weights.to(log_probabilities.dtype)
+    if mix is not None:
+        own, others = each(labels[: len(log_probabilities)]), each(labels[mix.partner])
+        loss = own.lerp(others, mix.fraction.to(own.dtype)).mean()
+    elif weights is not None:
+        loss = each(labels).mean()
+    else:
+        loss = F.nll_loss(log_probabilities, labels)
+    if smoothing == 0:
+        return loss
+    spread = log_probabilities if weights is None else log_probabilities * weights
+    return (1 - smoothing) * loss - smoothing * spread.mean()

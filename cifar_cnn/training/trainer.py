@@ -21,10 +21,8 @@ from cifar_cnn.training.cores import CoreTime
 from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.events import Listener, StepEnded
 from cifar_cnn.training.history import EpochRow
-from cifar_cnn.training.loss import balanced_weights
-from cifar_cnn.training.optimizer import make_optimizer
-from cifar_cnn.training.schedule import learning_rate
-from cifar_cnn.training.step import Totals, TrainingStep
+from cifar_cnn.training.optimizer import learning_rate, make_optimizer
+from cifar_cnn.training.step import Totals, TrainingStep, balanced_weights
 from cifar_cnn.training.update import Update
 
 STEPS_BETWEEN_READINGS = {"cuda": 50}
@@ -36,12 +34,9 @@ class Trainer:
 
     The order of the images, every augmentation and the network's own randomness (dropout) are
     functions of (seed, epoch, step) alone, so a run resumed at any step equals one never stopped.
-
-    Args:
-        settings: of the run, precision resolved.
-        model: moved to the device; a built-in one to channels-last memory too.
-        eval_split: what those are called, `test` or `val`.
-        should_stop: asked after each step and between the batches of an evaluation.
+    The settings' precision is resolved; the network is moved to the device, a built-in one to
+    channels-last memory too. `should_stop` is asked after each step and between the batches of an
+    evaluation.
     """
 
     def __init__(
@@ -53,7 +48,6 @@ class Trainer:
         device: torch.device,
         *,
         processes: Processes = ALONE,
-        eval_split: str = "test",
         normalization: Normalization = REFERENCE,
         listeners: Sequence[Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
@@ -62,24 +56,22 @@ class Trainer:
         self.device = device
         self.threads = resolve_threads(settings.threads)
         self.processes = processes
-        model = processes.prepare(model, device)
+        self.evaluation = evaluation
+        self.listeners = listeners
+        self.should_stop = should_stop
+        self.cores = CoreTime()
         built_in = is_built_in(settings.model)
-        self.model = move(model, device, channels_last=built_in)
-        self.optimizer = make_optimizer(model, settings)
+        self.model = move(processes.prepare(model, device), device, channels_last=built_in)
+        self.optimizer = make_optimizer(self.model, settings)
         weights = None
         if settings.class_weights == "balanced":
             weights = balanced_weights(train.labels, len(train.classes))
         self.training_step = TrainingStep(
             settings, self.model, self.optimizer, device, processes, weights
         )
-        self.evaluation = evaluation
-        self.eval_split = eval_split
-        self.listeners = listeners
-        self.should_stop = should_stop
         layout = torch.channels_last if built_in else torch.contiguous_format
         self.batches = TrainingBatches(settings, train, device, normalization, layout)
         self.update = Update(self.training_step, self.batches, self.threads)
-        self.cores = CoreTime(self.update.busy_threads)
         self.steps_between_readings = STEPS_BETWEEN_READINGS.get(device.type, 1)
         self.epoch = 0
         self.index = 0
@@ -92,17 +84,17 @@ class Trainer:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should be told about how training goes."""
+        """What the user should know about how training goes."""
         return [*self.cores.notes, *self.update.notes]
 
     def epochs(self) -> Iterator[EpochRow]:
-        """Train and evaluate epoch by epoch; ends early where `should_stop` says so."""
+        """Train and evaluate epoch by epoch; end early if `should_stop` says so."""
         while self.epoch < self.settings.epochs:
             self.train_epoch()
             if self.index < self.batches.per_epoch:
                 return
             try:
-                row = self._evaluate_epoch()
+                row = self._row(self._evaluate())
             except EvaluationStopped:
                 return
             self.epoch, self.index, self.seconds = self.epoch + 1, 0, 0.0
@@ -127,17 +119,17 @@ class Trainer:
         self._refuse_divergence(self.training_step.totals.read())
         self.seconds = time.perf_counter() - started
         if self.device.type == "cpu":
-            self.cores.stop(self.epoch)
+            self.cores.stop(self.epoch, self.update.busy_threads)
 
     def learn(self) -> None:
-        """Do the step that is next."""
+        """Do the next step."""
         try:
             self.update(self.epoch, self.index, self._learning_rate(self.step))
         except RunError as error:
             raise RunError(f"at epoch {self.epoch}, step {self.step}: {error}") from error
 
     def free(self) -> None:
-        """Give back the images and what training needs of memory, once no epoch is left."""
+        """Free the images and the working memory of training, once no epoch is left."""
         assert self.epoch == self.settings.epochs
         self.update.free()
 
@@ -170,17 +162,18 @@ class Trainer:
         if totals.failed_step < 0:
             return
         step = int(totals.failed_step)
+        epoch, index = divmod(step, self.batches.per_epoch)
         finite = math.isfinite(totals.failed_loss)
         what = "the gradient is not finite" if finite else f"the loss is {totals.failed_loss}"
+        images = self.update.describe_failing_images(epoch, index)
         raise RunError(
-            f"{what} at epoch {step // self.batches.per_epoch}, step {step}, learning rate "
-            f"{self._learning_rate(step):g}: nothing was saved over the last good checkpoint; "
-            "try a lower --lr"
+            f"{what} at epoch {epoch}, step {step}, learning rate {self._learning_rate(step):g}"
+            f"{images}: nothing was saved over the last good checkpoint; try a lower --lr"
+            f"{', or leave out what is wrong with such images' if images else ''}"
         )
 
-    def _evaluate_epoch(self) -> EpochRow:
+    def _row(self, result: Evaluation) -> EpochRow:
         totals = self.training_step.totals.read()
-        result = self._evaluate()
         return EpochRow(
             epoch=self.epoch,
             step=self.step,
@@ -189,8 +182,9 @@ class Trainer:
             train_accuracy=totals.correct / totals.samples,
             last_loss=totals.last_loss,
             batches=self.batches.per_epoch,
-            eval_split=self.eval_split,
+            eval_split=self.evaluation.name,
             eval_loss=result.loss,
+            eval_accuracy=result.accuracy,
             eval_correct=result.correct,
             eval_samples=result.samples,
             seconds=self.seconds,

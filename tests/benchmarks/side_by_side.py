@@ -41,7 +41,7 @@ def run_ours(model, folder, epochs, limit):
 
 def run_peer(folder, epochs, limit):
     """Return the curve of cifar10-tiniest's network."""
-    command = [sys.executable, str(HERE / "peer.py"), folder, "--epochs", str(epochs), "--curve"]
+    command = [sys.executable, str(HERE / "peer.py"), folder, "--epochs", str(epochs)]
     command += ["--limit-train", str(limit), "--warmup-epochs", str(min(2, epochs / 10))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)["curve"]

@@ -3,10 +3,11 @@
 Prints JSON. Each side runs in a process of its own, as a user would start it (memory settings of
 one do not reach the other), in turn, several rounds; the figures are medians over the rounds, the
 ratios medians of each round's own. `tuned` and `reference` are recipes of `baseline`, `compact` is
-that network under `best`. `bare` is the step alone: the same batch, already in memory, forward,
-backward and optimizer.
+that network under `best`, `whole` is `tuned` with the batch computed at once by all of torch's
+threads. `bare` is the step alone: the same batch, already in memory, forward, backward and
+optimizer. With `--busy N`, so many other programs keep a core busy each.
 
-    python tests/benchmarks/throughput.py FOLDER [--rounds 3] [--limit-train 50000]
+    python tests/benchmarks/throughput.py FOLDER [--rounds 3] [--limit-train 50000] [--busy 1]
 """
 
 import argparse
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,13 +27,14 @@ from cifar_cnn import resolve_settings
 from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.inference.forward import predict_log_probabilities
-from cifar_cnn.runtime import torch_threads
+from cifar_cnn.runtime import resolve_device, torch_threads
 from cifar_cnn.training.run import Run
 
 warnings.filterwarnings("ignore")  # albumentations' own
 
 OURS = {
     "tuned": {"recipe": "tuned"},
+    "whole": {"recipe": "tuned", "ghost_batch_size": 0},
     "reference": {"recipe": "reference"},
     "compact": {"model": "compact", "recipe": "best"},
 }
@@ -47,7 +50,7 @@ RATIOS = (
 def measure_ours(side, folder, limit):
     """Return images per second of an epoch, of bare steps and of an evaluation."""
     settings = OURS[side] | {"dataset": "folder", "data_dir": folder, "limit_train": limit}
-    trainer = Run(resolve_settings(settings)).trainer
+    trainer = Run(resolve_settings(settings), resolve_device("auto")).trainer
     test, precision = trainer.evaluation, trainer.settings.precision
     trainer.batches.at(0, 0)  # first use of everything
     rates = {side: timed(trainer.train_epoch, trainer.batches.count)}
@@ -93,9 +96,22 @@ def timed(work, images):
     return images / (time.perf_counter() - started)
 
 
-def in_own_process(side, arguments, script=__file__):
-    """Return what the script prints of this side, measured in a process of its own."""
-    command = [sys.executable, script, str(arguments.folder), "--side", side]
+@contextmanager
+def busy(programs):
+    """Keep so many cores busy."""
+    command = [sys.executable, "-c", "while True: pass"]
+    started = [subprocess.Popen(command) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for each in started:
+            each.kill()
+            each.wait()
+
+
+def in_own_process(side, arguments):
+    """Return what this script prints of the side, measured in a process of its own."""
+    command = [sys.executable, __file__, str(arguments.folder), "--side", side]
     command += ["--limit-train", str(arguments.limit_train)]
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
@@ -106,6 +122,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit-train", type=int, default=50_000)
+    parser.add_argument("--busy", type=int, default=0, help="programs that keep a core busy")
     parser.add_argument("--side", choices=SIDES, help="measure this one, in this process")
     arguments = parser.parse_args()
     if arguments.side == "stock":
@@ -115,10 +132,11 @@ def main():
         print(json.dumps(measure_ours(arguments.side, arguments.folder, arguments.limit_train)))
         return
     rounds = []
-    for _ in range(arguments.rounds):
-        rounds.append({})
-        for side in SIDES:
-            rounds[-1].update(in_own_process(side, arguments))
+    with busy(arguments.busy):
+        for _ in range(arguments.rounds):
+            rounds.append({})
+            for side in SIDES:
+                rounds[-1].update(in_own_process(side, arguments))
 
     def median_ratio(one, other):
         return statistics.median(each[one] / each[other] for each in rounds)
@@ -129,6 +147,7 @@ def main():
         "threads": torch.get_num_threads(),
         "images": arguments.limit_train,
         "rounds": arguments.rounds,
+        "busy programs": arguments.busy,
         "images_per_second": {
             name: statistics.median(each[name] for each in rounds) for name in rounds[0]
         },

@@ -14,9 +14,9 @@ from cifar_cnn.runtime import torch_threads, worker_threads
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.distributed import ALONE, Processes
-from cifar_cnn.training.ghost import GhostBatches
 from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.step import TrainingStep
+from cifar_cnn.training.update import GhostBatches
 
 
 def make_ghosts(threads=2, processes=ALONE, **settings):
@@ -25,7 +25,7 @@ def make_ghosts(threads=2, processes=ALONE, **settings):
     torch.manual_seed(0)
     model = build_model("baseline", 3, settings.dropout).train()
     optimizer = make_optimizer(model, settings)
-    step = TrainingStep(settings, model, optimizer, torch.device("cpu"), None, processes)
+    step = TrainingStep(settings, model, optimizer, torch.device("cpu"), processes)
     return GhostBatches(step, threads)
 
 

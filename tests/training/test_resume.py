@@ -16,11 +16,7 @@ train = functools.partial(cifar_cnn.train, report=False)
 
 VARIANTS = {
     "reference": {"recipe": "reference"},
-    "tuned": {"recipe": "tuned"},
     "reference in bf16": {"recipe": "reference", "precision": "bf16"},
-    "tuned in bf16": {"recipe": "tuned", "precision": "bf16"},
-    "best": {"recipe": "best"},
-    "best in bf16": {"recipe": "best", "precision": "bf16"},
     "compact": {"model": "compact", "recipe": "best", "ghost_batch_size": 3},
     "mixed": {"recipe": "best", "mixup": 0.3, "scheduler": "cosine"},
     "tuned in parts": {"recipe": "tuned", "ghost_batch_size": 3, "dropout": 0.1},
@@ -99,7 +95,7 @@ def assert_same_run(one, other):
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize(("epochs", "more"), [(0, 1), (1, 0), (1, 2), (2, 0), (2, 3)])
+@pytest.mark.parametrize(("epochs", "more"), [(0, 1), (1, 0), (1, 2), (2, 3)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
     small_settings, whole_run, tmp_path, variant, epochs, more
@@ -358,6 +354,7 @@ class TestFiles:
         for folder in ("nets", "others", "work"):
             (tmp_path / folder).mkdir()
             (tmp_path / folder / "zoo.py").write_text(
+                f"# {folder == 'others'}\n"
                 "from torch import nn\n"
                 "class Net(nn.Sequential):\n"
                 "    def __init__(self):\n"
@@ -367,8 +364,8 @@ class TestFiles:
         settings = small_settings(model="nets/zoo.py:Net")
         return train(settings, tmp_path / "run", **stop_after(2)).run
 
-    @pytest.mark.parametrize("name", ["nets/zoo.py", "./nets/zoo.py", "nets/../nets/zoo.py", None])
-    def test_one_file_is_the_same_by_any_name(self, run, tmp_path, name):
+    @pytest.mark.parametrize("name", ["nets/zoo.py", "nets/../nets/zoo.py", "work/zoo.py", None])
+    def test_one_code_is_the_same_by_any_name(self, run, tmp_path, name):
         spec = f"{name or tmp_path / 'nets' / 'zoo.py'}:Net"
         assert plan_run({"model": spec}, resume=run).checkpoint
 

@@ -5,7 +5,6 @@ import shutil
 import sys
 import tomllib
 import types
-import weakref
 
 import pytest
 import torch
@@ -26,6 +25,7 @@ from cifar_cnn.training.state import state_of
 
 train = functools.partial(cifar_cnn.train, report=False)  # which tests/report looks at
 
+CPU = torch.device("cpu")
 FILES = {
     "settings.toml",
     "environment.json",
@@ -59,7 +59,7 @@ def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def test_a_run_directory_holds_what_the_contract_says(small_settings, tmp_path):
+def test_a_run_directory_holds_what_the_contract_says_and_is_not_replaced(small_settings, tmp_path):
     result = train(small_settings(), tmp_path / "run")
     assert {path.name for path in result.run.iterdir()} == FILES
     assert len(rows_of(result.run)) == 2
@@ -70,18 +70,14 @@ def test_a_run_directory_holds_what_the_contract_says(small_settings, tmp_path):
     assert log[1].startswith("Test set: Average loss: ")
     assert log[-1] == "Model saved in .pt format to model.pt"
     assert (result.run / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_previous_is_the_epoch_before_last(small_settings, tmp_path):
-    run = train(small_settings(), tmp_path / "run").run
-    assert read_checkpoint(run / "last.pt").metrics["epoch"] == 1
-    assert read_checkpoint(run / "previous.pt").metrics["epoch"] == 0
-
-
-def test_without_validation_the_model_is_the_last_epoch(small_settings, tmp_path):
-    run = train(small_settings(), tmp_path / "run").run
-    assert equal(weights(run / "model.pt"), weights(run / "last.pt"))
-    assert not (run / "best.pt").exists()
+    assert equal(weights(result.run / "model.pt"), weights(result.run / "last.pt"))
+    assert read_checkpoint(result.run / "previous.pt").metrics["epoch"] == 0
+    before = {path: path.read_bytes() for path in result.run.iterdir()}
+    with pytest.raises(RunError, match=r"another directory, or resume .*, or replace to"):
+        train(small_settings(epochs=1), result.run)
+    with pytest.raises(RunError, match="exists"):
+        plan_run({}, output_dir=tmp_path, name="run")
+    assert {path: path.read_bytes() for path in result.run.iterdir()} == before
 
 
 def test_with_validation_the_model_is_the_best_epoch(small_settings, tmp_path):
@@ -130,23 +126,6 @@ def test_events_tell_the_whole_story(small_settings, tmp_path):
     assert events[-1].finished
 
 
-def test_the_images_are_given_back_before_the_end_is_told(small_settings, tmp_path, monkeypatch):
-    held, still = [], []
-
-    class Watched(trainer.TrainingBatches):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            held.append(weakref.ref(self.images))
-
-    def listen(event):
-        still.append((type(event), held[0]() is not None))
-
-    monkeypatch.setattr(trainer, "TrainingBatches", Watched)
-    train(small_settings(epochs=1), tmp_path / "run", listeners=[listen])
-    assert (EpochEnded, True) in still
-    assert still[-1] == (RunEnded, False)
-
-
 @pytest.mark.parametrize("model", ["nope", "nope.py:Net"])
 def test_a_network_that_is_not_there_is_refused_before_images_are_looked_for(
     small_settings, tmp_path, model
@@ -161,30 +140,6 @@ def test_a_dry_run_writes_nothing(small_settings, tmp_path, monkeypatch):
     before = set(tmp_path.rglob("*"))
     assert 0.1 < dry_run(small_settings()) < 10
     assert set(tmp_path.rglob("*")) == before
-
-
-def test_a_dry_run_without_memory_is_one_line(small_settings, tmp_path, monkeypatch):
-    (tmp_path / "net.py").write_text(
-        "import torch\nfrom torch import nn\n"
-        "class Net(nn.Linear):\n"
-        "    def __init__(self): super().__init__(3072, 3)\n"
-        "    def forward(self, x):\n"
-        "        torch.empty(self.training << 60)\n"
-        "        return super().forward(x.flatten(1))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match=r"out of memory on cpu with a batch of .*: try batch_size"):
-        dry_run(small_settings(model="net.py:Net"))
-
-
-def test_an_existing_directory_is_refused_and_untouched(small_settings, tmp_path):
-    run = train(small_settings(), tmp_path / "run").run
-    before = {path: path.read_bytes() for path in run.iterdir()}
-    with pytest.raises(RunError, match=r"another directory, or resume .*, or replace to"):
-        train(small_settings(epochs=1), run)
-    with pytest.raises(RunError, match="exists"):
-        plan_run({}, output_dir=tmp_path, name="run")
-    assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
 def test_starting_again_replaces_the_files(small_settings, tmp_path):
@@ -241,6 +196,26 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
     last = read_checkpoint(tmp_path / "run" / "last.pt")
     assert last.metrics["epoch"] == 0
     assert all(bool(torch.isfinite(value).all()) for value in last.state_dict.values())
+
+
+def test_a_loss_that_is_not_finite_names_the_image_that_gives_it(small_settings, tmp_path, network):
+    settings = small_settings(
+        model=network("return self.norm(logits)", "self.norm = nn.BatchNorm1d(3)"),
+        flip=0,
+        shift=0,
+    )
+    Image.new("RGB", (32, 32), "white").save(settings.data_dir / "train" / "red" / "007.png")
+    text = (tmp_path / "net.py").read_text()
+    broken = "images[images.std((1, 2, 3)) < 0.3] *= torch.nan"  # the white one
+    (tmp_path / "net.py").write_text(
+        text.replace("self.steps += ", f"images = images.clone(); {broken}; self.steps += ")
+    )
+    with pytest.raises(
+        RunError,
+        match=r"loss is nan at epoch 0, step \d, learning rate \S+, of training image 31 "
+        r"\(.*red/007\.png\): nothing was saved .* or leave out what is wrong with such",
+    ):
+        train(settings, tmp_path / "run")
 
 
 def test_a_network_that_does_not_fit_the_classes_is_refused_before_anything_is_written(
@@ -333,9 +308,7 @@ def test_a_last_batch_of_one_image_is_left_out_whatever_the_network(
         assert result.steps == 2 * 5  # of 36 images
 
 
-@pytest.mark.parametrize(
-    ("images", "batch_size", "steps"), [(36, 6, 6), (35, 8, 5), (3, 8, 1), (3, 1, 3), (3, 2, 1)]
-)
+@pytest.mark.parametrize(("images", "batch_size", "steps"), [(35, 8, 5), (3, 8, 1), (3, 1, 3)])
 def test_no_other_rest_is_left_out(small_settings, tmp_path, images, batch_size, steps):
     settings = small_settings(limit_train=images, batch_size=batch_size, epochs=1)
     assert train(settings, tmp_path / "run").steps == steps
@@ -385,7 +358,7 @@ def test_a_step_that_cannot_be_captured_is_taken_without_a_graph(
 
         monkeypatch.setattr(torch.cuda, "CUDAGraph", capture)
     settings = small_settings(ghost_batch_size=0, dropout=0.2)
-    plain, failing = Run(settings).trainer, Run(settings).trainer
+    plain, failing = (Run(settings, CPU).trainer for _ in range(2))
     failing.update.captures = True
     rows = [[row.train_loss for row in each.epochs()] for each in (plain, failing)]
     assert rows[0] == rows[1]
@@ -400,10 +373,10 @@ def test_a_step_that_cannot_be_captured_is_taken_without_a_graph(
 
 
 def test_a_trainer_whose_images_are_freed_still_says_what_it_came_to(small_settings, tmp_path):
-    run = Run(small_settings(epochs=1))
+    run = Run(small_settings(epochs=1), CPU)
     with RunDirectory(tmp_path / "run", replace=False) as directory:
         result = run.fit(directory)
-    assert run.trainer.batches.images.numel() == 0
+    assert run.trainer.batches.images.numel() == 0  # freed before the report is made
     assert run.trainer.step == result.steps == 5
     assert list(run.trainer.epochs()) == []
     saved = read_checkpoint(tmp_path / "run" / "last.pt").training
@@ -445,7 +418,7 @@ def test_a_folder_is_normalized_by_its_training_images_everywhere(small_settings
 
 def test_a_resumed_run_keeps_its_mean_and_deviation(small_settings, tmp_path):
     settings = small_settings()
-    stopped = Run(settings, should_stop=lambda: True)
+    stopped = Run(settings, CPU, should_stop=lambda: True)
     with RunDirectory(tmp_path / "run", replace=False) as directory:
         stopped.fit(directory)
     before = read_checkpoint(tmp_path / "run" / "last.pt")

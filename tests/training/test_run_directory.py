@@ -45,7 +45,7 @@ def contents(folder):
 def test_a_second_one_is_refused_until_the_first_is_left(tmp_path):
     with RunDirectory(tmp_path / "run", replace=False) as first:
         first.begin()
-        first.write_settings(resolve_settings())
+        first.write_start(resolve_settings())
         with pytest.raises(RunError, match="in use by another process"):
             RunDirectory(tmp_path / "run", replace=True)
         assert (tmp_path / "run" / "settings.toml").exists()
@@ -78,7 +78,7 @@ def test_what_tensorboard_was_told_goes_with_the_run_and_nothing_else(make):
 def test_a_process_that_does_not_write_touches_nothing(tmp_path):
     with RunDirectory(tmp_path / "run", replace=True, writes=False) as directory:
         directory.begin()
-        directory.write_settings(resolve_settings())
+        directory.write_start(resolve_settings(), b"code")
         directory.write_history([])
     assert not (tmp_path / "run").exists()
 
@@ -154,7 +154,7 @@ def test_without_locks_the_run_goes_on_and_says_so(tmp_path, monkeypatch, number
     monkeypatch.setattr("fcntl.flock", refuse)
     with RunDirectory(tmp_path / "run") as directory:
         directory.begin()
-        directory.write_settings(resolve_settings())
+        directory.write_start(resolve_settings())
         (note,) = directory.notes
     assert "run is on a file system without locks" in note
     assert contents(tmp_path / "run").keys() <= {"settings.toml", ".lock"}

@@ -11,8 +11,6 @@ from cifar_cnn.inference.export import export
 from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.plan import plan_run
-from cifar_cnn.training.run_directory import RunDirectory
-from cifar_cnn.training.run_files import check_free
 
 NET = """
 from torch import nn
@@ -37,12 +35,6 @@ def test_the_copy_is_the_files_and_its_digest_is_in_each_checkpoint(run):
     for name in ("last.pt", "model.pt"):
         digest = hashlib.sha256(NET.encode()).hexdigest()
         assert read_checkpoint(run / name).source_sha256 == digest
-
-
-def test_a_built_in_network_has_none(tmp_path, small_settings):
-    train(small_settings(epochs=1), tmp_path / "run", report=False)
-    assert not (tmp_path / "run" / "network.py").exists()
-    assert read_checkpoint(tmp_path / "run" / "model.pt").source_sha256 is None
 
 
 def test_of_a_module_it_is_the_file_in_which_the_network_is_defined(
@@ -155,6 +147,7 @@ def test_a_run_that_starts_again_has_the_new_copy(run, tmp_path, small_settings)
     assert (run / "network.py").read_text().endswith("# changed\n")
     train(small_settings(epochs=1), run, replace=True, report=False)
     assert not (run / "network.py").exists()
+    assert read_checkpoint(run / "model.pt").source_sha256 is None
 
 
 def test_of_a_file_that_is_gone_the_copy_is_named(run, tmp_path):
@@ -164,17 +157,3 @@ def test_of_a_file_that_is_gone_the_copy_is_named(run, tmp_path):
         open_trained(run / "model.pt", {"model": "net.py"})
     with pytest.raises(ModelError, match=said):
         plan_run({"model": "net.py", "epochs": 2}, resume=run)
-
-
-def test_a_run_without_a_saved_epoch_is_replaced_with_its_copy(run):
-    for name in ("last.pt", "model.pt", "curves.png"):
-        (run / name).unlink()
-    (run / "training.log").write_text("")
-    (run / "metrics.csv").write_text((run / "metrics.csv").read_text().splitlines()[0] + "\n")
-    check_free(run, replace="unsaved")
-
-
-def test_one_process_of_a_run_writes_the_copy(tmp_path):
-    other = RunDirectory(tmp_path / "run", writes=False)
-    other.keep_source(b"code")
-    assert not (tmp_path / "run").exists()

@@ -13,25 +13,21 @@ from cifar_cnn.report.console import NARROW, people_console
 from cifar_cnn.settings import FLAGS
 
 WIDEST = 100
-COLUMN = 30
-"""Where the text about a flag begins, on a screen that is not narrow."""
+COLUMN = 30  # of the text about a flag, unless the screen is narrow
 VALUES = {"int": "N", "int range": "N", "float": "FLOAT", "path": "PATH", "str": "TEXT"}
 
 
 class _Help:
-    """Shows the help of a command as this module does."""
-
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help."""
         formatter.write(help_text(ctx))
 
 
 class Command(_Help, TyperCommand):
-    """A command."""
+    """A command with the help of this module."""
 
 
 class Group(_Help, TyperGroup):
-    """Commands under one name."""
+    """Commands under one name, with the help of this module."""
 
 
 def show_everything(ctx: typer.Context, wanted: bool) -> None:
@@ -42,7 +38,7 @@ def show_everything(ctx: typer.Context, wanted: bool) -> None:
 
 
 def help_text(ctx: Any, *, everything: bool = False) -> str:
-    """Return the help of a command, with `everything` also of the flags that few people use."""
+    """Return the help of a command, with the flags that few people use only if `everything`."""
     console = people_console()
     with console.capture() as shown:
         for line in _lines(ctx, min(console.width, WIDEST), everything=everything):
@@ -63,9 +59,9 @@ def _lines(ctx: Any, width: int, *, everything: bool) -> Iterator[str]:
     command = ctx.command
     purpose, examples = purpose_and_examples(command)
     shown = [option for option in command.get_params(ctx) if not option.hidden]
-    arguments = [each for each in shown if isinstance(each, TyperArgument)]
+    arguments = {_argument(a): a.help or "" for a in shown if isinstance(a, TyperArgument)}
     options = [each for each in shown if not isinstance(each, TyperArgument)]
-    usage = [ctx.command_path, "[OPTIONS]", *map(_argument, arguments)]
+    usage = [ctx.command_path, "[OPTIONS]", *arguments]
     subcommands = getattr(command, "commands", {})
     if subcommands:
         usage.append("[COMMAND]" if ctx.parent else "COMMAND")
@@ -73,7 +69,7 @@ def _lines(ctx: Any, width: int, *, everything: bool) -> Iterator[str]:
     for paragraph in purpose:
         yield ""
         yield from _wrapped(paragraph, width, indent=0)
-    yield from _section("Arguments", [(_argument(a), a.help or "") for a in arguments], width)
+    yield from _section("Arguments", arguments.items(), width)
     for heading, members in _panels(options, everything=everything).items():
         yield from _section(heading, [(_flag(each, ctx), _about(each)) for each in members], width)
     summaries = [(name, purpose_and_examples(each)[0][0]) for name, each in subcommands.items()]
@@ -110,25 +106,18 @@ def _section(heading: str, rows: Iterable[tuple[str, str]], width: int) -> Itera
 
 
 class _Words(textwrap.TextWrapper):
-    """Breaks lines at spaces and between choices, not at a flag's hyphens."""
-
-    wordsep_re = re.compile(r"(\s+|(?<=\w\|)(?=\w))")
+    wordsep_re = re.compile(r"(\s+|(?<=\w\|)(?=\w))")  # spaces and choices, not hyphens
 
 
 def _wrapped(text: str, width: int, *, indent: int, further: int | None = None) -> list[str]:
-    return _Words(
-        width=width,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent if further is None else further),
-        break_long_words=False,
-    ).wrap(text)
+    indents = " " * indent, " " * (indent if further is None else further)
+    return _Words(width, *indents, break_long_words=False).wrap(text)
 
 
 def _command_line(line: str, width: int) -> list[str]:
     """Return a line for the shell; a broken one goes on after a backslash."""
-    whole = f"  {line}"
-    if len(whole) <= width:
-        return [whole]
+    if len(line) <= width - 2:
+        return [f"  {line}"]
     *first, last = _wrapped(line, width - 2, indent=2, further=6)
     return [*(f"{part} \\" for part in first), last]
 

@@ -23,12 +23,12 @@ from cifar_cnn.data.images import (
     write_cache,
 )
 from cifar_cnn.data.layout import KINDS, LAYOUT, Classes, find_layout, list_images
-from cifar_cnn.data.load import Source
+from cifar_cnn.data.load import DataSource
 from cifar_cnn.errors import DataError, SettingsError, counted, verbs
 from cifar_cnn.settings import Settings
 
 
-class Folder(Source):
+class Folder(DataSource):
     """Folders of images in `data_dir`."""
 
     def classes(self, settings: Settings) -> tuple[str, ...]:

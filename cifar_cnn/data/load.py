@@ -10,7 +10,7 @@ from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
 
-class Source(ABC):
+class DataSource(ABC):
     """A source of images: `data/<name>.py` has one as SOURCE for each name in `SOURCES`."""
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Source(ABC):
 
 
 @dataclass(frozen=True)
-class FixedSource(Source):
+class FixedSource(DataSource):
     """A source with fixed classes; `read` returns a whole split, in a size of its own."""
 
     names: tuple[str, ...]
@@ -56,9 +56,9 @@ class FixedSource(Source):
         return replace(split, files=files, name=name).limited(limit).resized(settings.input_size)
 
 
-def source_of(settings: Settings) -> Source:
+def source_of(settings: Settings) -> DataSource:
     """Return the source that the settings name."""
-    source: Source = import_module(f"cifar_cnn.data.{settings.dataset}").SOURCE
+    source: DataSource = import_module(f"cifar_cnn.data.{settings.dataset}").SOURCE
     return source
 
 

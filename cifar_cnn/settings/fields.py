@@ -15,7 +15,7 @@ MODELS = ("baseline", "compact")
 """The names of the tool's own networks; `models/registry.py` has their classes, in this order."""
 
 
-class Source(NamedTuple):
+class SourceInfo(NamedTuple):
     """What settings say of a source of images, which `data/<name>.py` reads."""
 
     origin: str
@@ -24,9 +24,9 @@ class Source(NamedTuple):
 
 
 SOURCES = {
-    "cifar10": Source("downloaded"),
-    "folder": Source("yours", "dataset", ("data_dir", "test_size")),
-    "synthetic": Source("drawn"),
+    "cifar10": SourceInfo("downloaded"),
+    "folder": SourceInfo("yours", "dataset", ("data_dir", "test_size")),
+    "synthetic": SourceInfo("drawn"),
 }
 MEASURED = [name for name, source in SOURCES.items() if source.normalization == "dataset"]
 DEVICES = ("auto", "cpu", "cuda", "mps")

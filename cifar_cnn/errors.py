@@ -68,7 +68,7 @@ _FORMAT = warnings.formatwarning
 
 
 def format_warning(message: Any, category: Any, *place: Any, **line: Any) -> str:
-    """Return a warning as the program shows it: one of its own in a line, without the place."""
+    """Return a warning as the program shows it: its own ones on a line, without the place."""
     if issubclass(category, (ChangedSourceWarning, StoredArgumentsWarning, UnansweredWarning)):
         return f"cifar-cnn: warning: {printable(str(message))}\n"
     return _FORMAT(message, category, *place, **line)
@@ -108,10 +108,7 @@ def one_line(error: BaseException) -> str:
 
 
 def system_line(error: OSError) -> str:
-    """Return what the system says in one line, with the end of the file's name where it is of one.
-
-    The number that `str` puts first says nothing to people.
-    """
+    """Return the system's message on one line, with the end of the file's name, if it has one."""
     if error.strerror is None:  # a library's own words
         return one_line(error)
     name = str(error.filename or "")
@@ -144,7 +141,7 @@ _EXPECTED = {
 
 
 def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
-    """Say in plain words what is wrong with a value: one of pydantic's errors, else `otherwise`."""
+    """Return what one of pydantic's errors means in plain words, or `otherwise`."""
     if error["type"] == "value_error":
         return str(error["msg"]).removeprefix("Value error, ")
     bounds = error.get("ctx", {}).items()
@@ -154,14 +151,14 @@ def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
 
 
 def plain_words(message: str) -> str:
-    """Put plain words for pydantic's in a message of the command line's parser."""
+    """Replace pydantic's words in a message of the command line's parser by plain ones."""
     message = message.replace("Value error, ", "").replace("Input should be", "it has to be")
     message = message.replace("integer", "whole number")
     return re.sub(r", (unable to|got a number).*", "", message).replace("a valid ", "a ")
 
 
 def name_arguments(message: str, parameters: Collection[str]) -> str:
-    """Put arguments of a function for the flags in a message, but for those of a whole command."""
+    """Replace flags in a message by a function's arguments, except in a whole command."""
 
     def argument(found: re.Match[str]) -> str:
         command, negated, flag = found.groups()
@@ -188,14 +185,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def verbs(number: int) -> tuple[str, str]:
-    """Return `is` and `was`, or `are` and `were`, as the number of a subject asks for."""
+    """Return (is, was) for 1, else (are, were)."""
     return ("is", "was") if number == 1 else ("are", "were")
 
 
 def printable(text: str) -> str:
-    """Return the text on one line that does nothing to a terminal: it may quote a foreign file.
-
-    A web address is whole again: as a path it had lost a slash.
-    """
-    text = re.sub(r"\b([a-z][a-z0-9+]+):/(?=[^/])", r"\1://", text)
+    """Return the text, which may quote an untrusted file, on one line without control codes."""
+    text = re.sub(r"\b([a-z][a-z0-9+]+):/(?=[^/])", r"\1://", text)  # a URL, read as a path
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -19,23 +19,16 @@ from cifar_cnn.training.run_files import check_result
 
 
 @settings_options(
-    "model",
-    "model_arg",
-    "dataset",
-    "data_dir",
-    "limit_train",
-    "limit_eval",
-    "input_size",
-    "precision",
-    "threads",
-    "device",
     model=f"{OWN}; baseline for a bare state dict",
     model_arg=OWN,
     dataset=OWN,
     data_dir=OWN,
     limit_train=OWN,
+    limit_eval="",
     input_size=OWN,
     precision=OWN,
+    threads="",
+    device="",
 )
 def evaluate(
     file: Annotated[

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cifar_cnn.inference.export import TensorFormat
 
 
-@settings_options("model", "model_arg", model=OWN, model_arg=OWN)
+@settings_options(model=OWN, model_arg=OWN)
 def export(
     file: Annotated[
         Path,

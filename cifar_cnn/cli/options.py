@@ -75,19 +75,20 @@ def complete_run(incomplete: str) -> list[str]:
 def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., None]], Any]:
     """Add a flag for each named setting to a command, which gets the given ones as `overrides`.
 
-    `defaults` are what the help says of a setting's default, if not what its field says.
+    `defaults` name settings too, and say in the help what their default is if it is another one.
     """
+    shown = dict.fromkeys(names, "") | defaults
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def wrapper(**arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in names}
+            given = {name: arguments.pop(name) for name in shown}
             overrides = {name: value for name, value in given.items() if value not in (None, [])}
             command(**arguments, overrides=overrides)
 
         signature = inspect.signature(command)
         own = [p for p in signature.parameters.values() if p.name != "overrides"]
-        added = [_parameter(name, defaults.get(name)) for name in names]
+        added = [_parameter(name, default) for name, default in shown.items()]
         wrapper.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
         return wrapper
@@ -95,7 +96,7 @@ def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., No
     return decorate
 
 
-def _parameter(name: str, default: str | None) -> inspect.Parameter:
+def _parameter(name: str, default: str) -> inspect.Parameter:
     field, flag = Settings.model_fields[name], FLAGS[name]
     description = str(field.description)
     recipe_value = read_recipe(DEFAULT_RECIPE).get(name, field.default)

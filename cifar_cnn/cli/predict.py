@@ -26,20 +26,14 @@ STDIN = "-"
 
 
 @settings_options(
-    "model",
-    "model_arg",
-    "dataset",
-    "data_dir",
-    "input_size",
-    "precision",
-    "threads",
-    "device",
     model=f"{OWN}; baseline for a bare state dict",
     model_arg=OWN,
     dataset=f"{OWN}; a bare state dict gets its classes from it, cifar10 unless said",
     data_dir=OWN,
     input_size=OWN,
     precision="fp32, as in exported files",
+    threads="",
+    device="",
 )
 def predict(
     images: Annotated[

@@ -68,24 +68,23 @@ def validate(values: Mapping[str, Any]) -> Settings:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not UTF-8, or not TOML
-        raise SettingsError(f"config file {path} is not valid TOML: {one_line(error)}") from error
-    try:
         if "recipe" in values:
             read_recipe(str(values["recipe"]))
         Settings.model_validate(values)
+    except OSError as error:
+        raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from error
     except SettingsError as error:
         raise SettingsError(f"config file {path}: {error}") from error
     except ValidationError as error:
-        if any(each["loc"] for each in error.errors()):  # what does not fit together may be mended
+        if any(each["loc"] for each in error.errors()):  # else flags may mend it
             raise SettingsError(f"config file {path}: {_explain(error)}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise SettingsError(f"config file {path} is not valid TOML: {one_line(error)}") from error
     return values
 
 
 def _explain(error: ValidationError) -> str:
-    """Return one line for all that is wrong."""
+    """Return all that is wrong on one line."""
     return "; ".join(dict.fromkeys(_explain_one(dict(each)) for each in error.errors()))
 
 

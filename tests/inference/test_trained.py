@@ -11,28 +11,19 @@ from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import RequestError
 from cifar_cnn.inference.export import export
 from cifar_cnn.inference.trained import open_trained
-from cifar_cnn.models import build_model
-from cifar_cnn.storage.checkpoint import Checkpoint, pack
+from cifar_cnn.storage.checkpoint import pack, read_checkpoint
 
 OTHER = Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
 
 
 @pytest.fixture
-def other_normalization(tmp_path, image_folder):
+def other_normalization(untrained_file, image_folder):
     """A checkpoint whose images have another mean and deviation than the reference's."""
-    torch.manual_seed(0)
-    settings = {"dataset": "folder", "data_dir": image_folder, "precision": "fp32"}
-    checkpoint = Checkpoint(
-        model="baseline",
-        classes=("blue", "green", "red"),
-        mean=OTHER.mean,
-        std=OTHER.std,
-        settings=resolve_settings(settings),
-        metrics={},
-        state_dict=dict(build_model("baseline", num_classes=3).state_dict()),
-    )
-    (tmp_path / "other.pt").write_bytes(pack(checkpoint))
-    return tmp_path / "other.pt"
+    given = {"dataset": "folder", "data_dir": image_folder, "precision": "fp32"}
+    changes = {"mean": OTHER.mean, "std": OTHER.std, "settings": resolve_settings(given)}
+    checkpoint = read_checkpoint(untrained_file).model_copy(update=changes)
+    untrained_file.write_bytes(pack(checkpoint))
+    return untrained_file
 
 
 def test_evaluation_and_prediction_normalize_as_the_checkpoint_says(

@@ -43,8 +43,8 @@ def receptive_field(
     """Compute the receptive field of every layer of a network, in evaluation mode.
 
     Args:
-        model: what `open_network` takes or returns, or a module that takes (N, 3, H, W) float images
-            and returns one tensor.
+        model: what `open_network` takes or returns, or a module that takes (N, 3, H, W) float
+            images and returns one tensor.
         input_size: (H, W) of the image in pixels.
         model_arg: arguments of the user's class or factory, each `NAME=VALUE`.
         minimum: the final field has to be above this, in pixels.

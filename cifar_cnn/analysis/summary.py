@@ -41,8 +41,8 @@ def summarize(
     last. A shared module's or tensor's parameters count once.
 
     Args:
-        model: what `open_network` takes or returns, or a module that takes (N, 3, H, W) float images
-            and returns one tensor.
+        model: what `open_network` takes or returns, or a module that takes (N, 3, H, W) float
+            images and returns one tensor.
         input_size: (H, W) of the image in pixels.
         model_arg: arguments of the user's class or factory, each `NAME=VALUE`.
         budget: what to hold it against; without one there is no verdict.

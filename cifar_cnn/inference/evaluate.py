@@ -12,15 +12,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from cifar_cnn.data.dataset import Loading, Split
-from cifar_cnn.data.layout import SPLITS
-from cifar_cnn.data.load import evaluation_split, load_test, load_trained_on
-from cifar_cnn.errors import RunError, SettingsError, UnansweredWarning, counted, did_you_mean
+from cifar_cnn.errors import RunError, UnansweredWarning, counted
 from cifar_cnn.inference.forward import answer_images
 from cifar_cnn.inference.metrics import Evaluation, is_answer, measure
 from cifar_cnn.inference.trained import load_images, notes_on, open_trained
 from cifar_cnn.results import NotInJson, Result
 from cifar_cnn.runtime import global_state_kept
-from cifar_cnn.settings import Settings
 from cifar_cnn.storage.files import write_result
 
 MOST_NAMED = 3
@@ -90,8 +87,7 @@ def evaluate(
     """
     network = open_trained(file, overrides, normalization=normalization, loading=loading)
     settings = network.settings
-    data = load_images(network, lambda settings: _load_split(settings, split, loading))
-    data = data.limited(settings.limit_eval)
+    data = load_images(network, split, settings.limit_eval, loading)
     output = answer_images(network, data.images, tta=tta)
     return CheckpointEvaluation(
         checkpoint=str(network.file),
@@ -147,22 +143,3 @@ def judge(answers: Tensor, data: Split) -> Evaluation:
             "diverged, or the weights are damaged"
         )
     return result
-
-
-def _load_split(settings: Settings, split: str | None, loading: Loading | None) -> Split:
-    if split is not None and split not in SPLITS:
-        hint = did_you_mean(split, SPLITS)
-        raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
-    own = evaluation_split(settings)
-    if split in {None, own}:
-        return load_test(settings, settings.limit_eval, loading)
-    if split == "test":
-        raise SettingsError(
-            f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
-        )
-    train, val = load_trained_on(settings, loading)
-    if split == "train":
-        return train
-    if val is None:
-        raise SettingsError("there is no validation split: the run was trained without --val-size")
-    return val

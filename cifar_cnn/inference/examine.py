@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_cnn.data.dataset import Loading, Split
-from cifar_cnn.data.load import load_test
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import answer_images
 from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate, is_answer
@@ -48,7 +47,7 @@ def examine(network: Network, loading: Loading | None = None) -> Examination:
     """Evaluate a checkpoint on the test images, as many as its run was evaluated on."""
     assert network.checkpoint is not None
     limit = network.checkpoint.settings.limit_eval
-    data = load_images(network, lambda settings: load_test(settings, limit, loading))
+    data = load_images(network, None, limit, loading)
     output = answer_images(network, data.images)
     answered = is_answer(output)
     return Examination(

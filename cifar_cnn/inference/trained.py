@@ -1,13 +1,14 @@
 """Trained networks that are used on images, with what they need of a data set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cifar_cnn.data.dataset import Loading, Normalization, Split, measure, parse_normalization
-from cifar_cnn.data.load import class_names, load_trained_on
-from cifar_cnn.errors import CheckpointError, DataError, SettingsError
+from cifar_cnn.data.layout import SPLITS
+from cifar_cnn.data.load import class_names, evaluation_split, load_test, load_trained_on
+from cifar_cnn.errors import CheckpointError, DataError, SettingsError, did_you_mean
 from cifar_cnn.runtime import resolve_device
 from cifar_cnn.settings import Settings
 from cifar_cnn.storage.network import Network, open_network
@@ -44,11 +45,13 @@ def open_trained(
     return network
 
 
-def load_images(network: Network, load: Callable[[Settings], Split]) -> Split:
-    """Return what `load` makes of the network's settings, with labels among its own classes."""
+def load_images(
+    network: Network, split: str | None, limit: int | None, loading: Loading | None
+) -> Split:
+    """Return a split of the network's data set, the test images by default, for its own classes."""
     settings, own, stored = network.settings, network.classes, network.checkpoint
     try:
-        data = load(settings)
+        data = _load_split(settings, split, limit, loading)
     except DataError as error:
         folder = settings.data_dir
         is_own = stored is not None and folder == stored.settings.data_dir
@@ -66,6 +69,27 @@ def load_images(network: Network, load: Callable[[Settings], Split]) -> Split:
             f"the data set has {_names(data.classes)}"
         )
     return data
+
+
+def _load_split(
+    settings: Settings, split: str | None, limit: int | None, loading: Loading | None
+) -> Split:
+    if split is not None and split not in SPLITS:
+        hint = did_you_mean(split, SPLITS)
+        raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
+    own = evaluation_split(settings)
+    if split in {None, own}:
+        return load_test(settings, limit, loading)
+    if split == "test":
+        raise SettingsError(
+            f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
+        )
+    train, val = load_trained_on(settings, loading)
+    if split == "train":
+        return train.limited(limit)
+    if val is None:
+        raise SettingsError("there is no validation split: the run was trained without --val-size")
+    return val.limited(limit)
 
 
 def notes_on(data: Split, network: Network) -> tuple[str, ...]:

@@ -1,14 +1,21 @@
 import pytest
 import torch
 
-from cifar_cnn import evaluate, train
+from cifar_cnn import evaluate, resolve_settings, train
 from cifar_cnn.errors import CheckpointError, DataError, RunError, SettingsError
 from cifar_cnn.models import build_model
 
 
-@pytest.fixture
-def trained(small_settings, tmp_path):
-    return train(small_settings(val_size=6), tmp_path / "run", report=False).run
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_image_folder):
+    """A run of two epochs with a validation split of six images."""
+    folder = tmp_path_factory.mktemp("trained")
+    images = make_image_folder(folder / "images")
+    given = {"dataset": "folder", "data_dir": images, "epochs": 2, "batch_size": 8, "val_size": 6}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_CNN_CACHE", str(folder))
+        settings = resolve_settings(given | {"precision": "fp32"})
+        return train(settings, folder / "run", report=False).run
 
 
 @pytest.fixture

@@ -28,10 +28,8 @@ from cifar_cnn.cli import (
     summarize,
     train,
 )
-from cifar_cnn.cli.gate import is_gate, run_gate
 from cifar_cnn.cli.help import Command, Group
-from cifar_cnn.cli.output import documents_only, drop_output, print_json, takes_output
-from cifar_cnn.cli.surroundings import settle
+from cifar_cnn.cli.output import documents_only, drop_output, print_json, settle, takes_output
 from cifar_cnn.errors import RequestError, UserError, nearest, plain_words, printable, system_line
 from cifar_cnn.training.distributed import is_launched, is_main_process, rank
 
@@ -199,6 +197,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a bar or a tick must not end the program
             stream.reconfigure(encoding="utf-8" if os.name == "nt" else None, errors="replace")
-    if is_gate(sys.argv[1:]):
-        run_gate(partial(app, prog_name="cifar-cnn"), partial(_fail, json=JSON in sys.argv))
     app(prog_name="cifar-cnn")

@@ -1,7 +1,9 @@
-"""Several networks on one command line: how they are named, and how they are answered."""
+"""The networks on a command line: how they are named, and how their answers are shown."""
 
 import glob
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,15 +11,18 @@ import typer
 
 from cifar_cnn.cli.options import complete_model
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.errors import RequestError
+from cifar_cnn.cli.signals import Interrupted, stop_signals
+from cifar_cnn.errors import RequestError, UserError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.settings.fields import MODELS
-from cifar_cnn.storage.naming import MODEL, RUNS, find_checkpoint
+from cifar_cnn.storage.files import write_result
+from cifar_cnn.storage.naming import MODEL, find_checkpoint, is_file_of_weights, is_spec
 from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
-    from cifar_cnn.analysis.many import Answer
+    from cifar_cnn.analysis.isolation import Answer, Job
 
+HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
 Networks = Annotated[
     list[str] | None,
     typer.Argument(
@@ -42,7 +47,9 @@ Models = Annotated[
 TimeLimit = Annotated[
     float,
     typer.Option(
-        min=0.1, help="Seconds that each of several networks may take.", metavar="SECONDS"
+        min=0.1,
+        metavar="SECONDS",
+        help="Time that the code of each network may take.",
     ),
 ]
 CsvFile = Annotated[
@@ -54,57 +61,18 @@ JunitFile = Annotated[
 ]
 
 
-def named(networks: Sequence[str]) -> list[str]:
-    """Return the networks with each pattern replaced by what it matches, a run by its model.pt.
-
-    Raises:
-        RequestError: a pattern matches nothing.
-        CheckpointError, RunError: a run has no network.
-    """
-    found: list[str] = []
-    for name in networks:
-        source, colon, attribute = name.rpartition(":")
-        pattern = source if colon else name
-        if not glob.has_magic(pattern) or Path(pattern).is_file():
-            found.append(_stored(name))
-            continue
-        files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones too
-        if not files:
-            raise RequestError(f"no file matches {pattern}: name files that are there")
-        found += [f"{file}{colon}{attribute}" if colon else _model_of(file) for file in files]
-    return list(dict.fromkeys(found))
-
-
-def _model_of(match: str) -> str:
-    """Return the file of weights of a folder, there or not; of its lack its own line tells."""
-    return str(Path(match) / MODEL) if Path(match).is_dir() else match
-
-
-def _stored(name: str) -> str:
-    """Return the file of weights of a run that is named; another name as it is."""
-    is_run = Path(name).is_dir() or (Path(name).name == name and (RUNS / name).is_dir())
-    return str(find_checkpoint(name)) if is_run and name not in MODELS else name
-
-
-def asked(
+def find_networks(
     networks: Sequence[str], models: Sequence[str], overrides: Mapping[str, Any]
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return the networks that are asked for, and the settings that each is looked at with.
+    """Return specs and files of weights, and the settings that each is looked at with.
 
     Beside a file of weights, `--model` is no network of its own: as in `evaluate`, it lets the code
     of that file's network run.
-
-    Raises:
-        RequestError: a pattern matches nothing, a setting is invalid, or it is not clear which
-            network a file is of.
-        CheckpointError, RunError: a run has no network.
     """
-    from cifar_cnn.storage.network import is_file_of_weights
-
     resolve_settings(overrides)
-    beside = named(models)
+    beside = _expand(models)
     code = [each for each in beside if not is_file_of_weights(each)]
-    found = list(dict.fromkeys([*named(networks), *(m for m in beside if m not in code)]))
+    found = list(dict.fromkeys([*_expand(networks), *(m for m in beside if m not in code)]))
     if code and any(is_file_of_weights(each) for each in found):
         if len(code) > 1:
             raise RequestError(
@@ -118,37 +86,100 @@ def asked(
     return found or [resolve_settings(overrides).model], dict(overrides)
 
 
-def answer_many(
-    job: "Callable[[str], Answer]",
+def _expand(networks: Sequence[str]) -> list[str]:
+    """Return the networks with each pattern replaced by what it matches, a run by its model.pt."""
+    found: list[str] = []
+    for name in networks:
+        source, colon, attribute = name.rpartition(":")
+        pattern = source if colon else name
+        if not glob.has_magic(pattern) or Path(pattern).is_file():
+            is_run = not is_file_of_weights(name) and not is_spec(name)
+            found.append(str(find_checkpoint(name)) if is_run else name)
+            continue
+        files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones too
+        if not files:
+            raise RequestError(f"no file matches {pattern}: name files that are there")
+        found += [f"{file}{colon}{attribute}" if colon else _model_of(file) for file in files]
+    return list(dict.fromkeys(found))
+
+
+def _model_of(match: str) -> str:
+    """Return the file of weights of a folder, even if it is missing: its own line tells."""
+    return str(Path(match) / MODEL) if Path(match).is_dir() else match
+
+
+def answer_of(job: "Job", model: str, time_limit: float, file: Path | None = None) -> "Answer":
+    """Return the answer for one network; raise its error.
+
+    Its analysis runs in a child process, unless it is built in and its weights are in no file.
+    """
+    if model in MODELS and file is None:
+        with _ended_by_signals():
+            return job(model)
+    (answer,) = _answers(job, [model], time_limit)
+    if answer.document is None:
+        kind = RequestError if answer.exit_status == RequestError.exit_status else UserError
+        raise kind(answer.error)
+    return answer
+
+
+def show_each(
+    job: "Job",
     models: Sequence[str],
     command: str,
     time_limit: float,
     csv: Path | None,
     junit: Path | None,
+    limits: str | None = None,
     *,
     json: bool,
 ) -> None:
-    """Ask each network, show a line each, write what was asked for; exit 1 unless all passed."""
-    from cifar_cnn.analysis.many import answer_each
+    """Show a line for each network, write what was asked for; exit 1 unless all passed.
+
+    `limits` is the file that set the limit, where the documents do not name it.
+    """
     from cifar_cnn.report.console import people_console, progress_bar, progress_console
-    from cifar_cnn.report.many_networks import as_csv, as_junit, show_networks
-    from cifar_cnn.storage.files import write_result
+    from cifar_cnn.report.many_networks import as_csv, as_junit, row_of, show_networks
 
     for flag, path, suffix in (("--csv", csv, ".csv"), ("--junit", junit, ".xml")):
         if path is not None:
             check_result(flag, path, suffix)
-    answers = []
     with progress_bar(progress_console(json=json), "networks") as progress:
-        asked = progress.add_task("", total=len(models))
-        for answer in answer_each(job, models, time_limit):
-            answers.append(answer)
-            progress.advance(asked)
-    show_networks(people_console(json=json), answers)
+        task = progress.add_task("", total=len(models))
+        answers = _answers(job, models, time_limit, lambda: progress.advance(task))
+    rows = [row_of(answer, limits) for answer in answers]
+    show_networks(people_console(json=json), rows)
     if csv is not None:
-        write_result(csv, as_csv(answers))
+        write_result(csv, as_csv(rows))
     if junit is not None:
-        write_result(junit, as_junit(answers, command))
+        write_result(junit, as_junit(rows, command))
     if json:
         print_json([answer.result for answer in answers])
     if not all(answer.passed for answer in answers):
         raise typer.Exit(1)
+
+
+def _answers(
+    job: "Job",
+    models: Sequence[str],
+    time_limit: float,
+    advance: Callable[[], None] = lambda: None,
+) -> "list[Answer]":
+    from cifar_cnn.analysis.isolation import answer_each
+
+    answers = []
+    with _ended_by_signals(), closing(answer_each(job, models, time_limit)) as each:
+        for answer in each:
+            answers.append(answer)
+            advance()
+    return answers
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """End the program by a signal's exit code, once the child processes are gone."""
+    try:
+        with stop_signals(launched=False, also=HANGUP) as signals:
+            yield
+    except Interrupted:
+        raise typer.Exit(signals.exit_status) from None

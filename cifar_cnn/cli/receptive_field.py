@@ -1,5 +1,7 @@
 """`cifar-cnn receptive-field`: the receptive field of every layer."""
 
+import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cifar_cnn.analysis.budget import read_budget
+from cifar_cnn.analysis.results import ReceptiveField
 from cifar_cnn.cli import networks as several
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import resolve_settings
+from cifar_cnn.storage.files import write_result
+from cifar_cnn.storage.naming import is_file_of_weights
 from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
-    from cifar_cnn.storage.network import Network
+    from cifar_cnn.analysis.isolation import Answer
 
 
 @settings_options(
@@ -54,7 +59,16 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         Path | None, typer.Option(metavar="FILE.png", help="Picture for --effective.")
     ] = None,
     assume_pointwise: AssumePointwise = None,
-    time_limit: several.TimeLimit = 60,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="Time that the code of each network may take (default: 60; no limit with "
+            "--verify or --effective).",
+            show_default=False,
+        ),
+    ] = None,
     csv: several.CsvFile = None,
     junit: several.JunitFile = None,
     json: JsonFlag = False,
@@ -63,7 +77,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
 ) -> None:
     """Receptive field, jump and padding of every layer.
 
-    Several networks get a line each; their code runs in processes of their own.
+    Several networks get a line each; a user's code runs in a process of its own.
     Exit status 1 when the field at the output is not above --min-rf, or --verify does not agree.
 
     Examples:
@@ -71,77 +85,58 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         cifar-cnn receptive-field student.py --input-size 64x48
         cifar-cnn receptive-field --effective --plot field.png
     """
-    from cifar_cnn.analysis.many import field_of
-    from cifar_cnn.analysis.proof import verify as prove
-    from cifar_cnn.analysis.receptive_field import receptive_field as compute
-    from cifar_cnn.analysis.results import EffectiveField
-    from cifar_cnn.report import analysis_tables as tables
-    from cifar_cnn.report.console import people_console, progress_console, say
-    from cifar_cnn.storage.files import write_result
-
     _check_effective(checkpoint, plot, effective=effective)
-    models, overrides = several.asked(networks or [], model or [], overrides)
+    models, overrides = several.find_networks(networks or [], model or [], overrides)
+    is_one = len(models) == 1 and not csv and not junit
+    if not is_one and (verify or effective):
+        raise SettingsError("--verify and --effective are for one network: give one")
+    if checkpoint and is_file_of_weights(models[0]):
+        raise SettingsError(f"--checkpoint and {models[0]} are both files of weights: give one")
     budget = read_budget({} if min_rf is None else {"min_rf": min_rf})
-    vouched = assume_pointwise or ()
-    if len(models) > 1 or csv or junit:
-        if verify or effective:
-            raise SettingsError("--verify and --effective are for one network: give one")
-        job = partial(
-            field_of,
-            overrides=overrides,
-            minimum=budget.min_rf,
-            assume_pointwise=vouched,
-        )
-        several.answer_many(job, models, "receptive-field", time_limit, csv, junit, json=json)
+    limits = budget.file if min_rf is None and "min_rf" in budget.model_fields_set else None
+    job = partial(
+        _field_of,
+        overrides=overrides,
+        of_several=len(models) > 1,
+        minimum=budget.min_rf,
+        assume_pointwise=assume_pointwise or (),
+        verify=verify,
+        effective={"samples": samples, "target": target} if effective else None,
+        checkpoint=checkpoint,
+        plot=plot is not None,
+        json=json,
+    )
+    if time_limit is None:
+        time_limit = math.inf if verify or effective else 60
+    if not is_one:
+        several.show_each(job, models, "receptive-field", time_limit, csv, junit, limits, json=json)
         return
-    network, checkpoint = _network(models[0], checkpoint, overrides)
-    settings = network.settings
-    result = compute(network, settings.input_size, minimum=budget.min_rf, assume_pointwise=vouched)
-    found: EffectiveField | None = None
-    console = people_console(json=json)
-    if effective:  # before anything is shown, as its images may not be there
-        from cifar_cnn.api import effective_field
-        from cifar_cnn.report.loading import LoadingProgress
-
-        with LoadingProgress(console) as loading:
-            found = effective_field(
-                checkpoint,
-                overrides | {"model_arg": settings.model_arg},  # said, where the checkpoint's own
-                samples=samples,
-                target=target,
-                assume_pointwise=vouched,
-                loading=loading,
-            )
-    if network.title:
-        say(console, network.title)
-    from_file = min_rf is None and "min_rf" in budget.model_fields_set
-    tables.show_receptive_field(console, result, budget.file if from_file else None)
-    passed = result.passed
-    if verify:
-        with tables.proof_progress(progress_console(json=json)) as progress:
-            proof = prove(
-                network,
-                settings.input_size,
-                assume_pointwise=vouched,
-                progress=progress,
-            )
-        tables.show_verification(console, proof)
-        result = result.model_copy(update={"verification": proof})
-        passed = passed and proof.agreed
-    if found:
-        from cifar_cnn.report.effective_picture import draw_effective
-
-        weights = (
-            f"weights of {checkpoint}" if checkpoint else f"fresh weights, seed {settings.seed}"
-        )
-        tables.show_effective(console, found, weights)
-        result = result.model_copy(update={"effective": found})
-        if plot is not None:
-            write_result(plot, draw_effective(found))
-    if json:
-        print_json(result)
-    if not passed:
+    answer = several.answer_of(job, models[0], time_limit, checkpoint)
+    fresh = f"fresh weights, seed {resolve_settings(overrides).seed}"
+    _show(answer, limits, f"weights of {checkpoint}" if checkpoint else fresh, json=json)
+    if plot is not None:
+        write_result(plot, answer.picture)
+    if not answer.passed:
         raise typer.Exit(1)
+
+
+def _show(answer: "Answer", limits: str | None, weights: str, *, json: bool) -> None:
+    """Print what was found, and the document."""
+    from cifar_cnn.report import analysis_tables as tables
+    from cifar_cnn.report.console import people_console, say
+
+    console, found = people_console(json=json), answer.document
+    if answer.title:
+        say(console, answer.title)
+    assert isinstance(found, ReceptiveField)
+    tables.show_receptive_field(console, found, limits)
+    if found.verification:
+        tables.show_verification(console, found.verification)
+    if found.effective:
+        weights = f"weights of {found.checkpoint}" if found.checkpoint else weights
+        tables.show_effective(console, found.effective, weights, found.input_size[1:])
+    if json:
+        print_json(found)
 
 
 def _check_effective(checkpoint: Path | None, plot: Path | None, *, effective: bool) -> None:
@@ -151,17 +146,52 @@ def _check_effective(checkpoint: Path | None, plot: Path | None, *, effective: b
         check_result("--plot", plot, ".png")
 
 
-def _network(
-    name: str, checkpoint: Path | None, overrides: dict[str, Any]
-) -> tuple["Network", Path | None]:
-    """Return the network, and the file of its weights where there is one."""
-    from cifar_cnn.storage.network import Network, is_file_of_weights, open_network
+def _field_of(
+    name: str,
+    *,
+    overrides: dict[str, Any],
+    of_several: bool,
+    minimum: int,
+    assume_pointwise: Sequence[str],
+    verify: bool,
+    effective: dict[str, Any] | None,
+    checkpoint: Path | None,
+    plot: bool,
+    json: bool,
+) -> "Answer":
+    """Compute the receptive fields of one network, with the proof and the effective field."""
+    from cifar_cnn.analysis.isolation import Answer
+    from cifar_cnn.analysis.proof import verify as prove
+    from cifar_cnn.analysis.receptive_field import receptive_field as compute
+    from cifar_cnn.report.analysis_tables import proof_progress
+    from cifar_cnn.report.console import people_console, progress_console
+    from cifar_cnn.report.loading import LoadingProgress
+    from cifar_cnn.storage.network import Network, open_network
 
-    if checkpoint is None:
-        network = open_network(name, overrides)
-        return network, network.file
-    if is_file_of_weights(name):
-        raise SettingsError(f"--checkpoint and {name} are both files of weights: give one")
-    network = open_network(checkpoint, overrides)
-    settings = network.settings if network.checkpoint else resolve_settings(overrides)
-    return Network(settings), checkpoint
+    network = open_network(checkpoint or name, overrides, of_several=of_several)
+    settings, file = network.settings, network.file
+    if checkpoint is not None:  # it is for the effective field alone
+        network = Network(settings if network.checkpoint else resolve_settings(overrides))
+        settings = network.settings
+    size = settings.input_size
+    found = compute(network, size, minimum=minimum, assume_pointwise=assume_pointwise)
+    picture = b""
+    if effective is not None:
+        from cifar_cnn.api import effective_field
+        from cifar_cnn.report.effective_picture import draw_effective
+
+        with LoadingProgress(people_console(json=json)) as loading:
+            field = effective_field(
+                file,
+                overrides | {"model_arg": settings.model_arg},  # said, where the checkpoint's own
+                **effective,
+                assume_pointwise=assume_pointwise,
+                loading=loading,
+            )
+        found = found.model_copy(update={"effective": field})
+        picture = draw_effective(field) if plot else b""
+    if verify:
+        with proof_progress(progress_console(json=json)) as progress:
+            proof = prove(network, size, assume_pointwise=assume_pointwise, progress=progress)
+        found = found.model_copy(update={"verification": proof})
+    return Answer(model=name, title=network.title, document=found, picture=picture)

@@ -28,16 +28,15 @@ class StopSignals:
 
 
 @contextmanager
-def stop_signals(*, launched: bool) -> Iterator[StopSignals]:
+def stop_signals(*, launched: bool, also: tuple[signal.Signals, ...] = ()) -> Iterator[StopSignals]:
     """Handle the first signal as StopSignals says; a second one ends the process at once.
 
     Under a launcher later ones are ignored: it passes each on, and sends SIGKILL in the end.
-
-    Raises:
-        Interrupted: a signal came before training.
+    Signals in `also` are handled too, unless they are ignored, as by nohup.
     """
     signals = StopSignals()
-    handled = (signal.SIGINT, signal.SIGTERM)
+    heeded = (each for each in also if signal.getsignal(each) != signal.SIG_IGN)
+    handled = (signal.SIGINT, signal.SIGTERM, *heeded)
 
     def remember(number: int, _frame: FrameType | None) -> None:
         signals.received.append(number)

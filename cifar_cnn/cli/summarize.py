@@ -1,14 +1,19 @@
 """`cifar-cnn summarize`: layers, sizes and the budget verdict."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cifar_cnn.analysis.budget import Budget, read_budget
+from cifar_cnn.analysis.results import Summary
 from cifar_cnn.cli import networks as several
 from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
 from cifar_cnn.cli.output import print_json
+
+if TYPE_CHECKING:
+    from cifar_cnn.analysis.isolation import Answer
 
 
 @settings_options("model_arg", "input_size")
@@ -55,7 +60,7 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
 ) -> None:
     """Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
 
-    Several networks get a line each; their code runs in processes of their own.
+    Several networks get a line each; a user's code runs in a process of its own.
     Limits not given come from [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
     current folder upwards, else from the CIFAR-10 brief.
     Exit status 1 when a requirement is not met.
@@ -65,13 +70,7 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         cifar-cnn summary student.py --max-params 100000 --require gap
         cifar-cnn summary submissions/*.py --csv grades.csv
     """
-    from cifar_cnn.analysis.many import summary_of
-    from cifar_cnn.analysis.summary import summarize as summarize_network
-    from cifar_cnn.report.analysis_tables import show_summary
-    from cifar_cnn.report.console import people_console, say
-    from cifar_cnn.storage.network import open_network
-
-    models, overrides = several.asked(networks or [], model or [], overrides)
+    models, overrides = several.find_networks(networks or [], model or [], overrides)
     limits = {
         "max_params": max_params,
         "min_rf": min_rf,
@@ -80,20 +79,46 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         "require": require or None,
     }
     given = {name: limit for name, limit in limits.items() if limit is not None}
-    budget = None if no_budget else read_budget(given)
-    vouched = assume_pointwise or ()
+    job = partial(
+        _summary_of,
+        overrides=overrides,
+        of_several=len(models) > 1,
+        budget=None if no_budget else read_budget(given),
+        assume_pointwise=assume_pointwise or (),
+    )
     if len(models) > 1 or csv or junit:
-        job = partial(summary_of, overrides=overrides, budget=budget, assume_pointwise=vouched)
-        several.answer_many(job, models, "summary", time_limit, csv, junit, json=json)
+        several.show_each(job, models, "summary", time_limit, csv, junit, json=json)
         return
-    network = open_network(models[0], overrides)
-    size = network.settings.input_size
-    summary = summarize_network(network, size, budget=budget, assume_pointwise=vouched)
+    answer = several.answer_of(job, models[0], time_limit)
+
+    from cifar_cnn.report.analysis_tables import show_summary
+    from cifar_cnn.report.console import people_console, say
+
     console = people_console(json=json)
-    if network.title:
-        say(console, network.title)
-    show_summary(console, summary)
+    if answer.title:
+        say(console, answer.title)
+    assert isinstance(answer.document, Summary)
+    show_summary(console, answer.document)
     if json:
-        print_json(summary)
-    if summary.budget is not None and not summary.budget.passed:
+        print_json(answer.document)
+    if not answer.passed:
         raise typer.Exit(1)
+
+
+def _summary_of(
+    name: str,
+    *,
+    overrides: dict[str, Any],
+    of_several: bool,
+    budget: Budget | None,
+    assume_pointwise: Sequence[str],
+) -> "Answer":
+    """Summarize one network and hold it against the budget, if there is one."""
+    from cifar_cnn.analysis.isolation import Answer
+    from cifar_cnn.analysis.summary import summarize as compute
+    from cifar_cnn.storage.network import open_network
+
+    network = open_network(name, overrides, of_several=of_several)
+    size = network.settings.input_size
+    found = compute(network, size, budget=budget, assume_pointwise=assume_pointwise)
+    return Answer(model=name, title=network.title, document=found)

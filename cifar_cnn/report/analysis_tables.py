@@ -116,10 +116,12 @@ def show_verification(console: Console, proof: Verification) -> None:
     say(console, *lines, wrap=True)
 
 
-def show_effective(console: Console, found: EffectiveField, weights: str) -> None:
-    """Print how large the squares are that hold the mass, and what the image clips."""
+def show_effective(
+    console: Console, found: EffectiveField, weights: str, size: tuple[int, int]
+) -> None:
+    """Print how large the squares are that hold the mass, and what an image of `size` clips."""
     field = found.theoretical
-    (rows, columns), (height, width) = field.receptive_field, found.heat.shape
+    (rows, columns), (height, width) = field.receptive_field, size
     sides = ", ".join(
         f"{square.mass:.0%} in {square.side}×{square.side}" for square in found.squares
     )

@@ -9,91 +9,99 @@ from xml.etree import ElementTree as ET
 from rich.console import Console
 from rich.text import Text
 
-from cifar_cnn.analysis.many import Answer
+from cifar_cnn.analysis.isolation import Answer
 from cifar_cnn.analysis.results import ReceptiveField, Requirement, Verdict
 from cifar_cnn.errors import counted, printable
 from cifar_cnn.report.console import NARROW, known, plain_table, say, times
 
-COLUMNS = ("model", "verdict", "parameters", "mult_adds", "rf_features", "rf_output")
+FIGURES = ("parameters", "mult_adds", "rf_features", "rf_output")
+Row = dict[str, Any]
+"""A network's line of the CSV file, by column."""
 
 
-def row(answer: Answer) -> dict[str, Any]:
-    """Return what one line says: the verdict, the figures, each requirement, what is wrong."""
-    if answer.document is None:
-        wrong = printable(answer.error)
-        return {"model": printable(answer.model), "verdict": "error", "wrong": wrong}
-    document = answer.document
-    line: dict[str, Any] = {
-        "model": printable(answer.model),
-        "verdict": "met" if answer.passed else "broken",
-    }
-    fields: Verdict | ReceptiveField | None = None
+def row_of(answer: Answer, file: str | None = None) -> Row:
+    """Return figures, requirements and what is wrong; `file` set the limit of receptive fields."""
+    document, figures = answer.document, dict[str, Any].fromkeys(FIGURES, "")
     requirements: Sequence[Requirement] = ()
+    fields: Verdict | ReceptiveField | None = None
     if isinstance(document, ReceptiveField):
-        fields = document
-    else:
-        line |= {name: getattr(document.totals, name) for name in ("parameters", "mult_adds")}
-        if document.budget:
+        fields, requirements = document, [_min_rf(document)]
+    elif document is not None:
+        figures |= {name: getattr(document.totals, name) for name in FIGURES[:2]}
+        if document.budget is not None:
             fields, requirements = document.budget, document.budget.requirements
+            file = document.budget.file
     if fields and fields.features and fields.final:
-        line["rf_features"] = times(fields.features.receptive_field)
-        line["rf_output"] = times(fields.final.receptive_field)
-    line |= {item.name: "yes" if item.passed else "no" for item in requirements}
-    missed = [item for item in requirements if not item.passed]
-    reasons = [f"{item.name}: {known(item.actual)}" for item in missed]
-    if isinstance(document, ReceptiveField) and not answer.passed:
-        reasons = [f"field at the output is not above {document.minimum}"]
-    return line | {"wrong": "; ".join(reasons)}
+        sides = fields.features.receptive_field, fields.final.receptive_field
+        figures |= {name: times(each) for name, each in zip(FIGURES[2:], sides, strict=True)}
+    verdict = "met" if answer.passed else "broken" if document else "error"
+    row: Row = {"model": printable(answer.model), "verdict": verdict, **figures}
+    for item in requirements:
+        row[item.name] = "yes" if item.passed else "no"
+        values = (("limit", item.limit), ("actual", item.actual), ("where", item.detail))
+        row |= {f"{item.name} {what}": value for what, value in values}
+    missed = [
+        f"{item.name}: {known(item.actual)} (limit {item.limit:,}), {item.detail}"
+        for item in requirements
+        if not item.passed
+    ]
+    wrong = printable("; ".join(missed) or answer.error)
+    return row | {"limits_file": file if requirements else None, "wrong": wrong}
 
 
-def show_networks(console: Console, answers: Sequence[Answer]) -> None:
+def _min_rf(document: ReceptiveField) -> Requirement:
+    sides = document.final.receptive_field
+    return Requirement(
+        name="min-rf",
+        limit=document.minimum,
+        actual=min(sides),
+        passed=document.passed,
+        detail=f"{times(sides)} at the output; has to be above the limit",
+    )
+
+
+def show_networks(console: Console, rows: Sequence[Row]) -> None:
     """Print a line for each network, what is wrong with it, and how many have which verdict."""
-    rows = [row(answer) for answer in answers]
-    narrow = console.width < NARROW
-    columns = [name for name in COLUMNS if any(name in line for line in rows)]
-    if narrow:
-        columns = ["model", "verdict"]
-    headings = [name.replace("rf_", "field,\n").replace("_", "-") for name in columns]
+    shown = () if console.width < NARROW else FIGURES
+    names = ["model", "verdict", *(name for name in shown if any(row[name] for row in rows))]
+    headings = [name.replace("rf_", "field,\n").replace("_", "-") for name in names]
     table = plain_table(headings, ("model", "verdict"))
-    for line in rows:
-        table.add_row(*(Text(_cell(line.get(name, ""))) for name in columns))
+    for row in rows:
+        table.add_row(*(Text(_cell(row[name])) for name in names))
     console.print(table)
-    for line in rows:
-        if line["wrong"]:
-            said = f"{line['model']}: {line['wrong']}"
-            say(console, said, wrap=True)
-    verdicts = [line["verdict"] for line in rows]
-    counts = [f"{verdicts.count(each)} {each}" for each in ("met", "broken", "error")]
+    say(console, *(f"{row['model']}: {row['wrong']}" for row in rows if row["wrong"]), wrap=True)
+    counts = [f"{_count(rows, each)} {each}" for each in ("met", "broken", "error")]
     console.print(f"{counted(len(rows), 'network')}: {', '.join(counts)}")
 
 
-def as_csv(answers: Sequence[Answer]) -> bytes:
-    """Return the lines as CSV: figures, a column for each requirement, what is wrong."""
-    rows = [row(answer) for answer in answers]
-    names = dict.fromkeys([*COLUMNS, *(name for line in rows for name in line if name != "wrong")])
+def as_csv(rows: Sequence[Row]) -> bytes:
+    """Return the rows as CSV; the file of the limits and what is wrong are its last columns."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*names, "wrong"], lineterminator="\n", restval="")
+    names = dict.fromkeys(name for row in rows for name in row)
+    last = ("limits_file", "wrong")
+    columns = [*(name for name in names if name not in last), *last]
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
 
 
-def as_junit(answers: Sequence[Answer], command: str) -> bytes:
-    """Return the verdicts as JUnit's XML: a network is a test that passes, fails or errs."""
-    rows = [row(answer) for answer in answers]
-    verdicts = [line["verdict"] for line in rows]
+def as_junit(rows: Sequence[Row], command: str) -> bytes:
+    """Return JUnit's XML: a network is a test that passes, fails or errs, its row the output."""
     suite = ET.Element(
         "testsuite",
         name=f"cifar-cnn {command}",
         tests=str(len(rows)),
-        failures=str(verdicts.count("broken")),
-        errors=str(verdicts.count("error")),
+        failures=str(_count(rows, "broken")),
+        errors=str(_count(rows, "error")),
     )
-    for line in rows:
-        case = ET.SubElement(suite, "testcase", classname=command, name=line["model"])
-        if line["verdict"] != "met":
-            tag = "failure" if line["verdict"] == "broken" else "error"
-            ET.SubElement(case, tag, message=line["wrong"])
+    for row in rows:
+        case = ET.SubElement(suite, "testcase", classname=command, name=row["model"])
+        if row["verdict"] != "met":
+            tag = "failure" if row["verdict"] == "broken" else "error"
+            ET.SubElement(case, tag, message=row["wrong"])
+        lines = (f"{name}: {value}" for name, value in row.items() if value not in (None, ""))
+        ET.SubElement(case, "system-out").text = "\n".join(map(printable, lines))
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root)
@@ -103,3 +111,7 @@ def as_junit(answers: Sequence[Answer], command: str) -> bytes:
 
 def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _count(rows: Sequence[Row], verdict: str) -> int:
+    return sum(row["verdict"] == verdict for row in rows)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cifar_cnn.data.layout import OFFICIAL
 from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
+from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.storage.files import is_held
 
 RUNS = Path("runs")
@@ -17,6 +18,19 @@ BEST = "best.pt"
 MODEL = "model.pt"
 LOCK = ".lock"
 CHECKPOINTS = (LAST, PREVIOUS, BEST, MODEL)
+
+
+def is_file_of_weights(name: str) -> bool:
+    """Return whether a string names a file of weights."""
+    return name.endswith((".pt", ".pth"))
+
+
+def is_spec(name: Path | str) -> bool:
+    """Return whether this names a network of a module or file, and not a run or its weights."""
+    if not isinstance(name, str) or is_file_of_weights(name):
+        return False
+    is_run = Path(name).is_dir() or (Path(name).name == name and (RUNS / name).is_dir())
+    return name in MODELS or not is_run
 
 
 def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:

@@ -18,10 +18,9 @@ from cifar_cnn.models.registry import build_checked, build_for, is_built_in, sou
 from cifar_cnn.recipes import read_recipe
 from cifar_cnn.runtime import resolve_precision
 from cifar_cnn.settings import Settings, resolve_settings, validate
-from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
 from cifar_cnn.storage.files import SOURCE
-from cifar_cnn.storage.naming import RUNS, find_checkpoint
+from cifar_cnn.storage.naming import find_checkpoint, is_spec
 
 CPU: Final = torch.device("cpu")
 
@@ -95,7 +94,7 @@ def open_network(
         SettingsError: an override is invalid.
     """
     given = dict(overrides or {})
-    file = None if name is None else _file_of_weights(name)
+    file = None if name is None or is_spec(name) else find_checkpoint(name)
     if file is None:
         return Network(resolve_settings(given if name is None else {**given, "model": name}))
     content = read_checkpoint(file)
@@ -113,20 +112,6 @@ def open_network(
         content.classes,
         content.normalization,
     )
-
-
-def is_file_of_weights(name: str) -> bool:
-    """Return whether a string names a file of weights."""
-    return name.endswith((".pt", ".pth"))
-
-
-def _file_of_weights(name: Path | str) -> Path | None:
-    """Return the file of weights that is named, by itself or by its run; None for a spec."""
-    if isinstance(name, str) and not is_file_of_weights(name):
-        is_run = Path(name).is_dir() or (Path(name).name == name and (RUNS / name).is_dir())
-        if name in MODELS or not is_run:
-            return None
-    return find_checkpoint(name)
 
 
 def read_source(settings: Settings) -> bytes | None:

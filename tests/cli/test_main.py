@@ -1,9 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -239,91 +237,6 @@ def test_with_json_what_the_users_code_prints_goes_to_standard_error(cli, tmp_pa
     assert json.loads(done.stdout)["model"] == "net.py:Net"
     for source in ("the file", "a descriptor", "a child", "the forward"):
         assert f"from {source}" in done.stderr
-
-
-@pytest.mark.parametrize("where", ["", "    def __init__(self):", "    def forward(self, x):"])
-@pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)"])
-def test_an_end_that_the_networks_code_calls_for_is_a_failure(cli, tmp_path, where, end):
-    body = f"class Net(nn.Module):\n{where or '    pass'}\n"
-    code = "import os, sys\nfrom torch import nn\n" + body
-    (tmp_path / "net.py").write_text(code + ("        " if where else "") + f"{end}\n")
-    done = cli("summary", "--model", "net.py:Net")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-
-
-ENDS = {
-    "posix": "import posix; posix._exit(0)",
-    "exec": "import os, sys; os.execv(sys.executable, [sys.executable, '-c', ''])",
-    "C": "import ctypes; ctypes.CDLL(None)._exit(0)",
-}
-
-
-@pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
-@pytest.mark.parametrize("command", ["summary", "receptive-field"])
-@pytest.mark.parametrize("end", ENDS)
-def test_no_end_of_the_process_passes_for_a_verdict(cli, tmp_path, command, end):
-    (tmp_path / "net.py").write_text(ENDS[end])
-    done = cli(command, "--model", "net.py:Net", "--json")
-    assert done.returncode == 2
-    said = "the network's own code ended the program before an answer"
-    assert json.loads(done.stdout) == {"error": said, "exit_status": 2}
-    assert done.stderr == f"cifar-cnn: {said}\n"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
-def test_a_process_that_the_networks_code_leaves_behind_is_not_waited_for(cli, tmp_path):
-    code = "import os, posix, time\nif not os.fork():\n    os.closerange(0, 3)\n"
-    (tmp_path / "net.py").write_text(f"{code}    time.sleep(60)\nposix._exit(0)\n")
-    started = time.monotonic()
-    assert cli("summary", "--model", "net.py:Net").returncode == 2
-    assert time.monotonic() - started < 60
-
-
-@pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_process_that_the_system_ends_is_one_line(cli, tmp_path, number):
-    (tmp_path / "net.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
-    done = cli("summary", "--model", "net.py:Net", "--json")
-    assert done.returncode == json.loads(done.stdout)["exit_status"] == 2
-    (line,) = done.stderr.splitlines()
-    assert line.endswith(f"before an answer (signal {int(number)}, {signal.strsignal(number)})")
-
-
-WRITES = """
-import os, posix
-for file in range(3, 64):
-    try: os.write(file, bytes(1))
-    except OSError: pass
-posix._exit(0)
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
-def test_what_the_networks_code_writes_to_open_files_is_no_verdict(cli, tmp_path):
-    (tmp_path / "net.py").write_text(WRITES)
-    assert cli("summary", "--model", "net.py:Net").returncode == 2
-
-
-@pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
-def test_what_the_networks_code_does_at_exit_changes_no_verdict(cli, tmp_path):
-    code = "import atexit, posix\nfrom torch import nn\natexit.register(lambda: posix._exit(0))\n"
-    (tmp_path / "net.py").write_text(code + "model = nn.Flatten()\n")
-    assert cli("summary", "--model", "net.py:model").returncode == 1
-
-
-@pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_signal_ends_a_verdict_under_way_with_its_status(tmp_path, number):
-    (tmp_path / "net.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
-    command = [sys.executable, "-m", "cifar_cnn", "summary", "--model", "net.py:Net"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, process_group=0, stderr=subprocess.PIPE
-    ) as process:
-        process.stdout.readline()
-        os.killpg(process.pid, number)
-        process.wait(30)
-        assert process.returncode in {-number, 128 + number}
 
 
 def test_a_terminal_that_knows_only_ascii_does_not_end_the_program(cli):

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -26,43 +24,8 @@ def net(tmp_path):
     (tmp_path / "net.py").write_text(NETWORK)
 
 
-def test_json_is_the_only_thing_on_standard_output_and_has_the_contracts_keys(cli):
-    done = cli("receptive-field", "--json")
-    document = json.loads(done.stdout)
-    assert done.returncode == 0
-    assert list(document) == [
-        *("model", "input_size", "layers", "features", "final", "aligned", "units"),
-        *("warnings", "minimum", "passed"),
-    ]
-    assert document["features"] == {
-        "receptive_field": [25, 25],
-        "jump": [8, 8],
-        "padding": [12, 12],
-        "layer": "convblock4.3",
-    }
-    assert document["layers"][9] == {
-        "name": "convblock3.0",
-        "type": "Conv2d",
-        "output_size": [16, 16],
-        "kernel": [3, 3],
-        "stride": [1, 1],
-        "padding": [[2, 2], [2, 2]],
-        "dilation": [2, 2],
-        "receptive_field": [13, 13],
-        "jump": [2, 2],
-        "start": [0, 0],
-    }
-    assert document["input_size"] == [3, 32, 32]
-    assert done.stderr == ""
-
-
-def test_the_baselines_report_says_why_the_references_table_differs(quick_cli):
-    said = quick_cli("receptive-field").stdout
-    assert "3, 5, 13, 21, 45" in said
-    assert "leaves the dilation out" in said
-
-
-def test_other_networks_hear_nothing_of_the_references_table(quick_cli, net):
+def test_the_baselines_report_alone_says_why_the_references_table_differs(quick_cli, net):
+    assert "3, 5, 13, 21, 45) leaves the dilation out" in quick_cli("receptive-field").stdout
     assert "reference" not in quick_cli("receptive-field", "--model", "net.py:Two").stdout
 
 
@@ -168,22 +131,6 @@ def test_the_table_fits_the_screen(quick_cli, columns):
     done = quick_cli("receptive-field", columns=columns)
     table = [line for line in done.stdout.splitlines() if ": " not in line]
     assert max(len(line) for line in table) <= columns
-
-
-@pytest.mark.parametrize("command", ["summarize", "receptive-field"])
-def test_help_answers_without_importing_torch(command):
-    program = (
-        "import sys\n"
-        "from cifar_cnn.cli.main import app\n"
-        f"try: app([{command!r}, '--help'])\n"
-        "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--min-rf" in done.stdout
 
 
 def test_effective_gives_squares_and_a_picture(quick_cli, tmp_path):

@@ -2,14 +2,14 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
 T = TypeVar("T")
 
 Pair = tuple[int, int]
 """(height, width), or (vertical, horizontal)."""
-Number = int | float
+Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 """Prints without a point if it is whole."""
 Share = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 IfGiven = Annotated[T | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None)]

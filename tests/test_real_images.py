@@ -31,10 +31,7 @@ def test_reference_learns_in_two_epochs_of_2000_images(tmp_path):
     assert result.history[-1].eval_accuracy > 0.2
     assert result.history[-1].train_loss < 2.2
     again = evaluate(result.model_file, overrides={"limit_eval": 1000})
-    assert (again.accuracy, again.loss) == (
-        result.history[-1].eval_accuracy,
-        result.history[-1].eval_loss,
-    )
+    assert (again.accuracy, again.loss) == (result.eval.accuracy, result.eval.loss)
 
 
 def test_the_second_start_takes_under_a_second():

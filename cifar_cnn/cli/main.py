@@ -31,6 +31,7 @@ from cifar_cnn.cli import (
 from cifar_cnn.cli.help import Command, Group
 from cifar_cnn.cli.output import documents_only, drop_output, print_json, settle, takes_output
 from cifar_cnn.errors import RequestError, UserError, nearest, plain_words, printable, system_line
+from cifar_cnn.results import Failure
 from cifar_cnn.training.distributed import is_launched, is_main_process, rank
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
@@ -114,7 +115,7 @@ def _fail(error: UserError | typer.TyperException | OSError, *, json: bool) -> i
     sys.stderr.write(f"{who}: {message}\n")
     if json and is_main_process():
         try:
-            print_json({"error": message, "exit_status": status})
+            print_json(Failure(error=message, exit_status=status))
         except OSError:  # nobody reads it, or there is no room for it: the line has said it
             drop_output()
     return status

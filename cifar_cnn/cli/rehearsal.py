@@ -11,7 +11,8 @@ from cifar_cnn.training.run_files import check_result
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cifar_cnn.documents.runs import DryRun, RangeTest
+    from cifar_cnn.training.range_test import RangeTest
+    from cifar_cnn.training.trial import DryRun
 
 
 def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -> None:
@@ -47,11 +48,12 @@ def show_note(console: "Console", note: str) -> None:
 def _dry_run(settings: Settings, console: "Console") -> "DryRun":
     from cifar_cnn import api
     from cifar_cnn.report.loading import LoadingProgress
+    from cifar_cnn.training.trial import DryRun
 
     with LoadingProgress(console) as loading:
         loss = api.dry_run(settings, lambda note: show_note(console, note), loading=loading)
     console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
-    return {"model": settings.model, "loss": loss}
+    return DryRun(model=settings.model, loss=loss)
 
 
 def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "RangeTest":
@@ -76,15 +78,12 @@ def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "Rang
         f"loss falls fastest at learning rate {result.steepest_lr:.2g}",
         f"loss is lowest at {result.lowest_lr:.2g}",
         f"suggestion, {found}: --lr {result.suggested_lr:g} (now {settings.lr:g})",
-        f"loss does not diverge up to {result.lr[-1]:.2g}"
+        f"loss does not diverge up to {result.curve[-1].lr:.2g}"
         if diverging is None
         else f"loss diverges from {diverging:.2g}",
     ]
     if plot is not None:
-        write_result(plot, draw_range(result, settings.lr))
+        write_result(plot, draw_range(result))
         lines.append(f"saved {plot}")
     say(console, *lines)
-    document = result.as_dict(settings)
-    if plot is not None:
-        document["plot"] = str(plot)
-    return document
+    return result.model_copy(update={"plot": plot})

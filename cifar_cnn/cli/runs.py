@@ -58,7 +58,7 @@ def runs(
     for line in refused:
         warn(console, f"left out: {line}")
     if json:
-        print_json([run.as_dict() for run in found])
+        print_json([run.entry for run in found])
 
 
 @app.command("show", cls=Command)
@@ -83,7 +83,7 @@ def show(
     run = read_run(find_run(name, output_dir))
     show_run(people_console(json=json), run)
     if json:
-        print_json(run.shown())
+        print_json(run)
 
 
 @app.command("compare", cls=Command)
@@ -126,7 +126,4 @@ def compare(
     if plot is not None:
         say(console, f"saved {plot}")
     if json:
-        document = comparison.as_dict()
-        if plot is not None:
-            document["plot"] = str(plot)
-        print_json(document)
+        print_json(comparison.model_copy(update={"plot": plot}))

@@ -7,18 +7,22 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
-from cifar_cnn.documents.runs import Comparison, DryRun, RangeTest, Run, RunShown, TrainResult
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
 from cifar_cnn.inference.export import Exported
 from cifar_cnn.inference.predict import Predictions
+from cifar_cnn.report.comparison import Comparison
 from cifar_cnn.report.models_table import BuiltIn
 from cifar_cnn.report.run_report import RunReport
 from cifar_cnn.results import Failure
+from cifar_cnn.training.history import RunResult
+from cifar_cnn.training.range_test import RangeTest
+from cifar_cnn.training.record import Run, RunRecord
+from cifar_cnn.training.trial import DryRun
 
 Results = TypedDict(
     "Results",
     {
-        "train": TrainResult | DryRun | RangeTest | Failure,
+        "train": RunResult | DryRun | RangeTest | Failure,
         "evaluate": CheckpointEvaluation | Failure,
         "summarize": Summary | list[Summary | NetworkFailure] | Failure,
         "receptive-field": ReceptiveField | list[ReceptiveField | NetworkFailure] | Failure,
@@ -27,7 +31,7 @@ Results = TypedDict(
         "report": RunReport | Failure,
         "models": list[BuiltIn] | Failure,
         "runs": list[Run] | Failure,
-        "runs show": RunShown | Failure,
+        "runs show": RunRecord | Failure,
         "runs compare": Comparison | Failure,
     },
     total=False,

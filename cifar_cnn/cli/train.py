@@ -15,6 +15,7 @@ from cifar_cnn.cli.output import print_json
 from cifar_cnn.cli.rehearsal import check_find_lr, rehearse, show_note
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
 from cifar_cnn.errors import RequestError, counted
+from cifar_cnn.results import Failure
 from cifar_cnn.settings import Settings, given_settings, resolve_settings
 from cifar_cnn.storage.naming import RUNS
 from cifar_cnn.training.distributed import is_launched, is_main_process
@@ -105,6 +106,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     try:
         with stop_signals(launched=is_launched()) as signals:
             from cifar_cnn.report.console import people_console
+            from cifar_cnn.training.history import RunResult
             from cifar_cnn.training.plan import plan_run
 
             console = people_console(json=json or not is_main_process())
@@ -118,18 +120,16 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
 
             for note in [*plan.notes, *_about_recipe(plan, given)]:
                 show_note(console, note)
-            result = None
             if dry_run or find_lr:
-                document: Any = rehearse(plan.settings, console, plot, find_lr=find_lr)
+                result: Any = rehearse(plan.settings, console, plot, find_lr=find_lr)
             else:
                 options = {"report": report, "tensorboard": tensorboard}
                 result = _train(plan, console, signals, deadline, quiet=quiet, **options)
-                document = result.as_dict()
     except Interrupted:
         said = f"stopped{'' if find_lr else ' before the first step'}; nothing was changed"
         typer.echo(f"cifar-cnn: {said}", err=True)
         if json and is_main_process():
-            print_json({"error": said, "exit_status": signals.exit_status})
+            print_json(Failure(error=said, exit_status=signals.exit_status))
         raise typer.Exit(signals.exit_status) from None
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # rich has seen it
@@ -140,8 +140,8 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
             )
         raise
     if json and is_main_process():
-        print_json(document)
-    if result and result.model_file is None and signals.received:
+        print_json(result)
+    if isinstance(result, RunResult) and result.model_file is None and signals.received:
         raise typer.Exit(signals.exit_status)
 
 
@@ -205,7 +205,7 @@ def _train(
         loading.close()
         progress.close()
     if result.model_file is None:
-        done = f"stopped after {counted(len(result.history), 'epoch')}, step {result.steps}"
+        done = f"stopped after {counted(result.epochs, 'epoch')}, step {result.steps}"
         if is_main_process():
             go_on = _resume_command(plan, result.run)
             warn(console, f"{done}; saved {result.run / LAST}; go on with: {go_on}")

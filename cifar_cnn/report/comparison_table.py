@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cifar_cnn.errors import RunError
-from cifar_cnn.report.comparison import Comparison, Line, Spread
+from cifar_cnn.report.comparison import Comparison, Line
 from cifar_cnn.report.console import NARROW, natural_width, plain_table, say, warn
 from cifar_cnn.report.curves import Curve, draw_comparison, evaluation_curve
 from cifar_cnn.report.runs_table import number
@@ -43,37 +43,33 @@ def draw_runs(comparison: Comparison) -> bytes:
     Raises:
         RunError: no run has an epoch.
     """
-    curves = {_title(line): _curve(line) for line in comparison.lines if line.best}
+    curves = {_title(line): _curve(line) for line in comparison.lines if line.eval}
     if not curves:
         raise RunError("no run has finished an epoch: there are no curves to draw")
     return draw_comparison(curves)
 
 
 def _cells(line: Line) -> dict[str, str]:
-    entry, best = line.as_dict(), line.best
     return {
         "runs": line.label,
-        "n": str(len(line.runs)),
-        "accuracy": _percent(line.spread("eval_accuracy")),
-        "loss": _plain(line.spread("eval_loss"), ".4f"),
-        "data set": f"{entry['dataset']} {best.eval_split if best else ''}".rstrip(),
-        "epochs": f"{entry['epochs']}/{entry['planned_epochs']}",
-        "parameters": number(entry["parameters"], ",d"),
-        "seconds": _plain(line.spread("seconds"), ",.0f"),
+        "n": str(line.n),
+        "accuracy": _spread(line, "accuracy", ".2%"),
+        "loss": _spread(line, "loss", ".4f"),
+        "data set": f"{line.dataset} {line.eval.split if line.eval else ''}".rstrip(),
+        "epochs": f"{line.epochs}/{line.planned_epochs}",
+        "parameters": number(line.parameters, ",d"),
+        "seconds": _spread(line, "seconds", ",.0f"),
     }
 
 
-def _percent(spread: Spread | None) -> str:
-    if spread is None or spread.deviation is None:
-        return number(spread.mean if spread else None, ".2%")
-    return f"{100 * spread.mean:.2f} ± {100 * spread.deviation:.2f}%"
-
-
-def _plain(spread: Spread | None, form: str) -> str:
-    text = number(spread.mean if spread else None, form)
-    if spread is None or spread.deviation is None:
-        return text
-    return f"{text} ± {spread.deviation:{form}}"
+def _spread(line: Line, figure: str, form: str) -> str:
+    """Return a mean with its deviation, if there is one: `53.00 ± 3.00%`."""
+    if line.eval is None:
+        return "–"
+    mean = format(getattr(line if figure == "seconds" else line.eval, figure), form)
+    if line.deviation is None:
+        return mean
+    return f"{mean.removesuffix('%')} ± {getattr(line.deviation, figure):{form}}"
 
 
 def _show_settings(console: Console, comparison: Comparison) -> None:
@@ -100,16 +96,16 @@ def _show_settings(console: Console, comparison: Comparison) -> None:
 
 def _value(line: Line, setting: str) -> str:
     if setting == "seed":
-        return ", ".join(str(run.settings.seed) for run in line.runs)
-    return setting_text(getattr(line.runs[0].settings, setting))
+        return ", ".join(str(run.seed) for run in line.runs)
+    return setting_text(getattr(line.records[0].settings, setting))
 
 
 def _title(line: Line) -> str:
-    return line.label if len(line.runs) == 1 else f"mean of {len(line.runs)}: {line.label}"
+    return line.label if line.n == 1 else f"mean of {line.n}: {line.label}"
 
 
 def _curve(line: Line) -> Curve:
-    curves = [evaluation_curve(run.rows) for run in line.runs]
+    curves = [evaluation_curve(run.history) for run in line.records]
     return Curve(
         curves[0].split,
         curves[0].epochs,

@@ -93,7 +93,7 @@ def _lines(parts: ReportParts, folder: str) -> Iterator[str]:
     yield ""
     yield (
         f"{escaped(settings.model)}, recipe {settings.recipe}, on {settings.dataset}: {run.state} "
-        f"after {len(run.rows)} of {counted(settings.epochs, 'epoch')}"
+        f"after {run.epochs} of {counted(settings.epochs, 'epoch')}"
     )
     yield ""
     for note in parts.notes:
@@ -143,8 +143,8 @@ def _result(parts: ReportParts) -> Iterator[str]:
     rows += [(name, getattr(run.settings, name)) for name in SAID]
     given = run.settings.model_dump(mode="json", include={*WHERE_GIVEN})
     rows += [(name, _listed(given[name])) for name in WHERE_GIVEN if given[name]]
-    if run.rows:
-        rows.append(("training", f"{sum(row.seconds for row in run.rows):,.0f} s"))
+    if run.history:
+        rows.append(("training", f"{run.seconds:,.0f} s"))
     environment = run.environment
     if environment:
         rows.append(("ran on", environment["device_name"] or environment["processor"]))

@@ -94,18 +94,18 @@ class ReportParts:
 
     def curves(self, others: Sequence[RunRecord], *, reference: bool) -> None:
         """Draw the learning curves, and those of the others beside them."""
-        if not self.record.rows:
+        if not self.record.history:
             self.notes.append("no epoch has ended yet")
             return
         self._add_wide(
-            "curves", partial(draw_curves, self.record.rows), "loss and accuracy by epoch"
+            "curves", partial(draw_curves, self.record.history), "loss and accuracy by epoch"
         )
         curves: dict[str, Curve] = {}
         for each in (self.record, *others):
-            if each.rows:
-                curves[_label(each, curves)] = evaluation_curve(each.rows)
+            if each.history:
+                curves[_label(each, curves)] = evaluation_curve(each.history)
             else:
-                self.notes.append(f"{each.directory} has no finished epoch to compare")
+                self.notes.append(f"{each.run} has no finished epoch to compare")
         if reference:
             curves["reference log"] = reference_curve()
         splits = {curve.split for curve in curves.values()}
@@ -118,11 +118,11 @@ class ReportParts:
 
     def trained(self) -> None:
         """Look at the trained network, and at what it was shown."""
-        file = next((n for n in (MODEL, LAST) if (self.record.directory / n).exists()), None)
+        file = next((n for n in (MODEL, LAST) if (self.record.run / n).exists()), None)
         if file is None:
             self.notes.append("there is no checkpoint yet")
             return
-        path = self.record.directory / file
+        path = self.record.run / file
         network = self._try(lambda: open_trained(path, self.overrides, allow_bare=False))
         if network is None:
             return
@@ -203,4 +203,4 @@ def _in_page(png: bytes) -> str:
 
 def _label(run: RunRecord, taken: Mapping[str, Curve]) -> str:
     """Return the run's name, or its path where another run has that name."""
-    return str(run.directory) if run.name in taken else run.name
+    return str(run.run) if run.name in taken else run.name

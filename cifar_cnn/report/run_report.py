@@ -1,7 +1,6 @@
 """A run as pictures and as report.html: one file that needs no network and no script."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ class RunReport(Result):
 def report_at_end(event: Event) -> None:
     """Listener that writes a finished run's report, which may run its network's code as it did."""
     if isinstance(event, RunEnded) and event.finished:
-        record = replace(read_run(event.directory), state="finished")
+        record = read_run(event.directory).model_copy(update={"state": "finished"})
         named = record.settings.model_dump(include={"model", "model_arg"})
         _write(record, ReportParts(record, named), (), reference=False)
 
@@ -99,9 +98,9 @@ def _write(
         split_names=SPLIT_NAMES,
         settings=record.settings.model_dump(mode="json"),
     )
-    path = record.directory / REPORT
+    path = record.run / REPORT
     for picture in parts.pictures.values():
-        write_file(record.directory / picture.file, picture.content)
+        write_file(record.run / picture.file, picture.content)
     write_file(path, page.encode())
-    pictures = tuple(record.directory / picture.file for picture in parts.pictures.values())
+    pictures = tuple(record.run / picture.file for picture in parts.pictures.values())
     return RunReport(report=path, pictures=pictures, notes=tuple(parts.notes))

@@ -33,8 +33,8 @@ def sort_runs(runs: Sequence[RunRecord], column: str) -> list[RunRecord]:
         raise SettingsError(f"unknown column {column!r}{hint}: choose from {', '.join(SORTABLE)}")
 
     def key(run: RunRecord) -> tuple[bool, object]:
-        accuracy = run.best.eval_accuracy if run.best else None
-        value: Any = {**run.as_dict(), "accuracy": accuracy}[column]
+        accuracy = run.eval.accuracy if run.eval else None
+        value: Any = accuracy if column == "accuracy" else getattr(run, column)
         return value is None, -value if isinstance(value, int | float) else value
 
     return sorted(runs, key=key)
@@ -56,17 +56,16 @@ def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
     kept = [name for name, least in columns.items() if console.width >= least]
     table = plain_table(kept, ("name", "model", "recipe", "data set", "state"))
     for run in runs:
-        entry = run.as_dict()
         cells = {
-            "name": entry["name"],
-            "model": entry["model"],
-            "recipe": entry["recipe"],
-            "epochs": f"{entry['epochs']}/{entry['planned_epochs']}",
-            "parameters": number(entry["parameters"], ",d"),
-            "accuracy": f"{run.best.eval_accuracy:.2%} {run.best.eval_split}" if run.best else "–",
-            "data set": entry["dataset"],
-            "seconds": number(entry["seconds"], ",.0f"),
-            "state": entry["state"],
+            "name": run.name,
+            "model": run.model,
+            "recipe": run.recipe,
+            "epochs": f"{run.epochs}/{run.planned_epochs}",
+            "parameters": number(run.parameters, ",d"),
+            "accuracy": f"{run.eval.accuracy:.2%} {run.eval.split}" if run.eval else "–",
+            "data set": run.dataset,
+            "seconds": number(run.seconds, ",.0f"),
+            "state": run.state,
         }
         table.add_row(*(escape(cells[name]) for name in kept))
     console.print(table)
@@ -78,21 +77,20 @@ def show_run(console: Console, run: RunRecord) -> None:
 
 
 def _facts(run: RunRecord) -> dict[str, str]:
-    entry, best, environment = run.as_dict(), run.best, run.environment
-    count = entry["parameters"]
+    best, environment, count = run.best, run.environment, run.parameters
     parameters = "– parameters" if count is None else counted(count, "parameter")
     facts = {
-        "run": f"{run.directory} ({run.state})",
-        "network": f"{entry['model']}, {parameters}",
-        "recipe": f"{entry['recipe']} on {entry['dataset']}",
-        "epochs": f"{entry['epochs']} of {entry['planned_epochs']}",
+        "run": f"{run.run} ({run.state})",
+        "network": f"{run.model}, {parameters}",
+        "recipe": f"{run.recipe} on {run.dataset}",
+        "epochs": f"{run.epochs} of {run.planned_epochs}",
     }
     if best:
         facts[best.eval_split] = (
             f"accuracy {best.eval_accuracy:.2%}, loss {best.eval_loss:.4f} (epoch {best.epoch})"
         )
         facts["training"] = (
-            f"{entry['seconds']:,.0f} s, {run.rows[-1].images_per_second:,.0f} images/s"
+            f"{run.seconds:,.0f} s, {run.history[-1].images_per_second:,.0f} images/s"
         )
     changed = [name for name in run.changed if name not in SAID_ELSEWHERE]
     if changed:
@@ -104,7 +102,7 @@ def _facts(run: RunRecord) -> dict[str, str]:
             f"{environment.get('device_name') or environment['processor']}, "
             f"torch {environment['torch']}, cifar-cnn {environment['cifar_cnn']}"
         )
-    facts["files"] = ", ".join(f"{name} {file_size(size)}" for name, size in run.files.items())
+    facts["files"] = ", ".join(f"{each.name} {file_size(each.size)}" for each in run.files)
     return facts
 
 

@@ -3,15 +3,41 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
-from cifar_cnn.documents import runs as documents
+from cifar_cnn.results import NotInJson, Result, Share
 
 SPLIT_NAMES = {"test": "test", "val": "validation"}
+
+
+class TrainFigures(Result):
+    """Running means over an epoch's augmented images."""
+
+    accuracy: Share
+    loss: float
+
+
+class SplitFigures(Result):
+    """Accuracy and loss on a split after an epoch."""
+
+    split: str
+    accuracy: Share
+    loss: float
+
+
+class Epoch(Result):
+    """An epoch as JSON; `seconds` are of training only."""
+
+    epoch: int
+    step: int
+    lr: float
+    train: TrainFigures
+    eval: SplitFigures
+    seconds: float
+    images_per_second: float
 
 
 class EpochRow(BaseModel):
@@ -61,17 +87,22 @@ class EpochRow(BaseModel):
         """Return the columns of metrics.csv by name."""
         return {name: getattr(self, name) for name in COLUMNS}
 
-    def as_dict(self) -> documents.Epoch:
-        """Return the epoch's entry in `runs show --json`."""
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "lr": self.lr,
-            "train": {"accuracy": self.train_accuracy, "loss": self.train_loss},
-            "eval": split_figures(self),
-            "seconds": self.seconds,
-            "images_per_second": self.images_per_second,
-        }
+    @property
+    def eval(self) -> SplitFigures:
+        """The figures of the evaluation split."""
+        return SplitFigures(split=self.eval_split, accuracy=self.eval_accuracy, loss=self.eval_loss)
+
+    @model_serializer(when_used="json")
+    def _nested(self) -> Epoch:
+        return Epoch(
+            epoch=self.epoch,
+            step=self.step,
+            lr=self.lr,
+            train=TrainFigures(accuracy=self.train_accuracy, loss=self.train_loss),
+            eval=self.eval,
+            seconds=self.seconds,
+            images_per_second=self.images_per_second,
+        )
 
 
 COLUMNS = tuple(EpochRow.model_fields)[:10]
@@ -85,36 +116,38 @@ def best_row(rows: Sequence[EpochRow]) -> EpochRow:
     return max(rows, key=lambda row: (row.eval_accuracy, -row.eval_loss))
 
 
-def split_figures(row: EpochRow) -> documents.SplitFigures:
-    """Return what the documents say of an epoch's evaluation."""
-    return {"split": row.eval_split, "accuracy": row.eval_accuracy, "loss": row.eval_loss}
+class RunResult(Result):
+    """The result of a run; without a `model_file` it was stopped early.
 
-
-@dataclass(frozen=True)
-class RunResult:
-    """The result of a run; without a `model_file` it was stopped early."""
+    `eval` is None before an epoch has ended; the times are of the training of whole epochs.
+    """
 
     run: Path
     model_file: Path | None
-    history: tuple[EpochRow, ...]
+    epochs: int
     steps: int
+    eval: SplitFigures | None
+    seconds: float
+    images_per_second: float
+    history: NotInJson[tuple[EpochRow, ...]]
 
-    def as_dict(self) -> documents.TrainResult:
-        """Return the document of `train --json`; the times are of the training of whole epochs.
 
-        `model_file` is null where the run was stopped, `eval` where no epoch was finished.
-        """
-        seconds = sum(row.seconds for row in self.history)
-        images = sum(row.seconds * row.images_per_second for row in self.history)
-        return {
-            "run": str(self.run),
-            "model_file": str(self.model_file) if self.model_file else None,
-            "epochs": len(self.history),
-            "steps": self.steps,
-            "eval": split_figures(best_row(self.history)) if self.history else None,
-            "seconds": seconds,
-            "images_per_second": images / seconds if seconds else 0.0,
-        }
+def conclude_run(
+    run: Path, model_file: Path | None, history: Sequence[EpochRow], steps: int
+) -> RunResult:
+    """Return the result of a run from its epochs."""
+    seconds = sum(row.seconds for row in history)
+    images = sum(row.seconds * row.images_per_second for row in history)
+    return RunResult(
+        run=run,
+        model_file=model_file,
+        epochs=len(history),
+        steps=steps,
+        eval=best_row(history).eval if history else None,
+        seconds=seconds,
+        images_per_second=images / seconds if seconds else 0.0,
+        history=tuple(history),
+    )
 
 
 def to_csv(rows: Sequence[EpochRow]) -> str:

@@ -18,7 +18,7 @@ from cifar_cnn.storage.checkpoint import (
 )
 from cifar_cnn.storage.naming import LAST, MODEL, PREVIOUS, RUNS, find_stored
 from cifar_cnn.storage.network import changed_source, digest, read_source
-from cifar_cnn.training.history import RunResult
+from cifar_cnn.training.history import RunResult, conclude_run
 from cifar_cnn.training.run_files import Replace, check_free, check_resumable, is_finished
 from cifar_cnn.training.state import read_state
 
@@ -48,7 +48,7 @@ class Plan:
         rows = read_state(self.checkpoint, LAST).history
         if len(rows) != self.settings.epochs or not is_finished(self.directory, rows):
             return None
-        return RunResult(self.directory, self.directory / MODEL, rows, rows[-1].step)
+        return conclude_run(self.directory, self.directory / MODEL, rows, rows[-1].step)
 
 
 def plan_run(

@@ -6,14 +6,14 @@ rises exponentially here, so that each power of ten gets as many steps.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RunError
 from cifar_cnn.models.module import set_training
+from cifar_cnn.results import IfGiven, NotInJson, Result
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.trainer import Trainer
 
@@ -33,47 +33,34 @@ PEAKED = {"cosine", "onecycle"}
 Numbers = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class RangeTest:
-    """Learning rate, loss (in nats, before the step) and smoothed loss of each step.
+class RangeStep(Result):
+    """A step: its batch's loss in nats before the step, and averaged over neighboring steps."""
 
-    The smoothed loss falls fastest, over the logarithm of the rate, at `steepest_lr`; it is lowest
-    at `lowest_lr`, and has risen again by a tenth of its fall at `diverging_lr`.
+    lr: float
+    loss: float
+    smoothed_loss: float
+
+
+class RangeTest(Result):
+    """What came of a range test; `lr` is the settings' own, in which the run may peak (`is_peak`).
+
+    The smoothed loss falls fastest at `steepest_lr`, over the logarithm of the rate, is lowest at
+    `lowest_lr`, and has risen again by a tenth of its fall at `diverging_lr`; None if it never has.
+    `suggested_lr` is the first of these; for a peak, which lasts for a few steps, it is midway from
+    the first to the second on the logarithmic scale.
     """
 
-    lr: tuple[float, ...]
-    loss: tuple[float, ...]
-    smoothed_loss: tuple[float, ...]
+    model: str
+    recipe: str
+    dataset: str
+    lr: float
+    suggested_lr: float
     steepest_lr: float
     lowest_lr: float
     diverging_lr: float | None
-    is_peak: bool  # the run's learning rate is reached for a few steps only
-
-    @property
-    def suggested_lr(self) -> float:
-        """The rate of the steepest fall, to two digits; for a peak, midway from it to the lowest.
-
-        Midway is on the logarithmic scale. A peak lasts for a few steps, so it may be higher.
-        """
-        highest = self.lowest_lr if self.is_peak else self.steepest_lr
-        return float(f"{math.sqrt(self.steepest_lr * highest):.2g}")
-
-    def as_dict(self, settings: Settings) -> documents.RangeTest:
-        """Return the document of `train --find-lr --json`."""
-        steps = zip(self.lr, self.loss, self.smoothed_loss, strict=True)
-        return {
-            "model": settings.model,
-            "recipe": settings.recipe,
-            "dataset": settings.dataset,
-            "lr": settings.lr,
-            "suggested_lr": self.suggested_lr,
-            "steepest_lr": self.steepest_lr,
-            "lowest_lr": self.lowest_lr,
-            "diverging_lr": self.diverging_lr,
-            "curve": [
-                {"lr": lr, "loss": loss, "smoothed_loss": smoothed} for lr, loss, smoothed in steps
-            ],
-        }
+    curve: tuple[RangeStep, ...]
+    plot: IfGiven[Path] = None
+    is_peak: NotInJson[bool]
 
 
 def range_test(trainer: Trainer, progress: Callable[[int], None]) -> RangeTest:
@@ -97,10 +84,10 @@ def range_test(trainer: Trainer, progress: Callable[[int], None]) -> RangeTest:
         progress(number + 1)
         if losses[-1] > EXPLODED * losses[0]:
             break
-    return read_losses(rates, losses, is_peak=trainer.settings.scheduler in PEAKED)
+    return read_losses(rates, losses, trainer.settings)
 
 
-def read_losses(rates: list[float], losses: list[float], *, is_peak: bool) -> RangeTest:
+def read_losses(rates: list[float], losses: list[float], settings: Settings) -> RangeTest:
     """Say where the loss falls fastest, is lowest and rises again.
 
     A fall within the scatter of the losses of single batches is none.
@@ -120,13 +107,21 @@ def read_losses(rates: list[float], losses: list[float], *, is_peak: bool) -> Ra
     risen = np.flatnonzero(smoothed[lowest:] > smoothed[lowest] + RISEN * fall)
     stopped = len(rates) < STEPS
     diverging = lowest + int(risen[0]) if risen.size else len(rates) - 1
+    steepest_lr, is_peak = rates[int(slope[: lowest + 1].argmin())], settings.scheduler in PEAKED
+    suggested_lr = math.sqrt(steepest_lr * rates[lowest]) if is_peak else steepest_lr
     return RangeTest(
-        tuple(rates),
-        tuple(losses),
-        tuple(smoothed.tolist()),
-        steepest_lr=rates[int(slope[: lowest + 1].argmin())],
+        model=settings.model,
+        recipe=settings.recipe,
+        dataset=settings.dataset,
+        lr=settings.lr,
+        suggested_lr=float(f"{suggested_lr:.2g}"),
+        steepest_lr=steepest_lr,
         lowest_lr=rates[lowest],
         diverging_lr=rates[diverging] if risen.size or stopped else None,
+        curve=tuple(
+            RangeStep(lr=rate, loss=each, smoothed_loss=mean)
+            for rate, each, mean in zip(rates, losses, smoothed.tolist(), strict=True)
+        ),
         is_peak=is_peak,
     )
 

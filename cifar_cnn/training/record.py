@@ -3,102 +3,68 @@
 import csv
 import json
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import PlainSerializer, ValidationError
 
-from cifar_cnn.documents import runs as documents
 from cifar_cnn.errors import RunError, SettingsError, one_line
 from cifar_cnn.recipes import read_recipe
+from cifar_cnn.results import Result
 from cifar_cnn.settings import Settings, validate, without_removed
 from cifar_cnn.storage.files import is_held
 from cifar_cnn.storage.naming import LOCK, MODEL, SETTINGS, find_run
-from cifar_cnn.training.history import EpochRow, best_row, saved_line, split_figures
+from cifar_cnn.training.history import EpochRow, SplitFigures, best_row, saved_line
 from cifar_cnn.training.run_files import ENVIRONMENT, LOG, METRICS
 
 State = Literal["finished", "interrupted", "running"]
 
 
-@dataclass(frozen=True)
-class RunRecord:
+class Run(Result):
+    """A run in a list of runs; `eval` is of the epoch that `model.pt` holds, None before one."""
+
+    name: str
+    run: Path
+    state: State
+    model: str
+    recipe: str
+    dataset: str
+    epochs: int
+    planned_epochs: int
+    parameters: int | None
+    eval: SplitFigures | None
+    seconds: float
+
+
+class RunFile(Result):
+    """A file in a run's folder; `size` in bytes."""
+
+    name: str
+    size: int
+
+
+class RunRecord(Run):
     """What is known of a run without opening its checkpoints.
 
-    Args:
-        directory: of the run.
-        settings: of the run.
-        rows: its epochs so far.
-        environment: where it ran and what its network is, as in environment.json; empty for a run
-            that was stopped before it started, or of version 0.1.0.
-        state: finished, interrupted or running.
+    `changed` are the settings that are not the recipe's own or the default. `environment` is empty
+    for a run that was stopped before it started, or of version 0.1.0.
     """
 
-    directory: Path
-    settings: Settings
-    rows: tuple[EpochRow, ...]
+    settings: Annotated[Settings, PlainSerializer(Settings.as_dict, return_type=dict[str, Any])]
+    changed: dict[str, Any]
+    files: tuple[RunFile, ...]
     environment: dict[str, Any]
-    state: State
-
-    @property
-    def name(self) -> str:
-        """The directory's own name."""
-        return self.directory.resolve().name
+    history: tuple[EpochRow, ...]
 
     @property
     def best(self) -> EpochRow | None:
         """The epoch whose network `model.pt` holds; None before the first has ended."""
-        return best_row(self.rows) if self.rows else None
-
-    def as_dict(self) -> documents.Run:
-        """Return the run's entry in `runs --json`."""
-        best = self.best
-        return {
-            "name": self.name,
-            "run": str(self.directory),
-            "state": self.state,
-            "model": self.settings.model,
-            "recipe": self.settings.recipe,
-            "dataset": self.settings.dataset,
-            "epochs": len(self.rows),
-            "planned_epochs": self.settings.epochs,
-            "parameters": self.environment.get("parameters"),
-            "eval": split_figures(best) if best else None,
-            "seconds": sum(row.seconds for row in self.rows),
-        }
+        return best_row(self.history) if self.history else None
 
     @property
-    def changed(self) -> dict[str, Any]:
-        """The settings that are not the recipe's own or the default."""
-        recipe = read_recipe(self.settings.recipe, self.settings.epochs)
-        usual = {
-            name: recipe.get(name, field.default) for name, field in Settings.model_fields.items()
-        }
-        return {
-            name: value
-            for name, value in self.settings.as_dict().items()
-            if usual[name] not in (getattr(self.settings, name), "auto")
-        }
-
-    @property
-    def files(self) -> dict[str, int]:
-        """The files in the directory that are not hidden, with their size in bytes."""
-        return {
-            each.name: each.stat().st_size
-            for each in sorted(self.directory.iterdir())
-            if each.is_file() and not each.name.startswith(".")
-        }
-
-    def shown(self) -> documents.RunShown:
-        """Return the document that `runs show --json` prints."""
-        return {
-            **self.as_dict(),
-            "settings": self.settings.as_dict(),
-            "changed": self.changed,
-            "files": [{"name": name, "size": size} for name, size in self.files.items()],
-            "environment": self.environment,
-            "history": [row.as_dict() for row in self.rows],
-        }
+    def entry(self) -> Run:
+        """The run in a list of runs."""
+        return Run(**{name: getattr(self, name) for name in Run.model_fields})
 
 
 def read_run(directory: Path | str) -> RunRecord:
@@ -111,7 +77,7 @@ def read_run(directory: Path | str) -> RunRecord:
     try:
         stored = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
         settings = validate(without_removed(stored))
-        rows = _read_metrics(path / METRICS)
+        history = _read_metrics(path / METRICS)
         environment = _read_environment(path / ENVIRONMENT)
         state = _state(path)
     except FileNotFoundError as error:
@@ -123,7 +89,28 @@ def read_run(directory: Path | str) -> RunRecord:
     except (SettingsError, ValidationError, ValueError) as error:
         reason = "metrics.csv differs" if isinstance(error, ValidationError) else one_line(error)
         raise RunError(f"run directory {path} is not of this version: {reason}") from error
-    return RunRecord(path, settings, rows, environment, state)
+    return RunRecord(
+        name=path.resolve().name,
+        run=path,
+        state=state,
+        model=settings.model,
+        recipe=settings.recipe,
+        dataset=settings.dataset,
+        epochs=len(history),
+        planned_epochs=settings.epochs,
+        parameters=environment.get("parameters"),
+        eval=best_row(history).eval if history else None,
+        seconds=sum(row.seconds for row in history),
+        settings=settings,
+        changed=_changed(settings),
+        files=tuple(
+            RunFile(name=each.name, size=each.stat().st_size)
+            for each in sorted(path.iterdir())
+            if each.is_file() and not each.name.startswith(".")
+        ),
+        environment=environment,
+        history=history,
+    )
 
 
 def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
@@ -146,6 +133,16 @@ def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
         except OSError as error:
             refused.append(f"{each} cannot be read: {error.strerror}")
     return records, refused
+
+
+def _changed(settings: Settings) -> dict[str, Any]:
+    recipe = read_recipe(settings.recipe, settings.epochs)
+    usual = {name: recipe.get(name, each.default) for name, each in Settings.model_fields.items()}
+    return {
+        name: value
+        for name, value in settings.as_dict().items()
+        if usual[name] not in (getattr(settings, name), "auto")
+    }
 
 
 def _read_metrics(path: Path) -> tuple[EpochRow, ...]:

@@ -23,7 +23,7 @@ from cifar_cnn.storage.naming import BEST, MODEL
 from cifar_cnn.storage.network import digest, read_source
 from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
-from cifar_cnn.training.history import EpochRow, RunResult, best_row
+from cifar_cnn.training.history import EpochRow, RunResult, best_row, conclude_run
 from cifar_cnn.training.optimizer import describe_new_length
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.state import Best, check_images, go_on, read_state, state_of
@@ -117,7 +117,7 @@ class Run:
         self._tell(RunEnded(directory.path, finished, tuple(self.history)))
         if finished:
             directory.write_history(self.history, finished=True)
-        return RunResult(directory.path, model_file, tuple(self.history), self.trainer.step)
+        return conclude_run(directory.path, model_file, self.history, self.trainer.step)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's."""

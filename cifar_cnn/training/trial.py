@@ -13,6 +13,7 @@ from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import set_training, unchanged, weights_of
 from cifar_cnn.models.output import is_probability
+from cifar_cnn.results import Result
 from cifar_cnn.storage.archive import load_archive
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
 from cifar_cnn.training.optimizer import make_optimizer
@@ -20,6 +21,13 @@ from cifar_cnn.training.trainer import Trainer
 
 SHOWN = 1000
 """Training images that a network may see before its first step."""
+
+
+class DryRun(Result):
+    """The loss of one batch, without a run."""
+
+    model: str
+    loss: float
 
 
 def describe_hopeless(train: Split, output: Tensor) -> list[str]:

@@ -22,7 +22,7 @@ def test_the_events_hold_what_metrics_csv_holds_also_after_going_on(small_settin
     train(small_settings(epochs=1), run, report=False, tensorboard=True)
     plan = plan_run({"epochs": 3, "scheduler": "onecycle"}, resume=run)
     train(plan.settings, run, checkpoint=plan.checkpoint, report=False, tensorboard=True)
-    rows = read_run(run).rows
+    rows = read_run(run).history
     assert len(rows) == 3
     assert len(list((run / "tensorboard").iterdir())) == 1
     scalars = read_scalars(run / "tensorboard")

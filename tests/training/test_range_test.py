@@ -1,15 +1,14 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cifar_cnn import find_lr
+from cifar_cnn import Settings, find_lr
 from cifar_cnn.errors import RunError
 from cifar_cnn.training.range_test import HIGHEST, LOWEST, STEPS, read_losses
 
 RATES = np.geomspace(LOWEST, HIGHEST, STEPS)
+FLAT, PEAKED = (Settings(scheduler=name) for name in ("constant", "onecycle"))
 
 
 def bowl(fastest, rises, scatter=0.05, depth=1.0):
@@ -21,7 +20,7 @@ def bowl(fastest, rises, scatter=0.05, depth=1.0):
 
 
 def test_the_steepest_fall_the_lowest_loss_and_the_divergence_are_found():
-    result = read_losses(RATES.tolist(), bowl(fastest=0.01, rises=1), is_peak=False)
+    result = read_losses(RATES.tolist(), bowl(fastest=0.01, rises=1), FLAT)
     assert result.steepest_lr == pytest.approx(0.01, rel=0.4)
     assert 0.05 < result.lowest_lr < 0.5
     assert result.lowest_lr < result.diverging_lr < 1
@@ -30,26 +29,26 @@ def test_the_steepest_fall_the_lowest_loss_and_the_divergence_are_found():
 
 
 def test_a_peak_is_midway_between_the_steepest_fall_and_the_lowest_loss():
-    result = read_losses(RATES.tolist(), bowl(fastest=0.01, rises=1), is_peak=True)
+    result = read_losses(RATES.tolist(), bowl(fastest=0.01, rises=1), PEAKED)
     midway = (result.steepest_lr * result.lowest_lr) ** 0.5
     assert result.suggested_lr == pytest.approx(midway, rel=0.05)
 
 
 def test_losses_that_do_not_rise_again_do_not_diverge():
-    result = read_losses(RATES.tolist(), bowl(fastest=0.01, rises=1e9), is_peak=False)
+    result = read_losses(RATES.tolist(), bowl(fastest=0.01, rises=1e9), FLAT)
     assert result.diverging_lr is None
 
 
 def test_a_test_that_ended_early_diverged_where_it_ended():
     losses = bowl(fastest=0.01, rises=1e9)[:250]
-    result = read_losses(RATES[:250].tolist(), losses, is_peak=False)
+    result = read_losses(RATES[:250].tolist(), losses, FLAT)
     assert result.diverging_lr == pytest.approx(RATES[249])
 
 
 @pytest.mark.parametrize("depth", [0, 0.02, -1])
 def test_a_fall_within_the_scatter_of_the_losses_is_none(depth):
     with pytest.raises(RunError, match="the loss never falls at learning rates from 1e-05 to 10"):
-        read_losses(RATES.tolist(), bowl(0.01, 1, depth=depth), is_peak=False)
+        read_losses(RATES.tolist(), bowl(0.01, 1, depth=depth), FLAT)
 
 
 class Plain(nn.Module):
@@ -78,13 +77,13 @@ def test_an_exploding_loss_ends_the_test_and_changes_nothing_global(small_settin
     before, told = torch.get_rng_state(), []
     settings = small_settings(model=f"{__file__}:finite", scheduler="constant")
     result = find_lr(settings, progress=told.append)
-    assert told == [*range(1, len(result.lr) + 1)]
-    assert 50 < len(result.lr) < STEPS
-    assert result.loss[-1] > 4 * result.loss[0]
+    assert told == [*range(1, len(result.curve) + 1)]
+    assert 50 < len(result.curve) < STEPS
+    assert result.curve[-1].loss > 4 * result.curve[0].loss
     assert result.steepest_lr < result.lowest_lr < result.diverging_lr
     assert torch.equal(torch.get_rng_state(), before)
     again = find_lr(settings)
-    assert dataclasses.asdict(again) == dataclasses.asdict(result)
+    assert again == result
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def make_run(directory, *, log="", **settings):
 def test_a_run_is_read_from_its_files(tmp_path):
     run = read_run(make_run(tmp_path / "a", epochs=3, log=saved_line("model.pt")))
     assert run.best.epoch == 1
-    assert run.as_dict() == {
+    assert run.entry.model_dump(mode="json") == {
         "name": "a",
         "run": str(tmp_path / "a"),
         "state": "finished",

@@ -87,7 +87,7 @@ def test_with_validation_the_model_is_the_best_epoch(small_settings, tmp_path):
     best = max(rows, key=lambda row: (float(row["eval_accuracy"]), -float(row["eval_loss"])))
     for name in ("model.pt", "best.pt"):
         assert read_checkpoint(result.run / name).metrics["epoch"] == int(best["epoch"])
-    assert result.as_dict()["eval"]["accuracy"] == float(best["eval_accuracy"])
+    assert result.eval.accuracy == float(best["eval_accuracy"])
 
 
 def test_training_with_validation_never_reads_the_test_images(small_settings, tmp_path):

@@ -1,1 +1,0 @@
-"""The documents that commands print with `--json`, as types."""

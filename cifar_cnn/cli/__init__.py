@@ -1,1 +1,1 @@
-"""The counter: one small module per command; parses, calls the library, shows the answer."""
+"""One module per command: parse, call the library, show the answer."""

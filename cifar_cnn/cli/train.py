@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cifar_cnn.cli.dry_run import check_find_lr, show_note, try_settings
 from cifar_cnn.cli.help import show_everything
 from cifar_cnn.cli.options import JsonFlag, OutputDir, complete_run, settings_options
 from cifar_cnn.cli.output import print_json
-from cifar_cnn.cli.rehearsal import check_find_lr, rehearse, show_note
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
 from cifar_cnn.errors import RequestError, counted
 from cifar_cnn.results import Failure
@@ -121,7 +121,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
             for note in [*plan.notes, *_about_recipe(plan, given)]:
                 show_note(console, note)
             if dry_run or find_lr:
-                result: Any = rehearse(plan.settings, console, plot, find_lr=find_lr)
+                result: Any = try_settings(plan.settings, console, plot, find_lr=find_lr)
             else:
                 options = {"report": report, "tensorboard": tensorboard}
                 result = _train(plan, console, signals, deadline, quiet=quiet, **options)

@@ -1,1 +1,1 @@
-"""Images in: where they come from, how they are augmented, in which order they leave."""
+"""Images: their sources, splits and augmentation."""

@@ -28,7 +28,7 @@ from cifar_cnn.errors import DataError, SettingsError, counted, verbs
 from cifar_cnn.settings import Settings
 
 
-class Folder(DataSource):
+class FolderSource(DataSource):
     """Folders of images in `data_dir`."""
 
     def classes(self, settings: Settings) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ class Folder(DataSource):
         )
 
 
-SOURCE = Folder()
+SOURCE = FolderSource()
 
 
 def _list(classes: Classes) -> tuple[list[str], NDArray[np.int64], int]:

@@ -1,4 +1,4 @@
-"""What a run is: its settings, and how they come to be."""
+"""The settings of a run, and how they are resolved."""
 
 from cifar_cnn.settings.fields import FLAGS as FLAGS
 from cifar_cnn.settings.fields import SOURCES as SOURCES

@@ -113,12 +113,6 @@ def test_an_open_file_is_read_like_a_path(tmp_path):
     assert decoded.resized.tolist() == [True, True]
 
 
-def test_an_image_of_too_many_pixels_is_refused_without_a_warning(tmp_path):
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
-    with pytest.raises(DataError, match=r"large\.png has too many pixels"):
-        read_images([tmp_path / "large.png"], (32, 32))
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_an_image_is_turned_as_its_camera_was_held(tmp_path, kind, orientation):

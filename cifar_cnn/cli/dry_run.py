@@ -30,7 +30,7 @@ def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -
         check_result("--plot", plot, ".png")
 
 
-def rehearse(
+def try_settings(
     settings: Settings, console: "Console", plot: Path | None, *, find_lr: bool
 ) -> "DryRun | RangeTest":
     """Try one batch, or many at rising learning rates, and return the document about it."""

@@ -1,4 +1,4 @@
-"""Design, prove, train and ship small image classifiers under hard budgets.
+"""Check, train, evaluate and export small image classifiers within a fixed budget.
 
 The public names load on first use (PEP 562), so that the command line starts without torch.
 """
@@ -36,33 +36,29 @@ if TYPE_CHECKING:
     from cifar_cnn.training.record import read_run as read_run
 
 _HOMES = {
-    "Budget": "cifar_cnn.analysis.budget",
-    "Settings": "cifar_cnn.settings",
-    "UserError": "cifar_cnn.errors",
-    "build_model": "cifar_cnn.models",
-    "compare_runs": "cifar_cnn.report.comparison",
-    "dry_run": "cifar_cnn.api",
-    "effective_field": "cifar_cnn.api",
-    "effective_receptive_field": "cifar_cnn.analysis.effective",
-    "evaluate": "cifar_cnn.inference.evaluate",
-    "explain": "cifar_cnn.api",
-    "export": "cifar_cnn.inference.export",
-    "find_checkpoint": "cifar_cnn.storage.naming",
-    "find_lr": "cifar_cnn.api",
-    "find_run": "cifar_cnn.storage.naming",
-    "find_runs": "cifar_cnn.training.record",
-    "keep_freed_memory": "cifar_cnn.allocator",
-    "open_network": "cifar_cnn.storage.network",
-    "plan_run": "cifar_cnn.training.plan",
-    "predict": "cifar_cnn.inference.predict",
-    "read_budget": "cifar_cnn.analysis.budget",
-    "read_run": "cifar_cnn.training.record",
-    "receptive_field": "cifar_cnn.analysis.receptive_field",
-    "resolve_settings": "cifar_cnn.settings",
-    "summarize": "cifar_cnn.analysis.summary",
-    "train": "cifar_cnn.api",
-    "verify": "cifar_cnn.analysis.proof",
-    "write_report": "cifar_cnn.report.run_report",
+    name: f"cifar_cnn.{module}"
+    for module, names in {
+        "allocator": "keep_freed_memory",
+        "analysis.budget": "Budget read_budget",
+        "analysis.effective": "effective_receptive_field",
+        "analysis.proof": "verify",
+        "analysis.receptive_field": "receptive_field",
+        "analysis.summary": "summarize",
+        "api": "dry_run effective_field explain find_lr train",
+        "errors": "UserError",
+        "inference.evaluate": "evaluate",
+        "inference.export": "export",
+        "inference.predict": "predict",
+        "models": "build_model",
+        "report.comparison": "compare_runs",
+        "report.run_report": "write_report",
+        "settings": "Settings resolve_settings",
+        "storage.naming": "find_checkpoint find_run",
+        "storage.network": "open_network",
+        "training.plan": "plan_run",
+        "training.record": "find_runs read_run",
+    }.items()
+    for name in names.split()
 }
 
 __all__ = list(_HOMES)
@@ -78,7 +74,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _naming_arguments(function: Any) -> Any:
-    """Return the function with errors that name arguments, not the flags of the command line."""
+    """Return the function with errors that name its arguments, not the command line's flags."""
     import functools  # not above: the current folder may have files of these names
     import inspect
 

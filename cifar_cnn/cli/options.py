@@ -72,23 +72,22 @@ def complete_run(incomplete: str) -> list[str]:
     return names or [run.as_posix() for run in runs if run.as_posix().startswith(incomplete)]
 
 
-def settings_options(*names: str, **defaults: str) -> Callable[[Callable[..., None]], Any]:
-    """Add a flag for each named setting to a command, which gets the given ones as `overrides`.
+def settings_options(**defaults: str) -> Callable[[Callable[..., None]], Any]:
+    """Add a flag for each setting to a command, which gets the given ones as `overrides`.
 
-    `defaults` name settings too, and say in the help what their default is if it is another one.
+    The text of a setting is its default in the help; if it is empty, the field says it.
     """
-    shown = dict.fromkeys(names, "") | defaults
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def wrapper(**arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in shown}
+            given = {name: arguments.pop(name) for name in defaults}
             overrides = {name: value for name, value in given.items() if value not in (None, [])}
             command(**arguments, overrides=overrides)
 
         signature = inspect.signature(command)
         own = [p for p in signature.parameters.values() if p.name != "overrides"]
-        added = [_parameter(name, default) for name, default in shown.items()]
+        added = [_parameter(name, default) for name, default in defaults.items()]
         wrapper.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
         return wrapper

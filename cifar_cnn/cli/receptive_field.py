@@ -24,15 +24,11 @@ if TYPE_CHECKING:
 
 
 @settings_options(
-    "model_arg",
-    "input_size",
-    "dataset",
-    "data_dir",
-    "seed",
     model_arg="none, or the checkpoint's own",
     input_size="32x32, or the checkpoint's own",
     dataset="the checkpoint's own, else synthetic",
     data_dir="data, or the checkpoint's own",
+    seed="",
 )
 def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     networks: several.Networks = None,

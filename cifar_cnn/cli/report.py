@@ -10,9 +10,7 @@ from cifar_cnn.cli.output import print_json
 from cifar_cnn.storage.naming import RUNS, find_run
 
 
-@settings_options(
-    "model", "model_arg", "data_dir", "device", model=OWN, model_arg=OWN, data_dir=OWN
-)
+@settings_options(model=OWN, model_arg=OWN, data_dir=OWN, device="")
 def report(
     run: Annotated[
         Path,

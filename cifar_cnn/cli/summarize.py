@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cifar_cnn.analysis.isolation import Answer
 
 
-@settings_options("model_arg", "input_size")
+@settings_options(model_arg="", input_size="")
 def summarize(  # noqa: PLR0917 - typer reads the flags from it
     networks: several.Networks = None,
     model: several.Models = None,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 AUTO: Final = "auto"
 
 
-@settings_options(*Settings.model_fields)
+@settings_options(**dict.fromkeys(Settings.model_fields, ""))
 def train(  # noqa: PLR0917 - typer reads the flags from it
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings; flags beat it, it beats the recipe.")

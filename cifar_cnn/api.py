@@ -18,7 +18,7 @@ from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.report.curves import draw_at_end
 from cifar_cnn.report.environment import write_environment
-from cifar_cnn.report.explanation import MOST_EXPLAINED, Explanation
+from cifar_cnn.report.mosaics import MOST_EXPLAINED, Explanation
 from cifar_cnn.report.run_report import report_at_end
 from cifar_cnn.report.tensorboard import TensorBoardEvents
 from cifar_cnn.runtime import global_state_kept, resolve_device

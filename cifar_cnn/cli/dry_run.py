@@ -59,8 +59,8 @@ def _dry_run(settings: Settings, console: "Console") -> "DryRun":
 def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "RangeTest":
     from cifar_cnn import api
     from cifar_cnn.report.console import progress_bar, say
+    from cifar_cnn.report.curves import draw_range
     from cifar_cnn.report.loading import LoadingProgress
-    from cifar_cnn.report.range_picture import draw_range
     from cifar_cnn.storage.files import write_result
     from cifar_cnn.training.range_test import STEPS
 

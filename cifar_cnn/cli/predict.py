@@ -82,7 +82,7 @@ def predict(
     )
     from cifar_cnn.inference.trained import open_trained
     from cifar_cnn.report.console import people_console, say
-    from cifar_cnn.report.prediction_tables import PredictionLines
+    from cifar_cnn.report.evaluation_tables import PredictionLines
     from cifar_cnn.storage.files import write_result
 
     if explain is not None:
@@ -93,7 +93,7 @@ def predict(
     _tell(network.notes)
     explanation = None
     if explain is not None:
-        from cifar_cnn.report.explanation import Explanation  # and matplotlib
+        from cifar_cnn.report.mosaics import Explanation  # and matplotlib
 
         explanation = Explanation(network)
     console = people_console(json=json)

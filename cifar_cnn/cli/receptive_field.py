@@ -174,7 +174,7 @@ def _field_of(
     picture = b""
     if effective is not None:
         from cifar_cnn.api import effective_field
-        from cifar_cnn.report.effective_picture import draw_effective
+        from cifar_cnn.report.charts import draw_effective
 
         with LoadingProgress(people_console(json=json)) as loading:
             field = effective_field(

@@ -35,6 +35,9 @@ def report(
             help="Write the same as Markdown for GitHub, its pictures in FILE_files/ beside it.",
         ),
     ] = None,
+    exist_ok: Annotated[
+        bool, typer.Option("--exist-ok", help="Replace FILE.md and its pictures if they exist.")
+    ] = False,
     output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
@@ -58,6 +61,7 @@ def report(
             compare=[find_run(each, output_dir) for each in compare or ()],
             reference=reference,
             markdown=markdown,
+            exist_ok=exist_ok,
             overrides=overrides,
             loading=loading,
         )

@@ -45,7 +45,7 @@ def runs(
         ctx.default_map = {ctx.invoked_subcommand: {"output_dir": output_dir, "json": json}}
         return
     from cifar_cnn.report.console import people_console, say, warn
-    from cifar_cnn.report.runs_table import show_runs, sort_runs
+    from cifar_cnn.report.runs import show_runs, sort_runs
     from cifar_cnn.training.record import find_runs
 
     found, refused = find_runs(output_dir)
@@ -77,7 +77,7 @@ def show(
         cifar-cnn runs show runs/first --json
     """
     from cifar_cnn.report.console import people_console
-    from cifar_cnn.report.runs_table import show_run
+    from cifar_cnn.report.runs import show_run
     from cifar_cnn.training.record import read_run
 
     run = read_run(find_run(name, output_dir))
@@ -112,14 +112,16 @@ def compare(
         cifar-cnn runs compare first second --plot curves.png
     """
     from cifar_cnn.report.comparison import compare_runs
-    from cifar_cnn.report.comparison_table import draw_runs, show_comparison
     from cifar_cnn.report.console import people_console, say
+    from cifar_cnn.report.runs import show_comparison
     from cifar_cnn.storage.files import write_result
 
     if plot is not None:
         check_result("--plot", plot, ".png")
     comparison = compare_runs([find_run(name, output_dir) for name in runs])
     if plot is not None:
+        from cifar_cnn.report.curves import draw_runs  # and matplotlib
+
         write_result(plot, draw_runs(comparison))
     console = people_console(json=json)
     show_comparison(console, comparison)

@@ -40,6 +40,6 @@ def settings(
         print_json(schema_of_results())
         return
     from cifar_cnn.report.console import people_console
-    from cifar_cnn.report.settings_table import show_settings
+    from cifar_cnn.report.runs import show_settings
 
     show_settings(people_console())

@@ -1,11 +1,9 @@
-"""What analysis found, as tables for people."""
+"""What analysis found, for people."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from cifar_cnn.analysis.results import (
     EffectiveField,
@@ -16,18 +14,16 @@ from cifar_cnn.analysis.results import (
     Verification,
 )
 from cifar_cnn.errors import counted, first_few
-from cifar_cnn.report.console import NARROW, known, plain_table, progress_bar, say, times
+from cifar_cnn.report.console import NARROW, known, progress_bar, say, times
+from cifar_cnn.report.table import Column, Table, numbers, texts
 
 WITH_PLACES = 72
-"""Columns from which the budget's table says where, too."""
-LAYER_HEADINGS = ("layer", "output", "kernel", "stride", "pad", "dil", "field", "jump", "start")
-NARROW_LAYER_COLUMNS = (0, 6, 7)
-"""Those of the headings that a narrow screen has."""
+"""Columns of a console from which the budget's table says where, too."""
 
 
 def show_summary(console: Console, summary: Summary) -> None:
     """Print the rows, the totals and the verdict on the budget."""
-    console.print(_rows_table(summary, narrow=console.width < NARROW))
+    console.print(parameter_table(summary).on(console))
     totals = summary.totals
     console.print(f"Total parameters: {totals.parameters:,}")
     console.print(f"Trainable: {totals.trainable:,}  non-trainable: {totals.non_trainable:,}")
@@ -44,20 +40,7 @@ def show_summary(console: Console, summary: Summary) -> None:
 
 def show_verdict(console: Console, verdict: Verdict) -> None:
     """Print each requirement with its limit, what the network has, and where."""
-    table = Table("", box=None, pad_edge=False)
-    table.add_column("requirement", no_wrap=True)
-    beside, places = console.width >= NARROW, console.width >= WITH_PLACES
-    for heading in ("limit", "actual") if beside else ():
-        table.add_column(heading, justify="right")
-    if places:
-        table.add_column("where", overflow="fold")
-    for item in verdict.requirements:
-        mark = "[green]✓[/]" if item.passed else "[red]✗[/]"
-        numbers = [f"{item.limit:,}", known(item.actual)]
-        below = "" if beside else f"\n{numbers[1]} (limit {numbers[0]})"
-        cells = [mark, item.name + below, *(numbers if beside else ())]
-        table.add_row(*cells, *([escape(item.detail)] if places else ()))
-    console.print(table)
+    console.print(budget_table(verdict, narrow=console.width < NARROW).on(console))
     missed = [item.name for item in verdict.requirements if not item.passed]
     where = f" (limits of {verdict.file})" if verdict.file else ""
     said = f"budget broken: {', '.join(missed)}" if missed else "budget met"
@@ -69,7 +52,7 @@ def show_receptive_field(console: Console, result: ReceptiveField, file: str | N
 
     The verdict names the `file` that set the limit.
     """
-    console.print(_layers_table(result, narrow=console.width < NARROW))
+    console.print(layer_table(result).on(console))
     say(console, *_conclusions(result, file), wrap=True)
 
 
@@ -161,28 +144,43 @@ def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
     return lines
 
 
-def _rows_table(summary: Summary, *, narrow: bool) -> Table:
-    kept = (0, 2, 3) if narrow else range(5)
-    headings = ("layer", "type", "output", "parameters", "mult-adds")
-    table = plain_table((headings[i] for i in kept), ("layer", "type"))
-    for row in summary.layers:
-        output = times(row.output_size) or "–"
-        cells = [row.name, row.type, output, f"{row.parameters:,}", f"{row.mult_adds:,}"]
-        table.add_row(*(escape(cells[i]) for i in kept))
-    return table
+def budget_table(verdict: Verdict, *, narrow: bool = False) -> Table:
+    """Return the requirements; a narrow one has limit and actual below the name."""
+    columns = [Column(""), Column("requirement", whole=True)]
+    columns += [] if narrow else numbers("limit", "actual")
+    columns.append(Column("where", least=WITH_PLACES))
+    rows = []
+    for item in verdict.requirements:
+        limit, actual = f"{item.limit:,}", known(item.actual)
+        both = [f"{item.name}\n{actual} (limit {limit})"] if narrow else [item.name, limit, actual]
+        rows.append([item.passed, *both, item.detail])
+    return Table(columns, rows)
 
 
-def _layers_table(result: ReceptiveField, *, narrow: bool) -> Table:
-    kept = NARROW_LAYER_COLUMNS if narrow else range(9)
-    table = plain_table((LAYER_HEADINGS[i] for i in kept), ("layer",))
-    for layer in result.layers:
-        cells = layer_cells(layer)
-        table.add_row(*(escape(cells[i]) for i in kept))
-    return table
+def parameter_table(summary: Summary) -> Table:
+    """Return a row for each module."""
+    columns = [
+        *texts("layer"),
+        *texts("type", least=NARROW),
+        *numbers("output"),
+        *numbers("parameters", form=",d"),
+        *numbers("mult-adds", form=",d", least=NARROW),
+    ]
+    rows = [
+        (row.name, row.type, times(row.output_size) or None, row.parameters, row.mult_adds)
+        for row in summary.layers
+    ]
+    return Table(columns, rows)
 
 
-def layer_cells(layer: FieldLayer) -> list[str]:
-    """Return a layer's row under LAYER_HEADINGS; equal numbers for both axes are shown once."""
+def layer_table(result: ReceptiveField) -> Table:
+    """Return a row for each layer; equal numbers for both axes are shown once."""
+    shape = numbers("output", "kernel", "stride", "pad", "dil", least=NARROW)
+    columns = [*texts("layer"), *shape, *numbers("field", "jump"), *numbers("start", least=NARROW)]
+    return Table(columns, [_layer_cells(layer) for layer in result.layers])
+
+
+def _layer_cells(layer: FieldLayer) -> list[str]:
     paddings = (_both(*side) for side in layer.padding)
     window = (layer.kernel, layer.stride, tuple(paddings), layer.dilation)
     return [

@@ -80,11 +80,6 @@ def plain_table(headings: Iterable[str], left: Collection[str] = ()) -> Table:
     return table
 
 
-def natural_width(console: Console, table: Table) -> int:
-    """Return how many columns a table takes where there is room for all of it."""
-    return console.measure(table, options=console.options.update_width(10_000)).maximum
-
-
 def known(actual: int | None) -> str:
     """Return the number that a requirement is about, as people read it."""
     return "not known" if actual is None else f"{actual:,}"

@@ -10,7 +10,6 @@ from markdown_it import MarkdownIt
 
 from cifar_cnn import train, write_report
 from cifar_cnn.errors import StoredArgumentsWarning, UserError
-from cifar_cnn.report.markdown import escaped
 from cifar_cnn.settings import resolve_settings
 
 POSIX = os.name != "nt"  # Windows has no such file names
@@ -136,16 +135,6 @@ def test_names_are_shown_as_they_are(written, images):
     assert CLASS in {name for row in mistakes for name in row}
 
 
-@pytest.mark.parametrize(
-    "text", ["a|b", "__init__", "_x_", "x_1", "*", "a\\b", "![x](y)", "<br>", "&amp;", "`", "~~a~~"]
-)
-def test_no_text_is_taken_for_markdown(text):
-    table = f"| h |\n| --- |\n| {escaped(text)} |\n"
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(table)
-    cells = [after for each, after in itertools.pairwise(tokens) if each.type == "td_open"]
-    assert [shown(each) for each in cells] == [text]
-
-
 def test_its_pictures_lie_beside_it(written):
     _, _, images = parsed(written)
     found = {written.parent / unquote(each) for each in images}
@@ -154,22 +143,18 @@ def test_its_pictures_lie_beside_it(written):
     assert written.parent / "my work_files" / "grad-cam.png" in found
 
 
-def test_the_command_says_what_it_wrote_and_writes_it_again(cli, run, tmp_path):
-    for _ in range(2):
-        done = cli("report", run, "--markdown", "work.md", "--json")
+def test_the_command_replaces_what_it_wrote_only_with_exist_ok(cli, run, tmp_path):
+    command = ("report", run, "--markdown", "work.md", "--json")
+    for flags in ([], ["--exist-ok"]):
+        done = cli(*command, *flags)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["markdown"] == "work.md"
+    (tmp_path / "work.md").write_text("My own words.")
+    done = cli(*command)
+    assert done.returncode == 1
+    assert "work.md exists: give another name, or --exist-ok to replace it" in done.stderr
+    assert (tmp_path / "work.md").read_text() == "My own words."
     assert {each.name for each in tmp_path.iterdir()} == {"work.md", "work_files"}
-
-
-def test_what_was_edited_is_not_overwritten(written, run):
-    before = written.read_bytes()
-    edited = before + b"\nMy own words.\n"
-    written.write_bytes(edited)
-    with pytest.raises(UserError, match=r"my work\.md exists and is not as cifar-cnn wrote it"):
-        write_report(run, markdown=written)
-    assert written.read_bytes() == edited
-    written.write_bytes(before)
 
 
 @pytest.mark.parametrize(
@@ -179,10 +164,10 @@ def test_what_was_edited_is_not_overwritten(written, run):
         ("", 2, "has to end in .md"),
         ("none/work.md", 1, "none/work.md cannot be written: there is no folder none"),
         ("folder.md", 1, "folder.md cannot be written: it is a folder"),
-        ("own.md", 1, "own.md exists and is not as cifar-cnn wrote it"),
-        ("empty.md", 1, "empty.md exists and is not as cifar-cnn wrote it"),
-        ("mine.md", 1, "mine_files, where the pictures of mine.md go, exists"),
-        ("taken.md", 1, "taken_files, where the pictures of taken.md go, exists"),
+        ("own.md", 1, "own.md exists: give another name"),
+        ("empty.md", 1, "empty.md exists: give another name"),
+        ("mine.md", 1, "mine_files, the folder for the pictures of mine.md, exists"),
+        ("taken.md", 1, "taken_files, the folder for the pictures of taken.md, exists"),
     ],
 )
 def test_what_is_the_users_own_is_left_alone(run, tmp_path, monkeypatch, name, status, message):

@@ -70,7 +70,7 @@ def test_nothing_of_torch_is_needed_to_read_runs():
     import sys
 
     code = (
-        "import sys, cifar_cnn.training.record, cifar_cnn.report.runs_table\n"
+        "import sys, cifar_cnn.training.record, cifar_cnn.report.runs\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,6 @@
-"""The built-in networks: their size and field, and what they reach with which recipe."""
+"""The built-in networks, for people and as a document."""
 
 from rich.console import Console
-from rich.table import Table
 
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.results import Features, Final
@@ -10,6 +9,7 @@ from cifar_cnn.errors import counted
 from cifar_cnn.models import BUILT_IN
 from cifar_cnn.models.usage import USAGE, Reached
 from cifar_cnn.report.console import NARROW, times
+from cifar_cnn.report.table import Table, numbers, texts
 from cifar_cnn.results import Result
 
 
@@ -25,20 +25,21 @@ class BuiltIn(Result):
     reached: tuple[Reached, ...]
 
     @property
-    def cells(self) -> dict[str, str]:
-        """What is shown of it, by heading."""
+    def cells(self) -> list[str]:
+        """The row that people read."""
         at_map, at_output = (times(each.receptive_field) for each in (self.features, self.final))
-        return {
-            "model": self.model,
-            "parameters": f"{self.parameters:,}",
-            "mult-adds": f"{self.mult_adds / 1e6:.2f} M",
-            "field": f"{at_map} map\n{at_output} output",
-            "recipe": self.recipe,
-            "reached on CIFAR-10": "\n".join(
-                f"{each.accuracy:.2%}, {counted(each.epochs, 'epoch')}, n = {each.n}"
-                for each in self.reached
-            ),
-        }
+        reached = [
+            f"{each.accuracy:.2%}, {counted(each.epochs, 'epoch')}, n = {each.n}"
+            for each in self.reached
+        ]
+        return [
+            self.model,
+            f"{self.parameters:,}",
+            f"{self.mult_adds / 1e6:.2f} M",
+            f"{at_map} map\n{at_output} output",
+            self.recipe,
+            "\n".join(reached),
+        ]
 
 
 def built_in_networks() -> list[BuiltIn]:
@@ -48,27 +49,20 @@ def built_in_networks() -> list[BuiltIn]:
 
 def show_models(console: Console, networks: list[BuiltIn]) -> None:
     """Print a table of them, or on a narrow screen a paragraph each."""
+    columns = [
+        *texts("model"),
+        *numbers("parameters", "mult-adds", "field"),
+        *texts("recipe", "reached on CIFAR-10"),
+    ]
     rows = [network.cells for network in networks]
-    if console.width < NARROW:
-        for row in rows:
-            _show_paragraph(console, row)
+    if console.width >= NARROW:
+        console.print(Table(columns, rows).on(console))
     else:
-        table = Table(box=None, pad_edge=False)
-        for heading in rows[0]:
-            right = heading in {"parameters", "mult-adds", "field"}
-            table.add_column(heading, justify="right" if right else "left")
-        for row in rows:
-            table.add_row(*row.values())
-        console.print(table)
+        headings = [f"  {column.heading.removesuffix(' on CIFAR-10')}" for column in columns]
+        for name, *cells in rows:
+            facts = [*zip(headings[1:], cells, strict=True)]
+            console.print(name, Table(texts("", ""), facts).on(console), sep="\n")
     console.print("Accuracy on the test images, as JPEG: means of n runs after the last epoch.")
-
-
-def _show_paragraph(console: Console, row: dict[str, str]) -> None:
-    console.print(row["model"])
-    table = Table.grid(padding=(0, 2))
-    for heading, cell in list(row.items())[1:]:
-        table.add_row(f"  {heading.removesuffix(' on CIFAR-10')}", cell)
-    console.print(table)
 
 
 def _look_at(name: str) -> BuiltIn:

@@ -1,7 +1,7 @@
 """What takes several rooms of the house, as one function each."""
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace as changed
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -188,7 +188,7 @@ def effective_field(
     if network.checkpoint is None:
         settings = resolve_settings({"dataset": "synthetic"} | given)
     data = load_test(settings, samples, loading)
-    network = changed(network, classes=network.classes or data.classes)
+    network = dataclasses.replace(network, classes=network.classes or data.classes)
     torch.manual_seed(settings.seed)
     model, normalization = network.model, network.normalization
     if network.file is None and settings.normalization == "dataset":

@@ -38,7 +38,14 @@ def _run_file(file: Path, changed_at: int) -> ModuleType:
     root = _above_its_package(file)
     with _importing(str(file), [root, file.parent, Path.cwd(), *_repository(file)]):
         if root == file.parent:
-            return _run_alone(file)
+            name = f"cifar_cnn_user_{file.stem}"  # prefixed: the file may be called random.py
+            spec = importlib.util.spec_from_file_location(name, file)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module  # as an import would: dataclasses look it up
+            spec.loader.exec_module(module)
+            return module
         parts = file.relative_to(root).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         sys.modules.pop(name, None)  # it may have changed
@@ -46,17 +53,6 @@ def _run_file(file: Path, changed_at: int) -> ModuleType:
         if module.__file__ is None or Path(module.__file__).resolve() != file:
             raise ImportError(f"{name} is {module.__file__} here: rename the file's folder")
         return module
-
-
-def _run_alone(file: Path) -> ModuleType:
-    name = f"cifar_cnn_user_{file.stem}"  # prefixed: the file may be called random.py
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as an import would: dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
 
 
 def _above_its_package(file: Path) -> Path:

@@ -2,9 +2,10 @@
 
 import io
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -131,9 +132,17 @@ def check_onnx_is_installed() -> None:
 
 @contextmanager
 def _exporting(model: nn.Module) -> Iterator[None]:
-    with guarded("the network cannot be exported", ExportError, model), warnings.catch_warnings():
+    disabled = logging.root.manager.disable
+    with (
+        guarded("the network cannot be exported", ExportError, model),
+        warnings.catch_warnings(),
+        redirect_stderr(io.StringIO()),  # torch prints the graph of what it cannot capture
+    ):
         warnings.simplefilter("ignore")
+        logging.disable()
         try:
             yield
         except Exception as error:  # noqa: BLE001 - torch wraps the reason into advice on bugs
             raise error.__cause__ or error from None
+        finally:
+            logging.disable(disabled)

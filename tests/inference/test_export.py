@@ -146,7 +146,9 @@ def test_a_bare_state_dict_is_refused(tmp_path):
         "self.linear(nn.functional.dropout(x.flatten(1)))",
     ],
 )
-def test_a_network_that_cannot_be_captured_is_refused_in_one_line(answer, tmp_path, monkeypatch):
+def test_a_network_that_cannot_be_captured_is_refused_in_one_line(
+    answer, tmp_path, monkeypatch, capfd
+):
     from cifar_cnn.models import build_model
     from cifar_cnn.settings import resolve_settings
     from cifar_cnn.storage.checkpoint import Checkpoint, pack
@@ -175,6 +177,7 @@ def test_a_network_that_cannot_be_captured_is_refused_in_one_line(answer, tmp_pa
             export("model.pt", name, overrides={"model": "net.py:Net"})
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
+    assert capfd.readouterr() == ("", "")
 
 
 def documented_lines():

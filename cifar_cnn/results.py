@@ -1,4 +1,4 @@
-"""What all results have in common: each is frozen data whose JSON `--json` prints."""
+"""The base of all results: frozen data whose JSON is what `--json` prints."""
 
 from typing import Annotated, TypeVar
 
@@ -10,12 +10,12 @@ T = TypeVar("T")
 Pair = tuple[int, int]
 """(height, width), or (vertical, horizontal)."""
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
-"""Prints without a point if it is whole."""
+"""A whole number prints without a decimal point."""
 Share = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 IfGiven = Annotated[T | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None)]
-"""A key that the JSON leaves out if the value is None."""
+"""A field that the JSON leaves out if it is None."""
 NotInJson = Annotated[T, SkipValidation(), Field(exclude=True)]
-"""An attribute that the JSON and its schema leave out."""
+"""A field that the JSON and its schema leave out."""
 
 
 class Result(BaseModel):
@@ -31,7 +31,7 @@ class Result(BaseModel):
 
 
 class Failure(Result):
-    """What any command prints if it fails."""
+    """What a command prints if it fails."""
 
     error: str
     exit_status: int

@@ -1,4 +1,4 @@
-"""What the analysis finds of a network, as `--json` prints it. Needs no torch.
+"""The results of the analysis, as `--json` prints them. Needs no torch.
 
 Sizes, windows and fields are (height, width).
 """
@@ -15,13 +15,13 @@ Target = Literal["features", "logits"]
 
 
 class NetworkFailure(Failure):
-    """The entry of a network that failed, where several are analyzed."""
+    """The entry of a failed network in a list of several."""
 
     model: str
 
 
 class SummaryLayer(Result):
-    """A module: its output for one image, without the batch, and what it holds and computes itself.
+    """A module: its output for one image, without the batch, its own parameters and mult-adds.
 
     The output's size is () if the module holds parameters, but did not run as a module.
     """
@@ -80,7 +80,7 @@ class Final(Result):
 
 
 class Verdict(Result):
-    """The answer to a budget; `file` is the pyproject.toml that set limits, if one did.
+    """The verdict on a budget; `file` is the pyproject.toml that set limits, if one did.
 
     The fields are None if an operation is unknown.
     """
@@ -151,7 +151,7 @@ class WrongUnit(Result):
 
 
 class NotShown(Result):
-    """A layer that the proof says nothing of, and why."""
+    """A layer that the proof cannot compare, and why."""
 
     layer: str
     reason: str
@@ -167,7 +167,7 @@ class Gridding(Result):
 
 
 class Verification(Result):
-    """The outcome of the proof: how many layers and units were compared, and whether all agree.
+    """The result of the proof: how many layers and units were compared, and whether all agree.
 
     `canvases` are the sizes of the images on which rows, and of those on which columns were NaN.
     All fields of the layers in `clipped` reach the border of these images, and are shown as far.
@@ -184,7 +184,7 @@ class Verification(Result):
 
 
 class TheoreticalField(Result):
-    """The field of the unit whose effective field it is; `clipped`: the share out of the image."""
+    """The computed field of the same unit, and which share of it the image clips."""
 
     receptive_field: Pair
     top: int
@@ -202,7 +202,7 @@ class Square(Result):
 
 
 class EffectiveField(Result):
-    """Where the gradient of a unit lies, summed over images: the smallest squares that hold it.
+    """The gradient of a unit, summed over images, and the smallest squares that hold it.
 
     `unit` is (row, column) in the layer's map; None for each image's largest logit.
     """

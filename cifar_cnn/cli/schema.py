@@ -1,10 +1,9 @@
-"""What each command prints with `--json`; `settings --results-schema`. Loads torch."""
+"""The JSON Schema of what each command prints with `--json`. Loads torch."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
@@ -19,37 +18,39 @@ from cifar_cnn.training.range_test import RangeTest
 from cifar_cnn.training.record import Run, RunRecord
 from cifar_cnn.training.trial import DryRun
 
-Results = TypedDict(
-    "Results",
-    {
-        "train": RunResult | DryRun | RangeTest | Failure,
-        "evaluate": CheckpointEvaluation | Failure,
-        "summarize": Summary | list[Summary | NetworkFailure] | Failure,
-        "receptive-field": ReceptiveField | list[ReceptiveField | NetworkFailure] | Failure,
-        "predict": Predictions | Failure,
-        "export": Exported | Failure,
-        "report": RunReport | Failure,
-        "models": list[BuiltIn] | Failure,
-        "runs": list[Run] | Failure,
-        "runs show": RunRecord | Failure,
-        "runs compare": Comparison | Failure,
-    },
-    total=False,
-)
+SERIALIZED: Literal["serialization"] = "serialization"
+RESULTS: dict[str, Any] = {
+    "train": RunResult | DryRun | RangeTest | Failure,
+    "evaluate": CheckpointEvaluation | Failure,
+    "summarize": Summary | list[Summary | NetworkFailure] | Failure,
+    "receptive-field": ReceptiveField | list[ReceptiveField | NetworkFailure] | Failure,
+    "predict": Predictions | Failure,
+    "export": Exported | Failure,
+    "report": RunReport | Failure,
+    "models": list[BuiltIn] | Failure,
+    "runs": list[Run] | Failure,
+    "runs show": RunRecord | Failure,
+    "runs compare": Comparison | Failure,
+}
+"""What each command prints."""
 
 
 def results_schema() -> dict[str, Any]:
-    """Return the JSON Schema of an object with a property for each command: what it prints."""
-    schema = TypeAdapter(Results).json_schema(mode="serialization", schema_generator=_Closed)
-    about = {"title": "What commands of cifar-cnn print with --json"}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | about
+    """Return the JSON Schema of an object that has, for each command, what it prints."""
+    kinds = [(name, SERIALIZED, TypeAdapter(kind)) for name, kind in RESULTS.items()]
+    schemas, definitions = TypeAdapter.json_schemas(kinds, schema_generator=_WithoutDefaults)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "What commands of cifar-cnn print with --json",
+        "type": "object",
+        "properties": {name: schemas[name, SERIALIZED] for name in RESULTS},
+        "additionalProperties": False,
+        **definitions,
+    }
 
 
-class _Closed(GenerateJsonSchema):
-    """Makes schemas that know every key, and no defaults, as nobody fills these in."""
-
-    def typed_dict_schema(self, schema: Any) -> JsonSchemaValue:
-        return super().typed_dict_schema(schema) | {"additionalProperties": False}
+class _WithoutDefaults(GenerateJsonSchema):
+    """Makes schemas of results, whose defaults nobody fills in."""
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])

@@ -38,7 +38,7 @@ class JudgedImage(NamedTuple):
 
 
 class Evaluated(Result):
-    """What was evaluated on what."""
+    """The network of an evaluation, and its images."""
 
     checkpoint: str
     model: str

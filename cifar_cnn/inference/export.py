@@ -48,7 +48,7 @@ class TensorFormat(Result):
 
 
 class Exported(Result):
-    """What was written; for safetensors, `inputs` and `outputs` are of the network it is for.
+    """The exported file; for safetensors, `inputs` and `outputs` are of the network it is for.
 
     `size` is in bytes, `max_difference` the largest difference of an output from PyTorch's on
     CHECKED images, `milliseconds` the median of TIMED runs on one image.

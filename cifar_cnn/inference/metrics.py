@@ -13,7 +13,7 @@ CALIBRATION_BINS = 15
 
 
 class ClassScores(Result):
-    """How well a class is told from the others; None where there is nothing to divide by.
+    """The scores of a class; None if there is nothing to divide by.
 
     `precision` is its share of the images that were taken for it, `recall` and `accuracy` the share
     of its images that were taken for it, `f1` the harmonic mean of both.

@@ -42,7 +42,7 @@ class RangeStep(Result):
 
 
 class RangeTest(Result):
-    """What came of a range test; `lr` is the settings' own, in which the run may peak (`is_peak`).
+    """The result of a range test; `lr` is the run's own rate, at its peak if `is_peak`.
 
     The smoothed loss falls fastest at `steepest_lr`, over the logarithm of the rate, is lowest at
     `lowest_lr`, and has risen again by a tenth of its fall at `diverging_lr`; None if it never has.

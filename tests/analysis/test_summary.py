@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch.nn.functional as F
+import torchinfo
+import torchvision
 from torch import nn
 
 from cifar_cnn import Budget, receptive_field, summarize
 from cifar_cnn.errors import ModelError
+from cifar_cnn.models import build_model
 
 REFERENCE_ROWS = """
     Conv2d 24,32,32 648, BatchNorm2d 24,32,32 48, ReLU 24,32,32 0, Dropout 24,32,32 0,
@@ -44,6 +47,21 @@ def test_mult_adds_are_within_one_percent_of_torchvisions(model, published):
     summary = summarize(f"torchvision.models:{model}", (224, 224))
     assert summary.totals.mult_adds / 1e9 == pytest.approx(published, rel=0.01)
     assert adds_up(summary)
+
+
+@pytest.mark.parametrize("name", ["baseline", "compact", "resnet18", "mobilenet_v2", "densenet121"])
+def test_layers_and_parameters_are_those_of_torchinfo(name):
+    is_own = name in {"baseline", "compact"}
+    model = build_model(name) if is_own else torchvision.models.get_model(name, weights=None)
+    summary = summarize(model, (64, 64))
+    theirs = torchinfo.summary(model, (1, 3, 64, 64), device="cpu", verbose=0)
+    leaves = [layer for layer in theirs.summary_list if layer.is_leaf_layer]
+    expected = [(tuple(each.output_size[1:]), each.leftover_params()) for each in leaves]
+    names = {name for name, module in model.named_modules() if not [*module.children()]}
+    rows = [(row.output_size, row.parameters) for row in summary.layers if row.name in names]
+    assert rows == expected
+    totals = (theirs.total_params, theirs.trainable_params)
+    assert (summary.totals.parameters, summary.totals.trainable) == totals
 
 
 def functional(net, x):

@@ -21,7 +21,7 @@ from cifar_cnn.report.environment import write_environment
 from cifar_cnn.report.mosaics import MOST_EXPLAINED, Explanation
 from cifar_cnn.report.run_report import report_at_end
 from cifar_cnn.report.tensorboard import TensorBoardEvents
-from cifar_cnn.runtime import global_state_kept, resolve_device
+from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings, resolve_settings
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.storage.network import open_network
@@ -78,15 +78,14 @@ def train(
         files.append(TensorBoardEvents())
     if report:
         files.append(report_at_end)
-    device = own_device(resolve_device(settings.device))
+    device = own_device(settings.device)
     with join(device) as processes:
         processes.wait()  # all have looked at the directory before one takes it
         told = [*listeners, *files] if processes.is_main else listeners
-        resume = checkpoint is not None
         with RunDirectory(
             Path(directory),
             replace=replace,
-            resume=resume,
+            resume=checkpoint is not None,
             numbered=numbered,
             writes=processes.is_main,
         ) as run_directory:
@@ -96,12 +95,10 @@ def train(
                 processes=processes,
                 listeners=told,
                 loading=loading,
-                normalization=checkpoint.normalization if checkpoint else None,
+                checkpoint=checkpoint,
                 should_stop=should_stop,
             )
             run.notes += run_directory.notes
-            if checkpoint is not None:
-                run.resume(checkpoint)
             processes.wait()  # all have what they need before one changes anything
             run_directory.begin()
             result = run.fit(run_directory)
@@ -126,10 +123,7 @@ def dry_run(
     Raises:
         UserError: what `train` would raise before its first step.
     """
-    run = Run(settings, own_device(resolve_device(settings.device)), loading=loading)
-    for note in run.notes:
-        say(note)
-    return train_once(run.trainer)
+    return train_once(_announced(settings, say, loading).trainer)
 
 
 @global_state_kept()
@@ -152,10 +146,15 @@ def find_lr(
         RunError: the loss never falls, or is not finite from the start.
         UserError: what `train` would raise before its first step.
     """
-    run = Run(settings, own_device(resolve_device(settings.device)), loading=loading)
+    return range_test(_announced(settings, say, loading).trainer, progress)
+
+
+def _announced(settings: Settings, say: Callable[[str], None], loading: Loading | None) -> Run:
+    """Prepare a run that writes nothing, and say its notes."""
+    run = Run(settings, own_device(settings.device), loading=loading)
     for note in run.notes:
         say(note)
-    return range_test(run.trainer, progress)
+    return run
 
 
 @global_state_kept()

@@ -38,8 +38,11 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
-def own_device(device: "torch.device") -> "torch.device":
-    """Return the device of this process: each of those on a machine has a GPU of its own."""
+def own_device(name: str) -> "torch.device":
+    """Return the device of this process; each process on a machine has a GPU of its own."""
+    from cifar_cnn.runtime import resolve_device
+
+    device = resolve_device(name)
     if device.type == "cuda" and is_launched():
         import torch
 

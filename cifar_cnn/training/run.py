@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from cifar_cnn.data.augment import check_augmentation
-from cifar_cnn.data.dataset import REFERENCE, Loading, Normalization, measure
+from cifar_cnn.data.dataset import REFERENCE, Loading, measure
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.module import parameters_of, weights_of
@@ -35,8 +35,8 @@ from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving,
 class Run:
     """One run of a network through its epochs, and what is saved of it when.
 
-    Precision `auto` and 0 threads are resolved here; `normalization` is that of a run to go on
-    from, else the settings say which. When `should_stop` says so, the run saves and ends early.
+    Precision `auto` and 0 threads are resolved here. A `checkpoint` of `last.pt`'s kind, of the
+    same settings, is resumed. When `should_stop` says so, the run saves and ends early.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Run:
         processes: Processes = ALONE,
         listeners: Sequence[Listener] = (),
         loading: Loading | None = None,
-        normalization: Normalization | None = None,
+        checkpoint: Checkpoint | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.device = device
@@ -65,7 +65,9 @@ class Run:
         torch.manual_seed(settings.seed)
         model, output = build_checked(settings, len(self.classes))
         self.source = read_source(settings)
-        if normalization is None:
+        if checkpoint is not None:
+            normalization = checkpoint.normalization
+        else:
             own = settings.normalization == "dataset"
             normalization = measure(train.images) if own else REFERENCE
         if device.type == "cuda":
@@ -95,6 +97,8 @@ class Run:
             self.notes += try_training(self.trainer)
         self.settings = self.trainer.settings
         try_saving(self.trainer.model, lambda: self._checkpoint(with_training=True))
+        if checkpoint is not None:
+            self._resume(checkpoint)
 
     def fit(self, directory: RunDirectory) -> RunResult:
         """Train what is left of the run, saving after each epoch."""
@@ -119,8 +123,7 @@ class Run:
             directory.write_history(self.history, finished=True)
         return conclude_run(directory.path, model_file, self.history, self.trainer.step)
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of `last.pt`'s kind; its settings are the run's."""
+    def _resume(self, checkpoint: Checkpoint) -> None:
         state = read_state(checkpoint, "the checkpoint")
         check_images(self.trainer, self.classes, self.test_sha256, checkpoint, state)
         self.history = list(state.history)

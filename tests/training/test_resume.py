@@ -41,6 +41,18 @@ def whole_run(tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def copy_of(tmp_path_factory):
+    """Train once for each settings, up to so many steps, and copy the run."""
+
+    @functools.cache
+    def trained(settings, steps):
+        until = stop_after(steps) if steps else {}
+        return train(settings, tmp_path_factory.mktemp("made") / "run", **until).run
+
+    return lambda settings, path, steps=None: shutil.copytree(trained(settings, steps), path)
+
+
 def stop_after(steps):
     """Return a listener that counts steps and a should_stop that asks it."""
     seen = []
@@ -154,15 +166,15 @@ def test_a_longer_schedule_is_said(small_settings, tmp_path):
     assert "goes on as it was" in resume(constant, epochs=2)[1][0]
 
 
-def test_fewer_epochs_than_begun_are_refused(small_settings, tmp_path):
-    train(small_settings(epochs=3), tmp_path / "run", **stop_after(6))
-    with pytest.raises(SettingsError, match="has begun 2 epochs: epochs 1 is fewer"):
-        plan_run({"epochs": 1}, resume=tmp_path / "run")
+def test_fewer_epochs_than_begun_are_refused(small_settings, copy_of, tmp_path):
+    copy_of(small_settings(epochs=3), tmp_path / "run", steps=11)
+    with pytest.raises(SettingsError, match="has begun 3 epochs: epochs 2 is fewer"):
+        plan_run({"epochs": 2}, resume=tmp_path / "run")
 
 
-def test_other_images_are_refused(small_settings, tmp_path):
+def test_other_images_are_refused(small_settings, copy_of, tmp_path):
     settings = small_settings()
-    train(settings, tmp_path / "run", **stop_after(2))
+    copy_of(settings, tmp_path / "run", steps=7)
     others = shutil.copytree(settings.data_dir, tmp_path / "others")
     next((others / "train" / "red").iterdir()).unlink()
     with pytest.raises(CheckpointError, match="36 of 3 classes there, 35 of 3 here"):
@@ -192,8 +204,8 @@ def spoil(path):
 
 class TestDamage:
     @pytest.fixture
-    def run(self, small_settings, tmp_path):
-        return train(small_settings(epochs=3), tmp_path / "run", **stop_after(11)).run
+    def run(self, small_settings, copy_of, tmp_path):
+        return copy_of(small_settings(epochs=3), tmp_path / "run", steps=11)
 
     def auto(self, run):
         return plan_run({}, output_dir=run.parent, name=run.name, resume="auto")
@@ -202,7 +214,7 @@ class TestDamage:
         "damage", [spoil, lambda path: path.write_bytes(b""), lambda path: path.unlink()]
     )
     def test_auto_goes_on_from_the_previous_one_and_says_so(
-        self, small_settings, run, tmp_path, damage
+        self, small_settings, copy_of, run, tmp_path, damage
     ):
         damage(run / "last.pt")
         plan = self.auto(run)
@@ -210,8 +222,7 @@ class TestDamage:
         assert "last.pt" in note
         assert "going on from previous.pt, 2 epochs done" in note
         resumed = train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
-        whole = train(small_settings(epochs=3), tmp_path / "whole")
-        assert_same_run(resumed.run, whole.run)
+        assert_same_run(resumed.run, copy_of(small_settings(epochs=3), tmp_path / "whole"))
 
     def test_a_damaged_file_never_takes_the_place_of_the_previous_one(self, run):
         before = (run / "previous.pt").read_bytes()
@@ -250,8 +261,8 @@ class TestDamage:
         {"optimizer": {"state": {0: {"momentum_buffer": "fast"}}, "param_groups": []}},
     ],
 )
-def test_a_training_state_of_wrong_types_is_one_line(small_settings, tmp_path, change):
-    train(small_settings(), tmp_path / "run", **stop_after(7))
+def test_a_training_state_of_wrong_types_is_one_line(small_settings, copy_of, tmp_path, change):
+    copy_of(small_settings(), tmp_path / "run", steps=7)
     checkpoint = read_checkpoint(tmp_path / "run" / "last.pt")
     wrong = checkpoint.model_copy(update={"training": checkpoint.training | change})
     (tmp_path / "run" / "last.pt").write_bytes(pack(wrong))
@@ -262,8 +273,8 @@ def test_a_training_state_of_wrong_types_is_one_line(small_settings, tmp_path, c
 
 class TestPlan:
     @pytest.fixture
-    def run(self, small_settings, tmp_path):
-        return train(small_settings(), tmp_path / "runs" / "run").run
+    def run(self, small_settings, copy_of, tmp_path):
+        return copy_of(small_settings(), tmp_path / "runs" / "run")
 
     def test_a_new_run_is_named_after_time_and_recipe(self, tmp_path):
         plan = plan_run({"recipe": "reference"}, output_dir=tmp_path)

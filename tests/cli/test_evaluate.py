@@ -4,27 +4,26 @@ import shutil
 
 import pytest
 
-from cifar_cnn import train
+from cifar_cnn import resolve_settings, train
 
 
-@pytest.fixture
-def model_file(small_settings, tmp_path):
-    return train(small_settings(epochs=1), tmp_path / "run", report=False).model_file
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory, make_image_folder):
+    """The model of a run of one epoch, with its images beside it; no test may change them."""
+    root = tmp_path_factory.mktemp("evaluated")
+    values = {"dataset": "folder", "data_dir": make_image_folder(root / "images")}
+    settings = resolve_settings(values | {"epochs": 1, "batch_size": 8, "precision": "fp32"})
+    return train(settings, root / "run", report=False).model_file
 
 
-def test_both_spellings_do_the_same_to_the_byte(cli, model_file):
+def test_both_spellings_do_the_same_to_the_byte(quick_cli, model_file):
     for arguments in ([model_file], [model_file, "--json"], ["--help"], ["--nonsense"], []):
-        full, short = cli("evaluate", *arguments), cli("eval", *arguments)
-        assert (full.stdout, full.stderr, full.returncode) == (
-            short.stdout,
-            short.stderr,
-            short.returncode,
-        )
+        assert quick_cli("evaluate", *arguments) == quick_cli("eval", *arguments)
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-def test_the_tables_fit_the_screen(cli, model_file, columns):
-    done = cli("eval", model_file, COLUMNS=str(columns))
+def test_the_tables_fit_the_screen(quick_cli, model_file, columns):
+    done = quick_cli("eval", model_file, columns=columns)
     assert done.returncode == 0
     table = [line for line in done.stdout.splitlines() if str(model_file) not in line]
     for name in ("blue", "green", "red"):
@@ -44,10 +43,10 @@ def test_the_tables_fit_the_screen(cli, model_file, columns):
     ],
 )
 def test_a_mistake_ends_in_one_line_and_its_exit_status(
-    cli, model_file, tmp_path, arguments, status, message
+    quick_cli, model_file, tmp_path, arguments, status, message
 ):
     (tmp_path / "text.pt").write_text("hello")
-    done = cli("eval", *(each.format(model=model_file) for each in arguments), "--json")
+    done = quick_cli("eval", *(each.format(model=model_file) for each in arguments), "--json")
     assert done.returncode == status, done.stderr
     assert json.loads(done.stdout)["exit_status"] == status
     assert message in done.stderr
@@ -61,14 +60,14 @@ def test_a_class_without_images_shows_a_dash(quick_cli, model_file):
     assert row.split()[-1] == "0"
 
 
-def test_predictions_are_a_line_for_each_image(quick_cli, model_file, image_folder):
+def test_predictions_are_a_line_for_each_image(quick_cli, model_file):
     done = quick_cli("eval", model_file, "--predictions", "all.csv", "--json")
     assert done.returncode == 0, done.stderr
     with open("all.csv", encoding="utf-8", newline="") as file:  # noqa: PTH123
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "true", "predicted", "probability", "correct"]
     assert [row["file"] for row in rows] == sorted(
-        str(path) for path in (image_folder / "test").glob("*/*.png")
+        str(path) for path in model_file.parents[1].glob("images/test/*/*.png")
     )
     assert all(row["true"] in row["file"] for row in rows)
     assert {row["correct"] for row in rows} <= {"true", "false"}

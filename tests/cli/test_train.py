@@ -41,34 +41,34 @@ def test_a_quiet_run_says_nothing_and_writes_the_same_log(cli, small, tmp_path):
     assert logs[0] == logs[1]
 
 
-def test_the_printed_config_is_a_config_and_nothing_runs(cli, small, tmp_path):
-    first = cli("train", *small, "--recipe", "reference", "--lr", "0.125", "--print-config")
+def test_the_printed_config_is_a_config_and_nothing_runs(quick_cli, small, tmp_path):
+    first = quick_cli("train", *small, "--recipe", "reference", "--lr", "0.125", "--print-config")
     (tmp_path / "run.toml").write_text(first.stdout)
-    second = cli("train", "--config", "run.toml", "--print-config")
+    second = quick_cli("train", "--config", "run.toml", "--print-config")
     assert first.returncode == second.returncode == 0
     assert second.stdout == first.stdout
     assert "lr = 0.125" in first.stdout
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_dry_run_writes_nothing(cli, small, tmp_path):
-    done = cli("train", *small, "--dry-run")
+def test_a_dry_run_writes_nothing(quick_cli, small, tmp_path):
+    done = quick_cli("train", *small, "--dry-run")
     assert done.returncode == 0
     assert "nothing was written" in done.stdout
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_finished_run_resumed_says_so_and_changes_nothing(cli, small, tmp_path):
-    cli("train", *small, "--name", "a")
+def test_a_finished_run_resumed_says_so_and_changes_nothing(quick_cli, small, tmp_path):
+    quick_cli("train", *small, "--name", "a")
     files = {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()}
-    done = cli("train", *small, "--name", "a", "--resume", "auto")
+    done = quick_cli("train", *small, "--name", "a", "--resume", "auto")
     assert done.returncode == 0
     assert done.stdout.splitlines() == [f"{Path('runs/a')} is already finished"]
     assert {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()} == files
     for name in ("last.pt", "previous.pt"):
         (tmp_path / "runs/a" / name).unlink()
         del files[tmp_path / "runs/a" / name]
-    done = cli("train", *small, "--name", "a", "--resume", "auto")
+    done = quick_cli("train", *small, "--name", "a", "--resume", "auto")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
@@ -92,10 +92,10 @@ def test_a_finished_run_resumed_says_so_and_changes_nothing(cli, small, tmp_path
     ],
 )
 def test_a_mistake_ends_in_one_line_and_its_exit_status(
-    cli, small, tmp_path, arguments, status, message
+    quick_cli, small, tmp_path, arguments, status, message
 ):
     (tmp_path / "file").write_text("not a folder")
-    done = cli("train", *small, *arguments)
+    done = quick_cli("train", *small, *arguments)
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
     assert message in done.stderr

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
 
-from cifar_cnn.analysis.calls import tensors_in
+from cifar_cnn.analysis.calls import leaves, map_leaves, tensors_in
 from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.memory import Memory
 from cifar_cnn.analysis.moves import locate_views, move_by_numbers
@@ -108,7 +107,7 @@ def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | 
     """Follow elements by a run on their numbers."""
     pairs = list(zip(of.argument_names(), args, strict=True))
     data = [field for name, field in pairs if name in MOVED and isinstance(field, Field)]
-    index = tree_leaves([argument for name, argument in pairs if name not in MOVED])
+    index = leaves([argument for name, argument in pairs if name not in MOVED])
     by_image = [leaf for leaf in index if isinstance(leaf, Field) and any(leaf.axes)]
     if by_image and of.op == "index_put" and by_image[0].shape == args[0].shape:
         return pointwise(out, *data, *by_image)  # a mask
@@ -127,7 +126,7 @@ def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | 
 
 def _on_cpu(argument: Any) -> Any:
     """Return an index where the numbers are that it chooses from."""
-    return tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, argument)
+    return map_leaves(argument, lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf)
 
 
 def _reduce(of: Operation, out: Shape, x: Field, *_: Any, **__: Any) -> Outcome:

@@ -140,7 +140,8 @@ class View:
         kept = []
         for at, dim in enumerate(partial):  # what lies outside along this dimension first
             here = _along(dim, rank, covered[dim])
-            kept.append(_masked(field, inside & ~here, partial[: at + 1]))
+            if any(field.axes):
+                kept.append(_masked(field, inside & ~here, partial[: at + 1]))
             inside = inside & here
         new = gather(part, shape, coordinates, walks, inside if partial else None)
         return hull(shape, [*kept, new])

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch.utils._pytree import tree_leaves
 
 from cifar_cnn.analysis import taps
+from cifar_cnn.analysis.calls import leaves
 from cifar_cnn.analysis.field import Family, Field, hull, nothing
 from cifar_cnn.analysis.layout import reduce, reshape
 from cifar_cnn.analysis.moves import concatenate, locate_views
@@ -38,12 +38,12 @@ from cifar_cnn.analysis.windows import (
 
 def pointwise(out: Shape, *args: Any, **kwargs: Any) -> Field:
     """Work element by element on tensors that are broadcast to the output's shape."""
-    return hull(out, [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Field)])
+    return hull(out, [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Field)])
 
 
 def anything(_: Shape, *args: Any, **kwargs: Any) -> Field:
     """Let every output see all that is read."""
-    fields = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Field)]
+    fields = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Field)]
     return hull((), [reduce(field, range(len(field.shape)), keep=False) for field in fields])
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
-from cifar_cnn.analysis.calls import Call, Calls, place_at_work, tensors_in
+from cifar_cnn.analysis.calls import Call, Calls, map_leaves, place_at_work, tensors_in
 from cifar_cnn.analysis.choice import SHAPE_ONLY, Operation, positional
 from cifar_cnn.analysis.field import Field, hull, image_field, nothing
 from cifar_cnn.analysis.memory import Memory
@@ -161,7 +160,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _apply(self, rule: Rule, args: Any, kwargs: Any, outputs: Sequence[Tensor]) -> Outcome:
         """Return the outcome of a rule, with a field for each output."""
         shapes = [tuple(output.shape) for output in outputs]
-        args, kwargs = tree_map(self._as_field, (args, kwargs))
+        args, kwargs = map_leaves((args, kwargs), self._as_field)
         try:
             found = rule(shapes[0], *args, **kwargs) if outputs[0].numel() else nothing(())
         except (UnsupportedError, ValueError) as error:

@@ -84,13 +84,10 @@ def test_the_table_is_looked_for_upwards_and_the_verdict_names_its_file(tmp_path
         read_budget()
 
 
-def test_without_a_table_no_file_is_named(tmp_path):
+def test_without_a_table_the_brief_applies_and_no_file_is_named(tmp_path):
+    assert read_budget(folder=tmp_path) == Budget()
     assert read_budget(folder=tmp_path).file is None
     assert summarize("baseline", budget=Budget()).budget.file is None
-
-
-def test_without_a_table_the_brief_applies(tmp_path):
-    assert read_budget(folder=tmp_path) == Budget()
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"')
     assert read_budget(folder=tmp_path) == Budget()
 

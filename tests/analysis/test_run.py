@@ -72,7 +72,7 @@ def test_decisions_on_the_values_of_a_buffer_are_followed(net, stage, size):
     assert summarize(model, (16, 16), budget=Budget()).budget.final.receptive_field == (size, size)
 
 
-def test_a_constructor_that_fails_for_its_own_reasons_runs_once(net, tmp_path, capsys):
+def test_a_constructor_that_fails_for_its_own_reasons_runs_once(tmp_path, capsys):
     file = tmp_path / "net.py"
     file.write_text(
         "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n"
@@ -86,7 +86,7 @@ def test_a_constructor_that_fails_for_its_own_reasons_runs_once(net, tmp_path, c
 @pytest.mark.parametrize(
     "forward", ["self.layer(x - MEAN)", "self.layer(x.to('cpu'))", "self.layer(x)[:, self.order]"]
 )
-def test_a_network_in_a_file_may_use_tensors_of_its_own(net, tmp_path, forward):
+def test_a_network_in_a_file_may_use_tensors_of_its_own(tmp_path, forward):
     file = tmp_path / "net.py"
     file.write_text(
         "import torch\nfrom torch import nn\nMEAN = torch.ones(1, 3, 1, 1)\n"

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,10 +17,8 @@ from torch.export import Dim
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import ExportError
 from cifar_cnn.models.guard import guarded
-from cifar_cnn.models.module import set_training, weights_of
+from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.output import log_probabilities
-from cifar_cnn.models.registry import build_checked
-from cifar_cnn.storage.checkpoint import load_weights
 from cifar_cnn.storage.network import Network
 
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
@@ -117,10 +116,8 @@ def run_safetensors(network: Network, content: bytes) -> Runner:
     """Return a network that is built anew and given the file's weights."""
     from safetensors.torch import load
 
-    model, _ = build_checked(network.settings, len(network.classes))
-    load_weights(model, load(content), Path("the exported file"))
-    set_training(model, False)
-    return model
+    file = Path("the exported file")
+    return replace(network, file=file, state_dict=load(content), checkpoint=None).model
 
 
 def check_onnx_is_installed() -> None:

@@ -37,18 +37,9 @@ class MacroScores(Result):
 class Evaluation(Result):
     """Measures of a network on one split; accuracies are fractions.
 
-    An image whose answer is NaN is wrong, and counts nowhere else than in its class.
-
-    Args:
-        samples: images measured.
-        loss: mean negative log-likelihood in nats.
-        accuracy: fraction of images whose most probable class is their own.
-        balanced_accuracy: mean recall of the classes that have images.
-        macro: means over the classes.
-        per_class: the scores of each class.
-        confusion: images of each true class (row) by predicted class (column).
-        calibration_error: expected calibration error, see `measure`.
-        correct: images whose most probable class is their own.
+    An image whose answer is NaN is wrong, and counts nowhere else than in its class. The loss is
+    the mean negative log-likelihood in nats, `balanced_accuracy` the mean recall of the classes
+    that have images, `confusion` the images of each true class (row) by predicted class (column).
     """
 
     samples: int
@@ -58,7 +49,7 @@ class Evaluation(Result):
     macro: MacroScores
     per_class: dict[str, ClassScores]
     confusion: list[list[int]]
-    calibration_error: Share
+    calibration_error: Share  # see `measure`
     correct: NotInJson[int]
 
 

@@ -1,4 +1,4 @@
-"""Files made by an enemy: nothing in them runs, none takes much memory, each is one line."""
+"""Hostile files: nothing in them runs, none takes much memory, each is one line."""
 
 import io
 import os
@@ -213,7 +213,7 @@ def test_the_programs_here_are_read_where_they_are_harmless(tmp_path):
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_an_enemys_file_is_one_line_and_runs_nothing(tmp_path, monkeypatch, name):
+def test_a_hostile_file_is_one_line_and_runs_nothing(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path("bad.pt").write_bytes(CORPUS[name])
     with pytest.raises(CheckpointError, match=r"bad\.pt") as caught:
@@ -224,7 +224,7 @@ def test_an_enemys_file_is_one_line_and_runs_nothing(tmp_path, monkeypatch, name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and setrlimit")
-def test_no_file_of_an_enemy_takes_more_memory_than_a_few_times_its_size(tmp_path):
+def test_no_hostile_file_takes_more_memory_than_a_few_times_its_size(tmp_path):
     for index, content in enumerate(CORPUS.values()):
         (tmp_path / f"{index}.pt").write_bytes(content)
     large = {"weight": torch.ones(5 * MEGABYTE)}

@@ -21,7 +21,7 @@ from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import Base64Bytes
 
 from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
 from cifar_cnn.errors import ModelError, UserError, format_warning, one_line
@@ -43,12 +43,10 @@ class Answer(Result):
     `title` names a file of weights and its network; `picture` is a PNG that was asked for.
     """
 
-    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
-
     model: str
     document: Summary | ReceptiveField | None = None
     title: str = ""
-    picture: bytes = b""
+    picture: Base64Bytes = b""
     error: str = ""
     exit_status: int = 0
 
@@ -133,7 +131,7 @@ class _Child:
         status, error = self.process.exitcode, UserError
         self.kill()
         try:
-            self.answer = Answer.model_validate_json(self.file.read_bytes())
+            self.answer = Answer.model_validate(json.loads(self.file.read_bytes()))
         except (OSError, ValueError):  # there is none, or not all of it
             if status is None:
                 line = f"took longer than {time_limit:g} s: see --time-limit"

@@ -1,6 +1,7 @@
 """`cifar-cnn receptive-field`: the receptive field of every layer."""
 
 import math
+from base64 import b64encode
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -185,7 +186,7 @@ def _field_of(
                 loading=loading,
             )
         found = found.model_copy(update={"effective": field})
-        picture = draw_effective(field) if plot else b""
+        picture = b64encode(draw_effective(field)) if plot else b""
     if verify:
         with proof_progress(progress_console(json=json)) as progress:
             proof = prove(network, size, assume_pointwise=assume_pointwise, progress=progress)

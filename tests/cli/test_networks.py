@@ -191,6 +191,14 @@ def test_a_long_folder_of_temporary_files_does_no_harm(tmp_path, cli):
     assert [*folder.iterdir()] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse the name")
+def test_a_name_that_is_no_text_is_a_name(tmp_path, quick_cli):
+    name = os.fsdecode(b"n\xff.py")
+    (tmp_path / name).write_text(SMALL)
+    done = quick_cli("summary", f"{name}:net", "--no-budget", "--json")
+    assert json.loads(done.stdout)["model"] == f"{name}:net"
+
+
 def test_a_system_without_fork_spawns(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(SMALL)
     monkeypatch.setattr(isolation.multiprocessing, "get_all_start_methods", lambda: ["spawn"])

@@ -29,14 +29,14 @@ def test_the_baselines_report_alone_says_why_the_references_table_differs(quick_
     assert "reference" not in quick_cli("receptive-field", "--model", "net.py:Two").stdout
 
 
-def test_exit_status_tells_whether_the_field_is_above_the_minimum(quick_cli, net, tmp_path):
-    assert quick_cli("receptive-field", "--min-rf", "48").returncode == 0
-    assert quick_cli("receptive-field", "--min-rf", "49").returncode == 1
-    assert quick_cli("receptive-field", "--model", "net.py:Two", "--min-rf", "8").returncode == 0
-    (tmp_path / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmin-rf = 9\n")
-    done = quick_cli("receptive-field", "--model", "net.py:Two", "--json")
+@pytest.mark.parametrize(("network", "met", "broken"), [("baseline", 48, 49), ("net.py:Two", 8, 9)])
+def test_exit_status_tells_whether_the_field_is_above_the_minimum(
+    quick_cli, net, network, met, broken
+):
+    assert quick_cli("receptive-field", network, "--min-rf", met).returncode == 0
+    done = quick_cli("receptive-field", network, "--min-rf", broken, "--json")
     document = json.loads(done.stdout)
-    assert (done.returncode, document["minimum"], document["passed"]) == (1, 9, False)
+    assert (done.returncode, document["minimum"], document["passed"]) == (1, broken, False)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,16 @@ def test_the_user_can_vouch_for_an_operation(quick_cli, net):
     assert done.returncode == 0
 
 
-def test_verify_adds_the_proof_to_the_document_and_says_it_to_people(quick_cli, net):
+def test_verify_and_effective_answer_for_a_users_network(quick_cli, net, tmp_path):
     flags = ("--model", "net.py:Two", "--min-rf", "0", "--verify", "--json")
-    done = quick_cli("receptive-field", *flags)
-    proof = json.loads(done.stdout)["verification"]
-    assert done.returncode == 0
+    more = ("--effective", "--samples", "2", "--plot", "heat.png")
+    done = quick_cli("receptive-field", *flags, *more)
+    document = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    proof = document["verification"]
     assert (proof["agreed"], proof["layers"], proof["not_shown"]) == (True, 2, [])
-    assert done.stderr == ""
+    assert document["effective"]["theoretical"]["receptive_field"] == [9, 9]
+    assert (tmp_path / "heat.png").read_bytes().startswith(b"\x89PNG")
     said = quick_cli("receptive-field", *flags[:-1]).stdout
     assert "verified: 2 layers" in said
     assert "gridding: 5 of 9 pixels" in said
@@ -155,7 +158,9 @@ def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, small_set
     file = train(small_settings(epochs=1), tmp_path / "run", report=False).model_file
     flags = ("--effective", "--samples", "4", "--json")
     trained = quick_cli("receptive-field", "--checkpoint", file, *flags)
-    assert trained.returncode == 0
+    named = quick_cli("receptive-field", file, *flags)
+    assert trained.returncode == named.returncode == 0
+    assert json.loads(trained.stdout)["effective"] == json.loads(named.stdout)["effective"]
     from cifar_cnn import effective_field
 
     found = effective_field(file, samples=4)
@@ -180,16 +185,6 @@ def test_effective_of_fresh_weights_normalizes_as_training_would(small_settings,
     assert given == [measure(load_train(settings)[0].images), (MEAN, STD), (MEAN, STD)]
 
 
-def test_images_that_are_not_split_are_said_before_anything_is_shown(quick_cli, image_folder):
-    pics = image_folder / "train"
-    done = quick_cli("receptive-field", "--effective", "--dataset", "folder", "--data-dir", pics)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"cifar-cnn: {pics} has class folders alone (blue, green, red): put them below "
-        f"{pics / 'test'} to take them as test images\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("flags", "status", "said"),
     [
@@ -198,10 +193,11 @@ def test_images_that_are_not_split_are_said_before_anything_is_shown(quick_cli, 
          "missing/x.png cannot be written: there is no folder missing"),
         (["--effective", "--checkpoint", "none.pt"], 1, "none.pt cannot be read"),
         (["--effective", "--dataset", "folder"], 1, "folder data does not exist"),
+        (["--effective", "--dataset", "folder", "--data-dir", "images/train"], 1,
+         "images/train has class folders alone (blue, green, red): put them below images/train/test"),
     ],
 )  # fmt: skip
-def test_effective_mistakes_are_one_line(quick_cli, flags, status, said):
+def test_effective_mistakes_are_one_line(quick_cli, image_folder, flags, status, said):
     done = quick_cli("receptive-field", *flags, "--samples", "2")
-    assert done.returncode == status
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1)
     assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1

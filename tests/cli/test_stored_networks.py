@@ -74,21 +74,8 @@ def test_its_fields_are_those_of_its_own_size_unless_another_is_given(quick_cli,
     assert document["verification"]["agreed"] is True
 
 
-def test_the_effective_field_is_of_the_files_weights(quick_cli, untrained_file):
+def test_files_stand_among_other_networks(quick_cli, stored, untrained_file):
     done = quick_cli(
-        *("receptive-field", untrained_file, "--effective", "--samples", "2"),
-        *("--dataset", "synthetic", "--json"),
-    )
-    given = quick_cli(
-        *("receptive-field", "--checkpoint", untrained_file, "--effective", "--samples", "2"),
-        *("--dataset", "synthetic", "--json"),
-    )
-    assert done.returncode == given.returncode == 0
-    assert json.loads(done.stdout)["effective"] == json.loads(given.stdout)["effective"]
-
-
-def test_files_stand_among_other_networks(cli, stored, untrained_file):
-    done = cli(
         *("summary", "baseline", untrained_file, "runs/a", "--model", "net.py:Net"),
         *("--no-budget", "--json", "--csv", "out.csv"),
     )
@@ -101,18 +88,18 @@ def test_files_stand_among_other_networks(cli, stored, untrained_file):
         str(untrained_file),
         "runs/a/model.pt",
     ]
-    unnamed = cli("summary", "compact", "runs/a", "--no-budget", "--json")
+    unnamed = quick_cli("summary", "compact", "runs/a", "--no-budget", "--json")
     assert unnamed.returncode == 1
     error = json.loads(unnamed.stdout)[1]
     assert error["exit_status"] == 1
     assert error["error"].endswith("--model net.py:Net: pass that again to let its code run")
 
 
-def test_a_pattern_of_runs_answers_for_those_that_have_a_network(cli, stored, untrained_file):
+def test_a_pattern_of_runs_answers_for_those_that_have_a_network(quick_cli, stored, untrained_file):
     (stored.parent / "b").mkdir()
     untrained_file.rename(stored.parent / "b" / "model.pt")
     (stored.parent / "unfinished").mkdir()
-    done = cli("summary", "runs/*", "--model", "net.py:Net", "--no-budget", "--json")
+    done = quick_cli("summary", "runs/*", "--model", "net.py:Net", "--no-budget", "--json")
     assert done.returncode == 1
     a, b, unfinished = json.loads(done.stdout)
     assert (a["checkpoint"], b["checkpoint"]) == ("runs/a/model.pt", "runs/b/model.pt")

@@ -194,7 +194,7 @@ def test_effective_of_fresh_weights_normalizes_as_training_would(small_settings,
         (["--effective", "--checkpoint", "none.pt"], 1, "none.pt cannot be read"),
         (["--effective", "--dataset", "folder"], 1, "folder data does not exist"),
         (["--effective", "--dataset", "folder", "--data-dir", "images/train"], 1,
-         "images/train has class folders alone (blue, green, red): put them below images/train/test"),
+         "images/train has class folders alone (blue, green, red): put them below images/train/"),
     ],
 )  # fmt: skip
 def test_effective_mistakes_are_one_line(quick_cli, image_folder, flags, status, said):

@@ -10,7 +10,7 @@ import torch
 
 from cifar_cnn.analysis.effective import effective_receptive_field
 from cifar_cnn.analysis.results import EffectiveField, Target
-from cifar_cnn.data.dataset import Loading, measure, normalize
+from cifar_cnn.data.dataset import Progress, measure, normalize
 from cifar_cnn.data.load import load_test, load_trained_on
 from cifar_cnn.errors import DataError, UserError
 from cifar_cnn.inference.predict import FP32, predictions
@@ -47,7 +47,7 @@ def train(
     report: bool = True,
     tensorboard: bool = False,
     listeners: Sequence[Listener] = (),
-    loading: Loading | None = None,
+    progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Train a network and fill a run directory; under torchrun, together with its processes.
@@ -64,7 +64,7 @@ def train(
         report: write report.html and its pictures at the end of a finished run.
         tensorboard: write event files below the run directory.
         listeners: called with each event of the run (of several processes, each calls its own).
-        loading: told how the decoding of image files, or a download, goes.
+        progress: told how the decoding of image files, or a download, goes.
         should_stop: asked after each step; when it says so, the run is saved and ends early.
 
     Raises:
@@ -94,7 +94,7 @@ def train(
                 device,
                 processes=processes,
                 listeners=told,
-                loading=loading,
+                progress=progress,
                 checkpoint=checkpoint,
                 should_stop=should_stop,
             )
@@ -111,47 +111,45 @@ def dry_run(
     settings: Settings,
     say: Callable[[str], None] = lambda _note: None,
     *,
-    loading: Loading | None = None,
+    progress: Progress | None = None,
 ) -> float:
     """Build everything, run one batch forward and backward, write nothing; return its loss.
 
     Args:
         settings: of the run.
         say: is told what the user should know about it, a line at a time.
-        loading: told how the decoding of image files, or a download, goes.
+        progress: told how the decoding of image files, or a download, goes.
 
     Raises:
         UserError: what `train` would raise before its first step.
     """
-    return train_once(_announced(settings, say, loading).trainer)
+    return train_once(_announced(settings, say, progress).trainer)
 
 
 @global_state_kept()
 def find_lr(
     settings: Settings,
     say: Callable[[str], None] = lambda _note: None,
-    progress: Callable[[int], None] = lambda _done: None,
     *,
-    loading: Loading | None = None,
+    progress: Progress | None = None,
 ) -> RangeTest:
     """Do a learning rate range test with a run's settings; write nothing.
 
     Args:
         settings: of the run; all but the learning rate and its schedule are kept.
         say: as for `dry_run`.
-        progress: told how many steps are done.
-        loading: as for `dry_run`.
+        progress: as for `dry_run`, and told how many steps are done.
 
     Raises:
         RunError: the loss never falls, or is not finite from the start.
         UserError: what `train` would raise before its first step.
     """
-    return range_test(_announced(settings, say, loading).trainer, progress)
+    return range_test(_announced(settings, say, progress).trainer, progress)
 
 
-def _announced(settings: Settings, say: Callable[[str], None], loading: Loading | None) -> Run:
+def _announced(settings: Settings, say: Callable[[str], None], progress: Progress | None) -> Run:
     """Prepare a run that writes nothing, and say its notes."""
-    run = Run(settings, own_device(settings.device), loading=loading)
+    run = Run(settings, own_device(settings.device), progress=progress)
     for note in run.notes:
         say(note)
     return run
@@ -165,7 +163,7 @@ def effective_field(
     samples: int = 64,
     target: Target = "features",
     assume_pointwise: Collection[str] = (),
-    loading: Loading | None = None,
+    progress: Progress | None = None,
 ) -> EffectiveField:
     """Compute the effective receptive field on test images, of a checkpoint or of fresh weights.
 
@@ -176,7 +174,7 @@ def effective_field(
         samples: test images at most.
         target: the central unit of the last map, or each image's largest logit.
         assume_pointwise: as for `receptive_field`.
-        loading: told how the decoding of image files, or a download, goes.
+        progress: told how the decoding of image files, or a download, goes.
 
     Raises:
         UserError: the checkpoint does not fit the network, or the images are unusable.
@@ -186,12 +184,12 @@ def effective_field(
     settings = network.settings
     if network.checkpoint is None:
         settings = resolve_settings({"dataset": "synthetic"} | given)
-    data = load_test(settings, samples, loading)
+    data = load_test(settings, samples, progress)
     network = dataclasses.replace(network, classes=network.classes or data.classes)
     torch.manual_seed(settings.seed)
     model, normalization = network.model, network.normalization
     if network.file is None and settings.normalization == "dataset":
-        normalization = measure(load_trained_on(settings, loading)[0].images)
+        normalization = measure(load_trained_on(settings, progress)[0].images)
     images = normalize(data.images, normalization)
     with guarded("the effective receptive field cannot be computed", UserError, model):
         return effective_receptive_field(

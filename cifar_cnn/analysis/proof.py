@@ -7,7 +7,7 @@ border must by its first row and by its last. The same is done for columns.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,10 @@ from cifar_cnn.analysis.rules import RESAMPLINGS, RULES
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Kind, Step
 from cifar_cnn.analysis.verification import Canvas, Evidence, Reach, Size, compare, conclude
+from cifar_cnn.data.dataset import Progress
 from cifar_cnn.errors import UserError, one_line
 from cifar_cnn.runtime import global_state_kept
 
-Progress = Callable[[int, int], None]
 """Told how many operations are proved, and of how many."""
 ROOM = 8
 """Units of the coarsest map that a canvas has room for beyond the largest field."""
@@ -49,7 +49,7 @@ def verify(
     *,
     model_arg: Sequence[str] = (),
     assume_pointwise: Collection[str] = (),
-    progress: Progress = lambda done, total: None,
+    progress: Progress = lambda *_: None,
 ) -> Verification:
     """Hold the receptive field of every operation against what turns NaN in the network.
 
@@ -81,7 +81,8 @@ def verify(
                 proofs.append(prove(module, rows, canvas, assume_pointwise))
                 if proofs[-1].error is not None:
                     break
-                progress(count * axis + count * len(proofs) // len(canvas.batches), 2 * count)
+                done = count * axis + count * len(proofs) // len(canvas.batches)
+                progress("proving", None, done, 2 * count)
             is_mixed = any(MIXED in proof.reasons.values() for proof in proofs)
             if is_mixed and canvas is not canvases[-1]:
                 continue  # one image at a time they are apart

@@ -47,31 +47,24 @@ def show_note(console: "Console", note: str) -> None:
 
 def _dry_run(settings: Settings, console: "Console") -> "DryRun":
     from cifar_cnn import api
-    from cifar_cnn.report.loading import LoadingProgress
+    from cifar_cnn.report.progress import Display
     from cifar_cnn.training.trial import DryRun
 
-    with LoadingProgress(console) as loading:
-        loss = api.dry_run(settings, lambda note: show_note(console, note), loading=loading)
+    with Display(console) as progress:
+        loss = api.dry_run(settings, lambda note: show_note(console, note), progress=progress)
     console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
     return DryRun(model=settings.model, loss=loss)
 
 
 def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "RangeTest":
     from cifar_cnn import api
-    from cifar_cnn.report.console import progress_bar, say
+    from cifar_cnn.report.console import say
     from cifar_cnn.report.curves import draw_range
-    from cifar_cnn.report.loading import LoadingProgress
+    from cifar_cnn.report.progress import Display
     from cifar_cnn.storage.files import write_result
-    from cifar_cnn.training.range_test import STEPS
 
-    with LoadingProgress(console) as loading, progress_bar(console, "steps") as bar:
-        task = bar.add_task("", total=STEPS, visible=False)
-        result = api.find_lr(
-            settings,
-            lambda note: show_note(console, note),
-            lambda done: bar.update(task, completed=done, visible=True),
-            loading=loading,
-        )
+    with Display(console) as progress:
+        result = api.find_lr(settings, lambda note: show_note(console, note), progress=progress)
     diverging = result.diverging_lr
     found = "midway between the two, for a peak" if result.is_peak else "where it falls fastest"
     lines = [

@@ -72,20 +72,20 @@ def evaluate(
     from cifar_cnn.inference.evaluate import write_predictions
     from cifar_cnn.report.console import people_console
     from cifar_cnn.report.evaluation_tables import show_evaluation
-    from cifar_cnn.report.loading import LoadingProgress
+    from cifar_cnn.report.progress import Display
 
     if predictions is not None:
         check_result("--predictions", predictions, ".csv")
     checkpoint = find_checkpoint(file, output_dir)
     console = people_console(json=json)
-    with LoadingProgress(console) as loading:
+    with Display(console) as progress:
         result = evaluate_checkpoint(
             checkpoint,
             split=split,
             tta=tta,
             overrides=overrides,
             normalization=normalization,
-            loading=loading,
+            progress=progress,
         )
     if predictions is not None:
         write_predictions(result.images, predictions)

@@ -2,7 +2,7 @@
 
 import glob
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,7 @@ from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.isolation import Answer, Job
+    from cifar_cnn.data.dataset import Progress
 
 HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
 Networks = Annotated[
@@ -138,15 +139,15 @@ def show_each(
 
     `limits` is the file that set the limit, where the documents do not name it.
     """
-    from cifar_cnn.report.console import people_console, progress_bar, progress_console
+    from cifar_cnn.report.console import people_console, progress_console
     from cifar_cnn.report.many_networks import as_csv, as_junit, row_of, show_networks
+    from cifar_cnn.report.progress import Display
 
     for flag, path, suffix in (("--csv", csv, ".csv"), ("--junit", junit, ".xml")):
         if path is not None:
             check_result(flag, path, suffix)
-    with progress_bar(progress_console(json=json), "networks") as progress:
-        task = progress.add_task("", total=len(models))
-        answers = _answers(job, models, time_limit, lambda: progress.advance(task))
+    with Display(progress_console(json=json)) as display:
+        answers = _answers(job, models, time_limit, display)
     rows = [row_of(answer, limits) for answer in answers]
     show_networks(people_console(json=json), rows)
     if csv is not None:
@@ -163,15 +164,16 @@ def _answers(
     job: "Job",
     models: Sequence[str],
     time_limit: float,
-    advance: Callable[[], None] = lambda: None,
+    progress: "Progress" = lambda *_: None,
 ) -> "list[Answer]":
     from cifar_cnn.analysis.isolation import answer_each
 
-    answers = []
+    answers: list[Answer] = []
+    progress("networks", None, 0, len(models))
     with _ended_by_signals(), closing(answer_each(job, models, time_limit)) as each:
         for answer in each:
             answers.append(answer)
-            advance()
+            progress("networks", None, len(answers), len(models))
     return answers
 
 

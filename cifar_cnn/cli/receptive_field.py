@@ -160,9 +160,8 @@ def _field_of(
     from cifar_cnn.analysis.isolation import Answer
     from cifar_cnn.analysis.proof import verify as prove
     from cifar_cnn.analysis.receptive_field import receptive_field as compute
-    from cifar_cnn.report.analysis_tables import proof_progress
     from cifar_cnn.report.console import people_console, progress_console
-    from cifar_cnn.report.loading import LoadingProgress
+    from cifar_cnn.report.progress import Display
     from cifar_cnn.storage.network import Network, open_network
 
     network = open_network(checkpoint or name, overrides, of_several=of_several)
@@ -177,18 +176,18 @@ def _field_of(
         from cifar_cnn.api import effective_field
         from cifar_cnn.report.charts import draw_effective
 
-        with LoadingProgress(people_console(json=json)) as loading:
+        with Display(people_console(json=json)) as progress:
             field = effective_field(
                 file,
                 overrides | {"model_arg": settings.model_arg},  # said, where the checkpoint's own
                 **effective,
                 assume_pointwise=assume_pointwise,
-                loading=loading,
+                progress=progress,
             )
         found = found.model_copy(update={"effective": field})
         picture = b64encode(draw_effective(field)) if plot else b""
     if verify:
-        with proof_progress(progress_console(json=json)) as progress:
+        with Display(progress_console(json=json)) as progress:
             proof = prove(network, size, assume_pointwise=assume_pointwise, progress=progress)
         found = found.model_copy(update={"verification": proof})
     return Answer(model=name, title=network.title, document=found, picture=picture)

@@ -51,11 +51,11 @@ def report(
         cifar-cnn report first --markdown hand-in.md
     """
     from cifar_cnn.report.console import people_console, say, warn
-    from cifar_cnn.report.loading import LoadingProgress
+    from cifar_cnn.report.progress import Display
     from cifar_cnn.report.run_report import write_report
 
     console = people_console(json=json)
-    with LoadingProgress(console) as loading:
+    with Display(console) as progress:
         written = write_report(
             find_run(run, output_dir),
             compare=[find_run(each, output_dir) for each in compare or ()],
@@ -63,7 +63,7 @@ def report(
             markdown=markdown,
             exist_ok=exist_ok,
             overrides=overrides,
-            loading=loading,
+            progress=progress,
         )
     for note in written.notes:
         warn(console, f"left out: {note}")

@@ -174,8 +174,7 @@ def _train(
     """Run what the plan leaves to do, and report how it ended."""
     from cifar_cnn import api
     from cifar_cnn.report.console import say, warn
-    from cifar_cnn.report.loading import LoadingProgress
-    from cifar_cnn.report.progress import ConsoleProgress
+    from cifar_cnn.report.progress import RunDisplay
     from cifar_cnn.storage.naming import LAST
     from cifar_cnn.training.run_files import REPORT
 
@@ -187,8 +186,7 @@ def _train(
     def can_save(_event: "Event") -> None:
         signals.training = True
 
-    progress, loading = ConsoleProgress(console), LoadingProgress(console)
-    try:
+    with RunDisplay(console) as display:
         result = api.train(
             plan.settings,
             plan.directory,
@@ -197,13 +195,10 @@ def _train(
             checkpoint=plan.checkpoint,
             report=report,
             tensorboard=tensorboard,
-            loading=None if quiet else loading,
-            listeners=[can_save] if quiet or not is_main_process() else [can_save, progress],
+            progress=None if quiet else display,
+            listeners=[can_save] if quiet or not is_main_process() else [can_save, display.listen],
             should_stop=lambda: bool(signals.received) or time.monotonic() > deadline,
         )
-    finally:
-        loading.close()
-        progress.close()
     if result.model_file is None:
         done = f"stopped after {counted(result.epochs, 'epoch')}, step {result.steps}"
         if is_main_process():

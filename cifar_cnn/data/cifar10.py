@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cifar_cnn.data.dataset import Loading, Split
+from cifar_cnn.data.dataset import Progress, Split
 from cifar_cnn.data.layout import OFFICIAL
 from cifar_cnn.data.load import FixedSource
 from cifar_cnn.errors import DataError, one_line
@@ -27,7 +27,7 @@ CLASSES = (
 """In the order of the archive's labels."""
 
 
-def read_cifar10(settings: Settings, name: str, loading: Loading | None) -> Split:
+def read_cifar10(settings: Settings, name: str, progress: Progress | None) -> Split:
     """Read the archive in `data_dir`: 50,000 `train` or 10,000 `test` images of 32×32.
 
     Downloads it if it is missing, and checks its MD5 first.
@@ -40,7 +40,7 @@ def read_cifar10(settings: Settings, name: str, loading: Loading | None) -> Spli
     parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
     found = [str(part) for part in parts if part.exists()]
     try:
-        archive = _open(root, loading, is_train=name == "train")
+        archive = _open(root, progress, is_train=name == "train")
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         state = f"is damaged or incomplete ({', '.join(found)})" if found else f"is not in {root}"
         raise DataError(
@@ -55,7 +55,7 @@ def read_cifar10(settings: Settings, name: str, loading: Loading | None) -> Spli
 SOURCE = FixedSource(CLASSES, read_cifar10)
 
 
-def _open(root: Path, loading: Loading | None, *, is_train: bool) -> "CIFAR10":
+def _open(root: Path, progress: Progress | None, *, is_train: bool) -> "CIFAR10":
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity, extract_archive
 
@@ -64,12 +64,12 @@ def _open(root: Path, loading: Loading | None, *, is_train: bool) -> "CIFAR10":
     except RuntimeError:  # it is not there, or not whole
         packed = root / CIFAR10.filename
         if not check_integrity(packed, CIFAR10.tgz_md5):
-            _download(CIFAR10.url, packed, CIFAR10.tgz_md5, loading)
+            _download(CIFAR10.url, packed, CIFAR10.tgz_md5, progress)
         extract_archive(packed, root)
         return CIFAR10(root, train=is_train)
 
 
-def _download(url: str, target: Path, md5: str, loading: Loading | None) -> None:
+def _download(url: str, target: Path, md5: str, progress: Progress | None) -> None:
     """Download the whole file, or leave nothing behind."""
     from torchvision.datasets.utils import check_integrity
 
@@ -83,11 +83,11 @@ def _download(url: str, target: Path, md5: str, loading: Loading | None) -> None
         path = Path(scratch) / target.name
         with path.open("wb") as file:
             while data := response.read(AT_ONCE):
-                if loading and total:
-                    loading("downloading", target, done, total)
+                if progress and total:
+                    progress("downloading", target, done, total)
                 done += file.write(data)
-            if loading and total:
-                loading("downloading", target, done, total)
+            if progress and total:
+                progress("downloading", target, done, total)
         if not check_integrity(path, md5):
             raise RuntimeError(f"what came from {url}, {done:,} bytes, is not the archive")
         path.replace(target)

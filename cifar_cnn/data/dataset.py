@@ -22,9 +22,9 @@ _SUBSET_SEED = 10  # fixed: a subset depends on nothing but its size
 _CHUNK = 1 << 25
 """Pixels held as floats at once."""
 
-Loading = Callable[[str, Path, int, int], None]
-"""Is called with "decoding" or "downloading", the folder or file, the images or bytes done, and
-their total; done is 0 in the first call."""
+Progress = Callable[[str, Path | None, int, int], None]
+"""Is called with the kind of work (decoding, downloading …), its folder or file, the units (images,
+bytes, steps …) done, and their total. Of work on files, done is 0 in the first call."""
 
 
 class Normalization(NamedTuple):

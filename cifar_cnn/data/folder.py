@@ -12,7 +12,7 @@ import PIL
 import torch
 from numpy.typing import NDArray
 
-from cifar_cnn.data.dataset import Loading, Split, balanced, describe_lacking
+from cifar_cnn.data.dataset import Progress, Split, balanced, describe_lacking
 from cifar_cnn.data.images import (
     DECODER,
     Decoded,
@@ -48,7 +48,7 @@ class FolderSource(DataSource):
         layout.check_for_training(settings.test_size, settings.val_size)
 
     def load(
-        self, settings: Settings, name: str, limit: int | None, loading: Loading | None
+        self, settings: Settings, name: str, limit: int | None, progress: Progress | None
     ) -> Split:
         """Decode the images that the limit leaves, in the size of the settings, or read the cache.
 
@@ -68,7 +68,7 @@ class FolderSource(DataSource):
                 chosen = np.flatnonzero(is_test == (name == "test"))
             chosen = chosen[balanced(labels[chosen], limit)]
             decoded = _decode_once(
-                files, chosen, size, loading and partial(loading, "decoding", folder)
+                files, chosen, size, progress and partial(progress, "decoding", folder)
             )
             is_swapped = bool(decoded.resized.all()) and _is_swapped(files[chosen[0]], size)
         except OSError as error:

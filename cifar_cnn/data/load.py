@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 
-from cifar_cnn.data.dataset import Loading, Split
+from cifar_cnn.data.dataset import Progress, Split
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import Settings
 
@@ -19,7 +19,7 @@ class DataSource(ABC):
 
     @abstractmethod
     def load(
-        self, settings: Settings, name: str, limit: int | None, loading: Loading | None
+        self, settings: Settings, name: str, limit: int | None, progress: Progress | None
     ) -> Split:
         """Return the images of a split in the size of the settings, `limit` of them at most."""
 
@@ -41,17 +41,17 @@ class FixedSource(DataSource):
     """A source with fixed classes; `read` returns a whole split, in a size of its own."""
 
     names: tuple[str, ...]
-    read: Callable[[Settings, str, Loading | None], Split]
+    read: Callable[[Settings, str, Progress | None], Split]
 
     def classes(self, _settings: Settings) -> tuple[str, ...]:
         """Return the classes."""
         return self.names
 
     def load(
-        self, settings: Settings, name: str, limit: int | None, loading: Loading | None
+        self, settings: Settings, name: str, limit: int | None, progress: Progress | None
     ) -> Split:
         """Read the split, then limit and resize it."""
-        split = self.read(settings, name, loading)
+        split = self.read(settings, name, progress)
         files = tuple(f"{name}/{index:05}" for index in range(len(split)))
         return replace(split, files=files, name=name).limited(limit).resized(settings.input_size)
 
@@ -62,23 +62,23 @@ def source_of(settings: Settings) -> DataSource:
     return source
 
 
-def load_train(settings: Settings, loading: Loading | None = None) -> tuple[Split, Split | None]:
+def load_train(settings: Settings, progress: Progress | None = None) -> tuple[Split, Split | None]:
     """Return what a run trains on: `load_trained_on`, after its settings are checked."""
     source_of(settings).check(settings)
-    return load_trained_on(settings, loading)
+    return load_trained_on(settings, progress)
 
 
 def load_trained_on(
-    settings: Settings, loading: Loading | None = None
+    settings: Settings, progress: Progress | None = None
 ) -> tuple[Split, Split | None]:
     """Return the training images of a run, and its validation images, if any.
 
     These are the source's split `val`; without one, `val_size` cuts them from the training images.
     """
     source = source_of(settings)
-    pool = source.load(settings, "train", settings.limit_train, loading)
+    pool = source.load(settings, "train", settings.limit_train, progress)
     if "val" in source.splits(settings):
-        return pool, source.load(settings, "val", settings.limit_eval, loading)
+        return pool, source.load(settings, "val", settings.limit_eval, progress)
     if not settings.val_size:
         return pool, None
     if settings.val_size >= len(pool):
@@ -90,10 +90,10 @@ def load_trained_on(
 
 
 def load_test(
-    settings: Settings, limit: int | None = None, loading: Loading | None = None
+    settings: Settings, limit: int | None = None, progress: Progress | None = None
 ) -> Split:
     """Return the images to evaluate on, or a balanced subset; `name` is their split's."""
-    return source_of(settings).load(settings, evaluation_split(settings), limit, loading)
+    return source_of(settings).load(settings, evaluation_split(settings), limit, progress)
 
 
 def class_names(settings: Settings) -> tuple[str, ...]:

@@ -82,4 +82,4 @@ def _background(count: int, random: np.random.RandomState) -> Floats:
     return np.asarray(first + (second - first) * along)
 
 
-SOURCE = FixedSource(CLASSES, lambda _settings, name, _loading: draw_synthetic(name))
+SOURCE = FixedSource(CLASSES, lambda _settings, name, _progress: draw_synthetic(name))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from cifar_cnn.data.dataset import Loading, Split
+from cifar_cnn.data.dataset import Progress, Split
 from cifar_cnn.errors import RunError, UnansweredWarning, counted
 from cifar_cnn.inference.forward import answer_images
 from cifar_cnn.inference.metrics import Evaluation, is_answer, measure
@@ -66,7 +66,7 @@ def evaluate(
     tta: bool = False,
     overrides: Mapping[str, Any] | None = None,
     normalization: str | None = None,
-    loading: Loading | None = None,
+    progress: Progress | None = None,
 ) -> CheckpointEvaluation:
     """Evaluate a checkpoint, or a bare state dict, on a split.
 
@@ -78,16 +78,16 @@ def evaluate(
         overrides: settings in place of the checkpoint's: model, dataset, data_dir, limit_eval …
         normalization: of a bare state dict: `cifar10` unless said, `dataset` for that of the
             training images, or MEAN/STD: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1.
-        loading: told how the decoding of image files, or a download, goes.
+        progress: told how the decoding of image files, or a download, goes.
 
     Raises:
         CheckpointError: the file is unusable, or does not fit the network or the data.
         DataError: the images are missing or unusable.
         RequestError: a setting is invalid, or the split does not exist.
     """
-    network = open_trained(file, overrides, normalization=normalization, loading=loading)
+    network = open_trained(file, overrides, normalization=normalization, progress=progress)
     settings = network.settings
-    data = load_images(network, split, settings.limit_eval, loading)
+    data = load_images(network, split, settings.limit_eval, progress)
     output = answer_images(network, data.images, tta=tta)
     return CheckpointEvaluation(
         checkpoint=str(network.file),

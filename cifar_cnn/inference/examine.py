@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_cnn.data.dataset import Loading, Split
+from cifar_cnn.data.dataset import Progress, Split
 from cifar_cnn.inference.evaluate import judge
 from cifar_cnn.inference.forward import answer_images
 from cifar_cnn.inference.metrics import Calibration, Evaluation, calibrate, is_answer
@@ -43,11 +43,11 @@ class Examination:
     notes: tuple[str, ...]
 
 
-def examine(network: Network, loading: Loading | None = None) -> Examination:
+def examine(network: Network, progress: Progress | None = None) -> Examination:
     """Evaluate a checkpoint on the test images, as many as its run was evaluated on."""
     assert network.checkpoint is not None
     limit = network.checkpoint.settings.limit_eval
-    data = load_images(network, None, limit, loading)
+    data = load_images(network, None, limit, progress)
     output = answer_images(network, data.images)
     answered = is_answer(output)
     return Examination(

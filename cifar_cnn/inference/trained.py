@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cifar_cnn.data.dataset import Loading, Normalization, Split, measure, parse_normalization
+from cifar_cnn.data.dataset import Normalization, Progress, Split, measure, parse_normalization
 from cifar_cnn.data.layout import SPLITS
 from cifar_cnn.data.load import class_names, evaluation_split, load_test, load_trained_on
 from cifar_cnn.errors import CheckpointError, DataError, SettingsError, did_you_mean
@@ -20,7 +20,7 @@ def open_trained(
     *,
     allow_bare: bool = True,
     normalization: str | None = None,
-    loading: Loading | None = None,
+    progress: Progress | None = None,
 ) -> Network:
     """Return the network of a run or file with its weights, built on the device of its settings.
 
@@ -30,7 +30,7 @@ def open_trained(
     network = open_network(Path(file), overrides)
     network = replace(network, device=resolve_device(network.settings.device))
     if network.checkpoint is None and allow_bare:
-        network = _complete(network, normalization or "cifar10", loading)
+        network = _complete(network, normalization or "cifar10", progress)
     elif network.checkpoint is None:
         raise CheckpointError(
             f"{network.file} is a bare state dict, without classes and normalization: "
@@ -46,12 +46,12 @@ def open_trained(
 
 
 def load_images(
-    network: Network, split: str | None, limit: int | None, loading: Loading | None
+    network: Network, split: str | None, limit: int | None, progress: Progress | None
 ) -> Split:
     """Return a split of the network's data set, the test images by default, for its own classes."""
     settings, own, stored = network.settings, network.classes, network.checkpoint
     try:
-        data = _load_split(settings, split, limit, loading)
+        data = _load_split(settings, split, limit, progress)
     except DataError as error:
         folder = settings.data_dir
         is_own = stored is not None and folder == stored.settings.data_dir
@@ -72,19 +72,19 @@ def load_images(
 
 
 def _load_split(
-    settings: Settings, split: str | None, limit: int | None, loading: Loading | None
+    settings: Settings, split: str | None, limit: int | None, progress: Progress | None
 ) -> Split:
     if split is not None and split not in SPLITS:
         hint = did_you_mean(split, SPLITS)
         raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
     own = evaluation_split(settings)
     if split in {None, own}:
-        return load_test(settings, limit, loading)
+        return load_test(settings, limit, progress)
     if split == "test":
         raise SettingsError(
             f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
         )
-    train, val = load_trained_on(settings, loading)
+    train, val = load_trained_on(settings, progress)
     if split == "train":
         return train.limited(limit)
     if val is None:
@@ -104,12 +104,12 @@ def notes_on(data: Split, network: Network) -> tuple[str, ...]:
     )
 
 
-def _complete(network: Network, name: str, loading: Loading | None) -> Network:
+def _complete(network: Network, name: str, progress: Progress | None) -> Network:
     """Give a bare state dict classes and a normalization, and say what was assumed."""
     settings = network.settings
     given = None if name == "dataset" else parse_normalization(name)
     classes = class_names(settings)
-    normalization = given or measure(load_trained_on(settings, loading)[0].images)
+    normalization = given or measure(load_trained_on(settings, progress)[0].images)
     note = _assumed(network.file, settings, classes, name, normalization)
     return replace(network, classes=classes, normalization=normalization, notes=(note,))
 

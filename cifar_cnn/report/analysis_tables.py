@@ -1,8 +1,5 @@
 """What analysis found, for people."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 from rich.console import Console
 
 from cifar_cnn.analysis.results import (
@@ -14,7 +11,7 @@ from cifar_cnn.analysis.results import (
     Verification,
 )
 from cifar_cnn.errors import counted, first_few
-from cifar_cnn.report.console import NARROW, known, progress_bar, say, times
+from cifar_cnn.report.console import NARROW, known, say, times
 from cifar_cnn.report.table import Column, Table, numbers, texts
 
 WITH_PLACES = 72
@@ -54,18 +51,6 @@ def show_receptive_field(console: Console, result: ReceptiveField, file: str | N
     """
     console.print(layer_table(result).on(console))
     say(console, *_conclusions(result, file), wrap=True)
-
-
-@contextmanager
-def proof_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows a bar, for as long as the proof goes on; none on a file."""
-    with progress_bar(console, "proving", " of ") as bar:
-        task = bar.add_task("", total=None, visible=False)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        yield show
 
 
 def show_verification(console: Console, proof: Verification) -> None:

@@ -1,17 +1,9 @@
 """Where people-facing text goes."""
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
-from rich.console import Console, JustifyMethod
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from rich.console import Console
 
 from cifar_cnn.errors import counted
 
@@ -38,28 +30,6 @@ def _console(*, quiet: bool, stderr: bool) -> Console:
     )
 
 
-def progress_bar(
-    console: Console, doing: str, of: str = "/", *, amount: ProgressColumn | None = None
-) -> Progress:
-    """Return a bar that says what is `doing`, how much `of` how much; it leaves the screen.
-
-    What is not counted is measured by a column `amount`.
-
-    On a file, and on a quiet console, there is none. It is no wider than a narrow window: one made
-    narrower would keep the ends of its lines.
-    """
-    return Progress(
-        TextColumn(doing),
-        amount or TextColumn(f"{{task.completed}}{of}{{task.total}}"),
-        BarColumn(bar_width=5),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
-        console=console,
-        transient=True,
-        disable=console.quiet or not console.is_interactive,
-    )
-
-
 def say(console: Console, *lines: str, wrap: bool = False) -> None:
     """Print lines as they are; with `wrap` a terminal breaks long ones at words."""
     for line in lines:
@@ -69,15 +39,6 @@ def say(console: Console, *lines: str, wrap: bool = False) -> None:
 def warn(console: Console, line: str) -> None:
     """Print what is to be known of an answer; beside a JSON document, on standard error."""
     say(progress_console() if console.quiet else console, line)
-
-
-def plain_table(headings: Iterable[str], left: Collection[str] = ()) -> Table:
-    """Return a table without lines, whose columns are numbers but for those `left`."""
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        justify: JustifyMethod = "left" if heading in left else "right"
-        table.add_column(heading, justify=justify, overflow="fold")
-    return table
 
 
 def known(actual: int | None) -> str:

@@ -1,18 +1,16 @@
 """Many networks, a line each: a table for people, CSV, and JUnit's XML for CI."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from rich.console import Console
-from rich.text import Text
 
 from cifar_cnn.analysis.isolation import Answer
 from cifar_cnn.analysis.results import ReceptiveField, Requirement, Verdict
 from cifar_cnn.errors import counted, printable
-from cifar_cnn.report.console import NARROW, known, plain_table, say, times
+from cifar_cnn.report.console import NARROW, known, say, times
+from cifar_cnn.report.table import Table, numbers, texts
 
 FIGURES = ("parameters", "mult_adds", "rf_features", "rf_output")
 Row = dict[str, Any]
@@ -62,13 +60,11 @@ def _min_rf(document: ReceptiveField) -> Requirement:
 
 def show_networks(console: Console, rows: Sequence[Row]) -> None:
     """Print a line for each network, what is wrong with it, and how many have which verdict."""
-    shown = () if console.width < NARROW else FIGURES
-    names = ["model", "verdict", *(name for name in shown if any(row[name] for row in rows))]
+    names = [name for name in FIGURES if any(row[name] for row in rows)]
     headings = [name.replace("rf_", "field,\n").replace("_", "-") for name in names]
-    table = plain_table(headings, ("model", "verdict"))
-    for row in rows:
-        table.add_row(*(Text(_cell(row[name])) for name in names))
-    console.print(table)
+    columns = [*texts("model", "verdict"), *numbers(*headings, form=",d", least=NARROW)]
+    cells = [[row[name] for name in ("model", "verdict", *names)] for row in rows]
+    console.print(Table(columns, cells).on(console))
     say(console, *(f"{row['model']}: {row['wrong']}" for row in rows if row["wrong"]), wrap=True)
     counts = [f"{_count(rows, each)} {each}" for each in ("met", "broken", "error")]
     console.print(f"{counted(len(rows), 'network')}: {', '.join(counts)}")
@@ -76,14 +72,10 @@ def show_networks(console: Console, rows: Sequence[Row]) -> None:
 
 def as_csv(rows: Sequence[Row]) -> bytes:
     """Return the rows as CSV; the file of the limits and what is wrong are its last columns."""
-    text = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)
     last = ("limits_file", "wrong")
     columns = [*(name for name in names if name not in last), *last]
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    return Table(texts(*columns), [[row.get(name) for name in columns] for row in rows]).csv()
 
 
 def as_junit(rows: Sequence[Row], command: str) -> bytes:
@@ -107,10 +99,6 @@ def as_junit(rows: Sequence[Row], command: str) -> bytes:
     ET.indent(root)
     text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return text
-
-
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _count(rows: Sequence[Row], verdict: str) -> int:

@@ -1,9 +1,11 @@
-"""What a person sees while a run goes on: a table that grows and a live progress bar."""
+"""What a person sees while work goes on: live on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,9 +13,90 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from cifar_cnn.errors import counted
-from cifar_cnn.report.console import say, warn
+from cifar_cnn.report.console import file_size, say, warn
 from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted, StepEnded
 from cifar_cnn.training.history import EpochRow
+
+MANY, PATIENCE = 100, 1.0
+"""Fewer images than MANY are shown only after these seconds."""
+LIVE_WIDTH = 39
+"""Columns of the live part: where a window becomes narrower, no line that is to go is broken."""
+
+
+class Display:
+    """Shows how counted work goes; called as a `Progress`.
+
+    Leaving its context takes the live part off the screen, also where the work ends by an error.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.live: Live | None = None
+        self._doing, self._done, self._total = "", 0, 0
+        self._begun, self._first, self._is_shown = 0.0, 0, False
+
+    def __call__(self, doing: str, where: Path | None, done: int, total: int) -> None:
+        """Show that `done` of `total` images in a folder, bytes of a file, steps … are done."""
+        if done == 0:
+            self._begun, self._first, self._is_shown = time.perf_counter(), 0, False
+        self._doing, self._done, self._total = doing, done, total
+        is_long = total >= MANY or time.perf_counter() - self._begun > PATIENCE
+        if not self._is_shown and (where is None or is_long):
+            self._is_shown = True
+            self._announce(where)
+            self._go_live()
+        if done == total:
+            self.close()
+
+    def close(self) -> None:
+        """Take the live part off the screen."""
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _announce(self, where: Path | None) -> None:
+        if where and self._doing == "downloading":
+            say(self.console, f"downloading {file_size(self._total)} to {where}")
+        elif where and not self.console.is_interactive:
+            say(self.console, f"{self._doing} {counted(self._total, 'image')} in {where}")
+
+    def _go_live(self) -> None:
+        if self.console.is_interactive and not self.console.quiet and not self.live:
+            self.live = Live(
+                get_renderable=self._render,
+                console=self.console,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self.live.start()
+
+    def _render(self) -> RenderableType:
+        width = min(LIVE_WIDTH, self.console.width)
+        texts = [Text(line) for line in self._lines()]
+        for text in texts:
+            text.truncate(width, overflow="ellipsis")
+        bar = ProgressBar(total=self._total, completed=self._done, width=width)
+        return Group(*texts, bar)  # the bar does not end its line
+
+    def _lines(self) -> list[str]:
+        amount = f"{self._doing} {self._done:,} of {self._total:,}"
+        if self._doing == "downloading":
+            amount = f"loading {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
+        return [f"{amount}, {self._left()} left" if self._done else amount]
+
+    def _left(self) -> timedelta:
+        """Return the time that the rest takes at the speed so far."""
+        elapsed = time.perf_counter() - self._begun
+        left = elapsed / max(self._done - self._first, 1) * (self._total - self._done)
+        return timedelta(seconds=round(left))
 
 
 @dataclass(frozen=True)
@@ -45,40 +128,31 @@ WIDE = (
     Column("images/s", 9, "{row.images_per_second:.0f}"),
     Column("seconds", 8, "{row.seconds:.1f}"),
 )
-LIVE_WIDTH = 39
-"""Columns of the live part: where a window becomes narrower, no line that is to go is broken."""
+WIDE_FROM = 76
+"""Columns of a console that the wide table needs."""
 
 
-class ConsoleProgress:
-    """Listener that shows a run: live on a terminal, one plain line an epoch elsewhere."""
+class RunDisplay(Display):
+    """Shows a run too: a growing table on a terminal, one plain line an epoch elsewhere."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-        self.live: Live | None = None
-        self.columns: Sequence[Column] = ()
-        self.split = ""
-        self.started = time.perf_counter()
-        self.step: StepEnded | None = None
-        self.best: EpochRow | None = None
-        self.total_steps = self.steps_per_epoch = self.first_step = 0
+        super().__init__(console)
+        self._columns: Sequence[Column] = ()
+        self._run: RunStarted | None = None
+        self._step: StepEnded | None = None
+        self._best: EpochRow | None = None
 
-    def __call__(self, event: Event) -> None:
-        """Show the event."""
+    def listen(self, event: Event) -> None:
+        """Show an event of a run."""
         if isinstance(event, RunStarted):
             self._start(event)
         elif isinstance(event, StepEnded):
-            self.step = event
+            self._step = event
         elif isinstance(event, EpochEnded):
             self._show_row(event.history[-1])
             self._show_notes(event.notes)
         elif isinstance(event, RunEnded):
             self.close()
-
-    def close(self) -> None:
-        """Take the live part off the screen; also where a run ends by an error."""
-        if self.live:
-            self.live.stop()
-            self.live = None
 
     def _start(self, event: RunStarted) -> None:
         settings = event.settings
@@ -92,20 +166,12 @@ class ConsoleProgress:
         )
         if event.step:
             self.console.print(_where_it_goes_on(event))
-        self.steps_per_epoch = event.steps_per_epoch
-        self.total_steps = settings.epochs * event.steps_per_epoch
-        self.first_step = event.step
-        self.started = time.perf_counter()
-        if self.console.is_interactive and not self.console.quiet:
-            self.split = event.eval_split
-            self._show_headings()
-            self.live = Live(
-                get_renderable=self._render,
-                console=self.console,
-                refresh_per_second=4,
-                transient=True,
-            )
-            self.live.start()
+        self._run = event
+        self._total, self._first = settings.epochs * event.steps_per_epoch, event.step
+        self._begun = time.perf_counter()
+        self._go_live()
+        if self.live:
+            self._show_headings(event)
         for row in event.history:
             self._show_row(row)
 
@@ -114,11 +180,11 @@ class ConsoleProgress:
             warn(self.console, f"note: {note}")
 
     def _show_row(self, row: EpochRow) -> None:
-        if self.best is None or row.eval_accuracy > self.best.eval_accuracy:
-            self.best = row
-        if self.live:
-            self._show_headings()
-            self.console.print(Text("".join(column.cell(row) for column in self.columns)))
+        if self._best is None or row.eval_accuracy > self._best.eval_accuracy:
+            self._best = row
+        if self._run and self.live:
+            self._show_headings(self._run)
+            self.console.print(Text("".join(column.cell(row) for column in self._columns)))
             return
         say(
             self.console,
@@ -128,37 +194,31 @@ class ConsoleProgress:
             f"{row.images_per_second:.0f} images/s",
         )
 
-    def _show_headings(self) -> None:
-        """Print them where none are there yet, or none of the columns that fit the screen now."""
-        fitting = WIDE if self.console.width >= 76 else NARROW
-        if self.columns is not fitting:
-            self.columns = fitting
-            headings = (c.heading.format(split=self.split).rjust(c.width) for c in fitting)
+    def _show_headings(self, run: RunStarted) -> None:
+        """Print the headings if they were never printed, or if other columns fit now."""
+        fitting = WIDE if self.console.width >= WIDE_FROM else NARROW
+        if self._columns is not fitting:
+            self._columns = fitting
+            headings = (c.heading.format(split=run.eval_split).rjust(c.width) for c in fitting)
             self.console.print(Text("".join(headings), style="bold"))
 
-    def _render(self) -> RenderableType:
-        if self.step is None:
-            return Text("starting")
-        step = self.step
-        done = step.epoch * self.steps_per_epoch + step.batch + 1
-        elapsed = time.perf_counter() - self.started
-        left = elapsed / max(done - self.first_step, 1) * (self.total_steps - done)
+    def _lines(self) -> list[str]:
+        if self._run is None:
+            return super()._lines()
+        if self._step is None:
+            return ["starting"]
+        step, best, count = self._step, self._best, self._run.steps_per_epoch
+        speed = f"{step.images_per_second:.0f} images/s"
+        self._done = step.epoch * count + step.batch + 1
         lines = [
             f"epoch {step.epoch} loss {step.loss:.4f} accuracy {step.accuracy:.2%}",
-            f"step {step.batch + 1} of {self.steps_per_epoch} lr {step.lr:.3g} "
-            f"{step.images_per_second:.0f} images/s",
-            f"{timedelta(seconds=round(left))} left of the run",
+            f"step {step.batch + 1} of {count} lr {step.lr:.3g} {speed}",
+            f"{self._left()} left of the run",
         ]
-        if self.best:
-            best = self.best
+        if best:
             lines[-1] += ","
             lines.append(f"best {best.eval_split} {best.eval_accuracy:.2%} (epoch {best.epoch})")
-        width = min(LIVE_WIDTH, self.console.width)
-        bar = ProgressBar(total=self.total_steps, completed=done, width=width)
-        texts = [Text(line) for line in lines]
-        for text in texts:
-            text.truncate(width, overflow="ellipsis")
-        return Group(*texts, bar)  # the bar does not end its line
+        return lines
 
 
 def _where_it_goes_on(event: RunStarted) -> str:

@@ -10,7 +10,7 @@ from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.receptive_field import receptive_field
 from cifar_cnn.analysis.results import ReceptiveField, Summary
 from cifar_cnn.analysis.summary import summarize
-from cifar_cnn.data.dataset import Loading
+from cifar_cnn.data.dataset import Progress
 from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import UserError
 from cifar_cnn.inference.examine import Examination, examine
@@ -53,7 +53,7 @@ def collect_parts(
     record: RunRecord,
     others: Sequence[RunRecord],
     overrides: Mapping[str, Any],
-    loading: Loading | None,
+    progress: Progress | None,
     *,
     reference: bool,
 ) -> Parts:
@@ -63,10 +63,10 @@ def collect_parts(
     network = _open_network(record, overrides, notes)
     if network is None:  # nothing says for how many classes it is
         return Parts(pictures, notes)
-    found = _attempt(notes, lambda: examine(network, loading))
+    found = _attempt(notes, lambda: examine(network, progress))
     if found:
         notes += found.notes
-        pictures |= _draw_answers(found, notes) | _draw_inputs(found, notes, loading)
+        pictures |= _draw_answers(found, notes) | _draw_inputs(found, notes, progress)
     model = move(network.model, torch.device("cpu"))
     size = network.settings.input_size
     summary = _attempt(notes, lambda: summarize(model, size, budget=read_budget({})))
@@ -138,20 +138,20 @@ def _explain(found: Examination) -> Pictures:
     return _picture("grad_cam", shows, mosaics.draw_heated_mistakes(wrong, heat))
 
 
-def _draw_inputs(found: Examination, notes: Notes, loading: Loading | None) -> Pictures:
+def _draw_inputs(found: Examination, notes: Notes, progress: Progress | None) -> Pictures:
     pictures: Pictures = {}
     filters = mosaics.first_filters(found.network.model)
     if filters is not None:
         shows = "weights of the first convolution as colors"
         pictures |= _picture("filters", shows, mosaics.draw_filters(filters))
-    batch = _attempt(notes, lambda: _draw_first_batch(found.network, loading))
+    batch = _attempt(notes, lambda: _draw_first_batch(found.network, progress))
     if batch is not None:
         pictures |= _picture("batch", "images of the first training step, augmented", batch)
     return pictures
 
 
-def _draw_first_batch(network: Network, loading: Loading | None) -> bytes:
-    train, _ = load_trained_on(network.settings, loading)
+def _draw_first_batch(network: Network, progress: Progress | None) -> bytes:
+    train, _ = load_trained_on(network.settings, progress)
     device = torch.device("cpu")
     batches = TrainingBatches(network.settings, train, device, network.normalization)
     images, _, _ = batches.at(epoch=0, index=0)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from cifar_cnn.analysis.results import Summary
-from cifar_cnn.data.dataset import Loading
+from cifar_cnn.data.dataset import Progress
 from cifar_cnn.errors import UserError, counted
 from cifar_cnn.inference.examine import Examination
 from cifar_cnn.report.analysis_tables import budget_table, layer_table, parameter_table
@@ -65,7 +65,7 @@ def write_report(
     markdown: Path | str | None = None,
     exist_ok: bool = False,
     overrides: Mapping[str, Any] | None = None,
-    loading: Loading | None = None,
+    progress: Progress | None = None,
 ) -> RunReport:
     """Write a run's pictures and its report.html into its directory.
 
@@ -79,7 +79,7 @@ def write_report(
         markdown: a file, `.md`, for the same as Markdown, with its pictures in a folder beside it.
         exist_ok: replace the Markdown file and its pictures if they exist.
         overrides: settings in place of the run's: model, data_dir, device …
-        loading: told how the decoding of image files, or a download, goes.
+        progress: told how the decoding of image files, or a download, goes.
 
     Raises:
         RunError: a run directory cannot be used, or the report cannot be written.
@@ -90,7 +90,7 @@ def write_report(
     others = [read_run(each) for each in compare]
     if file is not None:
         _check_markdown(file, exist_ok=exist_ok)
-    parts = collect_parts(record, others, overrides or {}, loading, reference=reference)
+    parts = collect_parts(record, others, overrides or {}, progress, reference=reference)
     written = _write_page(record, parts)
     if file is None:
         return written

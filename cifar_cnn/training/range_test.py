@@ -5,12 +5,12 @@ rises exponentially here, so that each power of ten gets as many steps.
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_cnn.data.dataset import Progress
 from cifar_cnn.errors import RunError
 from cifar_cnn.models.module import set_training
 from cifar_cnn.results import IfGiven, NotInJson, Result
@@ -63,7 +63,7 @@ class RangeTest(Result):
     is_peak: NotInJson[bool]
 
 
-def range_test(trainer: Trainer, progress: Callable[[int], None]) -> RangeTest:
+def range_test(trainer: Trainer, progress: Progress | None) -> RangeTest:
     """Train a fresh network at a rising rate until that is highest or the loss explodes."""
     rates: list[float] = []
     losses: list[float] = []
@@ -81,7 +81,8 @@ def range_test(trainer: Trainer, progress: Callable[[int], None]) -> RangeTest:
             break
         rates.append(rate)
         losses.append(totals.last_loss)
-        progress(number + 1)
+        if progress:
+            progress("step", None, number + 1, STEPS)
         if losses[-1] > EXPLODED * losses[0]:
             break
     return read_losses(rates, losses, trainer.settings)

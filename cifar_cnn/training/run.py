@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from cifar_cnn.data.augment import check_augmentation
-from cifar_cnn.data.dataset import REFERENCE, Loading, measure
+from cifar_cnn.data.dataset import REFERENCE, Progress, measure
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.errors import CheckpointError, RunError, one_line
 from cifar_cnn.models.module import parameters_of, weights_of
@@ -46,7 +46,7 @@ class Run:
         *,
         processes: Processes = ALONE,
         listeners: Sequence[Listener] = (),
-        loading: Loading | None = None,
+        progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -57,8 +57,8 @@ class Run:
         check_augmentation(settings)
         check_spec(settings.model)
         with processes.in_turn():
-            train, val = load_train(settings, loading)
-            evaluation = load_test(settings, settings.limit_eval, loading) if val is None else val
+            train, val = load_train(settings, progress)
+            evaluation = load_test(settings, settings.limit_eval, progress) if val is None else val
         evaluation = evaluation.limited(settings.limit_eval)
         self.classes, self.test_sha256 = train.classes, train.test_sha256
         self.notes = list(dict.fromkeys([*train.notes, *evaluation.notes]))

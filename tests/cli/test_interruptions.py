@@ -119,8 +119,8 @@ def test_a_signal_while_the_network_is_evaluated_saves_the_epoch(start, cli, tmp
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to know what is being written")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once_and_spoils_nothing(start, cli, tmp_path, number):
-    arm = "import cifar_cnn.report.progress as p\nshow = p.ConsoleProgress._show_row\n"
-    arm += "p.ConsoleProgress._show_row = lambda *a: (show(*a), arm(None))\n"
+    arm = "import cifar_cnn.report.progress as p\nshow = p.RunDisplay._show_row\n"
+    arm += "p.RunDisplay._show_row = lambda *a: (show(*a), arm(None))\n"
     process = start("--epochs", 2000, code=SLOW_SAVING + arm)
     process.send_signal(number)
     time.sleep(0.5)

@@ -91,24 +91,6 @@ def test_of_layers_that_are_clipped_five_are_named_and_the_others_counted(capsys
     )
 
 
-def test_a_long_proof_shows_a_bar_on_standard_error_and_only_on_a_terminal(monkeypatch):
-    import io
-
-    from rich.console import Console
-
-    from cifar_cnn.report.analysis_tables import proof_progress
-
-    shown = {}
-    for is_terminal in (True, False):
-        file = io.StringIO()
-        console = Console(file=file, force_terminal=is_terminal, width=80)
-        with proof_progress(console) as progress:
-            progress(3, 10)
-        shown[is_terminal] = file.getvalue()
-    assert "proving 3 of 10" in shown[True]
-    assert shown[False] == ""
-
-
 def test_the_verdict_names_the_file_that_set_the_limit(quick_cli, net, tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmin-rf = 9\n")
     flags = ("receptive-field", "--model", "net.py:Two")

@@ -1,5 +1,8 @@
+"""What a person sees while images are decoded, an archive is downloaded, or a run goes on."""
+
 import io
 import os
+import re
 import select
 import struct
 import subprocess
@@ -9,10 +12,103 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cifar_cnn.report.progress import ConsoleProgress
+from cifar_cnn import evaluate, train, write_report
+from cifar_cnn.report.progress import Display, RunDisplay
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.events import EpochEnded, RunStarted, StepEnded
 from cifar_cnn.training.history import EpochRow
+
+ESCAPES = r"\x1b\[[0-9;?]*[A-Za-z]"
+DECODING = ("decoding", Path("data/train"))
+DOWNLOADING = ("downloading", Path("data/archive.tar.gz"))
+LINES = {
+    DECODING: "decoding 60,000 images in data/train\n",
+    DOWNLOADING: "downloading 60 kB to data/archive.tar.gz\n",
+    ("step", None): "",
+    ("networks", None): "",
+}
+
+
+def console(*, terminal=False, width=80, **more):
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, **more)
+
+
+def shown(console, work, *, total=60_000):
+    """Return what is printed of half of the work, and after that of the end of its live part."""
+    with Display(console) as display:
+        for done in (0, total // 2):
+            display(*work, done, total)
+            if display.live:
+                display.live.refresh()
+        half = console.file.getvalue()
+    return half, console.file.getvalue()[len(half) :]
+
+
+@pytest.mark.parametrize("work", LINES)
+def test_elsewhere_than_on_a_terminal_work_on_files_is_one_line(work):
+    assert shown(console(), work) == (LINES[work].replace("/", os.sep), "")
+    assert shown(console(terminal=True, quiet=True), work) == ("", "")  # beside a document
+
+
+@pytest.mark.parametrize("width", [30, 40, 80])
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (DECODING, "decoding 30,000 of 60,000, 0:00:00 left"),
+        (DOWNLOADING, "loading 0.0 of 0.1 MB, 0:00:00 left"),
+        (("proving", None), "proving 30,000 of 60,000, 0:00:00 left"),
+    ],
+)
+def test_a_terminal_shows_how_much_is_done_and_the_time_left_and_is_left_clean(work, said, width):
+    """It is no wider than a narrow window: one made narrower would keep the ends of its lines."""
+    half, end = shown(console(terminal=True, width=width), work)
+    lines = re.split(r"[\r\n]+", re.sub(ESCAPES, "", half))
+    live = [line for line in lines if not line.startswith("downloading")]
+    assert any(said[: width - 1] in line for line in live)
+    assert max(map(len, live)) <= min(39, width)
+    assert "\x1b[?25h" in end  # the cursor is there again, also where an error ends it
+
+
+def test_one_display_shows_several_works():
+    screen = console()
+    display = Display(screen)
+    for where in ("data/train", "data/val"):
+        for done in (0, 60_000):
+            display("decoding", Path(where), done, 60_000)
+    assert len(screen.file.getvalue().splitlines()) == 2
+    assert display.live is None
+
+
+def test_a_few_small_images_are_not_shown_and_a_few_large_ones_are(monkeypatch):
+    screen = console()
+    display = Display(screen)
+    for done in (0, 20, 36):
+        display("decoding", Path("small"), done, 36)
+    assert screen.file.getvalue() == ""
+    seconds = iter((0.0, 0.0, 5.0, 10.0))
+    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
+    for done in (0, 20, 36):
+        display("decoding", Path("large"), done, 36)
+    assert screen.file.getvalue() == "decoding 36 images in large\n"
+
+
+def test_training_evaluation_and_report_tell_what_they_decode(
+    small_settings, image_folder, tmp_path, monkeypatch
+):
+    told = []
+
+    def tell(what, folder, done, total):
+        assert what == "decoding"
+        if done == total:
+            told.append((folder.name, total))
+
+    settings = small_settings(epochs=1)
+    run = train(settings, tmp_path / "run", report=False, progress=tell).run
+    monkeypatch.setenv("CIFAR_CNN_CACHE", str(tmp_path / "empty"))
+    evaluate(run / "model.pt", progress=tell)
+    monkeypatch.setenv("CIFAR_CNN_CACHE", str(tmp_path / "empty too"))
+    write_report(run, progress=tell)
+    assert told == [("train", 36), *[("test", 12)] * 3, ("train", 36)]
 
 
 def row(epoch, correct):
@@ -33,20 +129,29 @@ def row(epoch, correct):
     )
 
 
+def started(folder, epochs=4, steps=10, **more):
+    settings = resolve_settings({"epochs": epochs})
+    given = {"history": (), "notes": ()} | more
+    return RunStarted(folder, settings, "cpu", steps, 197922, **given)
+
+
+def live_lines(display):
+    """Return the lines of the live part."""
+    drawn = display.live.get_renderable()
+    display.close()
+    lines = display.console.render_lines(drawn)
+    return ["".join(part.text for part in line).rstrip() for line in lines]
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_the_live_part_says_where_the_run_is_its_best_and_the_time_left(tmp_path, columns):
-    console = Console(file=io.StringIO(), force_terminal=True, width=columns)
-    progress = ConsoleProgress(console)
-    settings = resolve_settings({"epochs": 4})
-    progress(RunStarted(tmp_path, settings, "cpu", 10, 197922, (), ()))
+    display = RunDisplay(console(terminal=True, width=columns))
+    display.listen(started(tmp_path))
     history = (row(0, 60), row(1, 55))
     for count in (1, 2):
-        progress(EpochEnded(tmp_path, history[:count]))
-    progress(StepEnded(2, 4, 0.5, 0.75, 0.1, 1234.5))
-    with console.capture() as shown:
-        console.print(progress._render())  # noqa: SLF001 - what Live asks for
-    progress.close()
-    said = " ".join(shown.get().split())
+        display.listen(EpochEnded(tmp_path, history[:count]))
+    display.listen(StepEnded(2, 4, 0.5, 0.75, 0.1, 1234.5))
+    said = " ".join(" ".join(live_lines(display)).split())
     assert "epoch 2 loss 0.5000 accuracy 75.00% step 5 of 10 lr 0.1 1234 images/s" in said
     assert "left of the run, best test 60.00% (epoch 0)" in said
     assert "━" in said
@@ -54,28 +159,21 @@ def test_the_live_part_says_where_the_run_is_its_best_and_the_time_left(tmp_path
 
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_the_table_is_headed_by_the_split_that_is_evaluated(tmp_path, split):
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    progress = ConsoleProgress(console)
-    settings = resolve_settings({"epochs": 1})
-    progress(RunStarted(tmp_path, settings, "cpu", 10, 197922, (), (), eval_split=split))
-    progress.close()
-    assert f"{split} loss" in console.file.getvalue()
+    screen = console(terminal=True)
+    with RunDisplay(screen) as display:
+        display.listen(started(tmp_path, eval_split=split))
+    assert f"{split} loss" in screen.file.getvalue()
 
 
 def test_the_time_left_of_a_resumed_run_counts_the_steps_still_to_run(tmp_path, monkeypatch):
     """Four of ten steps were done before; the fifth took 5 seconds, so five more take 25."""
     now = [100.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    progress = ConsoleProgress(console)
-    settings = resolve_settings({"epochs": 1})
-    progress(RunStarted(tmp_path, settings, "cpu", 10, 197922, (), (), step=4))
+    display = RunDisplay(console(terminal=True))
+    display.listen(started(tmp_path, epochs=1, step=4))
     now[0] += 5
-    progress(StepEnded(0, 4, 0.5, 0.75, 0.1, 1234.5))
-    with console.capture() as shown:
-        console.print(progress._render())  # noqa: SLF001 - what Live asks for
-    progress.close()
-    assert "0:00:25 left of the run" in shown.get()
+    display.listen(StepEnded(0, 4, 0.5, 0.75, 0.1, 1234.5))
+    assert "0:00:25 left of the run" in live_lines(display)
 
 
 @pytest.mark.parametrize(
@@ -88,36 +186,28 @@ def test_the_time_left_of_a_resumed_run_counts_the_steps_still_to_run(tmp_path, 
     ],
 )
 def test_a_resumed_run_says_from_which_epoch_and_step_it_goes_on(tmp_path, done, step, said):
-    shown = io.StringIO()
-    progress = ConsoleProgress(Console(file=shown, width=80))
+    screen = console()
     history = tuple(row(epoch, 50) for epoch in range(done))
-    settings = resolve_settings({"epochs": 4})
-    progress(RunStarted(tmp_path, settings, "cpu", 10, 197922, history, (), step=step))
-    assert shown.getvalue().splitlines()[1] == said
+    RunDisplay(screen).listen(started(tmp_path, history=history, step=step))
+    assert screen.file.getvalue().splitlines()[1] == said
 
 
 def test_one_epoch_of_one_step_is_said_so(tmp_path):
-    shown = io.StringIO()
-    progress = ConsoleProgress(Console(file=shown, width=80))
-    settings = resolve_settings({"epochs": 1})
-    progress(RunStarted(tmp_path / "a", settings, "cpu", 1, 197922, (), ()))
-    assert ", 1 epoch of 1 step, cpu auto -> " in shown.getvalue()
+    screen = console()
+    RunDisplay(screen).listen(started(tmp_path / "a", epochs=1, steps=1))
+    assert ", 1 epoch of 1 step, cpu auto -> " in screen.file.getvalue()
 
 
 @pytest.mark.parametrize("columns", [30, 40, 80])
 def test_the_live_part_is_never_wider_than_39_columns_or_the_screen(tmp_path, columns):
     """So a window that is made narrower breaks none of its lines, which would leave their ends."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=columns)
-    progress = ConsoleProgress(console)
-    settings = resolve_settings({"epochs": 20_000})
-    progress(RunStarted(tmp_path, settings, "cpu", 100_000, 197922, (), ()))
-    progress(EpochEnded(tmp_path, (row(10_000, 100),)))
-    progress(StepEnded(10_001, 99_999, 1234.5678, 1.0, 1.234e-05, 123456.7))
-    progress.close()
-    lines = console.render_lines(progress._render())  # noqa: SLF001 - what Live asks for
-    widths = [len("".join(part.text for part in line).rstrip()) for line in lines]
-    assert len(widths) == 5
-    assert max(widths) <= min(39, columns)
+    display = RunDisplay(console(terminal=True, width=columns))
+    display.listen(started(tmp_path, epochs=20_000, steps=100_000))
+    display.listen(EpochEnded(tmp_path, (row(10_000, 100),)))
+    display.listen(StepEnded(10_001, 99_999, 1234.5678, 1.0, 1.234e-05, 123456.7))
+    lines = live_lines(display)
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= min(39, columns)
 
 
 A_RUN = """
@@ -126,9 +216,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_progress import row, resolve_settings
 from cifar_cnn.report.console import people_console
-from cifar_cnn.report.progress import ConsoleProgress
+from cifar_cnn.report.progress import RunDisplay
 from cifar_cnn.training.events import EpochEnded, RunEnded, RunStarted, StepEnded
-progress = ConsoleProgress(people_console())
+progress = RunDisplay(people_console()).listen
 folder = Path("runs/a-name")
 progress(RunStarted(folder, resolve_settings({"epochs": 3}), "cpu", 100, 197922, (), ()))
 rows = ()

@@ -65,9 +65,9 @@ def analyze(name: str, run: Run, output: Value, minimum: int) -> ReceptiveField:
     layers = layers_of(run)
     features = last_map(run, output, layers)
     calls = [(call, [v.field for v in external_inputs(run, call)]) for call in run.calls.rows]
-    gates = [call.name for call, read in calls if is_gate(read)]
+    gates = [*dict.fromkeys(call.name for call, read in calls if is_gate(read))]
     misaligned = [line for call, read in calls for line in misalignments(call.name, read)]
-    spanning = [step.call.name for step in run.steps if step.outcome.spans]
+    spanning = [*dict.fromkeys(step.call.name for step in run.steps if step.outcome.spans)]
     walks = last_row(run, output).walks
     final = _sizes(walks)
     without_gates = _sizes(local_walks(features)) if features is not None and gates else None
@@ -115,8 +115,7 @@ def _warnings(
         )
     if spanning:
         lines.append(
-            f"{', '.join(spanning)} normalizes by statistics over the whole map; "
-            "as is usual, that does not count"
+            f"statistics over the whole map in {', '.join(spanning)}: as usual, they do not count"
         )
     return lines
 

@@ -80,11 +80,11 @@ def summarize(
 def _rows_of(model: nn.Module, run: Run) -> list[SummaryLayer]:
     """Return the rows of a network that has run, as `summarize` orders them."""
     names = {module: name for name, module in nn.Module.named_modules(model)}
-    unlisted = sum(each.mult_adds for each in run.calls.ended if isinstance(each.module, UNLISTED))
     counted: set[int] = set()
-    rows = []
+    rows, unlisted = [], 0
     for module, size, mult_adds in run.calls.ended:
-        if isinstance(module, UNLISTED):
+        if isinstance(module, UNLISTED) and module is not model:
+            unlisted += mult_adds
             continue
         own = mult_adds + (unlisted if module is model else 0)
         parameters = _count_new(module, counted)

@@ -67,22 +67,20 @@ def test_functional_convolutions_are_found(net):
     assert found(model, "depthwise-separable") == "conv2d + conv2d_1"
 
 
-class Between(nn.Module):
-    """A depthwise convolution, what a function does with it and its input, a pointwise one."""
+@pytest.fixture
+def between(net):
+    """Make a depthwise convolution, what a function does with it and its input, a pointwise one."""
 
-    def __init__(self, function, last=None):
-        super().__init__()
-        self.stem = stem()
-        self.depthwise = depthwise(padding=1)
-        self.excite = nn.Conv2d(4, 4, 1)
-        self.mix = nn.Conv2d(4, 4, 3, padding=1)
-        self.register_buffer("blur", torch.ones(4, 1, 3, 3) / 9)
-        self.function = function
-        self.last = last or point()
+    def make(function, last=None):
+        def forward(n, x):
+            before = n.stem(x)
+            return n.last(function(n, n.depthwise(before), before))
 
-    def forward(self, x):
-        before = self.stem(x)
-        return self.last(self.function(self, self.depthwise(before), before))
+        layers = {"stem": stem(), "depthwise": depthwise(padding=1), "excite": nn.Conv2d(4, 4, 1)}
+        layers |= {"mix": nn.Conv2d(4, 4, 3, padding=1), "last": last or point()}
+        return net(forward, blur=nn.Buffer(torch.ones(4, 1, 3, 3) / 9), **layers)
+
+    return make
 
 
 def shuffled(x, groups=2):
@@ -122,28 +120,28 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("between", CHANNEL_BY_CHANNEL.values(), ids=CHANNEL_BY_CHANNEL.keys())
-def test_what_works_channel_by_channel_may_stand_between_depthwise_and_pointwise(between):
-    assert found(Between(between), "depthwise-separable") == "depthwise + last"
+@pytest.mark.parametrize("function", CHANNEL_BY_CHANNEL.values(), ids=CHANNEL_BY_CHANNEL.keys())
+def test_what_works_channel_by_channel_may_stand_between(between, function):
+    assert found(between(function), "depthwise-separable") == "depthwise + last"
 
 
-@pytest.mark.parametrize("between", MIXED.values(), ids=MIXED.keys())
-def test_what_mixes_channels_or_places_may_not_stand_between(between):
-    assert found(Between(between), "depthwise-separable") is None
+@pytest.mark.parametrize("function", MIXED.values(), ids=MIXED.keys())
+def test_what_mixes_channels_or_places_may_not_stand_between(between, function):
+    assert found(between(function), "depthwise-separable") is None
 
 
 @pytest.mark.parametrize(
     ("order", "is_pointwise"),
     [((0, 2, 3, 1), True), ((0, 1, 3, 2), False), ((0, 3, 1, 2), False)],
 )
-def test_a_linear_layer_counts_as_pointwise_where_it_mixes_channels(order, is_pointwise):
+def test_a_linear_layer_counts_as_pointwise_where_it_mixes_channels(between, order, is_pointwise):
     last = nn.Linear([1, 4, 16, 16][order[-1]], 8)
-    model = Between(lambda _, x, __: x.permute(order), last)
+    model = between(lambda _, x, __: x.permute(order), last)
     assert (found(model, "depthwise-separable") is not None) == is_pointwise
 
 
-def test_a_linear_layer_on_tokens_is_pointwise():
-    tokens = Between(
+def test_a_linear_layer_on_tokens_is_pointwise(between):
+    tokens = between(
         lambda _, x, __: F.layer_norm(x.flatten(2).transpose(1, 2), (4,)), nn.Linear(4, 8)
     )
     assert found(tokens, "depthwise-separable")
@@ -167,8 +165,8 @@ def test_a_fixed_blur_is_no_depthwise_convolution(net):
     assert found(model, "depthwise-separable") is None
 
 
-def test_an_operation_that_the_user_vouches_for_may_stand_between():
-    model = Between(lambda _, x, __: x.cummax(2)[0])
+def test_an_operation_that_the_user_vouches_for_may_stand_between(between):
+    model = between(lambda _, x, __: x.cummax(2)[0])
     summary = summarize(model, (16, 16), budget=Budget(), assume_pointwise=["cummax"])
     (item,) = [r for r in summary.budget.requirements if "separable" in r.name]
     assert item.passed

@@ -205,6 +205,16 @@ HERE = r"\(test_run\.py:\d+\)"
         (lambda _, x: x[x > 0], rf"decides by the values in a tensor in 0 {HERE}"),
         (lambda _, x: x.sort(2).values, rf"unknown operation 'sort' .* in 0 {HERE}"),
         (partly, "writes into a part of a tensor in place"),
+        (
+            lambda _, x: x.gather(1, x.argmax(1, keepdim=True)),
+            "'gather' with an index whose numbers",
+        ),
+        (
+            lambda _, x: F.interpolate(
+                x, (9, 9), mode="bilinear", antialias=True, align_corners=True
+            ),
+            "'interpolate' with antialias and align_corners is not supported in 0 ",
+        ),
         (lambda _, x: x.relu()[:, :, :0], "leaves an empty map"),
         (lambda _, x: torch.zeros_like(x), "does not depend on its input"),
         (lambda _, x: (x, x), "returns a tuple of 2, not one tensor"),

@@ -22,11 +22,15 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
     output = model(images)
     if not isinstance(output, Tensor):
         where = "in training " if model.training else ""
-        raise RunError(f"{where}the network returns {type(output).__name__}, not one tensor")
+        raise RunError(f"{where}the network returns {_not_logits(output)}")
     output = output.to(torch.promote_types(output.dtype, torch.float32))
     if getattr(model, "outputs_log_probabilities", False):
         return output
     return F.log_softmax(output, dim=1)
+
+
+def _not_logits(output: object) -> str:
+    return f"{type(output).__name__}, not one tensor: have forward return the logits alone"
 
 
 class _Reshapes(TorchFunctionMode):
@@ -72,7 +76,7 @@ def check_output(
     finally:
         set_training(model, was_training)
     if not isinstance(output, Tensor):
-        raise ModelError(f"the network returns {type(output).__name__}, not one tensor")
+        raise ModelError(f"the network returns {_not_logits(output)}")
     if num_classes is not None and tuple(output.shape) != (1, num_classes):
         raise ModelError(
             f"the network's output for one image is {tuple(output.shape)}, "

@@ -266,7 +266,7 @@ def test_a_network_that_fails_only_in_training_is_one_line(small_settings, tmp_p
 
 def test_a_network_that_returns_a_tuple_in_training_is_one_line(small_settings, tmp_path, network):
     model = network("return (logits, logits) if self.training else logits")
-    message = r"^(at epoch 0, step 0: )?in training the network returns tuple, not one tensor$"
+    message = r"^(at epoch 0, step 0: )?in training the network returns tuple, not one tensor: have"
     with pytest.raises(RunError, match=message):
         train(small_settings(model=model), tmp_path / "run")
     with pytest.raises(RunError, match=message):

@@ -1,4 +1,4 @@
-"""What takes several rooms of the house, as one function each."""
+"""Functions that combine several packages: training, and pictures of what a network sees."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -147,7 +147,7 @@ def find_lr(
 
 
 def _announced(settings: Settings, say: Callable[[str], None], progress: Progress | None) -> Run:
-    """Prepare a run that writes nothing, and say its notes."""
+    """Prepare a run that writes nothing, and report its notes."""
     run = Run(settings, own_device(settings.device), progress=progress)
     for note in run.notes:
         say(note)

@@ -1,4 +1,4 @@
-"""The few errors a user can cause, each with its exit status.
+"""The few errors a user can cause, each with its exit code.
 
 Every message is one line that says what is wrong and what to do about it.
 """
@@ -53,11 +53,11 @@ class ExportError(UserError):
 
 
 class ChangedSourceWarning(UserWarning):
-    """The file that a network stands in is not the one that its weights were trained with."""
+    """The network's source file has changed since its weights were trained."""
 
 
 class StoredArgumentsWarning(UserWarning):
-    """The user's own code is given arguments that stand in a checkpoint."""
+    """A checkpoint passes stored arguments to the user's own code."""
 
 
 class UnansweredWarning(UserWarning):

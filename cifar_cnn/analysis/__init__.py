@@ -1,1 +1,1 @@
-"""What can be said of a network without training it: receptive field, summary, budget."""
+"""Analyze a network without training it: receptive field, summary, budget."""

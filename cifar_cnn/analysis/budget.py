@@ -20,11 +20,11 @@ class Budget(BaseModel):
     Two are equal if their limits are, wherever they are written.
 
     Args:
-        max_params: parameters have to be fewer than this.
-        min_rf: the smaller side of the final receptive field has to be above this, in pixels.
-        min_rf_features: the smaller side of the field at the last map has to be above this.
-        max_mult_adds: multiply-adds for one image have to be at most this.
-        require: structures that have to be in the network.
+        max_params: parameters must be below this.
+        min_rf: the smaller side of the final receptive field must be above this, in pixels.
+        min_rf_features: the smaller side of the field at the last map must be above this.
+        max_mult_adds: multiply-adds for one image must be at most this.
+        require: structures that the network must contain.
         file: the pyproject.toml whose table set limits, as seen from the current folder.
     """
 

@@ -35,7 +35,7 @@ UNKNOWN = " (torch's own code)"
 
 @dataclass(eq=False)
 class Call:
-    """A layer of torch.nn at work, or a function that the network calls elsewhere.
+    """A running torch.nn layer, or a function that the network calls outside of one.
 
     `function` is the function called, in a layer the last one, and `number` counts the functions
     that the network calls. `name` and `type` are those of its row in the table, once it has one.
@@ -190,7 +190,7 @@ class Calls(TorchFunctionMode):
 
 @dataclass
 class _AtWork:
-    """A module whose forward runs, how many rows there were before, and its own mult-adds."""
+    """A module whose forward is running, the row count at its start, and its own mult-adds."""
 
     module: nn.Module | None
     rows: int = 0

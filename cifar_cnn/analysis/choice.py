@@ -63,7 +63,7 @@ class Operation:
         return is_new or torch.Tag.inplace_view in self.func.tags or self.op in CUTS
 
     def is_decision(self, values: Memory) -> bool:
-        """Return whether the numbers in a tensor that depends on the image decide what runs."""
+        """Return whether values computed from the image decide a shape or a Python value."""
         if self.op == "index":
             masks = [t for t in tensors_in(self.args[1]) if t.dtype in {torch.bool, torch.uint8}]
             return any(values[mask] for mask in masks)
@@ -78,7 +78,7 @@ class Operation:
         return [argument.name for argument in arguments][: len(self.args)]
 
     def rule(self, assume_pointwise: set[str]) -> tuple[Kind, Rule] | None:
-        """Return what it does to the elements, and its rule; None if it is unknown."""
+        """Return the kind of the operation and its rule, or None if it is unknown."""
         if self.op in RULES:
             return RULES[self.op]
         if self.op in NUMBERED:
@@ -104,7 +104,7 @@ def _follow_view(of: Operation, _: Shape, x: Field, *__: Any, **___: Any) -> Out
 
 
 def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | Outcome:
-    """Follow elements by a run on their numbers."""
+    """Run the operation on element numbers to see where each element goes."""
     pairs = list(zip(of.argument_names(), args, strict=True))
     data = [field for name, field in pairs if name in MOVED and isinstance(field, Field)]
     index = leaves([argument for name, argument in pairs if name not in MOVED])
@@ -125,7 +125,7 @@ def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | 
 
 
 def _on_cpu(argument: Any) -> Any:
-    """Return an index where the numbers are that it chooses from."""
+    """Return an index argument with its tensors on the CPU."""
     return map_leaves(argument, lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf)
 
 

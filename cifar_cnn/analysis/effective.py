@@ -1,4 +1,4 @@
-"""The effective receptive field: which pixels really move a unit, on images, with real weights.
+"""The effective receptive field: the gradient of a unit with respect to each image pixel.
 
 Source: W. Luo, Y. Li, R. Urtasun, R. Zemel, "Understanding the Effective Receptive Field in Deep
 Convolutional Neural Networks" (2016): the gradient of the central unit of the last map with respect

@@ -181,7 +181,7 @@ def _broadcast(field: Field, shape: tuple[int, ...]) -> Field:
 
 
 def recognize(family: Family, shape: Sequence[int]) -> Family:
-    """Return listed intervals that walk evenly along one dimension as a family with that `dim`."""
+    """Return the family with a `dim` if its intervals move in equal steps along one dimension."""
     varying = [d for d, size in enumerate(family.low.shape) if size > 1]
     for dim in varying:
         if family.dim is not None or shape[dim] != family.low.shape[dim]:

@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a network finds what speaks for a class.
+"""Grad-CAM: which places of an image raise the score of a class.
 
 Source: R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
 Localization" (ICCV 2017), equations 1 and 2. The map is the last one before global pooling or
@@ -105,7 +105,7 @@ def _spread(walk: Walk, side: int) -> NDArray[np.float32]:
 
 
 def _before_softmax(run: Run, output: Value) -> int:
-    """Return the number of the call that makes the scores: those before a last softmax."""
+    """Return the number of the call that computes the logits, before a final softmax."""
     calls = {call.value.made: call for call in run.calls.rows}
     value, found = output, last_row(run, output).call.number
     while value.made in calls:

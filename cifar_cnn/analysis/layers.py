@@ -82,7 +82,7 @@ class Layer:
 
 
 def layers_of(run: Run) -> list[Layer]:
-    """Return a row for each layer, leaving out what only rearranges and changes nothing."""
+    """Return a row for each layer; skip calls that only rearrange elements."""
     closed = closed_steps(run.steps)
     rows = []
     for call in run.calls.rows:
@@ -109,7 +109,7 @@ def last_row(run: Run, output: Value) -> Layer:
 
 
 def local_walks(row: Layer) -> tuple[Walk, Walk]:
-    """Return what the units of a map see without what reaches them through global gates."""
+    """Return the fields of a map's units, ignoring what reaches them through global gates."""
     vertical, horizontal = (
         tuple(f for f in axis if f.dim is not None) or axis for axis in row.value.field.axes
     )
@@ -127,7 +127,7 @@ def map_dims(row: Layer) -> tuple[int, int]:
 
 
 def external_inputs(run: Run, call: Call) -> list[Value]:
-    """Return the tensors from outside of the call that its operations read."""
+    """Return the inputs of the call's operations that the call did not compute itself."""
     own = set(call.steps)
     return [v for index in call.steps for v in run.steps[index].inputs if v.made not in own]
 
@@ -170,7 +170,7 @@ def _walk_along(field: Field, axis: int, dim: int | None) -> Walk:
 
 
 def _mean_jump(low: IntArray, high: IntArray, dim: int | None) -> Fraction | None:
-    """Return the step of the units whose fields are whole: of the size that most have."""
+    """Return the mean jump between units with fields of the most common size."""
     seeing = np.flatnonzero(low <= high)
     if dim is None or not len(seeing):
         return None if dim is None else Fraction(0)
@@ -189,7 +189,7 @@ def _mean_jump(low: IntArray, high: IntArray, dim: int | None) -> Fraction | Non
 
 
 def _window(run: Run, call: Call) -> Window:
-    """Return the window of a call: its last operation's that has one, with the pads before it."""
+    """Return the last window of a call, plus the padding of the operations before it."""
     windows = [run.steps[index].outcome.window for index in call.steps]
     windows = [window for window in windows if window != POINT]
     if not windows:

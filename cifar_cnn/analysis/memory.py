@@ -1,4 +1,4 @@
-"""What the tensors of a run see, those that share memory included."""
+"""The receptive fields of a run's tensors, also of those that share memory."""
 
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
@@ -14,7 +14,7 @@ from cifar_cnn.errors import ModelError
 
 
 class Memory:
-    """What each tensor sees that the image has a part in.
+    """The field of each tensor that depends on the image.
 
     What is written into a tensor in place is seen through every tensor that shares its memory:
     writes are noted, and followed when such a tensor is read. Joining what was written to what was
@@ -28,7 +28,7 @@ class Memory:
         self._followed: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
 
     def __getitem__(self, tensor: Tensor) -> Value | None:
-        """Return what is known of a tensor; None if the image has no part in it."""
+        """Return the value of a tensor, or None if it does not depend on the image."""
         log = self._writes.get(_memory_of(tensor), ())
         before = self._followed.get(tensor, 0)
         if before < len(log):
@@ -38,18 +38,18 @@ class Memory:
         return self._values.get(tensor)
 
     def __setitem__(self, tensor: Tensor, value: Value) -> None:
-        """Note what an operation has put out."""
+        """Record the output of an operation."""
         self._values[tensor] = value
         self._followed[tensor] = len(self._writes.get(_memory_of(tensor), ()))
 
     def write(self, tensor: Tensor) -> None:
-        """Note that an operation has written what a tensor sees now into its memory."""
+        """Record that an operation wrote a tensor's current value into its memory."""
         log = self._writes.setdefault(_memory_of(tensor), [])
         log.append((tensor.detach(), self._values[tensor]))
         self._followed[tensor] = len(log)
 
     def _follow(self, tensor: Tensor, view: Tensor, written: Value) -> None:
-        """Let a tensor see what was written into its memory through another one."""
+        """Update a tensor after a write through another tensor that shares its memory."""
         before, shape = self._values.get(tensor), tuple(tensor.shape)
         if tensor.is_contiguous() and view.is_contiguous() and tensor.numel() == view.numel():
             self._values[tensor] = Value(reshape(written.field, shape), written.made)

@@ -1,4 +1,4 @@
-"""Where paths of a network meet that do not look at the same place, or look everywhere."""
+"""Find where paths with different jumps or centers meet, or a map meets a global gate."""
 
 import itertools
 from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ def misalignments(name: str, inputs: Sequence[Field]) -> list[str]:
 
 
 def _told_apart(lines: Collection[Line]) -> list[str]:
-    """Describe each line by its jump and as many of its centers as it takes to see them differ."""
+    """Describe each line by its jump and as few centers as show that the lines differ."""
     count = next(
         n
         for n in itertools.count(1)
@@ -44,7 +44,7 @@ def _centers(line: Line, count: int) -> list[Fraction]:
 
 
 def _center_line(field: Field, axis: int) -> Line | None:
-    """Return jump and doubled centers over one period; None where the channels have no one line."""
+    """Return the jump and doubled centers of one period, or None if the channels differ."""
     walking = tuple(f for f in field.axes[axis] if f.dim is not None and f.shift)
     lines = {line for family in walking for line in _lines(family)}
     return lines.pop() if len(lines) == 1 else None

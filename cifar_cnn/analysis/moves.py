@@ -166,7 +166,7 @@ def _along(dim: int, rank: int, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _masked(field: Field, mask: NDArray[np.bool_], dims: Sequence[int]) -> Field:
-    """Return the field without what the elements see that a mask over `dims` leaves out."""
+    """Return the field with empty intervals for the elements outside of a mask over `dims`."""
 
     def masked(family: Family) -> Family:
         family = family.unroll(field.shape) if family.dim in dims else family

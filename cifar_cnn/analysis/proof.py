@@ -1,4 +1,4 @@
-"""The proof of a table of fields by the network itself, as it is.
+"""Prove a table of receptive fields by running the unchanged network on NaN pixels.
 
 Each image of a batch has one row of pixels set to NaN, another in each. NaN spreads to exactly
 those units that read the row, so that every unit of every operation can be held against the
@@ -51,7 +51,7 @@ def verify(
     assume_pointwise: Collection[str] = (),
     progress: Progress = lambda *_: None,
 ) -> Verification:
-    """Hold the receptive field of every operation against what turns NaN in the network.
+    """Check the receptive field of every operation by setting image pixels to NaN.
 
     Args:
         model: as for `receptive_field`.
@@ -99,7 +99,7 @@ def verify(
 
 
 class Proof(Run):  # type: ignore[no-untyped-call]
-    """Notes which units turn NaN in images that each have one of their `rows` set to NaN."""
+    """Records which units turn NaN when one of the `rows` of each image is NaN."""
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ def _judge(proofs: Sequence[Proof], canvas: Canvas) -> dict[Call, Evidence]:
 
 
 def _canvases(maps: Sequence[Layer], size: Size, axis: int) -> Iterator[Canvas]:
-    """Yield what to prove the fields on, the best first.
+    """Yield the image sizes and rows to run the proof on, best first.
 
     On images that show every field whole, two runs of rows are enough, each as long as the largest
     step from unit to unit: for each layer some unit begins in the first, and some unit ends in the

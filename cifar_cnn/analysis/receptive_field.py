@@ -47,7 +47,7 @@ def receptive_field(
             images and returns one tensor.
         input_size: (H, W) of the image in pixels.
         model_arg: arguments of the user's class or factory, each `NAME=VALUE`.
-        minimum: the final field has to be above this, in pixels.
+        minimum: the final field must be above this, in pixels.
         assume_pointwise: operations unknown to the tool whose output positions each read only the
             same input position.
 

@@ -42,7 +42,7 @@ def pointwise(out: Shape, *args: Any, **kwargs: Any) -> Field:
 
 
 def anything(_: Shape, *args: Any, **kwargs: Any) -> Field:
-    """Let every output see all that is read."""
+    """Give every output the joint field of all inputs."""
     fields = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Field)]
     return hull((), [reduce(field, range(len(field.shape)), keep=False) for field in fields])
 

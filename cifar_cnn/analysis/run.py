@@ -124,7 +124,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.look_at(step, tensors, outputs)
 
     def look_at(self, step: Step, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """See what a step has read and put out."""
+        """Inspect the inputs and outputs of a step."""
 
     def whole_function(self, name: str, func: Any, args: Any) -> Any:
         """Run a function that has a rule as a whole."""
@@ -142,7 +142,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return f"in {self.calls.module_name() or 'the network'}{place_at_work()}"
 
     def refuse_decision(self) -> None:
-        """Stop where what the network does depends on the numbers in a tensor."""
+        """Raise an error that says where the network branches on values from the image."""
         self.refused = ModelError(
             f"the network decides by the values in a tensor {self.place()}: "
             "what it computes differs from image to image"

@@ -154,7 +154,7 @@ def _steps_behind(steps: Sequence[Step], index: int) -> set[int]:
 
 
 def has_places(field: Field) -> bool:
-    """Return whether elements of one channel see different places."""
+    """Return whether elements of one channel see different pixels."""
     if any(family.dim is not None for axis in field.axes for family in axis):
         return True
     merged = reduce(field, [1]) if len(field.shape) > 1 else field

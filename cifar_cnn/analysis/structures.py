@@ -21,14 +21,14 @@ JOINS = {"add", "sub", "mul"}
 
 @dataclass(frozen=True)
 class Sighting:
-    """Where a structure is; `instead` says what comes near to it where it is not."""
+    """The layers that form a structure, or in `instead` the nearest miss."""
 
     layers: list[str]
     instead: str = ""
 
     @property
     def detail(self) -> str:
-        """What a verdict says of it."""
+        """The text for the verdict."""
         return first_few(self.layers) or self.instead or "no layer of this kind"
 
 
@@ -112,7 +112,7 @@ def _is_pointwise(step: Step) -> bool:
 
 
 def _keeps_channels_apart(step: Step, read: Sequence[bool]) -> bool:
-    """Return whether each channel that was reached is still one behind the operation."""
+    """Return whether the operation keeps the reached channels unmixed."""
     if step.kind == Kind.POINTWISE:
         return step.op in JOINS or all(read)
     if step.kind == Kind.MIXING:
@@ -137,7 +137,7 @@ def _is_global_average(steps: Sequence[Step], index: int) -> bool:
 
 
 def _is_scaled(steps: Sequence[Step], index: int) -> bool:
-    """Return whether what it sums, or its sum, is next multiplied or divided by a number."""
+    """Return whether a number scales the operands of a sum, or the sum itself."""
     before, after = {value.made for value in steps[index].inputs}, {index}
     for at, step in enumerate(steps):
         read = {value.made for value in step.inputs}
@@ -149,7 +149,7 @@ def _is_scaled(steps: Sequence[Step], index: int) -> bool:
 
 
 def _partial_average(run: Run, used: Sequence[int]) -> str:
-    """Say what the last average pools of its map, if no window but its own comes behind it."""
+    """Describe the last average pooling; return "" if another window follows it."""
     for step in (run.steps[index] for index in reversed(used)):
         kernel = step.outcome.window.kernel
         if _is_average(step):

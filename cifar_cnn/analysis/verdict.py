@@ -17,7 +17,7 @@ def judge(
     structures: Mapping[str, Sighting],
     outside: Sequence[str] = (),
 ) -> Verdict:
-    """Hold a network against the budget.
+    """Compare a network with the budget.
 
     `field` may say why the receptive fields are not known, and `outside` where learned tensors are
     kept that are not among the network's parameters.
@@ -27,10 +27,10 @@ def judge(
     else:
         sides, final = field.features.receptive_field, field.final.receptive_field
         layer = "the input" if field.features.layer == "input" else field.features.layer
-        at_map = f"{sides[0]}×{sides[1]} at {layer}; has to be above the limit"
+        at_map = f"{sides[0]}×{sides[1]} at {layer}; must be above the limit"
         at_output = f"{final[0]}×{final[1]} at the output, {at_map}"
         smallest, smallest_features = min(final), min(sides)
-    fewer = f"most in {_most(rows, 'parameters')}; have to be fewer than the limit"
+    fewer = f"most in {_most(rows, 'parameters')}; must be below the limit"
     most = f"most in {_most(rows, 'mult_adds')}"
     items: list[tuple[str, int | None, int | None, Callable[[int, int], bool], str]] = [
         ("max-params", budget.max_params, totals.parameters, operator.lt, fewer),

@@ -1,4 +1,4 @@
-"""What the proof has shown: the fields of the units compared with where NaN came."""
+"""Compare the fields of units with the pixels whose NaN reached them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ Size = tuple[int, int]
 
 @dataclass
 class Evidence:
-    """What NaN has shown of a layer along one axis."""
+    """The findings of the proof for a layer along one axis."""
 
     units: int = 0
     """How many were compared."""
     ends: set[str] = field(default_factory=set)
-    """Which ends of its fields, low and high, were reached as they must."""
+    """Which ends of its fields, low and high, NaN reached as expected."""
     lost: str | None = None
     """Why NaN does not get here, if it does not."""
     wrong: tuple[int, Size, Size] | None = None

@@ -1,4 +1,4 @@
-"""Weights that are not what they seem: outside of the network's parameters, or without effect."""
+"""Find weights that are not registered as parameters, or that do not affect the output."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ OUTSIDE = (
 
 
 def unregistered(model: nn.Module, read: Mapping[Tensor, str]) -> list[str]:
-    """Return where learned tensors are kept that the network reads and `parameters()` lacks.
+    """Return where the network keeps learned tensors that `parameters()` lacks.
 
     Each is an attribute of the network (`blocks`), else the place in its code that reads it.
     """

@@ -40,7 +40,7 @@ def convolution(  # noqa: PLR0917 - torch's order
 
 
 def seen_by_all(*weights: Field | None) -> list[Field]:
-    """Return what weights see that are made from the image, as every unit sees it."""
+    """Return the fields of weights computed from the image, reduced to what every unit sees."""
     made = [w for w in weights if w and any(w.axes)]
     return [reduce(w, range(len(w.shape)), keep=False) for w in made]
 

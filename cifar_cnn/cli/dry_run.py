@@ -1,4 +1,4 @@
-"""What `cifar-cnn train` does without a run: try one step, or a range of learning rates."""
+"""`cifar-cnn train --dry-run` and `--find-lr`: try one step, or a range of learning rates."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

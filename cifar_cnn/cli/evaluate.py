@@ -42,8 +42,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="train|val|test",
-            help="Which images; val as cut by the run (default: test, or val/ where a folder has "
-            "no test/).",
+            help="Split to evaluate; val is the validation split of the training run (default: "
+            "test, or val/ if a folder has no test/).",
         ),
     ] = None,
     tta: Annotated[

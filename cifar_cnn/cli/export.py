@@ -48,7 +48,7 @@ def export(
 ) -> None:
     """Write a network for other programs, in fp32, checked against PyTorch on 100 images.
 
-    Exit status 1, and no file, when the exported network answers otherwise.
+    Exit code 1, and no file, if the exported network gives other answers.
 
     Examples:
         cifar-cnn export runs/first/model.pt --format onnx

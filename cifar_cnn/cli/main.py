@@ -72,7 +72,7 @@ class Commands(Group):
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an end that the user's own code calls for is a failure."""
+        """Run the command; a SystemExit from the user's own code is an error."""
         try:
             return super().invoke(ctx)
         except SystemExit as stop:
@@ -87,7 +87,7 @@ def _refuse_second(flag: str, words: list[str]) -> None:
 
 
 def _refuse_empty(words: list[str]) -> None:
-    """Refuse a word that a shell made of a variable that is not set, whatever it was to be."""
+    """Refuse empty arguments: they usually come from an unset shell variable."""
     for before, word in pairwise(["cifar-cnn", *words]):
         empty = re.fullmatch(r"(--[^=]+)=|", word)
         if empty:
@@ -98,7 +98,7 @@ def _refuse_empty(words: list[str]) -> None:
 
 
 def _fail(error: UserError | typer.TyperException | OSError, *, json: bool) -> int:
-    """Print the error in one line, and as a document; return the exit status."""
+    """Print the error in one line, and as a JSON document; return the exit code."""
     if isinstance(error, UserError):
         message, status = str(error), error.exit_status
     elif isinstance(error, typer.TyperException):
@@ -122,7 +122,7 @@ def _fail(error: UserError | typer.TyperException | OSError, *, json: bool) -> i
 
 
 def _misuse(error: typer.TyperException) -> str:
-    """Return what the parser says, with the nearest name and where the right ones stand."""
+    """Return the parser's message, with the nearest valid name and where to find all others."""
     context: Any = getattr(error, "ctx", None)
     unknown = re.match(r"No such (?:option: (--\S+)|command '(.+)'\.)", error.message)
     message = plain_words(error.message if unknown else error.format_message()).rstrip(".")

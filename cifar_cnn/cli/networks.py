@@ -1,4 +1,4 @@
-"""The networks on a command line: how they are named, and how their answers are shown."""
+"""Find the networks that a command line names, and show a result for each."""
 
 import glob
 import signal
@@ -65,7 +65,7 @@ JunitFile = Annotated[
 def find_networks(
     networks: Sequence[str], models: Sequence[str], overrides: Mapping[str, Any]
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return specs and files of weights, and the settings that each is looked at with.
+    """Return the specs and weight files, and the settings to analyze each one with.
 
     Beside a file of weights, `--model` is no network of its own: as in `evaluate`, it lets the code
     of that file's network run.
@@ -88,7 +88,7 @@ def find_networks(
 
 
 def _expand(networks: Sequence[str]) -> list[str]:
-    """Return the networks with each pattern replaced by what it matches, a run by its model.pt."""
+    """Expand glob patterns, and replace each run by its model.pt."""
     found: list[str] = []
     for name in networks:
         source, colon, attribute = name.rpartition(":")
@@ -105,7 +105,7 @@ def _expand(networks: Sequence[str]) -> list[str]:
 
 
 def _model_of(match: str) -> str:
-    """Return the file of weights of a folder, even if it is missing: its own line tells."""
+    """Return a folder's model.pt, even if it is missing: its line of the table shows the error."""
     return str(Path(match) / MODEL) if Path(match).is_dir() else match
 
 

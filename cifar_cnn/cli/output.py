@@ -19,7 +19,7 @@ _DOCUMENTS: ContextVar[TextIO | None] = ContextVar("documents", default=None)
 
 
 def settle() -> None:
-    """Take no harm from closed streams, a notebook's drawing backend, or a screen of no width."""
+    """Cope with closed streams, a notebook's matplotlib backend, and a terminal of width 0."""
     _open_closed_streams()
     warnings.formatwarning = format_warning
     os.environ["MPLBACKEND"] = "agg"  # pictures are files; a notebook's backend may not be here
@@ -49,7 +49,7 @@ def _open_closed_streams() -> None:
 
 
 def print_json(document: Any) -> None:
-    """Write a result, or others, to standard output as JSON; of names that are no text, escapes."""
+    """Print results as JSON; escape file names that are not valid UTF-8."""
     stream = _DOCUMENTS.get() or sys.stdout
     text = json.dumps(to_jsonable_python(document), indent=2, ensure_ascii=False, allow_nan=False)
     stream.write(re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text) + "\n")
@@ -75,9 +75,9 @@ def documents_only() -> Iterator[None]:
 
 
 def takes_output() -> bool:
-    """Say whether standard output takes an empty line, which one that is full or closed does not.
+    """Return whether standard output still accepts writes.
 
-    What failed before may be gone from its buffer, so that a flush alone does not show it.
+    Writes an empty line: after a failed write the buffer may be empty, and a flush succeeds.
     """
     stream = _DOCUMENTS.get() or sys.stdout
     try:
@@ -89,6 +89,6 @@ def takes_output() -> bool:
 
 
 def drop_output() -> None:
-    """Throw away what standard output has not taken: it is full, or nobody reads it."""
+    """Discard buffered output: the disk is full, or nobody reads the pipe."""
     stream = _DOCUMENTS.get() or sys.stdout
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

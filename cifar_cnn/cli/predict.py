@@ -1,4 +1,4 @@
-"""`cifar-cnn predict`: what a trained network says of images."""
+"""`cifar-cnn predict`: classify images with a trained network."""
 
 import sys
 from collections.abc import Sequence

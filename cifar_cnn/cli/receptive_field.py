@@ -53,7 +53,8 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         typer.Option(help="Unit for --effective: of the last map, or the output."),
     ] = "features",
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Picture for --effective.")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Save the effective receptive field as a PNG."),
     ] = None,
     assume_pointwise: AssumePointwise = None,
     time_limit: Annotated[
@@ -75,7 +76,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     """Receptive field, jump and padding of every layer.
 
     Several networks get a line each; a user's code runs in a process of its own.
-    Exit status 1 when the field at the output is not above --min-rf, or --verify does not agree.
+    Exit code 1 if the field at the output is not above --min-rf, or --verify finds a difference.
 
     Examples:
         cifar-cnn receptive-field --verify

@@ -23,7 +23,7 @@ class StopSignals:
 
     @property
     def exit_status(self) -> int:
-        """The shell's status of a process that the signal stopped."""
+        """The exit code that shells use for a process ended by the signal."""
         return 128 + self.received[0]
 
 

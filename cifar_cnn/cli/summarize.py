@@ -63,7 +63,7 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     Several networks get a line each; a user's code runs in a process of its own.
     Limits not given come from [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
     current folder upwards, else from the CIFAR-10 brief.
-    Exit status 1 when a requirement is not met.
+    Exit code 1 if a requirement fails.
 
     Examples:
         cifar-cnn summary compact

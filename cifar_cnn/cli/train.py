@@ -76,7 +76,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     max_time: Annotated[
         float | None,
         typer.Option(
-            metavar="MINUTES", min=0, help="Save and stop after so many minutes (exit status 0)."
+            metavar="MINUTES", min=0, help="Save and stop after so many minutes (exit code 0)."
         ),
     ] = None,
     help_all: Annotated[

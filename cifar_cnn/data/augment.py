@@ -20,7 +20,7 @@ LUMA = (0.2989, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to each of N images; None for a transformation that is off."""
+    """The random draws for each of N images; None for a transformation that is off."""
 
     flip: Tensor  # bool (N), mirrored left to right
     shift: Tensor | None  # int64 (N, 2), pixels down and right

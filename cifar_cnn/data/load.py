@@ -24,7 +24,7 @@ class DataSource(ABC):
         """Return the images of a split in the size of the settings, `limit` of them at most."""
 
     def splits(self, _settings: Settings) -> tuple[str, ...]:
-        """Return those of train, val and test that the source has."""
+        """Return the splits that the source has, of train, val and test."""
         return ("train", "test")
 
     def check(self, settings: Settings) -> None:

@@ -1,1 +1,1 @@
-"""What a trained network is used for."""
+"""Use a trained network: evaluate, predict, export."""

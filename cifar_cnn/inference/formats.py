@@ -71,7 +71,7 @@ def to_onnx(
 
 
 def run_onnx(content: bytes) -> Runner:
-    """Return the file as a function, run by onnxruntime on the CPU."""
+    """Return a function that runs the file with onnxruntime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -121,7 +121,7 @@ def run_safetensors(network: Network, content: bytes) -> Runner:
 
 
 def check_onnx_is_installed() -> None:
-    """Refuse what the installation cannot do."""
+    """Raise an error if a package that ONNX export needs is not installed."""
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
         raise ExportError(f"format onnx needs {', '.join(missing)}: pip install '.[onnx]'")

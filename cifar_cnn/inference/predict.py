@@ -1,4 +1,4 @@
-"""What a trained network says of image files."""
+"""Classify image files with a trained network."""
 
 import glob
 import itertools
@@ -21,7 +21,7 @@ from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.network import Network
 
 MOST_AT_ONCE = 500
-"""Images decoded before the next answers."""
+"""Images per inference batch."""
 PIXELS_AT_ONCE = 1 << 26
 FP32 = {"precision": "fp32"}
 """Arithmetic of a network that predicts, unless another is given: as in exported files."""
@@ -56,7 +56,7 @@ class Unreadable(Result):
 
 
 class Predictions(Result):
-    """The predictions for all images, in the order they were given, and for which there is none."""
+    """Predictions in the order of the images, and the images that got none."""
 
     predictions: tuple[Prediction, ...]
     precision: str
@@ -113,7 +113,7 @@ def predict(
 def answers(
     network: Network, images: Iterable[Path | str | BinaryIO], *, top: int = 3
 ) -> Iterator[Prediction | Unreadable]:
-    """Yield what the network says of each image as soon as it is known, in the order given."""
+    """Yield the answer for each image, in their order, as soon as its batch is done."""
     height, width = network.settings.input_size
     at_once = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
     sources = itertools.chain.from_iterable(map(_find, images))
@@ -124,7 +124,7 @@ def answers(
 def predictions(
     network: Network, images: Iterable[Path | str | BinaryIO], *, top: int
 ) -> Iterator[Prediction]:
-    """Yield as `answers` does, of images that can all be read."""
+    """Yield as `answers` does, but raise a DataError for an unreadable image."""
     for answer in answers(network, images, top=top):
         if isinstance(answer, Unreadable):
             raise DataError(answer.reason)

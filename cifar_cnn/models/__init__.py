@@ -1,4 +1,4 @@
-"""The networks, their building blocks, and how a name becomes a module."""
+"""The built-in networks, their building blocks, and the user's own networks."""
 
 from cifar_cnn.models.baseline import Baseline as Baseline
 from cifar_cnn.models.output import check_output as check_output

@@ -28,7 +28,7 @@ SMALLEST_VARIANCE = 5e-4
 
 
 class Whitening(nn.Conv2d):
-    """Fixed 2×2 filters whose answers on the training images are uncorrelated, of variance 1.
+    """Fixed 2×2 filters whose outputs on the training images are uncorrelated, with variance 1.
 
     Images (N, 3, H, W) to (N, 24, H - 1, W - 1): the principal directions of patches and their
     mirror images, six that are their own mirror image and six that become their negative; and the

@@ -1,4 +1,4 @@
-"""One guard around other people's code: what it raises becomes an error of ours, in one line."""
+"""Turn exceptions from other people's code into one-line errors."""
 
 import inspect
 import os
@@ -33,7 +33,7 @@ def guarded(
     model: nn.Module | None = None,
     said: Sequence[warnings.WarningMessage] = (),
 ) -> Iterator[None]:
-    """Turn what other people's code raises into one line: what failed, why, and in which line.
+    """Turn an exception from other people's code into one line: what failed, why, and where.
 
     A UserError passes through. If the traceback has no line of theirs, the line is the one that
     autograd's anomaly mode names in the warnings `said`, else that of the `forward` of `model`.

@@ -34,7 +34,7 @@ def _not_logits(output: object) -> str:
 
 
 class _Reshapes(TorchFunctionMode):
-    """Keeps, for each number of images, which call last made so many of one, and in which line."""
+    """Records, by batch size, the last call and line that reshaped one image into such a batch."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The user's own code, imported as it is for its owner, and out of the libraries' way."""
+"""Import the user's own code without shadowing modules that libraries import."""
 
 import ast
 import functools
@@ -77,10 +77,10 @@ def _repository(file: Path) -> list[Path]:
 
 @contextmanager
 def _importing(source: str, folders: Sequence[Path]) -> Iterator[None]:
-    """Look into `folders` first, for the user's code; afterwards last, for libraries' own imports.
+    """Search `folders` first while the user's code is imported, and last afterwards.
 
-    The code sees its own name as the program's only argument, and what it changes for everybody is
-    put back.
+    The code sees its own name as the only argument in `sys.argv`. Global state that it changes is
+    restored.
     """
     arguments, path, loaded = sys.argv, [*sys.path], {*sys.modules}
     folder, streams = Path.cwd(), (sys.stdin, sys.stdout, sys.stderr)

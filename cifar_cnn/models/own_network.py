@@ -111,7 +111,7 @@ class OwnNetwork:
         return model
 
     def _filled_in(self, num_classes: int | None, dropout: float | None) -> dict[str, object]:
-        """Return what it takes of the two; a number of classes also if it needs one."""
+        """Return the arguments for its parameters named after the number of classes and dropout."""
         given: dict[str, object] = {}
         if "dropout" in self.parameters and dropout is not None:
             given["dropout"] = dropout

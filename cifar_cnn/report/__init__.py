@@ -1,1 +1,1 @@
-"""What people look at: console tables and progress, plots."""
+"""Output for people: console tables, progress, plots and reports."""

@@ -1,4 +1,4 @@
-"""What analysis found, for people."""
+"""Print the results of the analysis as tables."""
 
 from rich.console import Console
 
@@ -125,7 +125,7 @@ def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
         )
     verdict = "passed" if result.passed else "failed"
     limit = f"{result.minimum} (limit of {file})" if file else str(result.minimum)
-    lines.append(f"{verdict}: {min(final.receptive_field)}, has to be above {limit}")
+    lines.append(f"{verdict}: {min(final.receptive_field)}, must be above {limit}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""How good a network is, and what it sees, as pictures."""
+"""Draw charts of a network's accuracy and receptive fields."""
 
 from collections.abc import Sequence
 
@@ -127,7 +127,7 @@ def draw_receptive_field(result: ReceptiveField) -> bytes:
         axes.set_yticks(range(len(rows)), [ending(name, 30) for name in names])
         axes.invert_yaxis()
         axes.axvline(side, color="0.45", linestyle=":", linewidth=1.2, label=f"image: {side}")
-        limit = f"has to be above {result.minimum}"
+        limit = f"must be above {result.minimum}"
         axes.axvline(result.minimum, color=ORANGE, linestyle="--", linewidth=1.2, label=limit)
         axes.set_xlim(0, 1.1 * max(*sizes, side, result.minimum))
         axes.set_xlabel("receptive field (pixels, the smaller side)")

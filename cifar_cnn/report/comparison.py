@@ -115,7 +115,7 @@ def _line(runs: list[RunRecord], label: str, settings: dict[str, Any]) -> Line:
 
 
 def _group_of(run: RunRecord, groups: list[list[RunRecord]]) -> list[RunRecord]:
-    """Return the group of the runs that the run is like but for its seed; a new one if none is."""
+    """Return the group of runs that differ from this run in the seed alone, or a new group."""
     for group in groups:
         is_new = all(each.settings.seed != run.settings.seed for each in group)
         if is_new and _but_for_seed(group[0]) == _but_for_seed(run):

@@ -1,4 +1,4 @@
-"""Where people-facing text goes."""
+"""Consoles for people: standard output, or standard error for progress."""
 
 import sys
 from collections.abc import Iterable
@@ -37,12 +37,12 @@ def say(console: Console, *lines: str, wrap: bool = False) -> None:
 
 
 def warn(console: Console, line: str) -> None:
-    """Print what is to be known of an answer; beside a JSON document, on standard error."""
+    """Print a warning about a result; with a JSON document, to standard error."""
     say(progress_console() if console.quiet else console, line)
 
 
 def known(actual: int | None) -> str:
-    """Return the number that a requirement is about, as people read it."""
+    """Return a measured number with commas, or "not known"."""
     return "not known" if actual is None else f"{actual:,}"
 
 

@@ -54,7 +54,7 @@ def _min_rf(document: ReceptiveField) -> Requirement:
         limit=document.minimum,
         actual=min(sides),
         passed=document.passed,
-        detail=f"{times(sides)} at the output; has to be above the limit",
+        detail=f"{times(sides)} at the output; must be above the limit",
     )
 
 

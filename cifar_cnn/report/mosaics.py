@@ -73,7 +73,7 @@ class Explanation:
         return _draw_explained(list(pixels), heat, [each.file for each in shown], said)
 
     def about(self, count: int) -> str:
-        """Say what the picture of `count` images shows."""
+        """Return what the picture of `count` images shows."""
         many = f", the first {MOST_EXPLAINED} of {count:,} images" if count > MOST_EXPLAINED else ""
         return self.where + many
 

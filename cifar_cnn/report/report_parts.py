@@ -1,4 +1,4 @@
-"""What a report of a run shows, as far as it can be had."""
+"""The contents of a run's report, with notes on the parts that could not be made."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,7 +163,7 @@ def _picture(key: str, shows: str, *panels: bytes) -> Pictures:
 
 
 def _attempt(notes: Notes, make: Callable[[], T]) -> T | None:
-    """Return what is made; None, with a note, where that fails."""
+    """Return the result of `make`; if it fails, add a note and return None."""
     try:
         with guarded("this part of the report fails", UserError):
             return make()

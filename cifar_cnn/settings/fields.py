@@ -129,8 +129,8 @@ class Settings(BaseModel):
     )
     normalization: Literal["cifar10", "dataset"] = setting(
         "cifar10",
-        "mean and deviation of the colors that become 0 and 1: cifar10's, or dataset, those of the "
-        "training images (folder: dataset unless said, as reference does)",
+        "channel mean and standard deviation: CIFAR-10's constants (cifar10), or computed from the "
+        "training images (dataset); recipe reference sets cifar10",
         Flag(shown=f"dataset for {', '.join(MEASURED)}, else cifar10"),
     )
 
@@ -144,8 +144,8 @@ class Settings(BaseModel):
     batch_size: int = setting(128, "images in a step", Flag(rank=7), ge=1, le=1_000_000)
     ghost_batch_size: int = setting(
         0,
-        "most images normalized by statistics of their own, each such part of a batch by a thread "
-        "of its own; 0: the whole batch (built-in networks on a CPU)",
+        "split each batch into ghost batches of at most N images, each normalized on its own and "
+        "computed by one thread; 0 disables it (built-in networks on a CPU)",
         ge=0,
     )
     optimizer: Literal["sgd", "adamw", "muon"] = setting("sgd", "optimizer")

@@ -1,1 +1,1 @@
-"""How things reach the disk whole: files, sealed archives, checkpoints."""
+"""Read and write files: atomic writes, archives with digests, checkpoints."""

@@ -1,4 +1,4 @@
-"""The `.pt` files: what is in them, and how they prove that they are whole.
+"""Read and write checkpoints: the content of the `.pt` files.
 
 A checkpoint is a sealed archive (see `archive`): plain `torch.load(weights_only=True)` reads it,
 and a changed, missing or added byte shows. The payload names its format; a payload that does so
@@ -108,7 +108,7 @@ def read_checkpoint(path: Path, *, to_train: bool = False) -> Checkpoint | dict[
 
 
 def require_model_again(checkpoint: Checkpoint, source: Path, given: Mapping[str, Any]) -> None:
-    """Keep code that only a file names from being imported."""
+    """Raise an error unless --model permits the code that the checkpoint names."""
     built = checkpoint.settings.model
     if "model" not in given and not is_built_in(built):
         raise CheckpointError(
@@ -173,7 +173,7 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
 
 
 def _unwrapped(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Strip as many prefixes as leave the most names that the network has, too."""
+    """Strip the number of prefixes that makes the most names match the network."""
     best = weights
     while True:
         stripped = {_WRAPPER.sub("", name): value for name, value in weights.items()}

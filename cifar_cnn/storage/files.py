@@ -40,7 +40,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file that cannot be written, before the work whose result it is to hold."""
+    """Raise an error before the work starts if the file cannot be written."""
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
     if path.is_dir():
@@ -58,7 +58,7 @@ def write_result(path: Path, content: bytes) -> None:
 
 
 def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Return what killed processes left of their writes of the files of these names."""
+    """Return the temporary files that killed processes left when they wrote these files."""
     found = (each for name in names for each in folder.glob(f".{name}.*.part"))
     return [each for each in found if each.suffixes[-2][1:].isdigit()]
 

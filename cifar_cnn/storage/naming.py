@@ -34,7 +34,7 @@ def is_spec(name: Path | str) -> bool:
 
 
 def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:
-    """Return what is named: a path that exists, else the run of that name in `output_dir`.
+    """Return the path of that name if it exists, else the run of that name in `output_dir`.
 
     That run comes before a folder of the same name that is no run, such as one of images.
 
@@ -105,7 +105,7 @@ def _nearest(path: Path, output_dir: Path) -> str:
 
 
 def _without_model(run: Path) -> str:
-    """Say why a folder has no `model.pt`, and what to do."""
+    """Return why a folder has no `model.pt`, and what to do."""
     if (run / OFFICIAL[1]).is_file():
         return f"{run} holds CIFAR-10's images: name a run, and --data-dir {run.parent} beside it"
     if not (run / SETTINGS).exists():

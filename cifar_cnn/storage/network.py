@@ -1,4 +1,4 @@
-"""From a name to a network: of a spec, a run, a checkpoint or a bare state dict."""
+"""Open a network by its spec, run, checkpoint or bare state dict."""
 
 import hashlib
 import warnings

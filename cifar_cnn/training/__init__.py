@@ -1,1 +1,1 @@
-"""How a network learns: loop, optimizers and schedules, checkpoints."""
+"""Train a network: loop, optimizers, schedules and run directories."""

@@ -77,7 +77,7 @@ class TrainingBatches:
         return [f"{each} ({self.files[each]})" if self.files else str(each) for each in chosen]
 
     def free(self) -> None:
-        """Give the images back, once no batch is needed any more."""
+        """Free the images; no batch can be made afterwards."""
         self.images, self.labels, self._drawn = self.images[:0].clone(), self.labels[:0], None
 
     def _chosen(self, epoch: int, index: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""How much of the processor a run gets: less than it asks for where other programs want it too."""
+"""Measure how much CPU time a run gets, and note if other programs take too much of it."""
 
 import math
 import time
@@ -8,9 +8,9 @@ from cifar_cnn.errors import counted
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 ENOUGH = 0.8
-"""Fraction of its threads' time below which a run is told; alone it gets nine tenths and more."""
+"""Least fraction of its threads' time without a note; a run alone gets 0.9 or more."""
 SHORTEST = 10.0
-"""Seconds of an epoch below which the fraction says little."""
+"""Seconds; in shorter epochs the fraction is unreliable."""
 
 
 class CoreTime:

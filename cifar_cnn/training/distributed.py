@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def is_launched() -> bool:
-    """Say whether torchrun started this process; one variable alone was left by something else."""
+    """Return whether torchrun started this process: all four of its variables are set."""
     return {"TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
@@ -34,7 +34,7 @@ def local_rank() -> int:
 
 
 def is_main_process() -> bool:
-    """Say whether this is the process that prints and writes."""
+    """Return whether this process prints and writes files."""
     return rank() == 0
 
 
@@ -66,7 +66,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run; by default this one alone."""
+    """Ranks of one distributed run; by default this process alone."""
 
     rank: int = 0
     size: int = 1
@@ -77,7 +77,7 @@ class Processes:
         return self.rank == 0
 
     def part(self, count: int) -> Part:
-        """Return this process's part of a batch of `count` images: a run of neighbors."""
+        """Return this process's part of a batch of `count` images, a contiguous slice."""
         start, stop = (count * each // self.size for each in (self.rank, self.rank + 1))
         weight = (stop - start) * self.size / count
         return Part(slice(start, stop) if stop > start else slice(0, 1), weight, count)
@@ -105,7 +105,7 @@ class Processes:
         return values
 
     def over_all(self, loss: "Tensor", correct: "Tensor", part: Part) -> "tuple[Tensor, Tensor]":
-        """Return mean loss, and right answers, of the whole batch from a part's; see `apply`."""
+        """Reduce a part's mean loss and correct count to those of the whole batch; see `apply`."""
         if self.size == 1:
             return loss, correct
         import torch
@@ -153,7 +153,7 @@ class Processes:
         return self.sum(everything).cpu()
 
     def any(self, flag: bool) -> bool:  # noqa: FBT001 - it is what the question is about
-        """Say whether any process says so; all must ask at the same point."""
+        """Return whether the flag is set on any rank; all ranks must call this together."""
         if self.size == 1:
             return flag
         import torch

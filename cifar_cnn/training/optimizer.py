@@ -21,7 +21,7 @@ WARM_UP = 0.25
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
-    """Return the optimizer of the settings for what of the network is to be trained.
+    """Return the optimizer that the settings name, for the trainable parameters.
 
     On CUDA its learning rate is a tensor, so that a captured step can read it.
     """
@@ -40,7 +40,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
 
 
 def load_optimizer(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
-    """Give the optimizer another one's momenta; learning rate and the like are the settings'."""
+    """Load another optimizer's momenta, but keep the learning rate and other hyperparameters."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state_dict["state"], "param_groups": groups})
     for parameter, state in optimizer.state.items():
@@ -134,7 +134,7 @@ def _adamw(parameters: list[nn.Parameter], lr: float | Tensor, settings: Setting
 
 
 def _muon(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Optimizer:
-    """Orthogonal steps for convolutions that mix channels, which alone decay; SGD for the rest."""
+    """Muon for dense convolutions, with weight decay; SGD for all other parameters."""
     mixing = [p for p in parameters if p.ndim == 4 and p.shape[1] > 1]
     others = [p for p in parameters if not (p.ndim == 4 and p.shape[1] > 1)]
     groups = [
@@ -165,7 +165,7 @@ def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
 
 
 def describe_new_length(old: Settings, new: Settings, step: int, steps_per_epoch: int) -> str:
-    """Say what a resumed run's other number of epochs does to the learning rate at `step`."""
+    """Describe how the learning rate at `step` changes with a resumed run's new epoch count."""
     become = "becomes" if old.epochs == 1 else "become"
     change = f"{counted(old.epochs, 'epoch')} {become} {new.epochs:,}"
     if new.scheduler in {"constant", "step"}:

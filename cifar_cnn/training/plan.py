@@ -1,4 +1,4 @@
-"""From what was asked for to what a run starts with: fresh, or from a checkpoint."""
+"""Decide what a run starts with: fresh weights, or a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def finished(self) -> RunResult | None:
-        """What a run with nothing left to do came to; None where something is left."""
+        """The result of a run that is already finished, or None if epochs are left."""
         if self.checkpoint is None:
             return None
         rows = read_state(self.checkpoint, LAST).history

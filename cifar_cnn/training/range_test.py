@@ -22,11 +22,11 @@ LOWEST, HIGHEST = 1e-5, 10.0
 SMOOTHING = 12.0
 """Standard deviation, in steps, of the Gaussian window that losses are averaged over."""
 EXPLODED = 4.0
-"""Times the first loss at which the test ends early."""
+"""Stop when the loss exceeds this multiple of the first loss."""
 RISEN = 0.1
-"""Fraction of the loss's fall that it has risen again where it is said to diverge."""
+"""The loss diverges once it has risen again by this fraction of its drop."""
 SCATTERS, LEAST_FALL = 1.5, 0.02
-"""What is no fall yet: times the standard deviation of single losses; times the first loss."""
+"""Least drop that counts, in standard deviations of single losses and as part of the first loss."""
 PEAKED = {"cosine", "onecycle"}
 """Schedules whose learning rate is the highest of the run."""
 
@@ -89,9 +89,9 @@ def range_test(trainer: Trainer, progress: Progress | None) -> RangeTest:
 
 
 def read_losses(rates: list[float], losses: list[float], settings: Settings) -> RangeTest:
-    """Say where the loss falls fastest, is lowest and rises again.
+    """Return the rates at which the loss falls fastest, is lowest and rises again.
 
-    A fall within the scatter of the losses of single batches is none.
+    A drop smaller than the scatter of single batches does not count.
     """
     loss = np.array(losses)
     smoothed = _smoothed(loss)

@@ -1,4 +1,4 @@
-"""A run as its directory tells it; nothing of torch is needed to read it."""
+"""Read a run from its directory, without torch."""
 
 import csv
 import json
@@ -44,10 +44,10 @@ class RunFile(Result):
 
 
 class RunRecord(Run):
-    """What is known of a run without opening its checkpoints.
+    """A run, read without opening its checkpoints.
 
-    `changed` are the settings that are not the recipe's own or the default. `environment` is empty
-    for a run that was stopped before it started, or of version 0.1.0.
+    `changed` are the settings that differ from the recipe. `environment` is empty for a run that
+    was stopped before it started, or of version 0.1.0.
     """
 
     settings: Annotated[Settings, PlainSerializer(Settings.as_dict, return_type=dict[str, Any])]

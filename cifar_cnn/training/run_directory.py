@@ -115,7 +115,7 @@ class RunDirectory:
             check_free(self.path, replace=self._replace)
 
     def _leave(self) -> None:
-        """Release the lock; remove what was made for nothing."""
+        """Release the lock; if the run never began, remove the folders made for it."""
         with suppress(OSError):  # it matters less than what ended the run
             if not self._begun:
                 (self.path / LOCK).unlink(missing_ok=True)

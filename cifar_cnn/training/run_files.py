@@ -1,4 +1,4 @@
-"""The files of a run: their names, and what those in a folder say of it. None of it needs torch."""
+"""The names of a run's files, and checks of a run directory. Needs no torch."""
 
 import time
 import tomllib
@@ -45,7 +45,7 @@ Replace = bool | Literal["unsaved"]
 
 
 def check_result(flag: str, path: Path, suffix: str) -> None:
-    """Refuse a file that `flag` is not to write, before the work whose result it is to hold.
+    """Raise an error before the work starts if `flag` must not write this file.
 
     A suffix of its own keeps a flag from replacing whatever else a shell's pattern puts behind it.
     """
@@ -57,7 +57,7 @@ def check_result(flag: str, path: Path, suffix: str) -> None:
 
 
 def check_free(path: Path, *, replace: Replace = False) -> None:
-    """Keep an earlier run from being overwritten, and whatever else is in a folder from harm."""
+    """Raise a RunError if the folder holds an earlier run, or files that are not of a run."""
     names = _names(path)
     if not names:
         return
@@ -83,7 +83,7 @@ def check_resumable(path: Path) -> None:
 
 
 def _names(path: Path) -> set[str]:
-    """Return what is in a folder, but for a lock and unfinished writes of a run; none if absent."""
+    """Return the names in a folder, except a run's lock and unfinished writes; none if absent."""
     try:
         ours = {LOCK, *(each.name for each in leftovers(path, FILES))}
         return {each.name for each in path.iterdir()} - ours
@@ -110,7 +110,7 @@ def _check_is_run(path: Path) -> None:
 
 
 def _are_settings(file: Path) -> bool | None:
-    """Say whether these are a run's settings; None where there are none that can be read."""
+    """Return whether the file holds a run's settings, or None if it is missing or invalid TOML."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8")).keys() >= {"recipe", "batch_size"}
     except (FileNotFoundError, ValueError):
@@ -118,7 +118,7 @@ def _are_settings(file: Path) -> bool | None:
 
 
 def _are_metrics(file: Path) -> bool | None:
-    """Say whether this is a run's table; None where there is none that can be read."""
+    """Return whether the file is a run's metrics.csv, or None if it is missing or empty."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def _are_metrics(file: Path) -> bool | None:
 
 
 def _is_sealed(file: Path) -> bool:
-    """Say whether the file ends with a digest, right or wrong, as this program writes it."""
+    """Return whether the file ends with a digest, right or wrong, as this program writes it."""
     from cifar_cnn.storage.archive import has_seal
 
     try:
@@ -137,7 +137,7 @@ def _is_sealed(file: Path) -> bool:
 
 
 def _has_saved(path: Path, names: set[str]) -> bool:
-    """Say whether a run has got further than its start: has an epoch, a network or a picture."""
+    """Return whether a run has saved more than its start: an epoch, a network or a picture."""
     if names & {*FILES} - {SETTINGS, SOURCE, ENVIRONMENT, METRICS, LOG}:
         return True
     return content_of(path / METRICS).count(b"\n") > 1 or bool(content_of(path / LOG))
@@ -156,7 +156,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def is_finished(path: Path, rows: Sequence[EpochRow]) -> bool:
-    """Say whether the run directory was completed after these epochs: its log says so, last."""
+    """Return whether the run finished after these epochs, by the last line of its log."""
     return (path / MODEL).exists() and content_of(path / LOG) == log_text(rows, finished=True)
 
 
@@ -170,7 +170,7 @@ def remove_events(path: Path) -> None:
 
 
 def content_of(file: Path) -> bytes:
-    """Return what is in a file; nothing if it cannot be read."""
+    """Return the content of a file, or nothing if it cannot be read."""
     try:
         return file.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""What `last.pt` holds besides the network: all that a run needs to go on."""
+"""The training state in `last.pt`: everything besides the network that resuming needs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -85,7 +85,7 @@ def check_images(
     checkpoint: Checkpoint,
     state: TrainingState,
 ) -> None:
-    """Hold the images of a run that goes on against those of its checkpoint."""
+    """Raise an error if a resumed run's images are not those of its checkpoint."""
     if checkpoint.classes != classes or state.images != trainer.batches.count:
         raise CheckpointError(
             "the training images are not those of the checkpoint: "

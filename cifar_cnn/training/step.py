@@ -1,4 +1,4 @@
-"""One step of training: forward, loss, backward, update, and what the steps add up to."""
+"""One step of training: forward, loss, backward, update, and the running totals."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -110,7 +110,7 @@ class TrainingStep:
         processes.agree(model)
 
     def prepare(self, number: int, lr: float, part: Part) -> None:
-        """Say which step of the run comes next, its learning rate, and this process's part."""
+        """Set the number of the next step, its learning rate, and this process's part."""
         self.part = part
         self.number.fill_(number)
         for group in self.optimizer.param_groups:

@@ -134,7 +134,7 @@ class Trainer:
         self.update.free()
 
     def _must_stop(self) -> bool:
-        """Ask, and agree; where asking the others makes a device wait, only now and then."""
+        """Return whether any rank should stop; with several ranks, ask only every few steps."""
         if self.processes.size > 1 and self.index % self.steps_between_readings:
             return False
         return self.processes.any(self.should_stop())

@@ -1,4 +1,4 @@
-"""What is tried and shown before the first step, so that a run does not fail at its end."""
+"""Checks before the first step, so that a run does not fail at its end."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How a batch becomes an update: as ghost batches, as one captured CUDA graph, or at once."""
+"""Update a network by a batch: in ghost batches, as a CUDA graph, or in one pass."""
 
 import copy
 from collections.abc import Callable
@@ -196,7 +196,7 @@ class GhostBatches:
         self.workers = worker_threads(threads, self.count)
 
     def cut(self, images: slice) -> list[slice]:
-        """Return the ghost batches of a part of a batch: as equal as they can be."""
+        """Cut a part of a batch into ghost batches of equal size, to within one image."""
         size = self.step.settings.ghost_batch_size
         count = images.stop - images.start
         number = -(-count // size)

@@ -5,7 +5,7 @@ first save, and while it resumes), and at each single point of writing a file, w
 kills itself (half a file written, written but not synced, synced but not renamed, renamed but the
 folder not synced). After each kill every file of the run must be whole, last.pt must load and be no
 older than the last save that the program reported, and the next start must go on from it. At the
-end the run must equal, bit by bit, one that was never killed. Prints JSON; exit status 1 if any of
+end the run must equal, bit by bit, one that was never killed. Prints JSON; exit code 1 if any of
 it fails.
 
     python tests/benchmarks/kill_stress.py [--instants 100] [--points 1000] [--first-point 0]
@@ -185,7 +185,7 @@ def measure_start(folder):
 
 
 def same(one, other):
-    """Say whether two runs ended with the same weights, momenta and figures."""
+    """Return whether two runs ended with the same weights, momenta and figures."""
     first, second = (read_checkpoint(run / "last.pt") for run in (one, other))
     momenta = [
         [held["momentum_buffer"] for held in each.training["optimizer"]["state"].values()]

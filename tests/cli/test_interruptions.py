@@ -82,7 +82,7 @@ def seconds_in_queue(process):
 
 
 def stop(process, number):
-    """Send the signal; return exit status, output, errors; within 5 seconds.
+    """Send the signal; return exit code, output, errors; within 5 seconds.
 
     The time for which other programs kept it from the processor is not counted.
     """

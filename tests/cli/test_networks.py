@@ -127,7 +127,7 @@ def test_csv_and_junit_say_of_each_requirement_what_the_single_view_says(graded)
     assert (rows[0]["rf_features"], rows[0]["rf_output"]) == ("23×23", "47×47")
     assert rows[0]["require:dilated"] == "yes"
     small = {name: value for name, value in rows[2].items() if name.startswith("min-rf")}
-    where = "1×1 at the output, 1×1 at Conv2d; has to be above the limit"
+    where = "1×1 at the output, 1×1 at Conv2d; must be above the limit"
     assert small == {
         "min-rf": "no",
         "min-rf limit": "20",

@@ -94,10 +94,10 @@ def test_of_layers_that_are_clipped_five_are_named_and_the_others_counted(capsys
 def test_the_verdict_names_the_file_that_set_the_limit(quick_cli, net, tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmin-rf = 9\n")
     flags = ("receptive-field", "--model", "net.py:Two")
-    assert "has to be above 9 (limit of pyproject.toml)" in quick_cli(*flags).stdout
-    assert "has to be above 8\n" in quick_cli(*flags, "--min-rf", "8").stdout
+    assert "must be above 9 (limit of pyproject.toml)" in quick_cli(*flags).stdout
+    assert "must be above 8\n" in quick_cli(*flags, "--min-rf", "8").stdout
     (tmp_path / "pyproject.toml").write_text("[tool.cifar-cnn.budget]\nmax-params = 9\n")
-    assert "has to be above 44\n" in quick_cli(*flags).stdout
+    assert "must be above 44\n" in quick_cli(*flags).stdout
 
 
 def test_a_proof_that_does_not_agree_is_exit_1(quick_cli, monkeypatch):

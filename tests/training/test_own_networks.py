@@ -40,6 +40,10 @@ class Ghost(View):
             x = F.batch_norm(halves, None, None, training=True).view(n, c, h, w)
         return self.head(x.reshape(len(x), -1))
 
+class Squeezing(View):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
 class Rank5(nn.Module):
     def __init__(self):
         super().__init__()
@@ -145,6 +149,7 @@ def settings_of(tmp_path, monkeypatch, small_settings):
         *((name, "fp32") for name in ("View", "Ghost", "Rank5", "Shadowing", "pruned", "Counting")),
         ("View", "bf16"),
         ("Shadowing", "bf16"),
+        ("Squeezing", "bf16"),
     ],
 )
 def test_what_plain_pytorch_trains_is_trained_and_used(settings_of, tmp_path, name, precision):

@@ -9,10 +9,12 @@ import json
 import math
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -40,7 +42,8 @@ LONGEST_FOLDER = 70
 class Answer(Result):
     """What was found of a network, or the line that says why nothing was, with its exit code.
 
-    `title` names a file of weights and its network; `picture` is a PNG that was asked for.
+    `title` names a file of weights and its network; `picture` is a PNG that was asked for;
+    `traceback` is that of the error, for `--debug`.
     """
 
     model: str
@@ -49,6 +52,7 @@ class Answer(Result):
     picture: Base64Bytes = b""
     error: str = ""
     exit_status: int = 0
+    traceback: str = ""
 
     @property
     def passed(self) -> bool:
@@ -82,8 +86,7 @@ def answer_each(job: Job, models: Sequence[str], time_limit: float) -> Generator
     work = partial(_answer, job, str(Path.cwd()), dict(os.environ), at_once)
     with tempfile.TemporaryDirectory(prefix="cifar-cnn-") as folder:
         children = [
-            _Child(context, work, model, Path(folder, str(number)))
-            for number, model in enumerate(models)
+            _Child(context, work, model, Path(folder, secrets.token_hex(16))) for model in models
         ]
         waiting, running = deque(children), list[_Child]()
         try:
@@ -107,7 +110,8 @@ def answer_each(job: Job, models: Sequence[str], time_limit: float) -> Generator
 class _Child:
     """The process of one network, and the file in which it leaves its answer.
 
-    A pipe would not do: the network's code may write to all that are open, or hold them.
+    A pipe would not do: the network's code may write to all that are open, or hold them. The file
+    has a random name, so that code that writes where others' answers lie does not hit it.
     """
 
     def __init__(
@@ -132,7 +136,7 @@ class _Child:
         self.kill()
         try:
             self.answer = Answer.model_validate(json.loads(self.file.read_bytes()))
-        except (OSError, ValueError):  # there is none, or not all of it
+        except (OSError, ValueError, RecursionError):  # there is none, or not a whole one
             if status is None:
                 line = f"took longer than {time_limit:g} s: see --time-limit"
             else:
@@ -161,10 +165,10 @@ def _answer(
     try:
         answer = job(model)
     except UserError as error:
-        answer = _failure(model, str(error), error)
+        answer = _failure(model, str(error), error, traceback.format_exc())
     except BaseException as error:  # noqa: BLE001 - the network's code may raise anything
         line = f"model {model!r}: {type(error).__name__}: {one_line(error)}"
-        answer = _failure(model, line, ModelError)
+        answer = _failure(model, line, ModelError, traceback.format_exc())
     file.write_text(json.dumps(answer.model_dump(mode="json")), encoding="utf-8")
     with contextlib.suppress(OSError, ValueError):  # closed by the network's code
         sys.stdout.flush()
@@ -203,8 +207,8 @@ def _confine(at_once: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, most))
 
 
-def _failure(model: str, line: str, error: type[UserError] | UserError) -> Answer:
-    return Answer(model=model, error=line, exit_status=error.exit_status)
+def _failure(model: str, line: str, error: type[UserError] | UserError, trace: str = "") -> Answer:
+    return Answer(model=model, error=line, exit_status=error.exit_status, traceback=trace)
 
 
 def _start_server(job: Any) -> Any:

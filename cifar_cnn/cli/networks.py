@@ -120,7 +120,7 @@ def answer_of(job: "Job", model: str, time_limit: float, file: Path | None = Non
     (answer,) = _answers(job, [model], time_limit)
     if answer.document is None:
         kind = RequestError if answer.exit_status == RequestError.exit_status else UserError
-        raise kind(answer.error)
+        raise kind(answer.error) from UserError(f"in the child process:\n{answer.traceback}")
     return answer
 
 
@@ -184,4 +184,6 @@ def _ended_by_signals() -> Iterator[None]:
         with stop_signals(launched=False, also=HANGUP) as signals:
             yield
     except Interrupted:
-        raise typer.Exit(signals.exit_status) from None
+        stopped = UserError("stopped before the verdict")
+        stopped.exit_status = signals.exit_status
+        raise stopped from None

@@ -50,6 +50,13 @@ for file in range(3, 64):
     except OSError: pass
 os._exit(0)
 """
+DEEP = """
+import os, sys
+frame = sys._getframe()
+while "at_once" not in frame.f_locals: frame = frame.f_back
+frame.f_locals["file"].write_text("[" * 200_000)
+os._exit(0)
+"""
 LEFT = "import os, time\nif not os.fork():\n    time.sleep(600)\n"
 ENDED = "ended its process before an answer (0)"
 ANSWERED = {"loads.py": LOADS, "left.py": LEFT, "late.py": "import atexit, os\natexit.register("
@@ -62,6 +69,7 @@ FAILED = {
     "c.py": ("import ctypes; ctypes.CDLL(None)._exit(0)", ENDED),
     "execs.py": ("import os, sys; os.execv(sys.executable, [sys.executable, '-c', ''])", ENDED),
     "writes.py": (WRITES, ENDED),
+    "deep.py": (DEEP, ENDED),
     "killed.py": ("import os; os.kill(os.getpid(), 11)", "(signal 11, Segmentation fault)"),
     "prints.py": ("print('not JSON'); raise ValueError('two\\nlines')", "ValueError: two lines"),
     "moves.py": ("import os; os.chdir('/'); net = None", "'moves.py:net'"),
@@ -138,7 +146,7 @@ def test_csv_and_junit_say_of_each_requirement_what_the_single_view_says(graded)
     assert rows[2]["wrong"].startswith(f"min-rf: 1 (limit 20), {where}; require:depthwise")
 
     suite = ET.parse(folder / "grades.xml").getroot()[0]  # noqa: S314 - our own
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("16", "3", "11")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("17", "3", "12")
     met, broken, error = suite[0], suite[2], suite[5]
     assert met.find("failure") is met.find("error") is None
     assert "\nmin-rf limit: 20\nmin-rf actual: 47\n" in met.findtext("system-out")
@@ -172,6 +180,13 @@ def test_a_signal_ends_a_verdict_under_way_with_its_status(tmp_path, number):
         os.killpg(process.pid, number)
         process.wait(30)
         assert process.returncode in {-number, 128 + number}
+        end = b"cifar-cnn: stopped before the verdict\n"
+        assert process.stderr.read().endswith(end) or number == signal.SIGKILL
+
+
+def test_debug_shows_the_traceback_of_the_networks_code(tmp_path):
+    (tmp_path / "net.py").write_text("def helper(): raise ValueError('no')\nhelper()\n")
+    assert "in helper" in run(tmp_path, "summary", "net.py", "--debug").stderr
 
 
 def test_the_limit_of_time_holds_for_one(tmp_path, cli):

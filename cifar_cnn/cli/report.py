@@ -7,6 +7,7 @@ import typer
 
 from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
 from cifar_cnn.cli.output import print_json
+from cifar_cnn.errors import RequestError
 from cifar_cnn.storage.naming import RUNS, find_run
 
 
@@ -54,6 +55,8 @@ def report(
     from cifar_cnn.report.progress import Display
     from cifar_cnn.report.run_report import write_report
 
+    if exist_ok and markdown is None:
+        raise RequestError("--exist-ok replaces FILE.md: give --markdown FILE.md too")
     console = people_console(json=json)
     with Display(console) as progress:
         written = write_report(

@@ -37,8 +37,8 @@ class Display:
 
     def __call__(self, doing: str, where: Path | None, done: int, total: int) -> None:
         """Show that `done` of `total` images in a folder, bytes of a file, steps … are done."""
-        if done == 0:
-            self._begun, self._first, self._is_shown = time.perf_counter(), 0, False
+        if done == 0 or doing != self._doing:
+            self._begun, self._first, self._is_shown = time.perf_counter(), done, False
         self._doing, self._done, self._total = doing, done, total
         is_long = total >= MANY or time.perf_counter() - self._begun > PATIENCE
         if not self._is_shown and (where is None or is_long):

@@ -214,7 +214,8 @@ def _result(record: RunRecord, found: Examination | None) -> list[tuple[str, str
     rows += [(name, setting_text(getattr(settings, name))) for name in (*SAID, *given)]
     if record.history:
         rows.append(("training", f"{record.seconds:,.0f} s"))
-    if environment:
-        rows.append(("ran on", environment["device_name"] or environment["processor"]))
+    if device := environment.get("device_name") or environment.get("processor"):
+        rows.append(("ran on", device))
+    if "torch" in environment:
         rows.append(("torch", environment["torch"]))
     return rows

@@ -24,7 +24,6 @@ class Column:
 
     `form` is the format of numbers, such as `,d`. A `whole` column is never broken into lines.
     A console of fewer than `least` columns leaves the column out, and so does a telephone.
-    `name` is the heading in CSV.
     """
 
     heading: str
@@ -32,7 +31,6 @@ class Column:
     right: bool = False
     whole: bool = False
     least: int = 0
-    name: str = ""
 
     def text(self, value: object) -> str:
         """Return a value as people read it: a mark for a truth value, a dash for None."""
@@ -91,7 +89,7 @@ class Table:
         """Return the table as CSV: numbers in full, truth values as yes or no."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(column.name or column.heading for column in self.columns)
+        writer.writerow(column.heading for column in self.columns)
         for row in self.rows:
             writer.writerow(("no", "yes")[v] if isinstance(v, bool) else v for v in row)
         return text.getvalue().encode()
@@ -137,4 +135,6 @@ def escape_markdown(value: object) -> str:
 
 
 def _rich(value: object, text: str) -> Text:
-    return value if isinstance(value, Text) else Text(text, style=MARKS.get(text, ("",))[0])
+    if isinstance(value, Text):
+        return value
+    return Text(printable(text), style=MARKS.get(text, ("",))[0])

@@ -155,6 +155,7 @@ def test_the_command_replaces_what_it_wrote_only_with_exist_ok(cli, run, tmp_pat
     assert "work.md exists: give another name, or --exist-ok to replace it" in done.stderr
     assert (tmp_path / "work.md").read_text() == "My own words."
     assert {each.name for each in tmp_path.iterdir()} == {"work.md", "work_files"}
+    assert cli("report", run, "--exist-ok").returncode == 2
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,15 @@ def test_one_display_shows_several_works():
     assert display.live is None
 
 
+def test_work_that_is_first_told_of_with_a_unit_done_is_timed_from_there():
+    screen = console(terminal=True)
+    with Display(screen) as display:
+        display("decoding", Path("data/train"), 60_000, 60_000)
+        display("step", None, 1, 300)
+        display.live.refresh()
+    assert "step 1 of 300, 0:00:00 left" in screen.file.getvalue()
+
+
 def test_a_few_small_images_are_not_shown_and_a_few_large_ones_are(monkeypatch):
     screen = console()
     display = Display(screen)

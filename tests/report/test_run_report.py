@@ -183,6 +183,7 @@ def test_what_cannot_be_had_is_left_out_and_said(copy, tmp_path):
     assert written.notes[0].startswith(f"folder {tmp_path / 'gone'} does not exist")
     for name in ("model.pt", "last.pt"):
         (copy / name).unlink()
+    (copy / "environment.json").write_text('{"parameters": 1}')
     assert write_report(copy).notes == ("there is no checkpoint yet",)
 
 

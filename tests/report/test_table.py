@@ -40,7 +40,7 @@ def test_markdown_shows_each_cell_as_it_is():
 
 
 def test_csv_has_unformatted_values():
-    columns = [Column("mult-adds", ",d", name="mult_adds"), Column("met")]
+    columns = [Column("mult_adds", ",d"), Column("met")]
     table = Table(columns, [(1234, True), (None, False)])
     assert table.csv() == b"mult_adds,met\n1234,yes\n,no\n"
 

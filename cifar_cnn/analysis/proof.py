@@ -29,7 +29,6 @@ from cifar_cnn.data.dataset import Progress
 from cifar_cnn.errors import UserError, one_line
 from cifar_cnn.runtime import global_state_kept
 
-"""Told how many operations are proved, and of how many."""
 ROOM = 8
 """Units of the coarsest map that a canvas has room for beyond the largest field."""
 MOST_PIXELS = 1 << 21

@@ -1,6 +1,5 @@
 """The built-in networks, their building blocks, and the user's own networks."""
 
-from cifar_cnn.models.baseline import Baseline as Baseline
 from cifar_cnn.models.output import check_output as check_output
 from cifar_cnn.models.output import log_probabilities as log_probabilities
 from cifar_cnn.models.registry import BUILT_IN as BUILT_IN

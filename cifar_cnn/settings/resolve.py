@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
-from cifar_cnn.settings.fields import DEVICES, SOURCES, Settings
+from cifar_cnn.settings.fields import DEVICES, SOURCES, Settings, used_removed
 
 FOR_BUILT_IN = ("dropout", "ghost_batch_size")
 """Settings of recipes that reach built-in networks."""
@@ -76,7 +76,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     except SettingsError as error:
         raise SettingsError(f"config file {path}: {error}") from error
     except ValidationError as error:
-        if any(each["loc"] for each in error.errors()):  # else flags may mend it
+        if used_removed(values) or any(each["loc"] for each in error.errors()):
+            # others may be mended by flags
             raise SettingsError(f"config file {path}: {_explain(error)}") from error
     except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError(f"config file {path} is not valid TOML: {one_line(error)}") from error

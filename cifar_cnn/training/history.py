@@ -77,11 +77,10 @@ class EpochRow(BaseModel):
         """Add what checkpoints of versions 0.1.0 and 0.2.0 leave out."""
         if not isinstance(values, dict) or "eval_accuracy" in values:
             return values
-        try:
-            accuracy = values["eval_correct"] / values["eval_samples"]
-        except (KeyError, TypeError, ZeroDivisionError):
+        correct, samples = values.get("eval_correct"), values.get("eval_samples")
+        if type(correct) is not int or type(samples) is not int or not 0 <= correct <= samples > 0:
             return values
-        return {**values, "eval_accuracy": accuracy}
+        return {**values, "eval_accuracy": correct / samples}
 
     def metrics(self) -> dict[str, int | float | str]:
         """Return the columns of metrics.csv by name."""

@@ -94,3 +94,4 @@ class TestRemovedSettings:
             assert done.returncode == status
             (line,) = done.stderr.splitlines()
             assert removed in line
+            assert status == 1 or "config file config.toml: " in line

@@ -236,7 +236,7 @@ class TestTorchrun:
         assert done.returncode != 0
         assert (
             "cifar-cnn: process 1: at epoch 0, step 2: the network fails on a training batch of 6: "
-            "ValueError: the second process has had enough (net.py:36)"
+            "ValueError: the second process has had enough (net.py:30)"
         ) in done.stderr
 
     def test_a_part_of_the_network_that_is_not_used_stays_as_it_was(self, train, tmp_path):

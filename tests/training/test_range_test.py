@@ -76,8 +76,9 @@ def test_an_exploding_loss_ends_the_test_and_changes_nothing_global(small_settin
     torch.manual_seed(5)
     before, told = torch.get_rng_state(), []
     settings = small_settings(model=f"{__file__}:finite", scheduler="constant")
-    result = find_lr(settings, progress=told.append)
-    assert told == [*range(1, len(result.curve) + 1)]
+    result = find_lr(settings, progress=lambda *now: told.append(now))
+    steps = [(done, total) for doing, _, done, total in told if doing == "step"]
+    assert steps == [(number + 1, STEPS) for number in range(len(result.curve))]
     assert 50 < len(result.curve) < STEPS
     assert result.curve[-1].loss > 4 * result.curve[0].loss
     assert result.steepest_lr < result.lowest_lr < result.diverging_lr

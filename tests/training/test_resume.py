@@ -17,6 +17,7 @@ train = functools.partial(cifar_cnn.train, report=False)
 VARIANTS = {
     "reference": {"recipe": "reference"},
     "reference in bf16": {"recipe": "reference", "precision": "bf16"},
+    "best in bf16": {"recipe": "best", "precision": "bf16"},
     "compact": {"model": "compact", "recipe": "best", "ghost_batch_size": 3},
     "mixed": {"recipe": "best", "mixup": 0.3, "scheduler": "cosine"},
     "tuned in parts": {"recipe": "tuned", "ghost_batch_size": 3, "dropout": 0.1},
@@ -107,7 +108,7 @@ def assert_same_run(one, other):
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize(("epochs", "more"), [(0, 1), (1, 0), (1, 2), (2, 3)])
+@pytest.mark.parametrize(("epochs", "more"), [(0, 1), (1, 0), (1, 2), (2, 0), (2, 3)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
     small_settings, whole_run, tmp_path, variant, epochs, more
@@ -252,6 +253,7 @@ class TestDamage:
         {"batch": 10**9},
         {"batch": None},
         {"history": [{}]},
+        {"history": [{"eval_correct": 10**400, "eval_samples": 1}]},
         {"history": 3},
         {"totals": {"loss": "much"}},
         {"totals": None},

@@ -23,15 +23,15 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         where = "in training " if model.training else ""
         raise RunError(f"{where}the network returns {_not_logits(output)}")
-    output = _batched(output, len(images)).to(torch.promote_types(output.dtype, torch.float32))
+    output = _batched(output, images).to(torch.promote_types(output.dtype, torch.float32))
     if getattr(model, "outputs_log_probabilities", False):
         return output
     return F.log_softmax(output, dim=1)
 
 
-def _batched(output: Tensor, images: int) -> Tensor:
+def _batched(output: Tensor, images: Tensor) -> Tensor:
     """Return the output with the batch dimension that `squeeze` takes from one image."""
-    return output[None] if output.ndim == 1 and images == 1 else output
+    return output[None] if output.ndim == 1 and len(images) == 1 else output
 
 
 def _not_logits(output: object) -> str:
@@ -82,7 +82,7 @@ def check_output(
         set_training(model, was_training)
     if not isinstance(output, Tensor):
         raise ModelError(f"the network returns {_not_logits(output)}")
-    output = _batched(output, 1)
+    output = _batched(output, image)
     if num_classes is not None and tuple(output.shape) != (1, num_classes):
         raise ModelError(
             f"the network's output for one image is {tuple(output.shape)}, "

@@ -137,4 +137,4 @@ def escape_markdown(value: object) -> str:
 def _rich(value: object, text: str) -> Text:
     if isinstance(value, Text):
         return value
-    return Text(printable(text), style=MARKS.get(text, ("",))[0])
+    return Text("\n".join(map(printable, text.split("\n"))), style=MARKS.get(text, ("",))[0])

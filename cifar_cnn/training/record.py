@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainSerializer, ValidationError
+from pydantic import PlainSerializer, ValidationError, computed_field
 
 from cifar_cnn.errors import RunError, SettingsError, one_line
 from cifar_cnn.recipes import read_recipe
@@ -46,15 +46,26 @@ class RunFile(Result):
 class RunRecord(Run):
     """A run, read without opening its checkpoints.
 
-    `changed` are the settings that differ from the recipe. `environment` is empty for a run that
-    was stopped before it started, or of version 0.1.0.
+    `environment` is empty for a run that was stopped before it started, or of version 0.1.0.
     """
 
     settings: Annotated[Settings, PlainSerializer(Settings.as_dict, return_type=dict[str, Any])]
-    changed: dict[str, Any]
     files: tuple[RunFile, ...]
     environment: dict[str, Any]
     history: tuple[EpochRow, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from the recipe."""
+        settings = self.settings
+        recipe = read_recipe(settings.recipe, settings.epochs)
+        usual = {name: recipe.get(name, f.default) for name, f in Settings.model_fields.items()}
+        return {
+            name: value
+            for name, value in settings.as_dict().items()
+            if usual[name] not in (getattr(settings, name), "auto")
+        }
 
     @property
     def best(self) -> EpochRow | None:
@@ -102,7 +113,6 @@ def read_run(directory: Path | str) -> RunRecord:
         eval=best_row(history).eval if history else None,
         seconds=sum(row.seconds for row in history),
         settings=settings,
-        changed=_changed(settings),
         files=tuple(
             RunFile(name=each.name, size=each.stat().st_size)
             for each in sorted(path.iterdir())
@@ -133,16 +143,6 @@ def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
         except OSError as error:
             refused.append(f"{each} cannot be read: {error.strerror}")
     return records, refused
-
-
-def _changed(settings: Settings) -> dict[str, Any]:
-    recipe = read_recipe(settings.recipe, settings.epochs)
-    usual = {name: recipe.get(name, each.default) for name, each in Settings.model_fields.items()}
-    return {
-        name: value
-        for name, value in settings.as_dict().items()
-        if usual[name] not in (getattr(settings, name), "auto")
-    }
 
 
 def _read_metrics(path: Path) -> tuple[EpochRow, ...]:

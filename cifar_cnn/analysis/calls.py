@@ -53,7 +53,7 @@ class Call:
 
 
 class ModuleRun(NamedTuple):
-    """A module that has run: its output without the batch, and what it computes itself."""
+    """One forward of a module: output shape without the batch, mult-adds without its children's."""
 
     module: nn.Module
     output_size: tuple[int, ...]

@@ -56,7 +56,7 @@ class Answer(Result):
 
     @property
     def passed(self) -> bool:
-        """Whether the network meets what is asked of it."""
+        """Whether the network meets the budget, or the minimum of its receptive field."""
         found = self.document
         if isinstance(found, ReceptiveField):
             return found.passed and (found.verification is None or found.verification.agreed)
@@ -75,10 +75,10 @@ Job = Callable[[str], Answer]
 
 
 def answer_each(job: Job, models: Sequence[str], time_limit: float) -> Generator[Answer]:
-    """Yield the answer for each network, in their order, each from a process of its own.
+    """Analyze each network in its own child process; yield the answers in the order of `models`.
 
-    A process is killed, with all that it has started, after `time_limit` seconds, and once the
-    caller reads no further answers.
+    A child is killed, with every process that it has started, after `time_limit` seconds, and when
+    the caller closes the generator.
     """
     context = _start_server(job)
     affinity = getattr(os, "sched_getaffinity", None)  # of Linux alone, before Python 3.13
@@ -176,10 +176,10 @@ def _answer(
 
 
 def _confine(at_once: int) -> None:
-    """Give the process a group of its own, limits, and standard error as its only open file.
+    """Isolate the child process: new process group, memory limit, all files but stderr closed.
 
-    The files that it was forked with are closed: what is written there would end the others'.
-    Processes that it starts, as of a data loader, start as they do outside.
+    The inherited files belong to the fork server: a write to them could end the other children.
+    The child may start processes, as a data loader does.
     """
     import torch
 

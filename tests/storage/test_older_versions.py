@@ -1,6 +1,6 @@
 """What older versions wrote loads, evaluates as it did there, and goes on.
 
-`made_by_*/` holds a network of 962 parameters, the config file of a run of 60 steps on
+`small.py` is a network of 962 parameters, `made_by_*/` the config file of a run of 60 steps on
 `synthetic`, the directory of that run stopped early, and the `model.pt` of the whole run.
 `averaged.pt` was trained with `--ema 0.9`, which 0.2.0 had. Both versions trained own networks
 channels-last, where sums round otherwise and dropout draws otherwise: what is learned is as good,
@@ -23,11 +23,17 @@ MODEL = ("--model", "small.py:net")
 VERSIONS = ("made_by_0_1_0", "made_by_0_2_0")
 
 
+def copy_made(version, folder):
+    """Fill the folder with the network and what the version wrote."""
+    here = Path(__file__).parent
+    shutil.copytree(here / version, folder, dirs_exist_ok=True)
+    shutil.copy(here / "small.py", folder)
+    return folder
+
+
 @pytest.fixture
 def made(request, tmp_path):
-    """Fill the test's folder with what the version wrote."""
-    shutil.copytree(Path(__file__).parent / request.param, tmp_path, dirs_exist_ok=True)
-    return tmp_path
+    return copy_made(request.param, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +79,7 @@ class TestRemovedSettings:
 
     @pytest.fixture(params=[{"ema": 0.9}, {"teacher": "t.pt"}], ids=["ema", "teacher"])
     def removed(self, request, tmp_path):
-        shutil.copytree(Path(__file__).parent / "made_by_0_2_0", tmp_path, dirs_exist_ok=True)
+        copy_made("made_by_0_2_0", tmp_path)
         ((name, value),) = request.param.items()
         payload = load_archive((tmp_path / "stopped" / "last.pt").read_bytes())
         payload["settings"] |= {name: value}

@@ -1,6 +1,7 @@
 """Functions that combine several packages: training, and pictures of what a network sees."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from cifar_cnn.analysis.effective import effective_receptive_field
 from cifar_cnn.analysis.results import EffectiveField, Target
 from cifar_cnn.data.dataset import Progress, measure, normalize
 from cifar_cnn.data.load import load_test, load_trained_on
-from cifar_cnn.errors import DataError, UserError
+from cifar_cnn.errors import DataError, RunError, UserError
 from cifar_cnn.inference.predict import FP32, predictions
 from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
@@ -120,9 +121,12 @@ def dry_run(
         progress: told how the decoding of image files, or a download, goes.
 
     Raises:
-        UserError: what `train` would raise before its first step.
+        UserError: what `train` would raise before its first step, or at a loss that is not finite.
     """
-    return train_once(_announced(settings, say, progress).trainer)
+    loss = train_once(_announced(settings, say, progress).trainer)
+    if not math.isfinite(loss):
+        raise RunError(f"the loss of the first batch is {loss}: training would stop there")
+    return loss
 
 
 @global_state_kept()

@@ -49,9 +49,11 @@ def _open_closed_streams() -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print results as JSON; escape file names that are not valid UTF-8."""
+    """Print results as JSON: NaN is null, and file names that are not valid UTF-8 are escaped."""
     stream = _DOCUMENTS.get() or sys.stdout
-    text = json.dumps(to_jsonable_python(document), indent=2, ensure_ascii=False, allow_nan=False)
+    plain = json.dumps(to_jsonable_python(document))
+    values = json.loads(plain, parse_constant=lambda _: None)  # of NaN and infinity
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
     stream.write(re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text) + "\n")
     stream.flush()
 

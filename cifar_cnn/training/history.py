@@ -4,9 +4,9 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from cifar_cnn.results import NotInJson, Result, Share
 
@@ -61,7 +61,7 @@ class EpochRow(BaseModel):
     lr: float
     train_loss: float
     train_accuracy: float
-    eval_split: str
+    eval_split: Annotated[str, Field(pattern="^(test|val)$")]
     eval_loss: float
     eval_accuracy: float
     seconds: float

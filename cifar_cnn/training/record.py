@@ -97,7 +97,7 @@ def read_run(directory: Path | str) -> RunRecord:
         ) from error
     except OSError as error:
         raise RunError(f"run directory {path} cannot be read: {error.strerror}") from error
-    except (SettingsError, ValidationError, ValueError) as error:
+    except (SettingsError, ValidationError, ValueError, csv.Error) as error:
         reason = "metrics.csv differs" if isinstance(error, ValidationError) else one_line(error)
         raise RunError(f"run directory {path} is not of this version: {reason}") from error
     return RunRecord(

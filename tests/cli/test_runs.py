@@ -62,6 +62,11 @@ def test_the_split_of_an_accuracy_is_said(quick_cli, runs):
         assert " – " in lines[2]
 
 
+def test_a_loss_that_is_not_a_number_is_null_in_json(quick_cli, add_run):
+    add_run("a", [float("nan")])
+    assert json.loads(quick_cli("runs", "--json").stdout)[0]["eval"]["loss"] is None
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs permissions")
 def test_an_unreadable_folder_hides_no_other_run(quick_cli, runs):
     for folder in (runs.parent, runs, *runs.iterdir()):

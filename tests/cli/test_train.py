@@ -58,6 +58,18 @@ def test_a_dry_run_writes_nothing(quick_cli, small, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_whose_loss_is_not_finite_is_one_line(quick_cli, small, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(3072, 3))\n"
+        "    def forward(self, x): return super().forward(x) * (1e39 if self.training else 1)\n"
+    )
+    done = quick_cli("train", *small, "--model", "net.py", "--dry-run", "--json")
+    assert done.returncode == 1
+    assert "the loss of the first batch is nan: training would stop there" in done.stderr
+
+
 def test_a_finished_run_resumed_says_so_and_changes_nothing(quick_cli, small, tmp_path):
     quick_cli("train", *small, "--name", "a")
     files = {path: path.read_bytes() for path in (tmp_path / "runs/a").iterdir()}

@@ -65,6 +65,14 @@ def test_a_folder_of_runs_leaves_out_what_it_cannot_read_and_says_so(tmp_path):
         find_runs(tmp_path / "none")
 
 
+@pytest.mark.parametrize("cell", ["foo", "x" * 200_000], ids=["split", "long"])
+def test_a_table_with_a_wrong_cell_is_refused_in_one_line(tmp_path, cell):
+    table = make_run(tmp_path / "a") / "metrics.csv"
+    table.write_text(table.read_text().replace(",val,", f",{cell},"))
+    with pytest.raises(RunError, match="is not of this version: "):
+        read_run(tmp_path / "a")
+
+
 def test_nothing_of_torch_is_needed_to_read_runs():
     import subprocess
     import sys

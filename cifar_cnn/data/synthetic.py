@@ -28,7 +28,8 @@ def draw_synthetic(name: str) -> Split:
     count = SIZES[name]
     labels = np.arange(count) % len(CLASSES)
     chunks = [_draw(labels[i : i + _CHUNK], random) for i in range(0, count, _CHUNK)]
-    return Split(torch.from_numpy(np.concatenate(chunks)), torch.from_numpy(labels), CLASSES)
+    images = torch.from_numpy(np.concatenate(chunks))
+    return Split(images, torch.from_numpy(labels), CLASSES, name=name)
 
 
 def _draw(labels: NDArray[np.int64], random: np.random.RandomState) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.report.curves import draw_at_end
 from cifar_cnn.report.listeners import TensorBoardEvents, write_environment
-from cifar_cnn.report.mosaics import MOST_EXPLAINED, Explanation
+from cifar_cnn.report.mosaics import MAX_EXPLAINED, Explanation
 from cifar_cnn.report.run_report import report_at_end
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings, resolve_settings
@@ -218,7 +218,7 @@ def explain(
     """
     network = open_trained(checkpoint, FP32 | dict(overrides or {}))
     explanation = Explanation(network)
-    found = [*islice(predictions(network, images, top=1), MOST_EXPLAINED)]
+    found = [*islice(predictions(network, images, top=1), MAX_EXPLAINED)]
     if not found:
         raise DataError("there is no image to explain")
-    return explanation.picture(found)
+    return explanation.draw(found)

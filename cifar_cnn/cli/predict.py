@@ -118,8 +118,8 @@ def predict(
     if explain is not None and explanation is not None and found:
         _check_is_no_image(explain, [each.file for each in found])
         _check_is_no_image(explain, [each.file for each in unreadable])
-        write_result(explain, explanation.picture(found))
-        say(console, f"saved {explain}: {explanation.about(len(found))}")
+        write_result(explain, explanation.draw(found))
+        say(console, f"saved {explain}: {explanation.describe(len(found))}")
         more["explain"] = explain
     if json:
         print_json(predictions.model_copy(update=more))

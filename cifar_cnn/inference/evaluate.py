@@ -98,7 +98,7 @@ def evaluate(
         tta=tta,
         **vars(judge(output, data)),
         notes=(*network.notes, *data.notes, *notes_on(data, network)),
-        images=_judged(data, output),
+        images=judge_images(data, output),
     )
 
 
@@ -113,7 +113,8 @@ def write_predictions(images: Iterable[JudgedImage], path: Path) -> None:
     write_result(path, os.fsencode(text.getvalue()))
 
 
-def _judged(data: Split, log_probabilities: Tensor) -> tuple[JudgedImage, ...]:
+def judge_images(data: Split, log_probabilities: Tensor) -> tuple[JudgedImage, ...]:
+    """Compare each image's log-probabilities (N, classes) with its label."""
     confidence, predicted = log_probabilities.exp().max(dim=1)
     predicted[~is_answer(log_probabilities)] = -1
     columns = (data.files, data.labels.tolist(), predicted.tolist(), confidence.tolist())

@@ -1,137 +1,197 @@
-"""Draw charts of a network's accuracy and receptive fields."""
+"""Draw pictures in one style, among them charts of a network's accuracy and receptive fields."""
 
-from collections.abc import Sequence
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
+from PIL import Image
 
 from cifar_cnn.analysis.results import EffectiveField, ReceptiveField
 from cifar_cnn.errors import counted
 from cifar_cnn.inference.metrics import CALIBRATION_BINS, Calibration, Evaluation
-from cifar_cnn.report.figures import BLUE, GREEN, ORANGE, PANEL, SKY, draw, ending, shortened
 
-MOST_NUMBERED = 20
-"""Classes up to which each cell of the confusion matrix says its number."""
-MOST_NAMED = 60
-"""Classes up to which the axes name each."""
-MOST_LAYERS = 40
-SQUARES = {0.5: SKY, 0.9: GREEN}
+BLUE, ORANGE, GREEN, SKY, PINK = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7"
+"""Of Okabe and Ito's palette, safe for the color-blind."""
+PANEL = (4.6, 3.8)
+"""Inches of a panel, which a page lays beside another, or on a telephone above it."""
+PERCENT = PercentFormatter(1, decimals=0)
+
+MAX_NUMBERED_CLASSES = 20
+"""Of a confusion matrix with numbers in its cells."""
+MAX_NAMED_CLASSES = 60
+"""Of a chart with names along its axes."""
+MAX_LAYERS = 40
+SQUARE_COLORS = {0.5: SKY, 0.9: GREEN}
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # matplotlib brings it along
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,  # a dollar in the name of a class is a dollar
+}
 
 
-def draw_confusion(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
+def draw(
+    width: float,
+    height: float,
+    fill: Callable[[Any], None],
+    *,
+    grid: tuple[int, int] = (1, 1),
+    reduce_colors: bool = True,
+) -> bytes:
+    """Return a PNG of `width` by `height` inches, whose axes (an array of a grid's) `fill` draws.
+
+    128 colors, which are enough for a chart, make the file a third of the size.
+    """
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names beyond the font's letters
+        figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
+        fill(figure.subplots(*grid))
+        content = io.BytesIO()
+        figure.savefig(content, format="png")
+    if not reduce_colors:
+        return content.getvalue()
+    with Image.open(content) as image:
+        return _encode_chart(image)
+
+
+def join_panels(panels: Sequence[bytes]) -> bytes:
+    """Return a PNG of panels of one height beside one another."""
+    if len(panels) == 1:
+        return panels[0]
+    pixels = [np.asarray(Image.open(io.BytesIO(panel)).convert("RGB")) for panel in panels]
+    return _encode_chart(Image.fromarray(np.hstack(pixels)))
+
+
+def _encode_chart(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(content, "png")
+    return content.getvalue()
+
+
+def cut_start(name: str, length: int) -> str:
+    """Return at most the last `length` characters of a name: files and layers differ there."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
+def cut_end(name: str, length: int = 18) -> str:
+    """Return at most `length` characters of a name, by default what fits beside an axis."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def draw_confusion(evaluation: Evaluation) -> bytes:
     """Return a PNG: images of each true class (row) by predicted class (column)."""
-    counts = np.array(evaluation.confusion)
+    classes, counts = [*evaluation.per_class], np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = _side(classes)
+    side = _height(classes)
 
-    def fill(figure: Figure) -> None:
-        axes = figure.subplots()
-        shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        bar = figure.colorbar(shown, ax=axes, shrink=0.7, label="share of the true class")
-        bar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        if len(classes) <= MOST_NAMED:
-            names = [shortened(name) for name in classes]
+    def fill(axes: Axes) -> None:
+        matrix = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        bar = axes.figure.colorbar(matrix, ax=axes, shrink=0.7, label="share of the true class")
+        bar.ax.yaxis.set_major_formatter(PERCENT)
+        if len(classes) <= MAX_NAMED_CLASSES:
+            names = [cut_end(name) for name in classes]
             axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
             axes.set_yticks(range(len(names)), names)
-        if len(classes) <= MOST_NUMBERED:
+        if len(classes) <= MAX_NUMBERED_CLASSES:
             for (row, column), count in np.ndenumerate(counts):
                 color = "white" if shares[row, column] > 0.5 else "black" if count else "0.75"
                 axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
+        axes.set(xlabel="predicted class", ylabel="true class")
         axes.spines[:].set_visible(False)
 
     return draw(side + 0.8, side, fill)
 
 
-def _side(classes: Sequence[str]) -> float:
-    """Return the height in inches of the pictures that stand beside each other."""
-    return min(max(0.5 * len(classes) + 1.4, 4.2), 9.0)
-
-
-def draw_classes(evaluation: Evaluation, classes: Sequence[str]) -> bytes:
+def draw_classes(evaluation: Evaluation) -> bytes:
     """Return a PNG: the accuracy of each class, best first."""
-    recalls = [each.recall for each in evaluation.per_class.values()]
-    accuracy = np.array([recall or 0.0 for recall in recalls])
-    order = accuracy.argsort(kind="stable")
+    scores = sorted(evaluation.per_class.items(), key=lambda item: item[1].recall or 0.0)
+    names = [name for name, _ in scores]
+    recalls = [score.recall for _, score in scores]
 
-    def fill(figure: Figure) -> None:
-        axes = figure.subplots()
-        bars = axes.barh(range(len(classes)), accuracy[order], color=BLUE, height=0.7)
-        if len(classes) <= MOST_NAMED:
-            axes.set_yticks(range(len(classes)), [shortened(classes[i]) for i in order])
-            said = ["–" if recalls[i] is None else f"{recalls[i]:.1%}" for i in order]
-            axes.bar_label(bars, said, padding=3, fontsize=9)
+    def fill(axes: Axes) -> None:
+        bars = axes.barh(range(len(names)), [each or 0.0 for each in recalls], 0.7, color=BLUE)
+        if len(names) <= MAX_NAMED_CLASSES:
+            axes.set_yticks(range(len(names)), [cut_end(name) for name in names])
+            labels = ["–" if each is None else f"{each:.1%}" for each in recalls]
+            axes.bar_label(bars, labels, padding=3, fontsize=9)
         axes.axvline(evaluation.accuracy, color=ORANGE, linestyle="--", linewidth=1)
         axes.set_title(f"dashed: all images, {evaluation.accuracy:.1%}", loc="left", color=ORANGE)
-        axes.set_xlim(0, 1.08)
-        axes.set_ylim(-0.6, len(classes) - 0.4)
+        axes.set(xlabel="accuracy", xlim=(0, 1.08), ylim=(-0.6, len(names) - 0.4))
         axes.set_xticks(np.linspace(0, 1, 6))
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.set_xlabel("accuracy")
+        axes.xaxis.set_major_formatter(PERCENT)
 
-    return draw(6, _side(classes), fill)
+    return draw(6, _height(names), fill)
+
+
+def _height(classes: Sequence[str]) -> float:
+    """Return the height in inches of the two charts of classes, which stand beside each other."""
+    return min(max(0.5 * len(classes) + 1.4, 4.2), 9.0)
 
 
 def draw_reliability(calibration: Calibration, error: float) -> list[bytes]:
     """Return PNGs: accuracy by confidence against the diagonal, and how many images there are."""
-    samples, hits = calibration.samples.numpy(), calibration.hits.numpy()
-    filled = samples > 0
-    confidence = calibration.confidence.numpy()[filled] / samples[filled]
-    accuracy = hits[filled] / samples[filled]
+    samples = calibration.samples.numpy()
+    is_filled = samples > 0
+    confidence, accuracy = (
+        sums.numpy()[is_filled] / samples[is_filled]
+        for sums in (calibration.confidence, calibration.hits)
+    )
     bin_width = 1 / CALIBRATION_BINS
 
-    def shares(figure: Figure) -> None:
-        axes = _confidence_axes(figure, "accuracy")
+    def fill_accuracy(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], "--", color="0.5", linewidth=1, label="as it should be")
         axes.plot(confidence, accuracy, color=BLUE, marker="o", markersize=4, label="the network")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PERCENT)
         axes.set_title(f"expected calibration error {error:.4f}", loc="right")
         axes.legend(frameon=False, loc="upper left")
         axes.grid(alpha=0.25)
+        label_axes(axes, "accuracy")
 
-    def counts(figure: Figure) -> None:
+    def fill_counts(axes: Axes) -> None:
         centers = (np.arange(CALIBRATION_BINS) + 0.5) * bin_width
-        _confidence_axes(figure, "images").bar(centers, samples, width=0.9 * bin_width, color=BLUE)
+        axes.bar(centers, samples, width=0.9 * bin_width, color=BLUE)
+        label_axes(axes, "images")
 
-    return [draw(*PANEL, shares), draw(*PANEL, counts)]
+    def label_axes(axes: Axes, quantity: str) -> None:
+        axes.set(xlim=(0, 1), xlabel="confidence (probability of the predicted class)")
+        axes.set_ylabel(quantity)
+        axes.xaxis.set_major_formatter(PERCENT)
 
-
-def _confidence_axes(figure: Figure, quantity: str) -> Axes:
-    axes = figure.subplots()
-    axes.set_xlabel("confidence (probability of the predicted class)")
-    axes.set_ylabel(quantity)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return axes
+    return [draw(*PANEL, fill_accuracy), draw(*PANEL, fill_counts)]
 
 
 def draw_receptive_field(result: ReceptiveField) -> bytes:
     """Return a PNG: the field after each layer that has a window, and at the output.
 
-    Of very deep networks the last layers are shown.
+    Of very deep networks the last layers are drawn.
     """
     rows = [(layer.name, min(layer.receptive_field)) for layer in result.layers if layer.has_window]
-    rows = [*rows[-MOST_LAYERS:], ("output", min(result.final.receptive_field))]
+    rows = [*rows[-MAX_LAYERS:], ("output", min(result.final.receptive_field))]
     names, sizes = zip(*rows, strict=True)
     side = min(result.input_size[1:])
 
-    def fill(figure: Figure) -> None:
-        axes = figure.subplots()
+    def fill(axes: Axes) -> None:
         bars = axes.barh(range(len(rows)), sizes, color=BLUE, height=0.65)
         axes.bar_label(bars, padding=3, fontsize=9)
-        axes.set_yticks(range(len(rows)), [ending(name, 30) for name in names])
+        axes.set_yticks(range(len(rows)), [cut_start(name, 30) for name in names])
         axes.invert_yaxis()
         axes.axvline(side, color="0.45", linestyle=":", linewidth=1.2, label=f"image: {side}")
         limit = f"must be above {result.minimum}"
         axes.axvline(result.minimum, color=ORANGE, linestyle="--", linewidth=1.2, label=limit)
         axes.set_xlim(0, 1.1 * max(*sizes, side, result.minimum))
         axes.set_xlabel("receptive field (pixels, the smaller side)")
-        figure.legend(loc="outside upper right", frameon=False, ncols=2)
+        axes.figure.legend(loc="outside upper right", frameon=False, ncols=2)
 
     return draw(6.4, 0.3 * len(rows) + 1.3, fill)
 
@@ -142,31 +202,25 @@ def draw_effective(result: EffectiveField) -> bytes:
     top, left = result.theoretical.top, result.theoretical.left
     rows, columns = result.theoretical.receptive_field
 
-    def fill(figure: Figure) -> None:
-        axes = figure.subplots()
+    def fill(axes: Axes) -> None:
         # The square root shows the faint parts: the mass falls off about as a Gaussian does.
-        shown = axes.imshow(result.heat / result.heat.max(), cmap="inferno", norm=PowerNorm(0.5))
-        figure.colorbar(shown, ax=axes, label="gradient magnitude, largest = 1", shrink=0.8)
-        _frame(axes, (top, left, rows, columns), ORANGE, f"theoretical field {rows}×{columns}")
+        heat = axes.imshow(result.heat / result.heat.max(), cmap="inferno", norm=PowerNorm(0.5))
+        axes.figure.colorbar(heat, ax=axes, label="gradient magnitude, largest = 1", shrink=0.8)
+        frames = [(left, top, columns, rows, ORANGE, f"theoretical field {rows}×{columns}")]
         for square in result.squares:
             label = f"{square.mass:.0%} of the mass: side {square.side}"
-            frame = (square.top, square.left, square.side, square.side)
-            _frame(axes, frame, SQUARES[square.mass], label)
+            color = SQUARE_COLORS[square.mass]
+            frames.append((square.left, square.top, square.side, square.side, color, label))
+        for x, y, wide, high, color, label in frames:
+            frame = Rectangle((x - 0.5, y - 0.5), wide, high, fill=False, edgecolor=color)
+            frame.set(linewidth=2, label=label)
+            axes.add_patch(frame)
         axes.set_xlim(min(left, 0) - 1.5, max(left + columns, width) + 0.5)
         axes.set_ylim(max(top + rows, height) + 0.5, min(top, 0) - 1.5)
         axes.set_facecolor("0.85")  # outside of the image
         unit = f"unit {result.unit} of {result.layer}" if result.unit else "the largest logit"
         axes.set_title(f"{unit}, {counted(result.samples, 'image')} of {height}×{width}")
-        axes.set_xlabel("pixel")
-        axes.set_ylabel("pixel")
+        axes.set(xlabel="pixel", ylabel="pixel")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=9)
 
-    return draw(6.4, 5.4, fill, colors=None)
-
-
-def _frame(axes: Axes, frame: tuple[int, int, int, int], color: str, label: str) -> None:
-    top, left, height, width = frame
-    corner = (left - 0.5, top - 0.5)
-    axes.add_patch(
-        Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=2, label=label)
-    )
+    return draw(6.4, 5.4, fill, reduce_colors=False)

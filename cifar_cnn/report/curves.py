@@ -2,28 +2,27 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from statistics import mean
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from cifar_cnn.errors import RunError
-from cifar_cnn.report.comparison import Comparison, Line
-from cifar_cnn.report.figures import (
+from cifar_cnn.report.charts import (
     BLUE,
     GREEN,
     ORANGE,
     PANEL,
     PINK,
     SKY,
+    cut_end,
     draw,
-    shortened,
-    side_by_side,
+    join_panels,
 )
+from cifar_cnn.report.comparison import Comparison
 from cifar_cnn.training.events import Event, RunEnded
 from cifar_cnn.training.history import SPLIT_NAMES, EpochRow
 from cifar_cnn.training.range_test import RangeTest
@@ -32,14 +31,12 @@ from cifar_cnn.training.run_files import CURVES, write_file
 TRAIN_COLOR, EVAL_COLOR = BLUE, ORANGE
 RUN_COLORS = (ORANGE, BLUE, GREEN, PINK, SKY)
 DASHES = ("-", "--", ":")
-QUANTITIES = ("loss", "accuracy")
+QUANTITIES = {"loss": "loss (nats per image)", "accuracy": "accuracy"}
+"""What is drawn over the epochs, and how its axis is labeled."""
 
-Rows = Sequence[EpochRow]
 
-
-@dataclass(frozen=True)
-class Curve:
-    """Loss and accuracy on a split over epochs, of another run or another program."""
+class Curve(NamedTuple):
+    """Loss and accuracy on a split over epochs, of a run or another program."""
 
     split: str
     epochs: Sequence[int]
@@ -50,49 +47,37 @@ class Curve:
 def draw_at_end(event: Event) -> None:
     """Listener that draws curves.png when a run ends."""
     if isinstance(event, RunEnded) and event.history:
-        write_file(event.directory / CURVES, side_by_side(draw_curves(event.history)))
+        write_file(event.directory / CURVES, join_panels(draw_curves(event.history)))
 
 
-def evaluation_curve(rows: Rows) -> Curve:
+def evaluation_curve(history: Sequence[EpochRow]) -> Curve:
     """Return the evaluation's part of a history."""
-    return Curve(
-        rows[-1].eval_split,
-        [row.epoch for row in rows],
-        [row.eval_loss for row in rows],
-        [row.eval_accuracy for row in rows],
-    )
+    rows = [(row.epoch, row.eval_loss, row.eval_accuracy) for row in history]
+    return Curve(history[-1].eval_split, *zip(*rows, strict=True))
 
 
 def reference_curve() -> Curve:
     """Return the test figures that the reference program's log publishes for its 100 epochs."""
     text = (files("cifar_cnn") / "report" / "reference_log.csv").read_text(encoding="utf-8")
-    rows = [*csv.DictReader(text.splitlines())]
-    return Curve(
-        "test",
-        [int(row["epoch"]) for row in rows],
-        [float(row["test_loss"]) for row in rows],
-        [float(row["test_accuracy"]) for row in rows],
-    )
+    _, *rows = csv.reader(text.splitlines())
+    epochs, losses, accuracies = zip(*rows, strict=True)
+    return Curve("test", [*map(int, epochs)], [*map(float, losses)], [*map(float, accuracies)])
 
 
-def draw_curves(history: Rows) -> list[bytes]:
+def draw_curves(history: Sequence[EpochRow]) -> list[bytes]:
     """Return PNGs of loss and accuracy over the epochs, training and evaluation."""
-    last, name = history[-1], SPLIT_NAMES[history[-1].eval_split]
-    epochs = [row.epoch for row in history]
-    sets = (
-        ("train", "training (augmented images)", TRAIN_COLOR),
-        ("eval", name, EVAL_COLOR),
-    )
+    last, split = history[-1], SPLIT_NAMES[history[-1].eval_split]
+    lines = (("train", "training (augmented images)", TRAIN_COLOR), ("eval", split, EVAL_COLOR))
 
-    def fill(figure: Figure, quantity: str) -> None:
-        axes = _axes(figure, quantity)
-        for prefix, label, color in sets:
+    def fill(axes: Axes, quantity: str) -> None:
+        for prefix, label, color in lines:
             values = [getattr(row, f"{prefix}_{quantity}") for row in history]
-            _line(axes, epochs, values, color=color, label=label)
+            _plot(axes, [row.epoch for row in history], values, color=color, label=label)
         axes.legend(frameon=False)
+        _label_epochs(axes, quantity)
         if quantity == "accuracy":
-            said = f"{name} {last.eval_accuracy:.2%} after epoch {last.epoch}"
-            axes.set_title(said, loc="right")
+            title = f"{split} {last.eval_accuracy:.2%} after epoch {last.epoch}"
+            axes.set_title(title, loc="right")
 
     return [draw(*PANEL, partial(fill, quantity=quantity)) for quantity in QUANTITIES]
 
@@ -100,19 +85,17 @@ def draw_curves(history: Rows) -> list[bytes]:
 def draw_comparison(curves: Mapping[str, Curve]) -> list[bytes]:
     """Return PNGs of the evaluation of several runs over their epochs."""
 
-    def fill(figure: Figure, quantity: str) -> None:
-        axes = _axes(figure, quantity)
+    def fill(axes: Axes, quantity: str) -> None:
         for index, (name, curve) in enumerate(curves.items()):
             values = getattr(curve, quantity)
             last = f"{values[-1]:{'.4f' if quantity == 'loss' else '.2%'}}"
-            label = f"{shortened(name, 40)}, {SPLIT_NAMES[curve.split]}: {last}"
-            style = {
-                "label": f" {label}" if label.startswith("_") else label,  # matplotlib hides _
-                "color": RUN_COLORS[index % len(RUN_COLORS)],
-                "linestyle": DASHES[index // len(RUN_COLORS) % len(DASHES)],
-            }
-            _line(axes, curve.epochs, values, **style)
-        figure.legend(loc="outside lower center", frameon=False)
+            label = f"{cut_end(name, 40)}, {SPLIT_NAMES[curve.split]}: {last}"
+            label = f" {label}" if label.startswith("_") else label  # matplotlib hides _
+            color = RUN_COLORS[index % len(RUN_COLORS)]
+            dashes = DASHES[index // len(RUN_COLORS) % len(DASHES)]
+            _plot(axes, curve.epochs, values, color=color, linestyle=dashes, label=label)
+        axes.figure.legend(loc="outside lower center", frameon=False)
+        _label_epochs(axes, quantity)
 
     width, height = PANEL
     size = (width, height + 0.24 * len(curves))
@@ -121,34 +104,28 @@ def draw_comparison(curves: Mapping[str, Curve]) -> list[bytes]:
 
 def draw_runs(comparison: Comparison) -> bytes:
     """Return a PNG of the runs' curves, those of a line as their mean."""
-    curves = {_title(line): _mean_curve(line) for line in comparison.lines if line.eval}
-    if not curves:
+    means: dict[str, Curve] = {}
+    for line in comparison.lines:
+        if line.eval:
+            curves = [evaluation_curve(run.history) for run in line.records]
+            losses = zip(*(curve.loss for curve in curves), strict=True)
+            accuracies = zip(*(curve.accuracy for curve in curves), strict=True)
+            title = line.label if line.n == 1 else f"mean of {line.n}: {line.label}"
+            means[title] = curves[0]._replace(
+                loss=[*map(mean, losses)], accuracy=[*map(mean, accuracies)]
+            )
+    if not means:
         raise RunError("no run has finished an epoch: there are no curves to draw")
-    return side_by_side(draw_comparison(curves))
-
-
-def _title(line: Line) -> str:
-    return line.label if line.n == 1 else f"mean of {line.n}: {line.label}"
-
-
-def _mean_curve(line: Line) -> Curve:
-    curves = [evaluation_curve(run.history) for run in line.records]
-    return Curve(
-        curves[0].split,
-        curves[0].epochs,
-        [mean(values) for values in zip(*(curve.loss for curve in curves), strict=True)],
-        [mean(values) for values in zip(*(curve.accuracy for curve in curves), strict=True)],
-    )
+    return join_panels(draw_comparison(means))
 
 
 def draw_range(result: RangeTest) -> bytes:
     """Return a PNG of the loss over the learning rate, with what was read from it."""
-    rates, losses, smoothed = zip(
-        *((each.lr, each.loss, each.smoothed_loss) for each in result.curve), strict=True
-    )
+    rates = [each.lr for each in result.curve]
+    smoothed = [each.smoothed_loss for each in result.curve]
 
-    def fill(figure: Figure) -> None:
-        axes = figure.subplots()
+    def fill(axes: Axes) -> None:
+        losses = [each.loss for each in result.curve]
         axes.plot(rates, losses, color=BLUE, alpha=0.25, linewidth=1, label="each step")
         axes.plot(rates, smoothed, color=BLUE, linewidth=2, label="smoothed")
         for label, rate, color, style in (
@@ -162,27 +139,22 @@ def draw_range(result: RangeTest) -> bytes:
                 axes.axvline(rate, color=color, linestyle=style, label=f"{label} {rate:.2g}")
         low, first = min(smoothed), smoothed[0]
         axes.set_ylim(low - 0.3 * (first - low), first + 0.7 * (first - low))
-        axes.set_xscale("log")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="training loss (nats per image)")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-        axes.set_xlabel("learning rate")
-        axes.set_ylabel("training loss (nats per image)")
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
     return draw(9, 4, fill)
 
 
-def _axes(figure: Figure, quantity: str) -> Axes:
-    axes = figure.subplots()
-    axes.set_ylabel("loss (nats per image)" if quantity == "loss" else quantity)
+def _label_epochs(axes: Axes, quantity: str) -> None:
+    axes.set(xlabel="epoch", ylabel=QUANTITIES[quantity])
     if quantity == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
-    return axes
 
 
-def _line(axes: Axes, epochs: Sequence[int], values: Sequence[float], **style: str) -> None:
+def _plot(axes: Axes, epochs: Sequence[int], values: Sequence[float], **style: str) -> None:
     marker = "o" if len(epochs) <= 30 else ""
     axes.plot(epochs, values, marker=marker, markersize=3, **style)  # type: ignore[arg-type]

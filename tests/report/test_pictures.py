@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cifar_cnn.analysis.results import EffectiveField, TheoreticalField
-from cifar_cnn.report.charts import draw_effective
+from cifar_cnn.report.charts import draw_effective, join_panels
 from cifar_cnn.report.curves import (
     EVAL_COLOR,
     TRAIN_COLOR,
@@ -14,7 +14,6 @@ from cifar_cnn.report.curves import (
     draw_comparison,
     draw_curves,
 )
-from cifar_cnn.report.figures import side_by_side
 from cifar_cnn.training.history import EpochRow
 
 
@@ -54,7 +53,7 @@ def test_both_lines_are_drawn_in_both_panels():
         for panel in (pixels(each) for each in panels):
             assert has_color(panel, TRAIN_COLOR)
             assert has_color(panel, EVAL_COLOR)
-        assert pixels(side_by_side(panels)).shape == (418, 2 * 506, 3)
+        assert pixels(join_panels(panels)).shape == (418, 2 * 506, 3)
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def drawn(monkeypatch):
 
     def keep(width, height, fill):
         figures.append(Figure((width, height)))
-        fill(figures[-1])
+        fill(figures[-1].subplots())
         return b""
 
     monkeypatch.setattr("cifar_cnn.report.curves.draw", keep)

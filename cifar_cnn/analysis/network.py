@@ -17,7 +17,7 @@ from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Value
 from cifar_cnn.errors import ModelError, one_line
 from cifar_cnn.models.module import parameters_of
-from cifar_cnn.models.registry import full_spec
+from cifar_cnn.models.registry import find_definition
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.network import Network, open_network
 
@@ -38,7 +38,7 @@ def open_model(model: Model, model_arg: Sequence[str] = ()) -> tuple[str, nn.Mod
         return model.settings.model, model.model, str(model.file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        name = full_spec(model.settings.model, model.settings.model_arg)
+        name = find_definition(model.settings.model, model.settings.model_arg).spec
         return name, model.model, None
 
 

@@ -147,7 +147,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
 
 def _about_recipe(plan: "Plan", given: Mapping[str, Any]) -> list[str]:
     """Return a note on the network if only the recipe of another one is given."""
-    from cifar_cnn.models.usage import made_for
+    from cifar_cnn.models.registry import made_for
 
     settings, meant = plan.settings, made_for(plan.settings.recipe)
     if plan.checkpoint or "model" in given or meant in {None, settings.model}:

@@ -11,7 +11,7 @@ from cifar_cnn.models.blocks import folded
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import set_training
 from cifar_cnn.models.output import log_probabilities
-from cifar_cnn.models.registry import in_layout, is_own
+from cifar_cnn.models.registry import in_layout, is_built_in
 from cifar_cnn.runtime import (
     autocast,
     explaining_memory,
@@ -51,7 +51,7 @@ def predict_log_probabilities(
     was_training = model.training
     set_training(model, False)
     batches = torch.split(images, BATCH_SIZE[device.type])
-    at_once = device.type == "cpu" and is_own(model)
+    at_once = device.type == "cpu" and is_built_in(model)
 
     @torch.no_grad()
     def answer(batch: Tensor) -> Tensor:

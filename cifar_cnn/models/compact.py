@@ -9,8 +9,6 @@ pool, and refine what is left. What is different:
 - The whitening filters are made from the training images and do not learn, so that nothing has to
   be computed backwards through the first and largest maps.
 - Poolings overlap: 31, 15, 7 and 3 pixels a side are the same from the left and from the right.
-
-`usage.py` says what it reaches.
 """
 
 import torch
@@ -92,6 +90,10 @@ class Compact(nn.Module):
 
     Input (N, 3, H, W) normalized float images, H and W from 16; output (N, num_classes) logits.
     """
+
+    recipe = "best"
+    reached = ((10, 0.8808, 3), (30, 0.8956, 3))
+    """Epochs, mean test accuracy on CIFAR-10 as JPEG after the last one, and number of runs."""
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.0) -> None:
         super().__init__()

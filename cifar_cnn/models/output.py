@@ -55,11 +55,11 @@ class _Reshapes(TorchFunctionMode):
 
 @torch.no_grad()
 def check_output(
-    model: nn.Module, input_size: tuple[int, int], num_classes: int | None, *, mended: str = ""
+    model: nn.Module, input_size: tuple[int, int], num_classes: int | None, *, remedy: str = ""
 ) -> Tensor:
     """Return what the network, in evaluation mode, makes of one black image of `input_size` (H, W).
 
-    Refuse another number of outputs than `num_classes`; `mended`, the end of that line, says what
+    Refuse another number of outputs than `num_classes`; `remedy`, the end of that line, says what
     to do. None is any number.
     """
     parameter = next(iter(parameters_of(model)), torch.empty(0))
@@ -86,7 +86,7 @@ def check_output(
     if num_classes is not None and tuple(output.shape) != (1, num_classes):
         raise ModelError(
             f"the network's output for one image is {tuple(output.shape)}, "
-            f"the data set needs (1, {num_classes}){mended if output.ndim == 2 else ''}"
+            f"the data set needs (1, {num_classes}){remedy if output.ndim == 2 else ''}"
         )
     return output
 

@@ -7,10 +7,17 @@ from cifar_cnn.analysis.results import Features, Final
 from cifar_cnn.analysis.summary import summarize
 from cifar_cnn.errors import counted
 from cifar_cnn.models import BUILT_IN
-from cifar_cnn.models.usage import USAGE, Reached
 from cifar_cnn.report.console import NARROW, times
 from cifar_cnn.report.table import Table, numbers, texts
-from cifar_cnn.results import Result
+from cifar_cnn.results import Result, Share
+
+
+class Reached(Result):
+    """Mean test accuracy on CIFAR-10, as JPEG, of n runs after their last epoch."""
+
+    epochs: int
+    accuracy: Share
+    n: int
 
 
 class BuiltIn(Result):
@@ -66,7 +73,7 @@ def show_models(console: Console, networks: list[BuiltIn]) -> None:
 
 
 def _look_at(name: str) -> BuiltIn:
-    found, usage = summarize(name, budget=Budget()), USAGE[name]
+    found, network = summarize(name, budget=Budget()), BUILT_IN[name]
     verdict = found.budget
     assert verdict is not None
     assert verdict.features is not None
@@ -77,6 +84,6 @@ def _look_at(name: str) -> BuiltIn:
         mult_adds=found.totals.mult_adds,
         features=verdict.features,
         final=verdict.final,
-        recipe=usage.recipe,
-        reached=usage.reached,
+        recipe=network.recipe,
+        reached=tuple(Reached(epochs=e, accuracy=a, n=n) for e, a, n in network.reached),
     )

@@ -20,7 +20,7 @@ from cifar_cnn.data.dataset import MEAN, STD, Normalization
 from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError, StoredArgumentsWarning
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import weights_of
-from cifar_cnn.models.registry import is_built_in, is_own
+from cifar_cnn.models.registry import is_built_in
 from cifar_cnn.settings import SOURCES, Settings, used_removed, validate, without_removed
 from cifar_cnn.storage.archive import (
     UnreadableArchiveError,
@@ -148,7 +148,7 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Path) -> None:
     """Load `state_dict` into `model`, without the names that wrappers of torch add."""
-    if OF_FORMER_COMPACT in state_dict and is_own(model):
+    if OF_FORMER_COMPACT in state_dict and is_built_in(model):
         raise CheckpointError(
             f"{source} holds the network that was `compact` until version 0.1.0, which is gone: "
             "train the present one with --model compact --recipe best"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import REFERENCE, Normalization
 from cifar_cnn.errors import ChangedSourceWarning, CheckpointError, ModelError, counted
 from cifar_cnn.models.module import move, set_training
-from cifar_cnn.models.registry import build_checked, build_for, is_built_in, source_file
+from cifar_cnn.models.registry import build_checked, build_model, is_built_in, source_file
 from cifar_cnn.recipes import read_recipe
 from cifar_cnn.runtime import resolve_precision
 from cifar_cnn.settings import Settings, resolve_settings, validate
@@ -44,7 +44,9 @@ class Network:
         """The module; with a file's weights it is in evaluation mode."""
         num_classes = len(self.classes) or None
         if self.file is None:
-            return move(build_for(self.settings, num_classes), self.device)
+            spec, dropout = self.settings.model, self.settings.dropout
+            model = build_model(spec, num_classes, dropout, model_arg=self.settings.model_arg)
+            return move(model, self.device)
         changed = None
         if self.checkpoint is not None:
             changed = changed_source(self.file, self.checkpoint, self.settings)

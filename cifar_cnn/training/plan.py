@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_cnn.errors import CheckpointError, RequestError, SettingsError, counted
-from cifar_cnn.models.registry import check_heard, full_spec, is_built_in, source_file
+from cifar_cnn.models.registry import check_settings, find_definition, is_built_in, source_file
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, parse_arguments, validate
 from cifar_cnn.storage.checkpoint import (
@@ -92,7 +92,7 @@ def plan_run(
         path = path / LAST if path.is_dir() else path
         return _resumed(given, path, _read(path), directory)
     settings = complete(given)
-    check_heard(settings)
+    check_settings(settings)
     if directory is None:
         directory = output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"
         return Plan(settings, directory, numbered=True)
@@ -187,7 +187,7 @@ def _is_same_network(checkpoint: Checkpoint, settings: Settings) -> bool:
     named = {_attribute(each) for each in (checkpoint.model, settings.model)}
     if "" in named:  # the only network of the file
         file = source_file(settings.model, settings.model_arg)
-        named = named - {""} | {_attribute(full_spec(str(file), settings.model_arg))}
+        named = named - {""} | {find_definition(str(file), settings.model_arg).name}
     return len(named) == 1
 
 

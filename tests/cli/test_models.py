@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from cifar_cnn.models import BUILT_IN
-from cifar_cnn.models.usage import USAGE
 from cifar_cnn.recipes import RECIPES
 
 README = Path(__file__).parents[2] / "README.md"
@@ -26,15 +25,14 @@ def test_the_document_has_what_the_analysis_finds_and_what_was_reached(quick_cli
 
 
 def test_each_built_in_network_says_how_it_is_used():
-    assert USAGE.keys() == BUILT_IN.keys()
-    assert {usage.recipe for usage in USAGE.values()} <= {*RECIPES}
+    assert {network.recipe for network in BUILT_IN.values()} <= {*RECIPES}
 
 
 def test_what_is_reached_is_what_the_readme_says():
     rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
-    for usage in USAGE.values():
-        for each in usage.reached:
-            figures = rf"\b{each.epochs}\b.*\| {each.n} \| {100 * each.accuracy:.2f}\b"
+    for network in BUILT_IN.values():
+        for epochs, accuracy, n in network.reached:
+            figures = rf"\b{epochs}\b.*\| {n} \| {100 * accuracy:.2f}\b"
             assert any(re.search(figures, row) for row in rows), figures
 
 
@@ -46,11 +44,9 @@ def test_people_read_it_at_any_width(quick_cli, columns):
     assert max(len(line) for line in lines) <= columns
     for whole in ("baseline", "197,922", "13.40 M", "25×25 map", "49×49 output", "tuned", "best"):
         assert any(whole in line for line in lines)
-    for usage in USAGE.values():
-        for each in usage.reached:
-            assert any(
-                f"{each.accuracy:.2%}, {each.epochs} epochs, n = {each.n}" in s for s in lines
-            )
+    for network in BUILT_IN.values():
+        for epochs, accuracy, n in network.reached:
+            assert any(f"{accuracy:.2%}, {epochs} epochs, n = {n}" in s for s in lines)
 
 
 def test_it_takes_no_network(quick_cli):

@@ -10,7 +10,7 @@ from torch import nn
 
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models import build_model, is_built_in
-from cifar_cnn.models.registry import check_heard, full_spec
+from cifar_cnn.models.registry import check_settings, find_definition
 from cifar_cnn.settings import parse_arguments, resolve_settings
 
 NETS = """
@@ -134,9 +134,12 @@ def test_a_file_is_imported_once_and_again_when_it_has_changed(tmp_path, capsys)
         ("my_nets.py:ResNet", r"my_nets.py has no 'ResNet'; it has Net, "),
         ("my_nets.py:Needy", r"needs arguments \(width, depth\)"),
         ("my_nets.py:Broken", "cannot be built: OSError: no weights here"),
-        ("my_nets.py:passing", r"needs arguments \(.*'width'\)"),
+        ("my_nets.py:passing", "cannot be built: TypeError: .*'width'"),
         ("my_nets.py:leaving", "cannot be built: SystemExit"),
-        ("my_nets.py", r"has several networks: name one, as my_nets.py:Net \(Net, Broken, Sized\)"),
+        (
+            "my_nets.py",
+            r"several networks, Net \(width\), Broken \(\), Sized \(num_classes, dropout\): name",
+        ),
         ("my_nets.py:number", "not a class or factory"),
         ("my_nets.py:not_a_network", "returns int"),
         ("none.py:Net", "none.py does not exist"),
@@ -172,7 +175,7 @@ def test_what_cannot_be_built_is_explained_in_one_line(tmp_path, spec, message):
 )
 def test_a_file_names_the_only_network_in_it(tmp_path, code, name):
     (tmp_path / "only.py").write_text(f"from torch import nn\n{code}\n")
-    assert full_spec("only.py") == f"only.py:{name}"
+    assert find_definition("only.py").spec == f"only.py:{name}"
     assert isinstance(build_model("only.py"), nn.Flatten)
 
 
@@ -181,17 +184,22 @@ def test_a_file_names_the_only_network_in_it(tmp_path, code, name):
     [(["width=8"], "Net"), (["inputs=3", "outputs=4"], "Block"), ([], "ready")],
 )
 def test_the_network_of_a_file_is_the_one_that_takes_the_arguments(model_arg, name):
-    assert full_spec("student.py", model_arg) == f"student.py:{name}"
+    assert find_definition("student.py", model_arg).spec == f"student.py:{name}"
     assert isinstance(build_model("student.py", model_arg=model_arg), nn.Module)
 
 
 def test_a_file_whose_networks_all_need_arguments_lists_them(tmp_path):
     (tmp_path / "student.py").write_text(STUDENT[: STUDENT.index("def anything")])
-    for given, more in (([], ""), (["widht=8"], r"; none has 'widht' \(did you mean 'width'\?\)")):
+    for given, more in (
+        ([], ""),
+        (["widht=8"], r"; none takes 'widht' \(did you mean 'width'\?\)"),
+    ):
         needs = r"Block \(inputs, outputs\), Net \(width, num_classes, dropout, name\)"
-        with pytest.raises(ModelError, match=f"needs arguments, {needs}{more}: name one") as caught:
+        with pytest.raises(
+            ModelError, match=f"several networks, {needs}{more}: name one"
+        ) as caught:
             build_model("student.py", model_arg=given)
-        assert "student.py:Net, and give its own by --model-arg" in str(caught.value)
+        assert "student.py:Net, and pass its arguments by --model-arg" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -283,12 +291,12 @@ def test_each_network_has_lists_of_its_own():
             ["widht=8"],
             r"no argument 'widht' \(did you mean 'width'\?\): it has width, num_c",
         ),
-        (":ready", ["width=8"], "is an instance, built already: leave --model-arg out"),
+        (":ready", ["width=8"], "has no argument 'width': leave --model-arg out"),
         (":Net", ["width"], "'width' is not NAME=VALUE"),
         (":Net", ["=8"], "'=8' is not NAME=VALUE"),
         (":Net", ["2wide=8"], "'2wide=8' is not NAME=VALUE"),
         (":Net", ["width=8", "width=8"], "width is given twice"),
-        (":anything", ["name=x"], r"needs arguments \(.*'width'\)"),
+        (":anything", ["name=x"], "cannot be built: TypeError: .*'width'"),
         (None, ["num_classes=3"], "baseline is built in and takes no arguments"),
     ],
 )
@@ -301,12 +309,12 @@ def test_arguments_that_do_not_fit_are_one_line(spec, model_arg, message):
 @pytest.mark.parametrize("spec", ["drop.py", "drop.py:Net"])
 def test_a_dropout_that_is_needed_is_filled_in(spec):
     for dropout in (0.1, 0.0):
-        check_heard(resolve_settings({"model": spec, "dropout": dropout}))
+        check_settings(resolve_settings({"model": spec, "dropout": dropout}))
         assert build_model(spec, 3, dropout).given == (dropout, 3)
     assert build_model(spec, model_arg=["dropout=0.2"]).given == (0.2, None)
     line = r"needs arguments \(dropout\): .*dropout=VALUE \(to train, dropout by --dropout VALUE\)"
     with pytest.raises(ModelError, match=line):
-        check_heard(resolve_settings({"model": spec}))
+        check_settings(resolve_settings({"model": spec}))
 
 
 def test_a_network_that_needs_no_dropout_comes_before_one_that_does(tmp_path):
@@ -330,7 +338,7 @@ def test_a_network_that_needs_no_dropout_comes_before_one_that_does(tmp_path):
 )
 def test_settings_that_the_users_network_would_not_hear_of_are_refused(model, given, message):
     with pytest.raises(ModelError, match=message):
-        check_heard(resolve_settings({"recipe": "reference", "model": model, **given}))
+        check_settings(resolve_settings({"recipe": "reference", "model": model, **given}))
 
 
 def test_settings_that_a_network_hears_of_pass():
@@ -339,7 +347,7 @@ def test_settings_that_a_network_hears_of_pass():
         {"model": "my_nets.py:Net"},  # a recipe's dropout is not given to it
         {"model": "my_nets.py:Sized", "dropout": 0.1},
     ):
-        check_heard(resolve_settings({"recipe": "reference", **given}))
+        check_settings(resolve_settings({"recipe": "reference", **given}))
 
 
 PACKAGE = {

@@ -52,16 +52,8 @@ class ExportError(UserError):
     """A network that cannot be exported, or whose export gives other answers."""
 
 
-class ChangedSourceWarning(UserWarning):
-    """The network's source file has changed since its weights were trained."""
-
-
-class StoredArgumentsWarning(UserWarning):
-    """A checkpoint passes stored arguments to the user's own code."""
-
-
-class UnansweredWarning(UserWarning):
-    """The network's answers for some images are not numbers."""
+class NetworkWarning(UserWarning):
+    """Changed code, stored arguments, or answers of a network that are not numbers."""
 
 
 _FORMAT = warnings.formatwarning
@@ -69,7 +61,7 @@ _FORMAT = warnings.formatwarning
 
 def format_warning(message: Any, category: Any, *place: Any, **line: Any) -> str:
     """Return a warning as the program shows it: its own ones on a line, without the place."""
-    if issubclass(category, (ChangedSourceWarning, StoredArgumentsWarning, UnansweredWarning)):
+    if issubclass(category, NetworkWarning):
         return f"cifar-cnn: warning: {printable(str(message))}\n"
     return _FORMAT(message, category, *place, **line)
 
@@ -119,42 +111,34 @@ def system_line(error: OSError) -> str:
 _OTHER_NAMES = {"name": "directory", "exist_ok": "replace", "model": "spec"}
 """Arguments of functions of the library that do not bear the name of their flag."""
 
-_EXPECTED = {
-    "bool_parsing": "yes or no (in TOML, true or false)",
-    "bool_type": "yes or no (in TOML, true or false)",
-    "finite_number": "a finite number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "greater_than": "above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a smaller number",
-    "int_type": "a whole number",
-    "less_than": "below {lt}",
-    "less_than_equal": "at most {le}",
-    "literal_error": "{expected}",
-    "path_type": "a path",
-    "string_type": "text",
+_PLAIN = {
+    "Value error, ": "",
+    "Input should be": "it has to be",
+    ", (unable to|got a number).*": "",
+    "greater than or equal to": "at least",
+    "greater than": "above",
+    "less than or equal to": "at most",
+    "less than": "below",
+    "a valid boolean": "yes or no (in TOML, true or false)",
+    "a valid string": "text",
+    "integer": "whole number",
+    "a valid ": "a ",
 }
-"""What pydantic's types of errors ask for, in plain words."""
+"""Pydantic's words, and plain ones in their place."""
+
+
+def plain_words(message: str) -> str:
+    """Replace pydantic's words in a message, its own or that of the command line's parser."""
+    for words, plain in _PLAIN.items():
+        message = re.sub(words, plain, message)
+    return message
 
 
 def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
     """Return what one of pydantic's errors means in plain words, or `otherwise`."""
-    if error["type"] == "value_error":
-        return str(error["msg"]).removeprefix("Value error, ")
-    bounds = error.get("ctx", {}).items()
-    shown = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in bounds}
-    expected = _EXPECTED.get(error["type"])
-    return f"it has to be {expected.format(**shown)}" if expected else otherwise
-
-
-def plain_words(message: str) -> str:
-    """Replace pydantic's words in a message of the command line's parser by plain ones."""
-    message = message.replace("Value error, ", "").replace("Input should be", "it has to be")
-    message = message.replace("integer", "whole number")
-    return re.sub(r", (unable to|got a number).*", "", message).replace("a valid ", "a ")
+    reason = plain_words(str(error["msg"]))
+    is_plain = reason.startswith("it has to be") and error["type"] != "tuple_type"
+    return reason if is_plain or error["type"] == "value_error" else otherwise
 
 
 def name_arguments(message: str, parameters: Collection[str]) -> str:

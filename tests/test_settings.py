@@ -174,7 +174,7 @@ def test_a_config_file_may_need_what_the_command_line_brings(tmp_path):
         ("epochs", 2.5, "it has to be a whole number"),
         ("nesterov", "perhaps", "it has to be yes or no (in TOML, true or false)"),
         ("model", 3, "it has to be text"),
-        ("data_dir", 3, "it has to be a path"),
+        ("data_dir", 3, "folder of the images"),
         ("seed", 2**63, "it has to be below 9223372036854775808"),
         (
             "dataset",

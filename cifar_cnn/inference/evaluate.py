@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from cifar_cnn.data.dataset import Progress, Split
-from cifar_cnn.errors import RunError, UnansweredWarning, counted
+from cifar_cnn.errors import NetworkWarning, RunError, counted
 from cifar_cnn.inference.forward import answer_images
 from cifar_cnn.inference.metrics import Evaluation, is_answer, measure
 from cifar_cnn.inference.trained import load_images, notes_on, open_trained
@@ -134,7 +134,7 @@ def judge(answers: Tensor, data: Split) -> Evaluation:
         warnings.warn(
             f"the network's answer is NaN for {len(names)} of {counted(len(data), 'image')}, "
             f"which counts as wrong: {', '.join(names[:MOST_NAMED])}{more}",
-            UnansweredWarning,
+            NetworkWarning,
             stacklevel=2,
         )
     result = measure(answers, data.labels, data.classes)

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_cnn.models.blocks import Chain, DepthwiseSeparableConv, normalized
+from cifar_cnn.models.layers import QuickAdaptiveAvgPool2d
 from cifar_cnn.models.layers.convolution import QuickConv2d
-from cifar_cnn.models.layers.pooling import QuickAdaptiveAvgPool2d
 
 
 class Baseline(nn.Module):

@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.models.blocks import Chain
+from cifar_cnn.models.blocks import Chain, MirrorConv2d
+from cifar_cnn.models.layers import QuickAdaptiveAvgPool2d
 from cifar_cnn.models.layers.batch_norm import QuickBatchNorm2d
 from cifar_cnn.models.layers.dropout import QuickDropout
-from cifar_cnn.models.layers.pooling import QuickAdaptiveAvgPool2d
-from cifar_cnn.models.mirror import MirrorConv2d
 
 SMALLEST_VARIANCE = 5e-4
 """Added to each variance of patches, so that directions without any are not blown up."""

@@ -31,12 +31,12 @@ def guarded(
     what: str,
     kind: type[UserError] = RunError,
     model: nn.Module | None = None,
-    said: Sequence[warnings.WarningMessage] = (),
+    warned: Sequence[warnings.WarningMessage] = (),
 ) -> Iterator[None]:
     """Turn an exception from other people's code into one line: what failed, why, and where.
 
     A UserError passes through. If the traceback has no line of theirs, the line is the one that
-    autograd's anomaly mode names in the warnings `said`, else that of the `forward` of `model`.
+    autograd's anomaly mode names in the warnings, else that of the `forward` of `model`.
     """
     try:
         yield
@@ -45,10 +45,11 @@ def guarded(
     except (Exception, SystemExit) as error:
         text, name = one_line(error), type(error).__name__
         reason = text if text == name else f"{name}: {text}"
+        code = getattr(inspect.unwrap(type(model).forward), "__code__", None) if model else None
         where = (
             place_of(traceback.extract_tb(error.__traceback__))
-            or _innermost(place for each in said for place in _PLACE.findall(str(each.message)))
-            or _innermost(_forward(model) if model is not None else ())
+            or _innermost(place for each in warned for place in _PLACE.findall(str(each.message)))
+            or _innermost([(code.co_filename, code.co_firstlineno)] if code else [])
         )
         raise kind(f"{what}: {reason}{where}") from error
 
@@ -60,14 +61,11 @@ def place_of(frames: Iterable[traceback.FrameSummary]) -> str:
 
 def _innermost(places: Iterable[tuple[str, object]]) -> str:
     """Return the last place in the user's files, else in an installed package; "" if none."""
-    known = [place for place in places if not place[0].startswith(_NOT_THEIRS)]
-    packages = [place for place in known if place[0].startswith((*_PACKAGES,))]
-    theirs = [place for place in known if not place[0].startswith((_PYTHON, *_PACKAGES))]
-    for file, line in [*packages, *theirs][-1:]:
-        return f" ({Path(file).name}:{line})"
-    return ""
-
-
-def _forward(model: nn.Module) -> list[tuple[str, object]]:
-    code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
-    return [(code.co_filename, code.co_firstlineno)] if code else []
+    in_package = theirs = ""
+    for file, line in places:
+        place = f" ({Path(file).name}:{line})"
+        if file.startswith((*_PACKAGES,)) and not file.startswith(_NOT_THEIRS):
+            in_package = place
+        elif not file.startswith((_PYTHON, *_NOT_THEIRS)):
+            theirs = place
+    return theirs or in_package

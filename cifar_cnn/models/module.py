@@ -4,6 +4,7 @@ import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +37,10 @@ def set_training(model: nn.Module, training: bool) -> None:  # noqa: FBT001 - as
         module.training = training
     with guarded(f"the network's train({training}) fails", ModelError, model):
         for module in modules:
-            own = type(module).train
-            if own is not nn.Module.train and _takes_mode(own):
+            train: Any = type(module).train  # may be an attribute of the author's
+            is_own = train is not nn.Module.train and callable(train)
+            if is_own and "mode" in inspect.signature(train).parameters:
                 module.train(training)
-
-
-def _takes_mode(method: object) -> bool:
-    return callable(method) and "mode" in inspect.signature(method).parameters
 
 
 def move(model: nn.Module, device: torch.device, *, channels_last: bool = False) -> nn.Module:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cifar_cnn.errors import ModelError, RunError, counted
+from cifar_cnn.errors import ModelError, RunError, UserError, counted
 from cifar_cnn.models.guard import guarded, place_of
 from cifar_cnn.models.module import parameters_of, set_training
 
@@ -19,23 +19,22 @@ def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
     A network with a true `outputs_log_probabilities` gives them itself; any other gives logits.
     Those of a network that computes in float64 stay float64.
     """
-    output = model(images)
-    if not isinstance(output, Tensor):
-        where = "in training " if model.training else ""
-        raise RunError(f"{where}the network returns {_not_logits(output)}")
-    output = _batched(output, images).to(torch.promote_types(output.dtype, torch.float32))
+    output = _run(model, images, RunError)
+    output = output.to(torch.promote_types(output.dtype, torch.float32))
     if getattr(model, "outputs_log_probabilities", False):
         return output
     return F.log_softmax(output, dim=1)
 
 
-def _batched(output: Tensor, images: Tensor) -> Tensor:
-    """Return the output with the batch dimension that `squeeze` takes from one image."""
+def _run(model: nn.Module, images: Tensor, kind: type[UserError]) -> Tensor:
+    """Return the output, with the batch dimension that `squeeze` takes from one image."""
+    output = model(images)
+    if not isinstance(output, Tensor):
+        raise kind(
+            f"{'in training ' if model.training else ''}the network returns "
+            f"{type(output).__name__}, not one tensor: have forward return the logits alone"
+        )
     return output[None] if output.ndim == 1 and len(images) == 1 else output
-
-
-def _not_logits(output: object) -> str:
-    return f"{type(output).__name__}, not one tensor: have forward return the logits alone"
 
 
 class _Reshapes(TorchFunctionMode):
@@ -68,8 +67,8 @@ def check_output(
     image = torch.zeros(1, 3, height, width, device=parameter.device)
     try:
         with guarded(f"the network cannot take 3x{height}x{width} images", ModelError, model):
-            output = model(image)
-            answers = len(output) if isinstance(output, Tensor) and output.ndim == 2 else 1
+            output = _run(model, image, ModelError)
+            answers = len(output) if output.ndim == 2 else 1
             if answers != 1:
                 with _Reshapes() as reshapes:
                     model(image)
@@ -80,9 +79,6 @@ def check_output(
                 )
     finally:
         set_training(model, was_training)
-    if not isinstance(output, Tensor):
-        raise ModelError(f"the network returns {_not_logits(output)}")
-    output = _batched(output, image)
     if num_classes is not None and tuple(output.shape) != (1, num_classes):
         raise ModelError(
             f"the network's output for one image is {tuple(output.shape)}, "

@@ -1,12 +1,11 @@
 """Everything that decides what a run computes, as one frozen, validated object."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, RECIPES
 from cifar_cnn.settings.values import Arguments, Folder, Fraction, InputSize, Probability
@@ -30,24 +29,6 @@ SOURCES = {
 }
 MEASURED = [name for name, source in SOURCES.items() if source.normalization == "dataset"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
-REMOVED = ("ema", "teacher", "distill_alpha", "distill_temperature")
-"""Settings until version 0.2.0; the last two had an effect beside a teacher only."""
-
-
-def used_removed(values: Mapping[str, Any]) -> str | None:
-    """Return the line that names a removed setting which has an effect; None without one."""
-    name = next((each for each in REMOVED[:2] if values.get(each)), None)
-    return name and (
-        f"setting {name} = {values[name]!r} was removed after version 0.2.0: "
-        "use that version, or train without it"
-    )
-
-
-def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out settings that this version no longer has."""
-    return {name: value for name, value in values.items() if name not in REMOVED}
-
-
 if TYPE_CHECKING:
     SourceName = str
 else:
@@ -210,22 +191,6 @@ class Settings(BaseModel):
         Flag(rank=9, metavar="|".join(DEVICES), choices=DEVICES),
         pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_removed(cls, values: object) -> object:
-        """Accept removed settings, as in files of older versions, if they have no effect."""
-        if not isinstance(values, Mapping):
-            return values
-        if removed := used_removed(values):
-            raise ValueError(removed)
-        return without_removed(values)
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Settings":
-        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0: set --no-nesterov")
-        return self
 
     def as_dict(self) -> dict[str, Any]:
         """Return them as in the documents that commands print, where sizes are [3, H, W]."""

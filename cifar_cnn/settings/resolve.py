@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
-from cifar_cnn.settings.fields import DEVICES, SOURCES, Settings, used_removed
+from cifar_cnn.settings.fields import DEVICES, SOURCES, Settings
 
+REMOVED = ("ema", "teacher", "distill_alpha", "distill_temperature")
+"""Settings until version 0.2.0; the last two had an effect beside a teacher only."""
 FOR_BUILT_IN = ("dropout", "ghost_batch_size")
 """Settings of recipes that reach built-in networks."""
 
@@ -59,10 +61,35 @@ def _recipe_for(given: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def validate(values: Mapping[str, Any]) -> Settings:
     """Build Settings from plain values, or raise one SettingsError for all that is wrong."""
+    settings = _parse(values)
+    if settings.optimizer == "sgd" and settings.nesterov and settings.momentum == 0:
+        raise SettingsError("nesterov needs a momentum above 0: set --no-nesterov")
+    return settings
+
+
+def check_removed(values: Mapping[str, Any]) -> None:
+    """Refuse a removed setting that has an effect."""
+    for name in REMOVED[:2]:
+        if values.get(name):
+            raise SettingsError(
+                f"setting {name} = {values[name]!r} was removed after version 0.2.0: "
+                "use that version, or train without it"
+            )
+
+
+def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out settings that this version no longer has."""
+    return {name: value for name, value in values.items() if name not in REMOVED}
+
+
+def _parse(values: Mapping[str, Any]) -> Settings:
+    """Build Settings whose values may not go together."""
+    check_removed(values)
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate(without_removed(values))
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
+        problems = dict.fromkeys(_explain(dict(each)) for each in error.errors())
+        raise SettingsError("; ".join(problems)) from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -70,28 +97,17 @@ def _read_config(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         if "recipe" in values:
             read_recipe(str(values["recipe"]))
-        Settings.model_validate(values)
+        _parse(values)  # what does not go together may be mended by flags
     except OSError as error:
         raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from error
     except SettingsError as error:
         raise SettingsError(f"config file {path}: {error}") from error
-    except ValidationError as error:
-        if used_removed(values) or any(each["loc"] for each in error.errors()):
-            # others may be mended by flags
-            raise SettingsError(f"config file {path}: {_explain(error)}") from error
     except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError(f"config file {path} is not valid TOML: {one_line(error)}") from error
     return values
 
 
-def _explain(error: ValidationError) -> str:
-    """Return all that is wrong on one line."""
-    return "; ".join(dict.fromkeys(_explain_one(dict(each)) for each in error.errors()))
-
-
-def _explain_one(error: dict[str, Any]) -> str:
-    if not error["loc"]:
-        return plain_reason(error, "")
+def _explain(error: dict[str, Any]) -> str:
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}"

@@ -64,21 +64,15 @@ def _expand(folder: Path) -> Path:
     return Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's own fails where there is no home
 
 
-def _check_list(value: object) -> object:
+def _check_arguments(value: object) -> object:
     if not isinstance(value, list | tuple):
         raise ValueError("it has to be a list, as ['width=8'] is")  # noqa: TRY004 - pydantic's way
+    parse_arguments([str(text) for text in value])
     return value
 
 
-def _check_arguments(texts: tuple[str, ...]) -> tuple[str, ...]:
-    parse_arguments(texts)
-    return texts
-
-
 Folder = Annotated[Path, AfterValidator(_expand)]
-Arguments = Annotated[
-    tuple[str, ...], BeforeValidator(_check_list), AfterValidator(_check_arguments)
-]
+Arguments = Annotated[tuple[str, ...], BeforeValidator(_check_arguments)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -59,13 +59,15 @@ def is_whole(content: bytes) -> bool:
 
 
 def load_archive(content: bytes) -> object:
-    """Return what an archive of torch.save holds, on the CPU.
+    """Return what an archive of torch.save holds, on the CPU, if its digest, if any, is right.
 
     The archive is untrusted: nothing is called that `_ALLOWED` does not name, and memory stays
     below a few times its size and a constant, as entries are neither compressed nor overlap,
     tensors lie inside their entries, and the number of objects is limited. torch.load gets a new
     archive of the entries that were checked, as its own reader of zip files may see others.
     """
+    if has_seal(content) and not is_whole(content):
+        raise UnreadableArchiveError("its digest does not match its content")
     if content.startswith(_OLD_START):
         raise UnreadableArchiveError(
             "it has torch's format of before version 1.6: where it comes from, save it again with "
@@ -101,10 +103,9 @@ def _read_entries(content: bytes) -> dict[str, bytes]:
                 f"it is a program of {program}: give the weights that it was made from, as the "
                 "run's model.pt"
             )
-        if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-            raise UnreadableArchiveError("it has compressed entries, which torch.save never writes")
-        if sum(info.file_size for info in infos) > len(content):
-            raise UnreadableArchiveError("its entries are larger than the file")
+        are_plain = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
+        if not are_plain or sum(info.file_size for info in infos) > len(content):
+            raise UnreadableArchiveError("its entries are compressed, or larger than the file")
         entries = {info.filename: archive.read(info) for info in infos}
     if len(entries) != len(infos):
         raise UnreadableArchiveError("it has two entries of one name")

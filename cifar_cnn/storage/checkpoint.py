@@ -17,18 +17,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import MEAN, STD, Normalization
-from cifar_cnn.errors import LONGEST, CheckpointError, SettingsError, StoredArgumentsWarning
+from cifar_cnn.errors import LONGEST, CheckpointError, NetworkWarning, SettingsError
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.registry import is_built_in
-from cifar_cnn.settings import SOURCES, Settings, used_removed, validate, without_removed
-from cifar_cnn.storage.archive import (
-    UnreadableArchiveError,
-    has_seal,
-    is_whole,
-    load_archive,
-    save_archive,
-)
+from cifar_cnn.settings import SOURCES, Settings, check_removed, validate, without_removed
+from cifar_cnn.storage.archive import UnreadableArchiveError, has_seal, load_archive, save_archive
 
 _WRAPPER: Final = re.compile(r"^(module|model|net|_orig_mod)\.|(?<=\.)_orig_mod\.")
 """Prefixes that DataParallel, training frameworks and torch.compile add to names of weights."""
@@ -89,12 +83,10 @@ def read_checkpoint(path: Path, *, to_train: bool = False) -> Checkpoint | dict[
             f"{path} is {kind}, not a checkpoint: give the weights that it was made from, as the "
             "run's model.pt"
         )
-    if has_seal(content) and not is_whole(content):
-        raise CheckpointError(f"{path} is damaged: its digest does not match its content")
     try:
         payload = load_archive(content)
     except UnreadableArchiveError as error:
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}") from error
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: {error}") from error
     entries = _entries(payload)
     if "format" in entries:
         if not has_seal(content):
@@ -107,26 +99,22 @@ def read_checkpoint(path: Path, *, to_train: bool = False) -> Checkpoint | dict[
     raise CheckpointError(f"{path} holds neither a checkpoint nor a state dict{hint}")
 
 
-def require_model_again(checkpoint: Checkpoint, source: Path, given: Mapping[str, Any]) -> None:
-    """Raise an error unless --model permits the code that the checkpoint names."""
-    built = checkpoint.settings.model
-    if "model" not in given and not is_built_in(built):
-        raise CheckpointError(
-            f"{source} was trained with --model {built}: pass that again to let its code run"
-        )
+def check_code(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any]) -> str | None:
+    """Raise an error unless `overrides` permit the code that the checkpoint names.
 
-
-def arguments_taken(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str | None:
-    """Return the line that names the arguments which a file gives to the user's code; None if none.
-
-    An untrusted file could give that code anything, such as a path to load from. The arguments are
-    not refused, as they are part of what was trained, and users would copy them from the refusal.
+    Return the line that names the arguments which the file gives to that code, if any. They could
+    be anything, such as a path to load from. They are not refused, as they are part of what was
+    trained, and users would copy them from the refusal.
     """
     stored = checkpoint.settings
-    if "model_arg" in given or is_built_in(given.get("model", stored.model)):
+    model = overrides.get("model", stored.model)
+    if "model" not in overrides and not is_built_in(model):
+        raise CheckpointError(
+            f"{source} was trained with --model {model}: pass that again to let its code run"
+        )
+    if "model_arg" in overrides or not stored.model_arg or is_built_in(model):
         return None
-    arguments = ", ".join(stored.model_arg)
-    return f"arguments from the checkpoint: {arguments}" if arguments else None
+    return f"arguments from the checkpoint: {', '.join(stored.model_arg)}"
 
 
 def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any]) -> Settings:
@@ -135,10 +123,8 @@ def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, An
     Device, threads and the limit of the run's own evaluation are left out, and for another data set
     what depends on the run's. A warning names arguments for the user's own code.
     """
-    require_model_again(checkpoint, source, overrides)
-    arguments = arguments_taken(checkpoint, overrides)
-    if arguments is not None:
-        warnings.warn(arguments, StoredArgumentsWarning, stacklevel=2)
+    if arguments := check_code(checkpoint, source, overrides):
+        warnings.warn(arguments, NetworkWarning, stacklevel=2)
     own = checkpoint.settings.model_dump(exclude={"device", "threads", "limit_eval"})
     if overrides.get("dataset", own["dataset"]) != own["dataset"]:
         of_sources = {name for source in SOURCES.values() for name in source.chosen_by}
@@ -160,14 +146,12 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
     surplus = [f"{name} is not in the network" for name in state_dict if name not in own]
     problems = [*missing[:1], *surplus[:1]]
     for name in own if not problems else ():
-        here, there = state_dict[name], own[name]
-        if here.is_floating_point() != there.is_floating_point():
-            problems.append(f"{name} is {here.dtype} in it, {there.dtype} in the network")
-        elif here.shape != there.shape:
-            problems.append(f"{name} is {_shape(here)} in it, {_shape(there)} in the network")
+        here, there = _describe(state_dict[name]), _describe(own[name])
+        if here != there:
+            problems.append(f"{name} is {here} in it, {there} in the network")
     if problems:
-        said = ", ".join(problems[:2])
-        raise CheckpointError(f"{source} belongs to another network: {said}")
+        differences = ", ".join(problems[:2])
+        raise CheckpointError(f"{source} belongs to another network: {differences}")
     with guarded(f"the network cannot load {source}", CheckpointError, model):
         nn.Module.load_state_dict(model, state_dict)
 
@@ -192,8 +176,11 @@ def _validate(path: Path, payload: dict[str, Any], *, to_train: bool) -> Checkpo
     unreadable = CheckpointError(f"{path} holds a checkpoint that this version cannot read")
     if not settings or not _is_plain(settings):
         raise unreadable
-    if to_train and (removed := used_removed(settings)):
-        raise CheckpointError(f"{path} cannot be resumed: {removed}")
+    try:
+        if to_train:
+            check_removed(settings)
+    except SettingsError as error:
+        raise CheckpointError(f"{path} cannot be resumed: {error}") from error
     try:
         known = validate(without_removed(settings))
         return Checkpoint.model_validate(payload | {"settings": known})
@@ -221,5 +208,6 @@ def _is_plain(settings: Mapping[Any, Any]) -> bool:
     return all(isinstance(part, str | int | float | None) for part in parts)
 
 
-def _shape(tensor: Tensor) -> str:
-    return "x".join(str(side) for side in tensor.shape) or "a number"
+def _describe(tensor: Tensor) -> str:
+    shape = "x".join(map(str, tensor.shape)) or "a number"
+    return shape if tensor.is_floating_point() else f"{shape}, whole numbers"

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from cifar_cnn.data.layout import OFFICIAL
-from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
+from cifar_cnn.errors import RunError, did_you_mean
 from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.storage.files import is_held
 
@@ -41,82 +41,50 @@ def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:
     Raises:
         RunError: it is neither.
     """
-    path = Path(name)
-    found = _find(path, output_dir)
-    if found is None:
-        missing = output_dir / path if _is_plain(path) else path
-        raise RunError(f"there is no run {missing}{_nearest(path, output_dir)}")
-    return found
+    path, run = Path(name), output_dir / name
+    is_plain = len(path.parts) == 1
+    is_run = is_plain and run.is_dir()
+    if path.is_dir() and is_run and _is_run(run) and not _is_run(path):
+        return run
+    if path.exists() or is_run:
+        return path if path.exists() else run
+    what = f"file {path}" if is_file_of_weights(path.name) else f"run {run if is_plain else path}"
+    raise RunError(f"there is no {what}{_suggest(path, output_dir if is_plain else None)}")
 
 
 def find_checkpoint(name: Path | str, output_dir: Path = RUNS) -> Path:
     """Return a file that is named, or the `model.pt` of a run that is named as for `find_run`.
 
     Raises:
-        CheckpointError: there is neither such a file nor such a run.
-        RunError: the run has no `model.pt`, or the folder is none.
+        RunError: there is neither such a file nor such a run, or the run has no `model.pt`.
     """
-    found = find_stored(name, output_dir)
-    if not found.is_dir():
-        return found
-    if not (found / MODEL).exists():
-        raise RunError(_without_model(found))
-    return found / MODEL
-
-
-def find_stored(name: Path | str, output_dir: Path) -> Path:
-    """Return a file that is named, or the folder of a run that is named as for `find_run`."""
-    path = Path(name)
-    found = _find(path, output_dir)
-    if found is None:
-        hint = _nearest(path, output_dir)
-        raise CheckpointError(
-            f"checkpoint {path} cannot be read: there is no such file or run{hint}"
-        )
-    return found
-
-
-def _find(path: Path, output_dir: Path) -> Path | None:
-    run = output_dir / path
-    is_run = _is_plain(path) and run.is_dir()
-    if is_run and path.is_dir() and _is_run(run) and not _is_run(path):
+    run = find_run(name, output_dir)
+    if not run.is_dir():
         return run
-    return path if path.exists() else run if is_run else None
+    if (run / MODEL).exists():
+        return run / MODEL
+    saved = [run / name for name in (LAST, PREVIOUS) if (run / name).exists()]
+    instead = f", or name {saved[0]}" if saved else ""
+    if (run / OFFICIAL[1]).is_file():
+        reason = f"{run} holds CIFAR-10's images: name a run, and --data-dir {run.parent} beside it"
+    elif not (run / SETTINGS).exists():
+        reason = f"{run} is a folder without {MODEL}: name a run, or a checkpoint"
+    elif is_held(run / LOCK):
+        reason = f"run {run} goes on and has no {MODEL} yet: wait for its end{instead}"
+    elif saved:
+        command = f"cifar-cnn train --resume {shlex.quote(str(run))}"
+        reason = f"run {run} is not finished and has no {MODEL}: go on with {command}{instead}"
+    else:
+        reason = f"run {run} was stopped before it saved anything: train it again, with --exist-ok"
+    raise RunError(reason)
 
 
 def _is_run(path: Path) -> bool:
     return any((path / name).is_file() for name in (SETTINGS, *CHECKPOINTS))
 
 
-def _is_plain(path: Path) -> bool:
-    """Return whether this is a name, and not a path."""
-    return len(path.parts) == 1
-
-
-def _nearest(path: Path, output_dir: Path) -> str:
+def _suggest(path: Path, output_dir: Path | None) -> str:
     """Return a hint at the run or checkpoint whose name is nearest."""
-    if _is_plain(path):
-        files, folder = Path(), output_dir
-    else:
-        path = path if path.parent.is_dir() else path.parent  # a file in a run that is not there
-        files = folder = path.parent
-    runs = [each.parent.name for each in folder.glob(f"*/{SETTINGS}")]
-    return did_you_mean(path.name, [*runs, *(each.name for each in files.glob("*.pt"))])
-
-
-def _without_model(run: Path) -> str:
-    """Return why a folder has no `model.pt`, and what to do."""
-    if (run / OFFICIAL[1]).is_file():
-        return f"{run} holds CIFAR-10's images: name a run, and --data-dir {run.parent} beside it"
-    if not (run / SETTINGS).exists():
-        return f"{run} is a folder without {MODEL}: name a run, or a checkpoint"
-    saved = [run / name for name in (LAST, PREVIOUS) if (run / name).exists()]
-    instead = f", or name {saved[0]}" if saved else ""
-    if is_held(run / LOCK):
-        return f"run {run} goes on and has no {MODEL} yet: wait for its end{instead}"
-    if not saved:
-        return f"run {run} was stopped before it saved anything: train it again, with --exist-ok"
-    return (
-        f"run {run} is not finished and has no {MODEL}: "
-        f"go on with cifar-cnn train --resume {shlex.quote(str(run))}{instead}"
-    )
+    lost = path if path.parent.is_dir() else path.parent  # a file in a run that is not there
+    runs = [each.parent.name for each in (output_dir or lost.parent).glob(f"*/{SETTINGS}")]
+    return did_you_mean(lost.name, [*runs, *(each.name for each in lost.parent.glob("*.pt"))])

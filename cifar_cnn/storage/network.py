@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import REFERENCE, Normalization
-from cifar_cnn.errors import ChangedSourceWarning, CheckpointError, ModelError, counted
+from cifar_cnn.errors import CheckpointError, ModelError, NetworkWarning, counted
 from cifar_cnn.models.module import move, set_training
 from cifar_cnn.models.registry import build_checked, build_model, is_built_in, source_file
 from cifar_cnn.recipes import read_recipe
@@ -37,7 +37,6 @@ class Network:
     normalization: Normalization = REFERENCE
     device: torch.device = CPU
     notes: tuple[str, ...] = ()  # what was assumed of a bare state dict
-    hint: str | None = None  # what to do if the weights do not fit
 
     @cached_property
     def model(self) -> nn.Module:
@@ -47,17 +46,17 @@ class Network:
             spec, dropout = self.settings.model, self.settings.dropout
             model = build_model(spec, num_classes, dropout, model_arg=self.settings.model_arg)
             return move(model, self.device)
+        hint: str | None = f"{self.file} is a bare state dict: --model says of which network"
         changed = None
         if self.checkpoint is not None:
-            changed = changed_source(self.file, self.checkpoint, self.settings)
+            hint = changed = changed_source(self.file, self.checkpoint, self.settings)
         try:
             model, _ = build_checked(self.settings, num_classes)
             load_weights(model, self.state_dict, self.file)
         except (CheckpointError, ModelError) as error:
-            more = changed or self.hint
-            raise type(error)(f"{error}; {more}" if more else str(error)) from error
+            raise type(error)(f"{error}; {hint}" if hint else str(error)) from error
         if changed is not None:
-            warnings.warn(changed, ChangedSourceWarning, stacklevel=2)
+            warnings.warn(changed, NetworkWarning, stacklevel=2)
         set_training(model, False)
         return move(model, self.device)
 
@@ -95,25 +94,17 @@ def open_network(
         RunError: the run has no `model.pt`.
         SettingsError: an override is invalid.
     """
-    given = dict(overrides or {})
-    file = None if name is None or is_spec(name) else find_checkpoint(name)
-    if file is None:
-        return Network(resolve_settings(given if name is None else {**given, "model": name}))
+    values = dict(overrides or {})
+    if name is None or is_spec(name):
+        return Network(resolve_settings(values if name is None else {**values, "model": name}))
+    file = find_checkpoint(name)
     content = read_checkpoint(file)
     if not isinstance(content, Checkpoint):
-        settings = validate({**read_recipe("reference"), **given})
-        hint = f"{file} is a bare state dict: --model says of which network, as it does not itself"
-        return Network(settings, file, content, hint=None if "model" in given else hint)
+        return Network(validate({**read_recipe("reference"), **values}), file, content)
     if of_several and is_built_in(content.settings.model):
-        given.pop("model", None)
-    return Network(
-        settings_of(content, file, given),
-        file,
-        content.state_dict,
-        content,
-        content.classes,
-        content.normalization,
-    )
+        values.pop("model", None)
+    settings, weights = settings_of(content, file, values), content.state_dict
+    return Network(settings, file, weights, content, content.classes, content.normalization)
 
 
 def read_source(settings: Settings) -> bytes | None:
@@ -134,16 +125,13 @@ def changed_source(path: Path, checkpoint: Checkpoint, settings: Settings) -> st
     """
     if checkpoint.source_sha256 is None:
         return None
-    copy = path.parent / SOURCE
-    kept = f"{copy} is the run's copy of"
-    if not copy.is_file():
-        kept = f"the run kept a copy, {SOURCE}, of"
-    elif digest(copy.read_bytes()) != checkpoint.source_sha256:  # the run went on with it
-        kept = f"the run's copy, {copy}, is not of"
+    copy = path.parent / SOURCE  # of newer code if the run went on with that
+    is_its = copy.is_file() and digest(copy.read_bytes()) == checkpoint.source_sha256
+    hint = f"; {copy} is the run's copy of it" if is_its else ""
     try:
         source = read_source(settings)
     except ModelError as error:
-        raise ModelError(f"{error}; {kept} it") from error
+        raise ModelError(f"{error}{hint}") from error
     if source is None or digest(source) == checkpoint.source_sha256:
         return None
-    return f"the code of {settings.model} is not what {path} was trained with: {kept} that"
+    return f"the code of {settings.model} is not what {path} was trained with{hint}"

@@ -10,13 +10,8 @@ from cifar_cnn.errors import CheckpointError, RequestError, SettingsError, count
 from cifar_cnn.models.registry import check_settings, find_definition, is_built_in, source_file
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete, parse_arguments, validate
-from cifar_cnn.storage.checkpoint import (
-    Checkpoint,
-    arguments_taken,
-    read_checkpoint,
-    require_model_again,
-)
-from cifar_cnn.storage.naming import LAST, MODEL, PREVIOUS, RUNS, find_stored
+from cifar_cnn.storage.checkpoint import Checkpoint, check_code, read_checkpoint
+from cifar_cnn.storage.naming import LAST, MODEL, PREVIOUS, RUNS, find_run
 from cifar_cnn.storage.network import changed_source, digest, read_source
 from cifar_cnn.training.history import RunResult, conclude_run
 from cifar_cnn.training.run_files import Replace, check_free, check_resumable, is_finished
@@ -88,7 +83,7 @@ def plan_run(
             path, checkpoint, notes = _last_good(directory)
             return _resumed(given, path, checkpoint, directory, notes)
     elif resume is not None:
-        path = find_stored(resume, output_dir)
+        path = find_run(resume, output_dir)
         path = path / LAST if path.is_dir() else path
         return _resumed(given, path, _read(path), directory)
     settings = complete(given)
@@ -132,8 +127,7 @@ def _resumed(
     directory: Path | None,
     notes: tuple[str, ...] = (),
 ) -> Plan:
-    require_model_again(checkpoint, path, given)
-    arguments = arguments_taken(checkpoint, given)
+    arguments = check_code(checkpoint, path, given)
     stored = checkpoint.settings
     settings = validate({**stored.model_dump(), "device": "auto", **given})
     if settings.precision == "auto":  # said so, as the stored one is what it came to

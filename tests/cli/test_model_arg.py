@@ -32,7 +32,7 @@ def small(folder, image_folder):
     )
 
 
-@pytest.mark.filterwarnings("ignore::cifar_cnn.errors.StoredArgumentsWarning")
+@pytest.mark.filterwarnings("ignore::cifar_cnn.errors.NetworkWarning")
 def test_a_run_keeps_them_for_all_that_is_done_with_it(quick_cli, small, folder, image_folder):
     assert quick_cli("train", *small, *WIDE).returncode == 0
     run = folder / "runs" / "a"

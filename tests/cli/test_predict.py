@@ -255,7 +255,7 @@ def test_an_answer_that_is_no_number_does_not_hide_the_others(quick_cli, standar
     assert [each["file"] for each in document["unreadable"]] == ["blank.png"]
 
 
-@pytest.mark.filterwarnings("ignore::cifar_cnn.errors.UnansweredWarning")
+@pytest.mark.filterwarnings("ignore::cifar_cnn.errors.NetworkWarning")
 def test_training_goes_on_and_an_evaluation_names_the_image_and_counts_it_as_wrong(
     quick_cli, standardize, image_folder
 ):

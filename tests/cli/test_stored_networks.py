@@ -9,7 +9,7 @@ from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
-pytestmark = pytest.mark.filterwarnings("ignore::cifar_cnn.errors.StoredArgumentsWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::cifar_cnn.errors.NetworkWarning")
 
 NET = """
 from torch import nn
@@ -103,7 +103,7 @@ def test_a_pattern_of_runs_answers_for_those_that_have_a_network(quick_cli, stor
     assert done.returncode == 1
     a, b, unfinished = json.loads(done.stdout)
     assert (a["checkpoint"], b["checkpoint"]) == ("runs/a/model.pt", "runs/b/model.pt")
-    assert "runs/unfinished/model.pt cannot be read" in unfinished["error"]
+    assert "there is no file runs/unfinished/model.pt" in unfinished["error"]
 
 
 def test_a_bare_state_dict_needs_its_network_named(quick_cli, stored):
@@ -126,8 +126,8 @@ def test_a_bare_state_dict_needs_its_network_named(quick_cli, stored):
             2,
             "--model beside a file of weights says which code that may run: give it once",
         ),
-        (("summary", "damaged.pt"), 1, "damaged.pt is not a checkpoint, or is damaged"),
-        (("receptive-field", "none.pt"), 1, "none.pt cannot be read"),
+        (("summary", "damaged.pt"), 1, "damaged.pt is damaged or not a checkpoint"),
+        (("receptive-field", "none.pt"), 1, "there is no file none.pt"),
         (("receptive-field", "runs"), 1, "runs is a folder without model.pt"),
         (
             ("receptive-field", "runs/a/model.pt", "--effective", "--checkpoint", "bare.pt"),

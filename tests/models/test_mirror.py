@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cifar_cnn.models.mirror import MirrorConv2d
+from cifar_cnn.models.blocks import MirrorConv2d
 
 
 def mirrored(maps):

@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from cifar_cnn import train, write_report
-from cifar_cnn.errors import StoredArgumentsWarning, UserError
+from cifar_cnn.errors import NetworkWarning, UserError
 from cifar_cnn.settings import resolve_settings
 
 POSIX = os.name != "nt"  # Windows has no such file names
@@ -116,7 +116,7 @@ def test_an_own_network_is_handed_in_with_its_arguments(small_settings, tmp_path
     )
     settings = small_settings(model="student.py", model_arg=["width=8"], epochs=1, lr=1e-6)
     run = train(settings, tmp_path / "run", report=False).run
-    with pytest.warns(StoredArgumentsWarning, match="^arguments from the checkpoint: width=8$"):
+    with pytest.warns(NetworkWarning, match="^arguments from the checkpoint: width=8$"):
         written = write_report(run, markdown="work.md", overrides={"model": "student.py"})
     headings, rows, _ = parsed(written.markdown)
     assert ["model_arg", "width=8"] in rows

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cifar_cnn import predict, train
-from cifar_cnn.errors import ChangedSourceWarning, ModelError, UserError
+from cifar_cnn.errors import ModelError, NetworkWarning, UserError
 from cifar_cnn.inference.export import export
 from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.storage.checkpoint import read_checkpoint
@@ -54,18 +54,18 @@ def test_a_changed_file_is_said_in_one_line_that_names_the_copy(run, image_folde
     open_trained(run / "model.pt", {"model": f"{run / 'network.py'}:make"})
     (tmp_path / "net.py").write_text(f"{NET}\n# changed\n")
     line = (
-        f"^the code of net.py is not what {run / 'model.pt'} was trained with: "
-        f"{run / 'network.py'} is the run's copy of that$"
+        f"^the code of net.py is not what {run / 'model.pt'} was trained with; "
+        f"{run / 'network.py'} is the run's copy of it$"
     )
     picture = image_folder / "test" / "blue" / "000.png"
-    with pytest.warns(ChangedSourceWarning, match=line):
+    with pytest.warns(NetworkWarning, match=line):
         predict([picture], run / "model.pt", overrides={"model": "net.py"})
-    with pytest.warns(ChangedSourceWarning, match=line):
+    with pytest.warns(NetworkWarning, match=line):
         export(run / "model.pt", "safetensors", overrides={"model": "net.py"})
     plan = plan_run({"model": "net.py", "epochs": 2}, resume=run)
     assert [note for note in plan.notes if "network.py is the run's copy" in note] == [*plan.notes]
     (run / "model.pt").rename(tmp_path / "elsewhere.pt")
-    with pytest.warns(ChangedSourceWarning, match=r"the run kept a copy, network.py, of that$"):
+    with pytest.warns(NetworkWarning, match=r"elsewhere.pt was trained with$"):
         open_trained(tmp_path / "elsewhere.pt", {"model": "net.py"})
 
 
@@ -82,7 +82,7 @@ def test_a_changed_file_is_said_in_one_line_that_names_the_copy(run, image_folde
 )
 def test_code_that_no_longer_fits_is_one_line_that_names_the_copy(run, tmp_path, old, new, said):
     (tmp_path / "net.py").write_text(NET.replace(old, new))
-    copy = rf"; the code of net.py is not what .*: {run / 'network.py'} is the run's copy of that$"
+    copy = rf"; the code of net.py is not what .*; {run / 'network.py'} is the run's copy of it$"
     with pytest.raises(UserError, match=said + copy):
         open_trained(run / "model.pt", {"model": "net.py"})
 
@@ -111,9 +111,7 @@ def test_a_run_that_goes_on_with_changed_code_has_that_codes_copy_and_digest(run
         assert read_checkpoint(run / name).source_sha256 == sha256(CHANGED)
         for code in ("net.py", f"{run / 'network.py'}:make"):
             open_trained(run / name, {"model": code})  # without a warning
-    with pytest.warns(
-        ChangedSourceWarning, match=r"the run's copy, .*network\.py, is not of that$"
-    ):
+    with pytest.warns(NetworkWarning, match=r"best\.pt was trained with$"):
         open_trained(run / "previous.pt", {"model": "net.py"})
 
 
@@ -135,7 +133,7 @@ def test_the_best_network_keeps_the_digest_of_its_own_code(tmp_path, monkeypatch
 def test_a_run_that_goes_on_elsewhere_leaves_the_copy_where_it_was(run, tmp_path):
     (tmp_path / "net.py").write_text(CHANGED)
     plan = plan_run({"model": "net.py", "epochs": 2}, resume=run, output_dir=tmp_path, name="new")
-    assert plan.notes[0].endswith("is the run's copy of that")
+    assert plan.notes[0].endswith("is the run's copy of it")
     train(plan.settings, plan.directory, checkpoint=plan.checkpoint, report=False)
     assert (run / "network.py").read_text() == NET
     assert (tmp_path / "new" / "network.py").read_text() == CHANGED

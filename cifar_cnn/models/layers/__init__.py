@@ -1,6 +1,23 @@
 """What torch's layers of these names compute, quicker on a CPU; their weights are the same."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+
+class QuickAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    """`torch.nn.AdaptiveAvgPool2d`, in training on the CPU quick for one output pixel.
+
+    Maps (N, C, H, W), floating point. The gradient of torch's own is a broadcast one whose layout
+    the layers before it are slow on; here it comes in the layout of the maps.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
+        """Return the averages (N, C, *output_size)."""
+        channels_last = input.is_contiguous(memory_format=torch.channels_last)
+        on_cpu = input.device.type == "cpu"
+        if not (self.training and on_cpu and channels_last and self.output_size == 1):
+            return super().forward(input)
+        return input.permute(0, 2, 3, 1).flatten(1, 2).mean(1)[:, :, None, None]
 
 
 def type_name(module: nn.Module) -> str:

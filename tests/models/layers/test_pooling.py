@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_cnn.models.layers.pooling import QuickAdaptiveAvgPool2d
+from cifar_cnn.models.layers import QuickAdaptiveAvgPool2d
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 

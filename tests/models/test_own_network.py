@@ -62,31 +62,26 @@ class Net(nn.Module):
     def __init__(self, width, num_classes=10, dropout=0.0, name="net"):
         super().__init__()
         self.given = width, num_classes, dropout, name
-
-def anything(**arguments):
-    return Net(**arguments)
-
-ready = Net(3)
 """
-NEEDS_DROPOUT = """
-from torch import nn
-
-class Block(nn.Sequential):
-    def __init__(self, inputs, outputs):
-        super().__init__(nn.Conv2d(inputs, outputs, 3))
-
-class Net(nn.Module):
-    def __init__(self, dropout, num_classes=None):
-        super().__init__()
-        self.given = dropout, num_classes
-"""
+FILES = {
+    "my_nets": NETS,
+    "student": STUDENT,
+    "course": f"{STUDENT}\ndef anything(**options):\n    return Net(**options)\n\nready = Net(3)",
+    "drop": STUDENT.replace(
+        "width, num_classes=10, dropout=0.0", "dropout, num_classes=10, width=1"
+    ),
+    "bad": "import nothing_there",
+    "leaving": "raise SystemExit(3)",
+    "syntax": "def (",
+    "empty": "from torch import nn\n",
+}
 
 
 @pytest.fixture(autouse=True)
 def _files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    for name, code in (("my_nets", NETS), ("student", STUDENT), ("drop", NEEDS_DROPOUT)):
+    for name, code in FILES.items():
         (tmp_path / f"{name}.py").write_text(code)
     before = {*sys.modules}
     yield
@@ -126,37 +121,51 @@ def test_a_file_is_imported_once_and_again_when_it_has_changed(tmp_path, capsys)
         assert capsys.readouterr().out == "imported\n"
 
 
+STUDENTS = r"Block \(inputs, outputs\), Net \(width, num_classes, dropout, name\)"
+
+
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("spec", "model_arg", "message"),
     [
-        ("basline", r"unknown model 'basline' \(did you mean 'baseline'\?\)"),
-        ("my_nets.py:Nett", r"no 'Nett' \(did you mean 'Net'\?\); it has Net, .*, passing,"),
-        ("my_nets.py:ResNet", r"my_nets.py has no 'ResNet'; it has Net, "),
-        ("my_nets.py:Needy", r"needs arguments \(width, depth\)"),
-        ("my_nets.py:Broken", "cannot be built: OSError: no weights here"),
-        ("my_nets.py:passing", "cannot be built: TypeError: .*'width'"),
-        ("my_nets.py:leaving", "cannot be built: SystemExit"),
+        ("basline", [], r"unknown model 'basline' \(did you mean 'baseline'\?\)"),
+        ("baseline", ["num_classes=3"], "baseline is built in and takes no arguments"),
+        ("none.py:Net", [], "none.py does not exist"),
+        ("no_such_module:Net", [], "importing no_such_module failed"),
+        ("bad.py:Net", [], r"importing bad\.py failed"),
+        ("leaving.py", [], r"importing leaving\.py failed"),
+        ("syntax.py", [], r"importing syntax\.py failed"),
+        ("empty.py", [], "no class or factory of a network"),
+        ("my_nets.py", [], r"several networks, Net \(width\), Broken \(\), Sized \(num_classes, d"),
+        ("student.py", [], rf"several networks, {STUDENTS}: name one, as student.py:Net, and pass"),
         (
-            "my_nets.py",
-            r"several networks, Net \(width\), Broken \(\), Sized \(num_classes, dropout\): name",
+            "student.py",
+            ["widht=8"],
+            rf"{STUDENTS}; none takes 'widht' \(did you mean 'width'\?\): name one",
         ),
-        ("my_nets.py:number", "not a class or factory"),
-        ("my_nets.py:not_a_network", "returns int"),
-        ("none.py:Net", "none.py does not exist"),
-        ("no_such_module:Net", "importing no_such_module failed"),
-        ("bad.py:Net", r"importing bad\.py failed"),
-        ("leaving.py", r"importing leaving\.py failed"),
-        ("syntax.py", r"importing syntax\.py failed"),
-        ("empty.py", "no class or factory of a network"),
+        ("my_nets.py:Nett", [], r"no 'Nett' \(did you mean 'Net'\?\); it has Net, .*, passing,"),
+        ("my_nets.py:ResNet", [], r"my_nets.py has no 'ResNet'; it has Net, "),
+        ("my_nets.py:number", [], "not a class or factory"),
+        ("my_nets.py:not_a_network", [], "returns int"),
+        ("my_nets.py:Broken", [], "cannot be built: OSError: no weights here"),
+        ("my_nets.py:leaving", [], "cannot be built: SystemExit"),
+        ("my_nets.py:passing", [], "cannot be built: TypeError: .*'width'"),
+        ("my_nets.py:Needy", [], r"needs arguments \(width, depth\): give them, as --model-arg wi"),
+        ("course.py:Block", ["inputs=3"], r"needs arguments \(outputs\)"),
+        (
+            "course.py:Net",
+            ["widht=8"],
+            r"no argument 'widht' \(did you mean 'width'\?\): it has width, num_c",
+        ),
+        ("course.py:ready", ["width=8"], "has no argument 'width': leave --model-arg out"),
+        ("course.py:Net", ["width"], "'width' is not NAME=VALUE"),
+        ("course.py:Net", ["=8"], "'=8' is not NAME=VALUE"),
+        ("course.py:Net", ["2wide=8"], "'2wide=8' is not NAME=VALUE"),
+        ("course.py:Net", ["width=8", "width=8"], "width is given twice"),
     ],
 )
-def test_what_cannot_be_built_is_explained_in_one_line(tmp_path, spec, message):
-    (tmp_path / "bad.py").write_text("import nothing_there")
-    (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
-    (tmp_path / "syntax.py").write_text("def (")
-    (tmp_path / "empty.py").write_text("from torch import nn\n")
+def test_what_cannot_be_built_is_explained_in_one_line(spec, model_arg, message):
     with pytest.raises(ModelError, match=message) as caught:
-        build_model(spec)
+        build_model(spec, model_arg=model_arg)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_status == 2
 
@@ -165,8 +174,8 @@ def test_what_cannot_be_built_is_explained_in_one_line(tmp_path, spec, message):
     ("code", "name"),
     [
         (
-            "class Block(nn.Module):\n    def __init__(self, n): ...\nclass Mine(nn.Flatten): ...",
-            "Mine",
+            "class Block(nn.Module):\n    def __init__(self, n): ...\nclass Net(nn.Flatten): ...",
+            "Net",
         ),
         ("model = nn.Flatten()", "model"),
         ("def make(): return nn.Flatten()\ndef helper(n): ...", "make"),
@@ -184,22 +193,8 @@ def test_a_file_names_the_only_network_in_it(tmp_path, code, name):
     [(["width=8"], "Net"), (["inputs=3", "outputs=4"], "Block"), ([], "ready")],
 )
 def test_the_network_of_a_file_is_the_one_that_takes_the_arguments(model_arg, name):
-    assert find_definition("student.py", model_arg).spec == f"student.py:{name}"
-    assert isinstance(build_model("student.py", model_arg=model_arg), nn.Module)
-
-
-def test_a_file_whose_networks_all_need_arguments_lists_them(tmp_path):
-    (tmp_path / "student.py").write_text(STUDENT[: STUDENT.index("def anything")])
-    for given, more in (
-        ([], ""),
-        (["widht=8"], r"; none takes 'widht' \(did you mean 'width'\?\)"),
-    ):
-        needs = r"Block \(inputs, outputs\), Net \(width, num_classes, dropout, name\)"
-        with pytest.raises(
-            ModelError, match=f"several networks, {needs}{more}: name one"
-        ) as caught:
-            build_model("student.py", model_arg=given)
-        assert "student.py:Net, and pass its arguments by --model-arg" in str(caught.value)
+    assert find_definition("course.py", model_arg).name == name
+    assert isinstance(build_model("course.py", model_arg=model_arg), nn.Module)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +226,7 @@ def test_a_value_is_a_python_literal_or_the_text_itself(text, value):
 
 
 @pytest.mark.parametrize(
-    ("spec", "arguments", "given"),
+    ("spec", "options", "given"),
     [
         ("my_nets.py:Sized", {}, (10, 0.5)),
         ("my_nets.py:Sized", {"num_classes": 3}, (3, 0.5)),
@@ -239,24 +234,20 @@ def test_a_value_is_a_python_literal_or_the_text_itself(text, value):
         ("my_nets.py:labels", {}, ((("cat", "dog"), 7), 0.5)),
         ("my_nets.py:labels", {"num_classes": 3}, ((("cat", "dog"), 3), 0.5)),
         (
-            "student.py:Net",
+            "course.py:Net",
             {"num_classes": 3, "dropout": 0.5, "model_arg": ["width=8", "name=mine"]},
             (8, 3, 0.5, "mine"),
         ),
         (
-            "student.py:Net",
-            {
-                "num_classes": 3,
-                "dropout": 0.5,
-                "model_arg": ["width=(8, 16)", "num_classes=7", "dropout=0.1"],
-            },
+            "course.py:Net",
+            {"num_classes": 3, "model_arg": ["width=(8, 16)", "num_classes=7", "dropout=0.1"]},
             ((8, 16), 7, 0.1, "net"),
         ),
-        ("student.py:anything", {"model_arg": ["width=1", "name=x"]}, (1, 10, 0.0, "x")),
+        ("course.py:anything", {"model_arg": ["width=1", "name=x"]}, (1, 10, 0.0, "x")),
     ],
 )
-def test_arguments_come_before_classes_and_dropout_which_are_filled_in(spec, arguments, given):
-    assert build_model(spec, **arguments).given == given
+def test_arguments_come_before_classes_and_dropout_which_are_filled_in(spec, options, given):
+    assert build_model(spec, **options).given == given
 
 
 @pytest.mark.parametrize("name", ["num_classes", "n_classes", "classes"])
@@ -276,83 +267,56 @@ def test_a_number_of_classes_is_filled_in_for_a_number_or_none(tmp_path, name, d
 
 
 def test_each_network_has_lists_of_its_own():
-    one, other = (build_model("student.py:Net", model_arg=["width=[1]"]).given[0] for _ in "ab")
+    one, other = (build_model("course.py:Net", model_arg=["width=[1]"]).given[0] for _ in "ab")
     assert one == other
     assert one is not other
-
-
-@pytest.mark.parametrize(
-    ("spec", "model_arg", "message"),
-    [
-        (":Net", [], r"needs arguments \(width\): give them, as --model-arg width=VALUE"),
-        (":Block", ["inputs=3"], r"needs arguments \(outputs\)"),
-        (
-            ":Net",
-            ["widht=8"],
-            r"no argument 'widht' \(did you mean 'width'\?\): it has width, num_c",
-        ),
-        (":ready", ["width=8"], "has no argument 'width': leave --model-arg out"),
-        (":Net", ["width"], "'width' is not NAME=VALUE"),
-        (":Net", ["=8"], "'=8' is not NAME=VALUE"),
-        (":Net", ["2wide=8"], "'2wide=8' is not NAME=VALUE"),
-        (":Net", ["width=8", "width=8"], "width is given twice"),
-        (":anything", ["name=x"], "cannot be built: TypeError: .*'width'"),
-        (None, ["num_classes=3"], "baseline is built in and takes no arguments"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_one_line(spec, model_arg, message):
-    with pytest.raises(ModelError, match=message) as caught:
-        build_model("baseline" if spec is None else f"student.py{spec}", model_arg=model_arg)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", ["drop.py", "drop.py:Net"])
 def test_a_dropout_that_is_needed_is_filled_in(spec):
     for dropout in (0.1, 0.0):
         check_settings(resolve_settings({"model": spec, "dropout": dropout}))
-        assert build_model(spec, 3, dropout).given == (dropout, 3)
-    assert build_model(spec, model_arg=["dropout=0.2"]).given == (0.2, None)
+        assert build_model(spec, 3, dropout).given == (1, 3, dropout, "net")
+    assert build_model(spec, model_arg=["dropout=0.2"]).given == (1, 10, 0.2, "net")
     line = r"needs arguments \(dropout\): .*dropout=VALUE \(to train, dropout by --dropout VALUE\)"
     with pytest.raises(ModelError, match=line):
         check_settings(resolve_settings({"model": spec}))
 
 
 def test_a_network_that_needs_no_dropout_comes_before_one_that_does(tmp_path):
-    (tmp_path / "drop.py").write_text(f"{NEEDS_DROPOUT}\ndef make():\n    return Net(0.5)\n")
-    assert build_model("drop.py", 3, 0.1).given == (0.5, None)
+    (tmp_path / "drop.py").write_text(f"{FILES['drop']}\ndef make():\n    return Net(0.5)\n")
+    assert build_model("drop.py", 3, 0.1).given == (1, 10, 0.5, "net")
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "message"),
+    ("model", "settings", "message"),
     [
+        ("baseline", {"dropout": 0.1, "ghost_batch_size": 8}, None),
+        ("my_nets.py:Net", {}, None),  # a recipe's dropout is not given to it
+        ("my_nets.py:Sized", {"dropout": 0.1}, None),
         ("my_nets.py:Net", {"dropout": 0.1}, "dropout does not reach my_nets.py:Net"),
         ("my_nets.py:Net", {"ghost_batch_size": 8}, "ghost_batch_size is for built-in networks"),
-        ("student.py:Net", {}, "--model-arg width=VALUE"),
-        ("student.py:Net", {"model_arg": ["width=8", "depth=3"]}, "no argument 'depth'"),
+        ("course.py:Net", {}, "--model-arg width=VALUE"),
+        ("course.py:Net", {"model_arg": ["width=8", "depth=3"]}, "no argument 'depth'"),
         (
-            "student.py:Net",
+            "course.py:Net",
             {"model_arg": ["width=8", "dropout=0.1"], "dropout": 0.2},
             "dropout is given by --dropout",
         ),
     ],
 )
-def test_settings_that_the_users_network_would_not_hear_of_are_refused(model, given, message):
+def test_settings_that_would_not_reach_the_users_network_are_refused(model, settings, message):
+    resolved = resolve_settings({"recipe": "reference", "model": model, **settings})
+    if message is None:
+        check_settings(resolved)
+        return
     with pytest.raises(ModelError, match=message):
-        check_settings(resolve_settings({"recipe": "reference", "model": model, **given}))
-
-
-def test_settings_that_a_network_hears_of_pass():
-    for given in (
-        {"model": "baseline", "dropout": 0.1, "ghost_batch_size": 8},
-        {"model": "my_nets.py:Net"},  # a recipe's dropout is not given to it
-        {"model": "my_nets.py:Sized", "dropout": 0.1},
-    ):
-        check_settings(resolve_settings({"recipe": "reference", **given}))
+        check_settings(resolved)
 
 
 PACKAGE = {
     "repo/pyproject.toml": "",
-    "repo/common.py": "PARTS = [nn.Flatten()]".join(("from torch import nn\n", "\n")),
+    "repo/common.py": "from torch import nn\nPARTS = [nn.Flatten()]\n",
     "repo/src/inside_src.py": "",
     "repo/zoo/__init__.py": "import inside_src\n",
     "repo/zoo/nets/__init__.py": "",

@@ -111,7 +111,7 @@ def test_a_run_that_goes_on_with_changed_code_has_that_codes_copy_and_digest(run
         assert read_checkpoint(run / name).source_sha256 == sha256(CHANGED)
         for code in ("net.py", f"{run / 'network.py'}:make"):
             open_trained(run / name, {"model": code})  # without a warning
-    with pytest.warns(NetworkWarning, match=r"best\.pt was trained with$"):
+    with pytest.warns(NetworkWarning, match=r"previous\.pt was trained with$"):
         open_trained(run / "previous.pt", {"model": "net.py"})
 
 

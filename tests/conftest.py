@@ -65,9 +65,9 @@ def small_settings(image_folder):
     return make
 
 
-@pytest.fixture
-def untrained_file(tmp_path):
-    """A checkpoint of `baseline` with fresh weights for the classes blue, green and red."""
+@pytest.fixture(scope="session")
+def untrained():
+    """The content of a checkpoint of `baseline`, fresh, for the classes blue, green and red."""
     torch.manual_seed(0)
     checkpoint = Checkpoint(
         model="baseline",
@@ -76,7 +76,13 @@ def untrained_file(tmp_path):
         metrics={},
         state_dict=dict(build_model("baseline", num_classes=3).state_dict()),
     )
-    (tmp_path / "untrained.pt").write_bytes(pack(checkpoint))
+    return pack(checkpoint)
+
+
+@pytest.fixture
+def untrained_file(tmp_path, untrained):
+    """A file of `untrained`."""
+    (tmp_path / "untrained.pt").write_bytes(untrained)
     return tmp_path / "untrained.pt"
 
 

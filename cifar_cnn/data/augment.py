@@ -1,8 +1,10 @@
-"""Augmentation of batches: what is drawn for each image, and what the draws do to it."""
+"""Augmentation of batches: random draws without hidden state, and what they do to images."""
 
 import math
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,13 +20,41 @@ LUMA = (0.2989, 0.587, 0.114)
 """Weights of R, G and B in the gray value (ITU-R BT.601), as torchvision rounds them."""
 
 
+class Purpose(IntEnum):
+    """What a draw is for; two purposes never share their numbers."""
+
+    ORDER = 1
+    AUGMENTATION = 2
+    NETWORK = 3
+    MIXUP = 4
+
+
+def derive_seed(seed: int, purpose: Purpose, epoch: int = 0, step: int = 0) -> int:
+    """Return a 64-bit seed for one draw, by numpy's SeedSequence hash of its coordinates."""
+    sequence = np.random.SeedSequence((seed, purpose, epoch, step))
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def generator(seed: int, purpose: Purpose, epoch: int, step: int = 0) -> torch.Generator:
+    """Return a CPU generator at the start of that draw: the same numbers on every device."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, epoch, step))
+
+
+def seed_network(device: torch.device, seed: int) -> None:
+    """Start the network's own draws on that device, and on the CPU, at this 64-bit seed."""
+    if device.type == "cpu":  # only its own: reaching for a GPU takes a tenth of a millisecond
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 @dataclass(frozen=True)
 class Draws:
     """The random draws for each of N images; None for a transformation that is off."""
 
     flip: Tensor  # bool (N), mirrored left to right
     shift: Tensor | None  # int64 (N, 2), pixels down and right
-    color: Tensor | None  # float32 (N, 3), factors of brightness, contrast and saturation
+    color: Tensor | None  # float32 (N, 3), factors of brightness, contrast, saturation
     rotation: Tensor | None  # float32 (N, 2, 3), from output to input as in F.affine_grid
     warped: Tensor | None  # int64 (K), the images that `affine` is for, ascending, on the CPU
     affine: Tensor | None  # float32 (K, 2, 3), as `rotation`
@@ -69,28 +99,22 @@ def draw(settings: Settings, count: int, generator: torch.Generator) -> Draws:
     if settings.shift:
         shift = torch.randint(-settings.shift, settings.shift + 1, (count, 2), generator=generator)
     if settings.color_jitter:
-        color = draw_color(settings.color_jitter, count, generator)
+        color = 1 + settings.color_jitter * (2 * torch.rand(count, 3, generator=generator) - 1)
     if settings.rotation:
         angle = math.radians(settings.rotation) * (2 * torch.rand(count, generator=generator) - 1)
         rotation = _about_center(angle, torch.ones(count), torch.zeros(2, count), settings)
     if settings.affine:
-        applied = torch.rand(count, generator=generator) < settings.affine
-        warped = applied.nonzero().squeeze(1)
-        affine = _draw_affine(count, settings, generator)[warped]
+        is_warped = torch.rand(count, generator=generator) < settings.affine
+        warped = is_warped.nonzero().squeeze(1)
+        right, down, scale, turn = 2 * torch.rand(4, count, generator=generator) - 1
+        move, angle = AFFINE_SHIFT * torch.stack([right, down]), math.radians(AFFINE_DEGREES) * turn
+        affine = _about_center(angle, 1 + AFFINE_SCALE * scale, move, settings)[warped]
     if settings.cutout:
         cut = torch.rand(count, generator=generator) < settings.cutout
         ends = [side - settings.cutout_size + 1 for side in settings.input_size]
         corners = [torch.randint(0, end, (count,), generator=generator) for end in ends]
         cutout = torch.where(cut[:, None], torch.stack(corners, dim=1), -1)
     return Draws(flip, shift, color, rotation, warped, affine, cutout)
-
-
-def _draw_affine(count: int, settings: Settings, generator: torch.Generator) -> Tensor:
-    """Return float32 (N, 2, 3); each of the four amounts is uniform in ± its constant."""
-    shift_x, shift_y, scale, angle = 2 * torch.rand(4, count, generator=generator) - 1
-    shift = AFFINE_SHIFT * torch.stack([shift_x, shift_y])
-    angle = math.radians(AFFINE_DEGREES) * angle
-    return _about_center(angle, 1 + AFFINE_SCALE * scale, shift, settings)
 
 
 def _about_center(angle: Tensor, scale: Tensor, shift: Tensor, settings: Settings) -> Tensor:
@@ -166,11 +190,6 @@ def _squares(corners: Tensor, side: int, size: torch.Size) -> Tensor:
         first = corners[:, axis, None]
         inside.append((position >= first) & (position < first + side) & (first >= 0))
     return inside[0][:, None, :, None] & inside[1][:, None, None, :]
-
-
-def draw_color(strength: float, count: int, generator: torch.Generator) -> Tensor:
-    """Draw factors (N, 3) of brightness, contrast and saturation, uniform in 1 ± `strength`."""
-    return 1 + strength * (2 * torch.rand(count, 3, generator=generator) - 1)
 
 
 def recolor(images: Tensor, factors: Tensor, normalization: Normalization = REFERENCE) -> Tensor:

@@ -12,7 +12,6 @@ from cifar_cnn.data.dataset import Progress, Split
 from cifar_cnn.data.layout import OFFICIAL
 from cifar_cnn.data.load import FixedSource
 from cifar_cnn.errors import DataError, one_line
-from cifar_cnn.settings import Settings
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -27,32 +26,36 @@ CLASSES = (
 """In the order of the archive's labels."""
 
 
-def read_cifar10(settings: Settings, name: str, progress: Progress | None) -> Split:
-    """Read the archive in `data_dir`: 50,000 `train` or 10,000 `test` images of 32×32.
+class Cifar10(FixedSource):
+    """50,000 training and 10,000 test images of 32×32, in the archive in `data_dir`."""
 
-    Downloads it if it is missing, and checks its MD5 first.
-    """
-    from torchvision.datasets import CIFAR10  # a second of import that other sources avoid
+    classes = CLASSES
 
-    root = settings.data_dir
-    if (root / OFFICIAL[1]).is_file():
-        raise DataError(f"{root} is the archive's own folder: --data-dir {root.parent} is right")
-    parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
-    found = [str(part) for part in parts if part.exists()]
-    try:
-        archive = _open(root, progress, is_train=name == "train")
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        state = f"is damaged or incomplete ({', '.join(found)})" if found else f"is not in {root}"
-        raise DataError(
-            f"CIFAR-10 {state} and cannot be downloaded ({one_line(error)}): put the whole "
-            "archive into --data-dir, or use --dataset folder with images of your own, or "
-            "--dataset synthetic, which needs neither files nor network"
-        ) from error
-    images = torch.from_numpy(archive.data).permute(0, 3, 1, 2).contiguous()
-    return Split(images, torch.tensor(archive.targets), tuple(archive.classes))
+    def read(self, name: str, progress: Progress | None) -> Split:
+        """Read a split, downloading the archive if it is missing; check its MD5 first."""
+        from torchvision.datasets import CIFAR10  # a second of import that other sources avoid
+
+        root = self.settings.data_dir
+        if (root / OFFICIAL[1]).is_file():
+            raise DataError(
+                f"{root} is the archive's own folder: --data-dir {root.parent} is right"
+            )
+        parts = (root / CIFAR10.filename, root / CIFAR10.base_folder)
+        existing = ", ".join(str(part) for part in parts if part.exists())
+        try:
+            archive = _open(root, progress, is_train=name == "train")
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            state = f"is damaged or incomplete ({existing})" if existing else f"is not in {root}"
+            raise DataError(
+                f"CIFAR-10 {state} and cannot be downloaded ({one_line(error)}): put the whole "
+                "archive into --data-dir, or use --dataset folder with images of your own, or "
+                "--dataset synthetic, which needs neither files nor network"
+            ) from error
+        images = torch.from_numpy(archive.data).permute(0, 3, 1, 2).contiguous()
+        return Split(images, torch.tensor(archive.targets), tuple(archive.classes))
 
 
-SOURCE = FixedSource(CLASSES, read_cifar10)
+SOURCE = Cifar10
 
 
 def _open(root: Path, progress: Progress | None, *, is_train: bool) -> "CIFAR10":
@@ -86,8 +89,8 @@ def _download(url: str, target: Path, md5: str, progress: Progress | None) -> No
                 if progress and total:
                     progress("downloading", target, done, total)
                 done += file.write(data)
-            if progress and total:
-                progress("downloading", target, done, total)
+        if progress and total:
+            progress("downloading", target, done, total)
         if not check_integrity(path, md5):
             raise RuntimeError(f"what came from {url}, {done:,} bytes, is not the archive")
         path.replace(target)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_cnn.errors import DataError, SettingsError, counted
+from cifar_cnn.errors import DataError, SettingsError, counted, first_few
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -37,6 +37,11 @@ class Normalization(NamedTuple):
 REFERENCE = Normalization()
 
 
+def _rgb(values: Iterable[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
 def parse_normalization(text: str) -> Normalization:
     """Return what `cifar10` or MEAN/STD names: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1."""
     if text == "cifar10":
@@ -45,8 +50,7 @@ def parse_normalization(text: str) -> Normalization:
     if re.fullmatch(rf"{number}(,{number},{number})?/{number}(,{number},{number})?", text):
         mean, std = ([float(each) for each in side.split(",")] for side in text.split("/"))
         if min(std) > 0:
-            (red, green, blue), deviations = (mean * 3)[:3], (std * 3)[:3]
-            return Normalization((red, green, blue), (deviations[0], deviations[1], deviations[2]))
+            return Normalization(_rgb((mean * 3)[:3]), _rgb((std * 3)[:3]))
     raise SettingsError(
         f"normalization {text!r} is unknown: give cifar10, dataset, or MEAN/STD of colors in 0–1, "
         "as 0.5/0.5 or 0.49,0.48,0.45/0.25,0.24,0.26 (R,G,B)"
@@ -109,13 +113,8 @@ class Split:
     def _take(self, indices: NDArray[np.int64]) -> "Split":
         if len(indices) == len(self):
             return self
-        chosen = torch.from_numpy(indices)
-        return replace(
-            self,
-            images=self.images[chosen],
-            labels=self.labels[chosen],
-            files=tuple(self.files[index] for index in indices) if self.files else (),
-        )
+        files = tuple(self.files[index] for index in indices) if self.files else ()
+        return replace(self, images=self.images[indices], labels=self.labels[indices], files=files)
 
 
 def describe_lacking(
@@ -123,11 +122,8 @@ def describe_lacking(
 ) -> tuple[str, ...]:
     """Return a note on the classes without images in a split, if there are any."""
     lacking = [each for label, each in enumerate(classes) if label not in labels]
-    if not lacking:
-        return ()
-    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-    said = f"there are no {name} images of {', '.join(lacking[:3])}{more}"
-    return (f"{said}: how well these are told is not measured",)
+    note = f"no {name} images of {first_few(lacking)}: their accuracy is not measured"
+    return (note,) if lacking else ()
 
 
 def balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:
@@ -155,10 +151,10 @@ def allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         return np.empty((count, 3, *size), dtype=np.uint8)
     except MemoryError as error:
         height, width = size
+        gigabytes = count * 3 * height * width / 1e9
         raise DataError(
             f"{counted(count, 'image')} of {height}x{width} do not fit into memory "
-            f"({count * 3 * height * width / 1e9:,.1f} GB): choose a smaller --input-size, or "
-            "fewer images"
+            f"({gigabytes:,.1f} GB): choose a smaller --input-size, or fewer images"
         ) from error
 
 
@@ -168,14 +164,13 @@ def measure(images: Tensor) -> Normalization:
     A channel of a single value gets a deviation of 1, and becomes 0.
     """
     values = torch.arange(256)
-    found = []
-    for channel in range(3):
-        counts = torch.bincount(images[:, channel].flatten(), minlength=256)
+    means, deviations = [], []
+    for channel in images.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256)
         count, total, squares = (int((counts * values**power).sum()) for power in range(3))
-        deviation = math.sqrt(count * squares - total**2) / (255 * count)
-        found.append((total / (255 * count), deviation or 1.0))
-    (red, green, blue), (*deviations,) = zip(*found, strict=True)
-    return Normalization((red, green, blue), tuple(deviations))
+        means.append(total / (255 * count))
+        deviations.append(math.sqrt(count * squares - total**2) / (255 * count) or 1.0)
+    return Normalization(_rgb(means), _rgb(deviations))
 
 
 def normalize(images: Tensor, normalization: Normalization = REFERENCE) -> Tensor:

@@ -3,139 +3,117 @@
 import hashlib
 import os
 import unicodedata
+import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import PIL
+import platformdirs
 import torch
 from numpy.typing import NDArray
 
 from cifar_cnn.data.dataset import Progress, Split, balanced, describe_lacking
-from cifar_cnn.data.images import (
-    DECODER,
-    Decoded,
-    Told,
-    read_cache,
-    read_image,
-    read_images,
-    write_cache,
+from cifar_cnn.data.images import DECODER, Decoded, Tell, read_image, read_images
+from cifar_cnn.data.layout import (
+    KINDS,
+    Classes,
+    find_layout,
+    list_images,
+    readable_folders,
 )
-from cifar_cnn.data.layout import KINDS, LAYOUT, Classes, find_layout, list_images
 from cifar_cnn.data.load import DataSource
-from cifar_cnn.errors import DataError, SettingsError, counted, verbs
+from cifar_cnn.errors import DataError, SettingsError, counted
 from cifar_cnn.settings import Settings
 
 
 class FolderSource(DataSource):
     """Folders of images in `data_dir`."""
 
-    def classes(self, settings: Settings) -> tuple[str, ...]:
-        """Return the names of the class folders."""
-        names = find_layout(settings.data_dir).names
-        if not names:
-            raise DataError(f"folder {settings.data_dir} has no class folders: {LAYOUT}")
-        return names
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.layout = find_layout(settings.data_dir)
+        self.classes, self.splits = self.layout.names, tuple(self.layout.splits)
 
-    def splits(self, settings: Settings) -> tuple[str, ...]:
-        """Return those that have a folder."""
-        return tuple(find_layout(settings.data_dir).splits)
-
-    def check(self, settings: Settings) -> None:
+    def check(self) -> None:
         """Compare the folder with how the run would split it."""
-        layout = find_layout(settings.data_dir)
-        layout.check_for_training(settings.test_size, settings.val_size)
+        self.layout.check_for_training(self.settings.test_size, self.settings.val_size)
 
-    def load(
-        self, settings: Settings, name: str, limit: int | None, progress: Progress | None
-    ) -> Split:
+    @readable_folders()
+    def load(self, name: str, limit: int | None, progress: Progress | None) -> Split:
         """Decode the images that the limit leaves, in the size of the settings, or read the cache.
 
         Classes are the subfolders in alphabetical order, with names in Unicode's form NFC; images
         may lie at any depth in them, as in torchvision's ImageFolder. If `data_dir` has class
         folders alone, `test_size` is the fraction of each class that is `test`.
         """
-        layout, size = find_layout(settings.data_dir), settings.input_size
-        unused = [f"{layout.misnamed}, or it is not used"] if layout.misnamed else []
-        folder, classes = layout.classes(name, settings.test_size)
-        try:
-            files, labels, skipped = _list(classes)
-            _check_some(classes, labels, name)
-            chosen, digest = np.arange(len(files)), None
-            if layout.unsplit:
-                is_test, digest = _cut_test(classes, files, labels, settings.test_size)
-                chosen = np.flatnonzero(is_test == (name == "test"))
-            chosen = chosen[balanced(labels[chosen], limit)]
-            decoded = _decode_once(
-                files, chosen, size, progress and partial(progress, "decoding", folder)
-            )
-            is_swapped = bool(decoded.resized.all()) and _is_swapped(files[chosen[0]], size)
-        except OSError as error:
-            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
-        lacking = describe_lacking(classes, labels, name)
-        notes = _notes(folder, size, decoded, skipped, is_swapped=is_swapped)
+        layout, size, test_size = self.layout, self.settings.input_size, self.settings.test_size
+        folder, classes = layout.classes(name, test_size)
+        listed = [list_images(each) if each.is_dir() else ([], 0) for each in classes.values()]
+        files = [file for images, _ in listed for file in images]
+        labels = np.repeat(np.arange(len(classes)), [len(images) for images, _ in listed])
+        empty = [
+            each for (images, _), each in zip(listed, classes.values(), strict=True) if not images
+        ]
+        if empty and (name == "train" or len(empty) == len(classes)):
+            raise DataError(f"class folder {empty[0]} has no {KINDS} images")
+        chosen, test_sha256 = np.arange(len(files)), None
+        if layout.unsplit:
+            is_test, test_sha256 = _cut_test(classes, files, labels, test_size)
+            chosen = np.flatnonzero(is_test == (name == "test"))
+        chosen = chosen[balanced(labels[chosen], limit)]
+        tell = progress and partial(progress, "decoding", folder)
+        decoded = _decode_once(files, chosen, size, tell)
+        notes = [f"{layout.misnamed}, or it is not used"] if layout.misnamed else []
+        notes += describe_lacking(classes, labels, name)
+        notes += _describe_changes(folder, decoded, files[chosen[0]], size)
+        if skipped := sum(others for _, others in listed):
+            notes.append(f"skipped {counted(skipped, 'file')} in {folder}, not named as {KINDS}")
         return Split(
             torch.from_numpy(decoded.images),
             torch.from_numpy(labels[chosen]),
             tuple(classes),
-            (*unused, *lacking, *notes),
+            tuple(notes),
             tuple(files[index] for index in chosen),
             name,
-            digest,
+            test_sha256,
         )
 
 
-SOURCE = FolderSource()
+SOURCE = FolderSource
 
 
-def _list(classes: Classes) -> tuple[list[str], NDArray[np.int64], int]:
-    """Return all files in order, their labels, and how many others were skipped."""
-    listed = [list_images(each) if each.is_dir() else ([], 0) for each in classes.values()]
-    labels = np.repeat(np.arange(len(classes)), [len(images) for images, _ in listed])
-    files = [file for images, _ in listed for file in images]
-    return files, labels, sum(skipped for _, skipped in listed)
+def _describe_changes(
+    folder: Path, decoded: Decoded, first: str, size: tuple[int, int]
+) -> list[str]:
+    """Return notes on the images that were resized or laid on white; `first` is one of the files.
 
-
-def _check_some(classes: Classes, labels: NDArray[np.int64], name: str) -> None:
-    """Raise a DataError if a class has no training images, or no class has any images."""
-    lacking = [each for label, each in enumerate(classes.values()) if label not in labels]
-    if lacking and (name == "train" or len(lacking) == len(classes)):
-        raise DataError(f"class folder {lacking[0]} has no {KINDS} images")
-
-
-def _is_swapped(file: str, size: tuple[int, int]) -> bool:
-    """Return whether an image is `size` with height and width swapped."""
+    If none has the size, and `first` has it with height and width swapped, a note says so.
+    """
     height, width = size
-    return height != width and not read_image(Path(file), (width, height))[1].resized
-
-
-def _notes(
-    folder: Path, size: tuple[int, int], decoded: Decoded, skipped: int, *, is_swapped: bool
-) -> tuple[str, ...]:
-    height, width = size
+    resized, on_white = int(decoded.resized.sum()), int(decoded.on_white.sum())
     of_all = f"of {counted(len(decoded.images), 'image')} in {folder}"
     notes = []
-    if resized := int(decoded.resized.sum()):
-        are, were = verbs(resized)
-        of_size = f"{height}x{width}" if height == width else f"{height}x{width} (height x width)"
-        swapped = f"; --input-size {width}x{height} is their size" if is_swapped else ""
-        notes.append(f"{resized:,} {of_all} {are} not {of_size} and {were} resized{swapped}")
-    if on_white := int(decoded.on_white.sum()):
-        are, were = verbs(on_white)
-        notes.append(f"{on_white:,} {of_all} {are} transparent and {were} laid on white")
-    if skipped:
-        _, were = verbs(skipped)
-        said = f"{counted(skipped, 'file')} in {folder} {were} skipped"
-        notes.append(f"{said}: not named as {KINDS} images")
-    return tuple(notes)
+    if resized:
+        note = f"resized {resized:,} {of_all} to {height}x{width}"
+        if height != width:
+            note += " (height x width)"
+            swapped = (width, height)
+            if decoded.resized.all() and not read_image(Path(first), swapped)[1].resized:
+                note += f"; --input-size {width}x{height} is their size"
+        notes.append(note)
+    if on_white:
+        notes.append(f"laid {on_white:,} {of_all} on white: transparent")
+    return notes
 
 
 def _decode_once(
-    files: Sequence[str], chosen: NDArray[np.int64], size: tuple[int, int], told: Told | None
+    files: Sequence[str], chosen: NDArray[np.int64], size: tuple[int, int], tell: Tell | None
 ) -> Decoded:
     """Return the chosen files decoded, from the cache of them or of all files if there is one."""
-    identities = [_identity(file) for file in files]
+    identities = [_identify(file) for file in files]
     own = [identities[index] for index in chosen]
     if len(own) < len(files) and (everything := read_cache(_key(identities, size))):
         images, resized, on_white = everything
@@ -143,9 +121,20 @@ def _decode_once(
     key = _key(own, size)
     if cached := read_cache(key):
         return cached
-    decoded = read_images([Path(files[index]) for index in chosen], size, told)
+    decoded = read_images([Path(files[index]) for index in chosen], size, tell)
     write_cache(key, decoded)
     return decoded
+
+
+def _identify(file: str) -> str:
+    """Return a line that changes with the file's content or place.
+
+    The inode and the time of the last change of any kind differ even if size and time of writing
+    do not: after two files, or two folders, changed places.
+    """
+    stat = os.stat(file)  # noqa: PTH116 - 60,000 of them in a fraction of a second
+    times = f"{stat.st_mtime_ns} {stat.st_ctime_ns}"
+    return f"{file}\0{stat.st_size} {times} {stat.st_ino}"
 
 
 def _key(identities: Sequence[str], size: tuple[int, int]) -> str:
@@ -153,15 +142,38 @@ def _key(identities: Sequence[str], size: tuple[int, int]) -> str:
     return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()[:32]
 
 
-def _identity(file: str) -> str:
-    """Return a line that changes with the file's content or place.
+def _cache_file(key: str) -> Path:
+    """Return the file in $CIFAR_CNN_CACHE, else in the user's cache folder.
 
-    The inode and the time of the last change of any kind differ even if size and time of writing
-    do not: after two files, or two folders, changed places.
+    Raises a RuntimeError if the user has no home folder.
     """
-    found = os.stat(file)  # noqa: PTH116 - 60,000 of them in a fraction of a second
-    times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
-    return f"{file}\0{found.st_size} {times} {found.st_ino}"
+    folder = os.environ.get("CIFAR_CNN_CACHE") or platformdirs.user_cache_path("cifar-cnn")
+    return Path(folder, f"{key}.npz")
+
+
+def read_cache(key: str) -> Decoded | None:
+    """Return the images cached under `key`, or None if there are none or they are damaged."""
+    try:
+        with _cache_file(key).open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            changes = (arrays[name].view(bool) for name in ("resized", "on_white"))
+            return Decoded(arrays["images"], *changes)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def write_cache(key: str, decoded: Decoded) -> None:
+    """Cache the images under `key`; if they cannot be written, the next run decodes them again."""
+    with suppress(OSError, RuntimeError):
+        file = _cache_file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}.part")
+        try:
+            with temporary.open("wb") as stream:
+                np.savez(stream, **decoded._asdict())
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _cut_test(
@@ -172,33 +184,29 @@ def _cut_test(
     These are the files of each class whose names have the lowest hashes, so that one more or less
     moves one other at most, and none in other classes.
     """
-    _check_cut(classes, np.bincount(labels, minlength=len(classes)), test_size)
-    is_test = np.zeros(len(files), dtype=bool)
-    chosen: list[str] = []
-    for label, (name, folder) in enumerate(classes.items()):
-        indices = np.flatnonzero(labels == label).tolist()
-        names = {index: _name_in(folder, files[index]) for index in indices}
-        ranked = sorted(indices, key=lambda index: _hash(names[index]))
-        for_test = ranked[: round(len(indices) * test_size)]
-        is_test[for_test] = True
-        chosen += [f"{name}/{names[index]}" for index in for_test]
-    return is_test, _hash("\n".join(sorted(chosen)))
-
-
-def _check_cut(classes: Classes, counts: NDArray[np.int64], test_size: float) -> None:
-    """Raise an error unless the smallest class has images for training and test."""
-    label = int(counts.argmin())
-    images = int(counts[label])
-    for_test = round(images * test_size)
-    problem = f"class folder {[*classes.values()][label]} has too few images to split ({images})"
-    if images < 2:
+    folders, counts = [*classes.values()], np.bincount(labels, minlength=len(classes))
+    smallest, count = folders[counts.argmin()], int(counts.min())
+    problem = f"class folder {smallest} has too few images to split ({count})"
+    if count < 2:
         raise DataError(f"{problem}: each class needs two or more")
-    if not 0 < for_test < images:
-        lacking = "training" if for_test else "the test"
+    if not 0 < round(count * test_size) < count:
+        lacking = "the test" if round(count * test_size) == 0 else "training"
         raise SettingsError(f"{problem}: test_size {test_size:g} leaves none of them for {lacking}")
+    is_test = np.zeros(len(files), dtype=bool)
+    test_names: list[str] = []
+    for label, (name, folder) in enumerate(classes.items()):
+        names = {
+            index: _portable_name(folder, files[index])
+            for index in np.flatnonzero(labels == label).tolist()
+        }
+        ranked = sorted(names, key=lambda index: _hash(names[index]))
+        for_test = ranked[: round(len(names) * test_size)]
+        is_test[for_test] = True
+        test_names += [f"{name}/{names[index]}" for index in for_test]
+    return is_test, _hash("\n".join(sorted(test_names)))
 
 
-def _name_in(folder: Path, file: str) -> str:
+def _portable_name(folder: Path, file: str) -> str:
     """Return the path of a file in a folder, the same on every system."""
     inside = file[len(str(folder)) + 1 :]
     return unicodedata.normalize("NFC", inside.replace(os.sep, "/"))

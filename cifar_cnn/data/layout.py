@@ -1,16 +1,17 @@
-"""Which files are images, and which of the folders in a folder hold what."""
+"""Find image files, and the class folders of each split in a folder."""
 
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_cnn.errors import DataError, SettingsError
+from cifar_cnn.errors import DataError, SettingsError, first_few
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 KINDS = "PNG, JPEG, WEBP, BMP or GIF"
-_OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
+_SYSTEM_FILES = {*("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin")}
 
 LAYOUT = (
     f"expected train/<class>/ and test/<class>/ or val/<class>/ with {KINDS} images below "
@@ -19,15 +20,26 @@ LAYOUT = (
 SPLITS = ("train", "val", "test")
 OFFICIAL = ("cifar-10-batches-py", "data_batch_1")
 """Folder and first file of CIFAR-10's official archive, unpacked."""
-_MEANT = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+_SYNONYMS = {"training": "train", "testing": "test"} | dict.fromkeys(
+    ("valid", "validation", "dev"), "val"
+)
 
 Classes = Mapping[str, Path]
 """The folder of each class, in the order of their names."""
 
 
+@contextmanager
+def readable_folders() -> Iterator[None]:
+    """Raise a DataError that names the file or folder that the system cannot read."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of that name belongs to an editor or a system."""
-    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
 def is_image(name: str) -> bool:
@@ -35,32 +47,34 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS) and not is_hidden(name)
 
 
-def list_images(folder: Path | str) -> tuple[list[str], int]:
+@readable_folders()
+def list_images(folder: Path) -> tuple[list[str], int]:
     """Return the images at any depth, in torchvision's ImageFolder order, and how many others.
 
     Symlinks to folders are followed unless they lead back; hidden files are ignored.
     """
-    found: list[tuple[str, list[str]]] = []
-    for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        folders[:] = [each for each in folders if not is_hidden(each) and _goes_down(root, each)]
-        found.append((root, sorted(name for name in names if not is_hidden(name))))
-    files = [(name, f"{root}{os.sep}{name}") for root, names in sorted(found) for name in names]
-    images = [path for name, path in files if is_image(name)]
-    return images, len(files) - len(images)
 
+    def stop(error: OSError) -> None:
+        raise error
 
-def _refuse(error: OSError) -> None:
-    raise error
+    def leads_down(path: Path) -> bool:
+        return not path.is_symlink() or not path.parent.resolve().is_relative_to(path.resolve())
 
-
-def _goes_down(root: str, name: str) -> bool:
-    folder = Path(root, name)
-    return not folder.is_symlink() or not Path(root).resolve().is_relative_to(folder.resolve())
+    files: list[tuple[str, list[str]]] = []
+    for root, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        folders[:] = [
+            each for each in folders if not is_hidden(each) and leads_down(Path(root, each))
+        ]
+        files.append((root, sorted(name for name in names if not is_hidden(name))))
+    images = [
+        f"{root}{os.sep}{name}" for root, names in sorted(files) for name in filter(is_image, names)
+    ]
+    return images, sum(len(names) for _, names in files) - len(images)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders in a folder."""
+    """The class folders in a folder."""
 
     root: Path
     splits: Mapping[str, Classes]  # those of SPLITS that have a folder
@@ -83,8 +97,8 @@ class Layout:
         if name not in self.splits:
             advice = self.misnamed or LAYOUT
             raise DataError(f"folder {self.root / name} has no class folders: {advice}")
-        folder, there = self.root / name, self.splits[name]
-        return folder, {each: there.get(each, folder / each) for each in self.names}
+        folder = self.root / name
+        return folder, {each: self.splits[name].get(each, folder / each) for each in self.names}
 
     def check_for_training(self, test_size: float, val_size: int) -> None:
         """Raise an error if there are no images to evaluate on, or if a split is cut needlessly."""
@@ -114,67 +128,55 @@ class Layout:
 
     @property
     def _unsplit(self) -> str:
-        return f"{self.root} has class folders alone ({_some(self.unsplit)})"
+        return f"{self.root} has class folders alone ({first_few([*self.unsplit])})"
 
 
+@readable_folders()
 def find_layout(root: Path) -> Layout:
     """Return the layout of `root`, or raise a DataError if it is unusable."""
     if not root.is_dir():
         raise DataError(f"folder {root} does not exist: {LAYOUT}")
-    try:
-        splits = {name: found for name in SPLITS if (found := _subfolders(root / name))}
-        unsplit = {} if splits else _subfolders(root)
-        if unsplit.keys() <= {*SPLITS}:
-            unsplit = {}
-        misnamed = _misnamed(root)
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
-    for folder in (root, root / OFFICIAL[0]):
-        if not splits and (folder / OFFICIAL[1]).is_file():
+    splits = {name: classes for name in SPLITS if (classes := _class_folders(root / name))}
+    unsplit = {} if splits else _class_folders(root)
+    if unsplit.keys() <= {*SPLITS}:
+        unsplit = {}
+    misnamed = _describe_misnamed(root)
+    for folder in () if splits else (root, root / OFFICIAL[0]):
+        if (folder / OFFICIAL[1]).is_file():
             raise DataError(
                 f"{folder} holds the files of CIFAR-10's archive, not class folders: use "
                 f"--dataset cifar10 --data-dir {folder.parent}"
             )
     if misnamed and unsplit:
         raise DataError(f"{root} has neither train/ nor test/: {misnamed}")
-    _check_classes(root, splits)
+    if not splits and not unsplit:
+        raise DataError(f"folder {root} has no class folders: {misnamed or LAYOUT}")
+    for name, classes in splits.items() if "train" in splits else ():
+        if missing := sorted({*classes} - {*splits["train"]}):
+            raise DataError(f"class {missing[0]!r} is in {root / name} but not in train/")
     return Layout(root, splits, unsplit, misnamed)
 
 
-def _check_classes(root: Path, splits: Mapping[str, Classes]) -> None:
-    """Raise a DataError unless each class has a folder in train/."""
-    for name, classes in splits.items() if "train" in splits else ():
-        missing = sorted(set(classes) - set(splits["train"]))
-        if missing:
-            raise DataError(f"class {missing[0]!r} is in {root / name} but not in train/")
-
-
-def _misnamed(root: Path) -> str | None:
+def _describe_misnamed(root: Path) -> str | None:
     """Return advice about the first folder whose name is almost a split's, if there is one."""
     for path in sorted(root.iterdir()):
         name = path.name.lower()
-        meant = _MEANT.get(name, name)
-        if meant in SPLITS and path.name != meant and _subfolders(path):
-            return f"rename {path} to {meant}"
+        split = _SYNONYMS.get(name, name)
+        if split in SPLITS and split != path.name and _class_folders(path):
+            return f"rename {path} to {split}"
     return None
 
 
-def _subfolders(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    found: dict[str, Path] = {}
-    for path in folder.iterdir():
+def _class_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders in a folder by their names in Unicode's form NFC; none if it is a file."""
+    classes: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if is_hidden(path.name) or not path.is_dir():
             continue
         name = unicodedata.normalize("NFC", path.name)
         if name.encode(errors="ignore") != os.fsencode(name):
             raise DataError(f"class folder {path} has a name that is not UTF-8: rename it")
-        if name in found:
+        if name in classes:
             raise DataError(f"two class folders in {folder} are called {name!r}: rename one")
-        found[name] = path
-    return dict(sorted(found.items()))
-
-
-def _some(classes: Classes) -> str:
-    names = [*classes]
-    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} … {names[-1]}"
+        classes[name] = path
+    return dict(sorted(classes.items()))

@@ -1,8 +1,7 @@
 """From settings to images in memory, whatever their source."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 
 from cifar_cnn.data.dataset import Progress, Split
@@ -11,60 +10,53 @@ from cifar_cnn.settings import Settings
 
 
 class DataSource(ABC):
-    """A source of images: `data/<name>.py` has one as SOURCE for each name in `SOURCES`."""
+    """The images of the settings; `data/<name>.py` has one as SOURCE for each name in `SOURCES`."""
+
+    classes: tuple[str, ...]
+    """In the order of their labels, known without reading images."""
+    splits: tuple[str, ...] = ("train", "test")
+    """Those that the source has, of train, val and test."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
 
     @abstractmethod
-    def classes(self, settings: Settings) -> tuple[str, ...]:
-        """Return the classes in the order of their labels, without reading images."""
-
-    @abstractmethod
-    def load(
-        self, settings: Settings, name: str, limit: int | None, progress: Progress | None
-    ) -> Split:
+    def load(self, name: str, limit: int | None, progress: Progress | None) -> Split:
         """Return the images of a split in the size of the settings, `limit` of them at most."""
 
-    def splits(self, _settings: Settings) -> tuple[str, ...]:
-        """Return the splits that the source has, of train, val and test."""
-        return ("train", "test")
-
-    def check(self, settings: Settings) -> None:
+    def check(self) -> None:
         """Raise an error unless a run can be trained and evaluated on the images."""
-        if settings.test_size:
+        if self.settings.test_size:
             raise SettingsError(
-                f"test_size is for class folders alone, and --dataset {settings.dataset} has test "
-                "images of its own: leave it out"
+                f"test_size is for class folders alone, and --dataset {self.settings.dataset} has "
+                "test images of its own: leave it out"
             )
 
 
-@dataclass(frozen=True)
 class FixedSource(DataSource):
-    """A source with fixed classes; `read` returns a whole split, in a size of its own."""
+    """A source whose images have a size of their own."""
 
-    names: tuple[str, ...]
-    read: Callable[[Settings, str, Progress | None], Split]
+    @abstractmethod
+    def read(self, name: str, progress: Progress | None) -> Split:
+        """Return a whole split."""
 
-    def classes(self, _settings: Settings) -> tuple[str, ...]:
-        """Return the classes."""
-        return self.names
-
-    def load(
-        self, settings: Settings, name: str, limit: int | None, progress: Progress | None
-    ) -> Split:
+    def load(self, name: str, limit: int | None, progress: Progress | None) -> Split:
         """Read the split, then limit and resize it."""
-        split = self.read(settings, name, progress)
+        split = self.read(name, progress)
         files = tuple(f"{name}/{index:05}" for index in range(len(split)))
-        return replace(split, files=files, name=name).limited(limit).resized(settings.input_size)
+        split = replace(split, files=files, name=name)
+        return split.limited(limit).resized(self.settings.input_size)
 
 
 def source_of(settings: Settings) -> DataSource:
     """Return the source that the settings name."""
-    source: DataSource = import_module(f"cifar_cnn.data.{settings.dataset}").SOURCE
+    source: DataSource = import_module(f"cifar_cnn.data.{settings.dataset}").SOURCE(settings)
     return source
 
 
 def load_train(settings: Settings, progress: Progress | None = None) -> tuple[Split, Split | None]:
     """Return what a run trains on: `load_trained_on`, after its settings are checked."""
-    source_of(settings).check(settings)
+    source_of(settings).check()
     return load_trained_on(settings, progress)
 
 
@@ -76,9 +68,9 @@ def load_trained_on(
     These are the source's split `val`; without one, `val_size` cuts them from the training images.
     """
     source = source_of(settings)
-    pool = source.load(settings, "train", settings.limit_train, progress)
-    if "val" in source.splits(settings):
-        return pool, source.load(settings, "val", settings.limit_eval, progress)
+    pool = source.load("train", settings.limit_train, progress)
+    if "val" in source.splits:
+        return pool, source.load("val", settings.limit_eval, progress)
     if not settings.val_size:
         return pool, None
     if settings.val_size >= len(pool):
@@ -93,15 +85,10 @@ def load_test(
     settings: Settings, limit: int | None = None, progress: Progress | None = None
 ) -> Split:
     """Return the images to evaluate on, or a balanced subset; `name` is their split's."""
-    return source_of(settings).load(settings, evaluation_split(settings), limit, progress)
-
-
-def class_names(settings: Settings) -> tuple[str, ...]:
-    """Return the classes of a data set in the order of their labels, without reading images."""
-    return source_of(settings).classes(settings)
+    return source_of(settings).load(evaluation_split(settings), limit, progress)
 
 
 def evaluation_split(settings: Settings) -> str:
     """Return `test`, or `val` where the source has that in its place."""
-    splits = source_of(settings).splits(settings)
+    splits = source_of(settings).splits
     return "val" if "val" in splits and "test" not in splits else "test"

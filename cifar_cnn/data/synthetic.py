@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cifar_cnn.data.dataset import Split
+from cifar_cnn.data.dataset import Progress, Split
 from cifar_cnn.data.load import FixedSource
 
 SHAPES = ("disk", "square", "triangle", "cross", "ring")
@@ -83,4 +83,14 @@ def _background(count: int, random: np.random.RandomState) -> Floats:
     return np.asarray(first + (second - first) * along)
 
 
-SOURCE = FixedSource(CLASSES, lambda _settings, name, _progress: draw_synthetic(name))
+class Synthetic(FixedSource):
+    """The built-in data set."""
+
+    classes = CLASSES
+
+    def read(self, name: str, _progress: Progress | None) -> Split:
+        """Draw a split."""
+        return draw_synthetic(name)
+
+
+SOURCE = Synthetic

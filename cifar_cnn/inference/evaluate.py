@@ -2,9 +2,7 @@
 
 import csv
 import io
-import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,16 +10,16 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from cifar_cnn.data.dataset import Progress, Split
-from cifar_cnn.errors import NetworkWarning, RunError, counted
-from cifar_cnn.inference.forward import answer_images
-from cifar_cnn.inference.metrics import Evaluation, is_answer, measure
-from cifar_cnn.inference.trained import load_images, notes_on, open_trained
+from cifar_cnn.data.layout import SPLITS
+from cifar_cnn.data.load import evaluation_split, load_test, load_trained_on
+from cifar_cnn.errors import CheckpointError, DataError, SettingsError, did_you_mean, first_few
+from cifar_cnn.inference.metrics import Evaluation, is_answer, judge
+from cifar_cnn.inference.trained import answer_images, open_trained
 from cifar_cnn.results import NotInJson, Result
 from cifar_cnn.runtime import global_state_kept
+from cifar_cnn.settings import Settings
 from cifar_cnn.storage.files import write_result
-
-MOST_NAMED = 3
-"""Images without an answer that a warning names."""
+from cifar_cnn.storage.network import Network
 
 
 class JudgedImage(NamedTuple):
@@ -102,6 +100,65 @@ def evaluate(
     )
 
 
+def load_images(
+    network: Network, split: str | None, limit: int | None, progress: Progress | None
+) -> Split:
+    """Return a split of the network's data set, the test images by default, for its own classes."""
+    settings, own, stored = network.settings, network.classes, network.checkpoint
+    try:
+        data = _load_split(settings, split, limit, progress)
+    except DataError as error:
+        folder = settings.data_dir
+        is_own = stored is not None and folder == stored.settings.data_dir
+        if not is_own or folder.is_absolute() or folder.exists():
+            raise
+        raise DataError(
+            f"{error}; {network.file} was trained with it, from another folder perhaps: "
+            "--data-dir says where it is from here"
+        ) from error
+    if {*data.classes} < {*own}:
+        data = data.among(own)
+    if data.classes != own:
+        raise CheckpointError(
+            f"{network.file} was trained on the classes {first_few(own)}; "
+            f"the data set has {first_few(data.classes)}"
+        )
+    return data
+
+
+def _load_split(
+    settings: Settings, split: str | None, limit: int | None, progress: Progress | None
+) -> Split:
+    if split is not None and split not in SPLITS:
+        hint = did_you_mean(split, SPLITS)
+        raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
+    own = evaluation_split(settings)
+    if split in {None, own}:
+        return load_test(settings, limit, progress)
+    if split == "test":
+        raise SettingsError(
+            f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
+        )
+    train, val = load_trained_on(settings, progress)
+    if split == "train":
+        return train.limited(limit)
+    if val is None:
+        raise SettingsError("there is no validation split: the run was trained without --val-size")
+    return val.limited(limit)
+
+
+def notes_on(data: Split, network: Network) -> tuple[str, ...]:
+    """Return a warning where `test_size` makes other files the test images than in training."""
+    trained = network.checkpoint and network.checkpoint.test_sha256
+    if not trained or data.test_sha256 in {None, trained}:
+        return ()
+    settings = network.settings
+    return (
+        f"the files in {settings.data_dir} that test_size {settings.test_size:g} "
+        "makes the test images are not those of the training: some may have been trained on",
+    )
+
+
 def write_predictions(images: Iterable[JudgedImage], path: Path) -> None:
     """Write a CSV file with a line for each image; one that is there is replaced."""
     text = io.StringIO(newline="")
@@ -123,24 +180,3 @@ def judge_images(data: Split, log_probabilities: Tensor) -> tuple[JudgedImage, .
         JudgedImage(file, names[true], names[answer], probability, true == answer)
         for file, true, answer, probability in zip(*columns, strict=True)
     )
-
-
-def judge(answers: Tensor, data: Split) -> Evaluation:
-    """Compare log-probabilities (N, classes) with labels, with a warning for NaN in some."""
-    unanswered = (~is_answer(answers)).nonzero().flatten().tolist()
-    if 0 < len(unanswered) < len(data):
-        names = [data.files[index] for index in unanswered]
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        warnings.warn(
-            f"the network's answer is NaN for {len(names)} of {counted(len(data), 'image')}, "
-            f"which counts as wrong: {', '.join(names[:MOST_NAMED])}{more}",
-            NetworkWarning,
-            stacklevel=2,
-        )
-    result = measure(answers, data.labels, data.classes)
-    if not math.isfinite(result.loss):
-        raise RunError(
-            f"the loss on {counted(len(data), 'image')} is {result.loss}: the training "
-            "diverged, or the weights are damaged"
-        )
-    return result

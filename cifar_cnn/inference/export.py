@@ -1,6 +1,5 @@
 """A trained network as a file for other programs, checked against PyTorch before it is written."""
 
-import json
 import statistics
 import time
 from collections.abc import Mapping
@@ -100,10 +99,14 @@ def export(
     check_folder(target)
     network = open_trained(path, {"device": "cpu", **(overrides or {})}, allow_bare=False)
     model = WithPreprocessing(network) if with_preprocessing else network.model
-    images = _example_images(network, with_preprocessing=with_preprocessing)
-    outputs = _output_name(network.model, with_preprocessing=with_preprocessing)
+    images = _example_images(network)
+    answer = "probabilities"
+    if not with_preprocessing:
+        images = normalize(images, network.normalization)
+        is_log = getattr(network.model, "outputs_log_probabilities", False)
+        answer = "log_probabilities" if is_log else "logits"
     example = images[:2].clone()  # torch.export keeps it, with all the memory it is a part of
-    content, run = _make(network, model, example, format, outputs, opset or DEFAULT_OPSET)
+    content, run = formats.write(format, network, model, example, answer, opset or DEFAULT_OPSET)
     difference = _check(model, run, images)
     milliseconds = _time(run, images[:1])
     write_result(target, content)
@@ -118,7 +121,7 @@ def export(
             range=(0, 255) if with_preprocessing else None,
         ),
         outputs=TensorFormat(
-            name=outputs, shape=("batch", len(network.classes)), dtype="float32", range=None
+            name=answer, shape=("batch", len(network.classes)), dtype="float32", range=None
         ),
         max_difference=difference,
         milliseconds=milliseconds,
@@ -141,49 +144,13 @@ def _check_request(name: str, *, with_preprocessing: bool, opset: int | None) ->
         formats.check_onnx_is_installed()
 
 
-def _make(
-    network: Network,
-    model: nn.Module,
-    example: Tensor,
-    name: str,
-    outputs: str,
-    opset: int,
-) -> tuple[bytes, Runner]:
-    about = {
-        "model": network.settings.model,
-        "classes": json.dumps(network.classes),
-        "mean": json.dumps(network.normalization.mean),
-        "std": json.dumps(network.normalization.std),
-        "input_size": json.dumps(network.settings.input_size),
-    }
-    if name == "onnx":
-        content = formats.to_onnx(model, example, (outputs,), about, opset)
-        return content, formats.run_onnx(content)
-    if name == "torch-export":
-        content = formats.to_torch_export(model, example, about)
-        return content, formats.run_torch_export(content)
-    content = formats.to_safetensors(network, about)
-    return content, formats.run_safetensors(network, content)
-
-
-def _example_images(network: Network, *, with_preprocessing: bool) -> Tensor:
-    """Return CHECKED images as the exported network takes them: drawn ones, half of them resized.
-
-    Those are of a photo's shape first, and resized as `predict` resizes photos.
-    """
+def _example_images(network: Network) -> Tensor:
+    """Return CHECKED drawn images, uint8; half of them are photos, resized as `predict` does."""
     drawn = draw_synthetic("test").limited(CHECKED)
     size, half = network.settings.input_size, CHECKED // 2
     photos = drawn.resized(PHOTO).images[half:].permute(0, 2, 3, 1).numpy()
     resized = np.stack([fit(Image.fromarray(photo), size) for photo in photos])
-    images = torch.cat([drawn.resized(size).images[:half], torch.from_numpy(resized)])
-    return images if with_preprocessing else normalize(images, network.normalization)
-
-
-def _output_name(model: nn.Module, *, with_preprocessing: bool) -> str:
-    if with_preprocessing:
-        return "probabilities"
-    is_log = getattr(model, "outputs_log_probabilities", False)
-    return "log_probabilities" if is_log else "logits"
+    return torch.cat([drawn.resized(size).images[:half], torch.from_numpy(resized)])
 
 
 @torch.no_grad()

@@ -42,8 +42,32 @@ class WithPreprocessing(nn.Module):
         return log_probabilities(self.model, normalize(images, self.normalization)).exp()
 
 
+def write(
+    name: str, network: Network, model: nn.Module, example: Tensor, output: str, opset: int
+) -> tuple[bytes, Runner]:
+    """Return the file of a format, and a function that runs it.
+
+    `model` is the network's own or with preprocessing, `output` the name of what it returns.
+    """
+    about = {
+        "model": network.settings.model,
+        "classes": json.dumps(network.classes),
+        "mean": json.dumps(network.normalization.mean),
+        "std": json.dumps(network.normalization.std),
+        "input_size": json.dumps(network.settings.input_size),
+    }
+    if name == "onnx":
+        content = to_onnx(model, example, output, about, opset)
+        return content, run_onnx(content)
+    if name == "torch-export":
+        content = to_torch_export(model, example, about)
+        return content, run_torch_export(content)
+    content = to_safetensors(network, about)
+    return content, run_safetensors(network, content)
+
+
 def to_onnx(
-    model: nn.Module, example: Tensor, names: tuple[str, ...], about: Mapping[str, str], opset: int
+    model: nn.Module, example: Tensor, output: str, about: Mapping[str, str], opset: int
 ) -> bytes:
     """Return the ONNX file, batch size free, by torch's exporter of captured programs."""
     with _exporting(model):
@@ -53,7 +77,7 @@ def to_onnx(
             dynamo=True,
             dynamic_shapes=({0: Dim("batch")},),
             input_names=[INPUT],
-            output_names=list(names),
+            output_names=[output],
             opset_version=opset,
             verbose=False,
         )

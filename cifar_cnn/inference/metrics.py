@@ -1,5 +1,7 @@
 """How good predictions are: loss, accuracy, confusion and calibration."""
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_cnn.data.dataset import Split
+from cifar_cnn.errors import NetworkWarning, RunError, counted, first_few
 from cifar_cnn.results import NotInJson, Result, Share
 
 CALIBRATION_BINS = 15
@@ -51,6 +55,26 @@ class Evaluation(Result):
     confusion: list[list[int]]
     calibration_error: Share  # see `measure`
     correct: NotInJson[int]
+
+
+def judge(answers: Tensor, data: Split) -> Evaluation:
+    """Compare log-probabilities (N, classes) with labels, with a warning for NaN in some."""
+    unanswered = (~is_answer(answers)).nonzero().flatten().tolist()
+    if 0 < len(unanswered) < len(data):
+        names = first_few([data.files[index] for index in unanswered])
+        warnings.warn(
+            f"the network's answer is NaN for {len(unanswered)} of "
+            f"{counted(len(data), 'image')}, which counts as wrong: {names}",
+            NetworkWarning,
+            stacklevel=2,
+        )
+    result = measure(answers, data.labels, data.classes)
+    if not math.isfinite(result.loss):
+        raise RunError(
+            f"the loss on {counted(len(data), 'image')} is {result.loss}: the training "
+            "diverged, or the weights are damaged"
+        )
+    return result
 
 
 def measure(log_probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Evaluation:

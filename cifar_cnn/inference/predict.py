@@ -10,12 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cifar_cnn.data.images import Source, try_images
+from cifar_cnn.data.images import Changes, Source, try_images
 from cifar_cnn.data.layout import KINDS, is_image, list_images
-from cifar_cnn.errors import DataError, counted, verbs
-from cifar_cnn.inference.forward import answer_images
+from cifar_cnn.errors import DataError, counted
 from cifar_cnn.inference.metrics import is_answer
-from cifar_cnn.inference.trained import open_trained
+from cifar_cnn.inference.trained import answer_images, open_trained
 from cifar_cnn.results import IfGiven, NotInJson, Result, Share
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.network import Network
@@ -71,8 +70,8 @@ class Predictions(Result):
         on_white = sum(image.on_white for image in self.predictions)
         notes = []
         if on_white:
-            (are, were), of_all = verbs(on_white), counted(len(self.predictions), "image")
-            notes.append(f"{on_white:,} of {of_all} {are} transparent and {were} laid on white")
+            of_all = counted(len(self.predictions), "image")
+            notes.append(f"laid {on_white:,} of {of_all} on white: transparent")
         if self.precision != "fp32":
             notes.append(f"{self.precision} arithmetic: exported files compute in fp32")
         return tuple(notes)
@@ -136,37 +135,24 @@ def _answer(
     network: Network, batch: list[Source | Unreadable], count: int
 ) -> list[Prediction | Unreadable]:
     sources = [each for each in batch if not isinstance(each, Unreadable)]
-    pixels, read = try_images(sources, network.settings.input_size)
-    good = [not isinstance(each, DataError) for each in read]
-    found = iter(_top(network, torch.from_numpy(pixels[good]), count) if any(good) else [])
-    outcomes = iter(read)
-    said: list[Prediction | Unreadable] = []
-    for each in batch:
-        if isinstance(each, Unreadable):
-            said.append(each)
-            continue
-        outcome = next(outcomes)
-        if isinstance(outcome, DataError):
-            said.append(Unreadable(file=_name(each), reason=str(outcome)))
-        elif top := next(found):
-            said.append(
-                Prediction(
-                    file=_name(each),
-                    resized=outcome.resized,
-                    on_white=outcome.on_white,
-                    top=top,
-                    source=each,
-                )
-            )
-        else:
-            name = _name(each)
-            reason = f"the network's answer for {name} is NaN"
-            said.append(Unreadable(file=name, reason=reason))
-    return said
+    pixels, outcomes = try_images(sources, network.settings.input_size)
+    readable = [not isinstance(each, DataError) for each in outcomes]
+    tops = iter(_top(network, torch.from_numpy(pixels[readable]), count) if any(readable) else [])
+    done = iter([_result(*each, tops) for each in zip(sources, outcomes, strict=True)])
+    return [each if isinstance(each, Unreadable) else next(done) for each in batch]
 
 
-def _name(source: Source) -> str:
-    return str(source) if isinstance(source, Path) else "-"
+def _result(
+    source: Source, outcome: Changes | DataError, tops: Iterator[tuple[ClassProbability, ...]]
+) -> Prediction | Unreadable:
+    """Return the prediction for an image; if it could be read, the next of `tops` is its."""
+    file = str(source) if isinstance(source, Path) else "-"
+    if isinstance(outcome, DataError):
+        return Unreadable(file=file, reason=str(outcome))
+    top = next(tops)
+    if not top:
+        return Unreadable(file=file, reason=f"the network's answer for {file} is NaN")
+    return Prediction(file=file, top=top, source=source, **outcome._asdict())
 
 
 def _top(network: Network, images: Tensor, count: int) -> list[tuple[ClassProbability, ...]]:
@@ -184,34 +170,26 @@ def _top(network: Network, images: Tensor, count: int) -> list[tuple[ClassProbab
     ]
 
 
-def _find(given: Path | str | BinaryIO) -> Iterator[Source | Unreadable]:
+def _find(name: Path | str | BinaryIO) -> Iterator[Source | Unreadable]:
     """Yield the image files that a path, folder or pattern names; an open file as it is."""
-    if not isinstance(given, Path | str):
-        yield given
+    if not isinstance(name, Path | str):
+        yield name
         return
-    path = Path(given)
+    path, files = Path(name), []
     if path.is_dir():
-        yield from _inside(path)
+        problem = f"folder {path} has no images ({KINDS})"
+        try:
+            files = [Path(file) for file in list_images(path)[0]]
+        except DataError as error:
+            problem = str(error)
     elif path.exists() or path.is_symlink():
-        yield path
-    elif not glob.has_magic(str(given)):
-        yield Unreadable(file=str(path), reason=f"image {path} does not exist")
+        files = [path]
+    elif glob.has_magic(str(name)):
+        problem = f"no image matches {name}"
+        matches = map(Path, sorted(glob.glob(str(name), recursive=True)))  # noqa: PTH207 - absolute too
+        files = [each for each in matches if is_image(each.name) and not each.is_dir()]
     else:
-        matches = map(Path, sorted(glob.glob(str(given), recursive=True)))  # noqa: PTH207 - absolute too
-        found = [each for each in matches if is_image(each.name) and not each.is_dir()]
-        yield from found
-        if not found:
-            yield Unreadable(file=str(given), reason=f"no image matches {given}")
-
-
-def _inside(folder: Path) -> Iterator[Source | Unreadable]:
-    try:
-        images, _ = list_images(folder)
-    except OSError as error:
-        reason = f"{error.filename} cannot be read: {error.strerror}"
-        yield Unreadable(file=str(folder), reason=reason)
-        return
-    yield from map(Path, images)
-    if not images:
-        reason = f"folder {folder} has no images ({KINDS})"
-        yield Unreadable(file=str(folder), reason=reason)
+        problem = f"image {path} does not exist"
+    yield from files
+    if not files:
+        yield Unreadable(file=str(name), reason=problem)

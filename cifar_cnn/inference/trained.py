@@ -1,17 +1,44 @@
-"""Trained networks that are used on images, with what they need of a data set."""
+"""Open trained networks, and get their answers for many images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cifar_cnn.data.dataset import Normalization, Progress, Split, measure, parse_normalization
-from cifar_cnn.data.layout import SPLITS
-from cifar_cnn.data.load import class_names, evaluation_split, load_test, load_trained_on
-from cifar_cnn.errors import CheckpointError, DataError, SettingsError, did_you_mean
-from cifar_cnn.runtime import resolve_device
-from cifar_cnn.settings import Settings
+import torch
+from torch import Tensor, nn
+
+from cifar_cnn.data.dataset import (
+    REFERENCE,
+    Normalization,
+    Progress,
+    measure,
+    normalize,
+    parse_normalization,
+)
+from cifar_cnn.data.load import load_trained_on, source_of
+from cifar_cnn.errors import CheckpointError, SettingsError, counted, first_few
+from cifar_cnn.models.blocks import folded
+from cifar_cnn.models.guard import guarded
+from cifar_cnn.models.module import set_training
+from cifar_cnn.models.output import log_probabilities
+from cifar_cnn.models.registry import in_layout, is_built_in
+from cifar_cnn.runtime import (
+    autocast,
+    explaining_memory,
+    resolve_device,
+    resolve_threads,
+    torch_threads,
+    worker_threads,
+)
 from cifar_cnn.storage.network import Network, open_network
+
+BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
+"""On the CPU few enough for the maps to stay in its cache."""
+
+
+class EvaluationStopped(Exception):  # noqa: N818 - nothing went wrong
+    """`should_stop` said so before all images had passed."""
 
 
 def open_trained(
@@ -45,91 +72,86 @@ def open_trained(
     return network
 
 
-def load_images(
-    network: Network, split: str | None, limit: int | None, progress: Progress | None
-) -> Split:
-    """Return a split of the network's data set, the test images by default, for its own classes."""
-    settings, own, stored = network.settings, network.classes, network.checkpoint
-    try:
-        data = _load_split(settings, split, limit, progress)
-    except DataError as error:
-        folder = settings.data_dir
-        is_own = stored is not None and folder == stored.settings.data_dir
-        if not is_own or folder.is_absolute() or folder.exists():
-            raise
-        raise DataError(
-            f"{error}; {network.file} was trained with it, from another folder perhaps: "
-            "--data-dir says where it is from here"
-        ) from error
-    if {*data.classes} < {*own}:
-        data = data.among(own)
-    if data.classes != own:
-        raise CheckpointError(
-            f"{network.file} was trained on the classes {_names(own)}; "
-            f"the data set has {_names(data.classes)}"
-        )
-    return data
-
-
-def _load_split(
-    settings: Settings, split: str | None, limit: int | None, progress: Progress | None
-) -> Split:
-    if split is not None and split not in SPLITS:
-        hint = did_you_mean(split, SPLITS)
-        raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
-    own = evaluation_split(settings)
-    if split in {None, own}:
-        return load_test(settings, limit, progress)
-    if split == "test":
-        raise SettingsError(
-            f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
-        )
-    train, val = load_trained_on(settings, progress)
-    if split == "train":
-        return train.limited(limit)
-    if val is None:
-        raise SettingsError("there is no validation split: the run was trained without --val-size")
-    return val.limited(limit)
-
-
-def notes_on(data: Split, network: Network) -> tuple[str, ...]:
-    """Return a warning where `test_size` makes other files the test images than in training."""
-    trained = network.checkpoint and network.checkpoint.test_sha256
-    if not trained or data.test_sha256 in {None, trained}:
-        return ()
-    settings = network.settings
-    return (
-        f"the files in {settings.data_dir} that test_size {settings.test_size:g} "
-        "makes the test images are not those of the training: some may have been trained on",
-    )
-
-
 def _complete(network: Network, name: str, progress: Progress | None) -> Network:
     """Give a bare state dict classes and a normalization, and say what was assumed."""
     settings = network.settings
-    given = None if name == "dataset" else parse_normalization(name)
-    classes = class_names(settings)
-    normalization = given or measure(load_trained_on(settings, progress)[0].images)
-    note = _assumed(network.file, settings, classes, name, normalization)
+    fixed = None if name == "dataset" else parse_normalization(name)
+    classes = source_of(settings).classes
+    normalization = fixed or measure(load_trained_on(settings, progress)[0].images)
+    mean, std = (" ".join(f"{each:.4g}" for each in colors) for colors in normalization)
+    height, width = settings.input_size
+    note = (
+        f"{network.file} is a bare state dict: it is used with normalization {name} (mean {mean}, "
+        f"std {std}), images of {height}x{width} (height x width) and the classes, in this order, "
+        f"{first_few(classes, 10)}"
+    )
     return replace(network, classes=classes, normalization=normalization, notes=(note,))
 
 
-def _assumed(
-    file: Path | None,
-    settings: Settings,
-    classes: tuple[str, ...],
-    name: str,
-    normalization: Normalization,
-) -> str:
-    mean, std = (" ".join(f"{each:.4g}" for each in colors) for colors in normalization)
-    height, width = settings.input_size
-    return (
-        f"{file} is a bare state dict: it is used with normalization "
-        f"{name} (mean {mean}, std {std}), images of {height}x{width} "
-        f"(height x width) and the classes, in this order, {_names(classes, 10)}"
+@torch.no_grad()
+def predict_log_probabilities(
+    model: nn.Module,
+    images: Tensor,
+    device: torch.device,
+    precision: str,
+    *,
+    normalization: Normalization = REFERENCE,
+    tta: bool = False,
+    threads: int = 0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Tensor:
+    """Return float32 log-probabilities (N, classes) on the CPU for uint8 images (N, 3, H, W).
+
+    The network is used in evaluation mode and left in the mode it was in. With `tta` the
+    probabilities of each image and of its mirror image are averaged. On the CPU a built-in network
+    takes a batch in each of the `threads` (0: all cores) at once; one of the user's own, which may
+    keep things from layer to layer, takes one after another.
+    """
+    was_training = model.training
+    set_training(model, False)
+    batches = torch.split(images, BATCH_SIZE[device.type])
+    at_once = device.type == "cpu" and is_built_in(model)
+
+    @torch.no_grad()
+    def answer(batch: Tensor) -> Tensor:
+        if should_stop():
+            raise EvaluationStopped
+        with (
+            guarded(f"the network fails on {counted(len(batch), 'image')}", model=model),
+            explaining_memory(device, "in evaluation", "--device cpu"),
+            autocast(device, precision),
+        ):
+            inputs = normalize(batch.to(device), normalization)
+            return _answers(model, inputs, tta=tta).cpu()
+
+    try:
+        with folded(model):
+            if not at_once:  # a new thread would first have to make handles of a GPU's libraries
+                with torch_threads(resolve_threads(threads)):
+                    return torch.cat([answer(batch) for batch in batches])
+            with worker_threads(resolve_threads(threads), len(batches)) as workers:
+                return torch.cat([*workers.map(answer, batches)])
+    finally:
+        set_training(model, was_training)
+
+
+def answer_images(network: Network, images: Tensor, *, tta: bool = False) -> Tensor:
+    """Return float32 log-probabilities (N, classes) on the CPU for uint8 images (N, 3, H, W)."""
+    return predict_log_probabilities(
+        network.model,
+        images,
+        network.device,
+        network.precision,
+        normalization=network.normalization,
+        tta=tta,
+        threads=network.settings.threads,
     )
 
 
-def _names(classes: tuple[str, ...], most: int = 3) -> str:
-    shown = ", ".join(classes[:most])
-    return shown if len(classes) <= most else f"{shown} … ({len(classes)})"
+def _answers(model: nn.Module, images: Tensor, *, tta: bool) -> Tensor:
+    inputs = in_layout(model, images)
+    output = log_probabilities(model, inputs)
+    if tta:
+        mirrored = log_probabilities(model, inputs.flip(-1))
+        output = torch.logaddexp(output, mirrored) - torch.log(torch.tensor(2.0))
+    return output

@@ -18,10 +18,9 @@ from cifar_cnn.analysis.summary import summarize
 from cifar_cnn.data.dataset import Progress, Split
 from cifar_cnn.data.load import load_trained_on
 from cifar_cnn.errors import UserError
-from cifar_cnn.inference.evaluate import JudgedImage, judge, judge_images
-from cifar_cnn.inference.forward import answer_images
-from cifar_cnn.inference.metrics import Evaluation, calibrate, is_answer
-from cifar_cnn.inference.trained import load_images, notes_on, open_trained
+from cifar_cnn.inference.evaluate import JudgedImage, judge_images, load_images, notes_on
+from cifar_cnn.inference.metrics import Evaluation, calibrate, is_answer, judge
+from cifar_cnn.inference.trained import answer_images, open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import move
 from cifar_cnn.report import charts, curves, mosaics

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from cifar_cnn.data.augment import Draws, Mix, apply, draw, draw_mix, mix_images
+from cifar_cnn.data.augment import Draws, Mix, Purpose, apply, draw, draw_mix, generator, mix_images
 from cifar_cnn.data.dataset import REFERENCE, Normalization, Split
-from cifar_cnn.data.randomness import Purpose, generator
 from cifar_cnn.settings import Settings
 
 WHOLE = slice(None)

@@ -9,9 +9,8 @@ from torch import nn
 
 from cifar_cnn.data.dataset import REFERENCE, Normalization, Split
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.evaluate import judge
-from cifar_cnn.inference.forward import EvaluationStopped, predict_log_probabilities
-from cifar_cnn.inference.metrics import Evaluation
+from cifar_cnn.inference.metrics import Evaluation, judge
+from cifar_cnn.inference.trained import EvaluationStopped, predict_log_probabilities
 from cifar_cnn.models.module import move, set_training
 from cifar_cnn.models.registry import is_built_in
 from cifar_cnn.runtime import resolve_threads

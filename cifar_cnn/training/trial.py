@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cifar_cnn.analysis.weights import check_registered
 from cifar_cnn.data.dataset import Normalization, Split, normalize
 from cifar_cnn.errors import ModelError, RunError, UserError
-from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.trained import predict_log_probabilities
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import set_training, unchanged, weights_of
 from cifar_cnn.models.output import is_probability

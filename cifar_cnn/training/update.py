@@ -11,8 +11,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
-from cifar_cnn.data.augment import Mix
-from cifar_cnn.data.randomness import Purpose, derive_seed, seed_network
+from cifar_cnn.data.augment import Mix, Purpose, derive_seed, seed_network
 from cifar_cnn.errors import one_line
 from cifar_cnn.models.layers.dropout import QuickDropout
 from cifar_cnn.models.module import set_training, unchanged

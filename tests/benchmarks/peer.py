@@ -28,8 +28,8 @@ from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.data.augment import Draws, apply
 from cifar_cnn.data.dataset import REFERENCE
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.inference.evaluate import judge
-from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.metrics import judge
+from cifar_cnn.inference.trained import predict_log_probabilities
 
 BATCH_SIZE, LR, DECAY = 256, 0.02, 0.999
 COLOR = torch.tensor([0.1, 0.1, 0.5])

@@ -26,7 +26,7 @@ import torch
 from cifar_cnn import resolve_settings
 from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.trained import predict_log_probabilities
 from cifar_cnn.runtime import resolve_device, torch_threads
 from cifar_cnn.training.run import Run
 

@@ -199,7 +199,7 @@ def test_a_bare_state_dict_predicts_with_the_classes_of_its_data(quick_cli, bare
 def test_a_class_without_test_images_is_trained_and_evaluated(quick_cli, image_folder, tmp_path):
     shutil.rmtree(image_folder / "test" / "green")
     data = ("--dataset", "folder", "--data-dir", image_folder)
-    note = "note: there are no test images of green: how well these are told is not measured"
+    note = "note: no test images of green: their accuracy is not measured"
     done = quick_cli("train", *data, "--epochs", 1, "--name", "a", columns=200)
     assert done.returncode == 0, done.stderr
     assert note in done.stdout.splitlines()

@@ -24,14 +24,14 @@ def slowly(*arguments):
 folder.read_image = slowly
 """
 SLOW_EVALUATION = """
-import time, cifar_cnn.inference.forward as forward
-forward.BATCH_SIZE = {"cpu": 1}
-log_probabilities = forward.log_probabilities
+import time, cifar_cnn.inference.trained as trained
+trained.BATCH_SIZE = {"cpu": 1}
+log_probabilities = trained.log_probabilities
 def slowly(*arguments):
     print("here", flush=True)
     time.sleep(1)
     return log_probabilities(*arguments)
-forward.log_probabilities = slowly
+trained.log_probabilities = slowly
 """
 SLOW_SAVING = """
 import os, time, cifar_cnn.training.run_directory as run_directory

@@ -18,7 +18,7 @@ PIXELS = np.arange(2 * 3072, dtype=np.int64).reshape(2, 3072).astype(np.uint8)
 
 
 def read(root, name, loading=None):
-    return SOURCE.read(resolve_settings({"data_dir": root}), name, loading)
+    return SOURCE(resolve_settings({"data_dir": root})).read(name, loading)
 
 
 def test_cifar10_without_archive_and_network_names_the_ways_out(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 import os
 import shutil
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import torch
 from PIL import Image
 
 from cifar_cnn.data import folder
-from cifar_cnn.data.images import cache_folder
 from cifar_cnn.data.load import source_of
 from cifar_cnn.errors import DataError
 from cifar_cnn.settings import resolve_settings
@@ -19,7 +19,7 @@ SIZE = (32, 32)
 def load_folder(root, name, size=SIZE, loading=None, **given):
     settings = {"dataset": "folder", "data_dir": root, "input_size": size, **given}
     settings = resolve_settings(settings)
-    return source_of(settings).load(settings, name, None, loading)
+    return source_of(settings).load(name, None, loading)
 
 
 def test_images_labels_and_classes_follow_the_folders(image_folder):
@@ -41,7 +41,7 @@ def test_the_second_load_decodes_nothing(image_folder, monkeypatch):
 
 def test_a_damaged_cache_is_made_anew(image_folder):
     first = load_folder(image_folder, "test")
-    (cached,) = cache_folder().iterdir()
+    (cached,) = Path(os.environ["CIFAR_CNN_CACHE"]).iterdir()
     content = cached.read_bytes()
     for damaged in (content[:1000], content[:2000] + b"?" + content[2001:], b""):
         cached.write_bytes(damaged)
@@ -57,8 +57,8 @@ def test_changes_of_images_are_noted_also_from_the_cache(image_folder):
         split = load_folder(image_folder, "test")
         assert split.images[0, :, 16, 16].tolist() == [9, 99, 200]
         assert split.notes == (
-            f"1 of 12 images in {test} is not 32x32 and was resized",
-            f"1 of 12 images in {test} is transparent and was laid on white",
+            f"resized 1 of 12 images in {test} to 32x32",
+            f"laid 1 of 12 images in {test} on white: transparent",
         )
 
 
@@ -109,38 +109,38 @@ def test_skipped_files_are_counted_in_one_line(image_folder):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"no image")
     assert load_folder(image_folder, "train").notes == (
-        f"3 files in {image_folder / 'train'} were skipped: "
-        "not named as PNG, JPEG, WEBP, BMP or GIF images",
+        f"skipped 3 files in {image_folder / 'train'}, not named as PNG, JPEG, WEBP, BMP or GIF",
     )
 
 
-def swap_classes(root):
-    (root / "blue").rename(root / "x")
-    (root / "red").rename(root / "blue")
-    (root / "x").rename(root / "red")
+def swap(root, one, other):
+    (root / one).rename(root / "x")
+    (root / other).rename(root / one)
+    (root / "x").rename(root / other)
 
 
-def swap_files(root):
-    (root / "blue/000.png").rename(root / "x")
-    (root / "red/000.png").rename(root / "blue/000.png")
-    (root / "x").rename(root / "red/000.png")
+def overwrite(root, one, other):
+    with (root / one).open("r+b") as file:
+        file.write((root / other).read_bytes())
 
 
-def overwrite(root):
-    content = (root / "red/000.png").read_bytes()
-    with (root / "blue/000.png").open("r+b") as file:
-        file.write(content)
-
-
-@pytest.mark.parametrize("change", [swap_classes, swap_files, overwrite], ids=lambda f: f.__name__)
-def test_a_change_that_keeps_sizes_and_times_is_noticed(image_folder, monkeypatch, change):
+@pytest.mark.parametrize(
+    ("change", "one", "other"),
+    [
+        (swap, "blue", "red"),
+        (swap, "blue/000.png", "red/000.png"),
+        (overwrite, "blue/000.png", "red/000.png"),
+    ],
+)
+def test_a_change_that_keeps_sizes_and_times_is_noticed(
+    image_folder, monkeypatch, change, one, other
+):
     root = image_folder / "train"
     for path in root.glob("*/*.png"):
-        Image.open(path).save(path.with_suffix(".bmp"))
-        path.with_suffix(".bmp").rename(path)  # all of one size
+        Image.open(path).save(path, "BMP")  # all of one size
         os.utime(path, (1_000_000, 1_000_000))
     load_folder(image_folder, "train")
-    change(root)
+    change(root, one, other)
     for path in root.glob("*/*.png"):
         if path.stat().st_mtime != 1_000_000:
             os.utime(path, (1_000_000, 1_000_000))
@@ -174,68 +174,46 @@ def test_without_a_cache_images_are_decoded_each_time(image_folder, monkeypatch)
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    assert cache_folder() is None
     assert len(load_folder(image_folder, "test")) == 12
     (image_folder / "file").write_text("not a folder")
     monkeypatch.setenv("CIFAR_CNN_CACHE", str(image_folder / "file" / "cache"))
     assert len(load_folder(image_folder, "test")) == 12
 
 
-def scribble(root):
-    (root / "test/green/001.png").write_text("this is no picture")
+def scribble(file):
+    file.write_text("this is no picture")
     return "green/001.png cannot be read: not a PNG, JPEG, WEBP, BMP or GIF image"
 
 
-def empty(root):
-    for file in (root / "test").glob("*/*"):
-        file.unlink()
-    (root / "test/blue/notes.txt").write_text("nothing here")
+def empty(file):
+    for each in file.parents[1].glob("*/*"):
+        each.rename(each.with_suffix(".txt"))
     return "test/blue has no PNG, JPEG, WEBP, BMP or GIF images"
 
 
-def class_missing_from_train(root):
-    shutil.rmtree(root / "train/green")
-    return "class 'green' is in .*test but not in train/"
-
-
-def dangling(root):
-    (root / "test/green/001.png").unlink()
-    (root / "test/green/001.png").symlink_to("nowhere")
+def dangling(file):
+    file.unlink()
+    file.symlink_to("nowhere")
     return r"001\.png"
 
 
-def nothing(root):
-    shutil.rmtree(root)
-    return "images does not exist: expected train/<class>"
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [scribble, empty, class_missing_from_train, dangling, nothing],
-    ids=lambda f: f.__name__,
-)
+@pytest.mark.parametrize("spoil", [scribble, empty, dangling], ids=lambda f: f.__name__)
 def test_each_mistake_is_one_line_that_names_the_place(image_folder, spoil):
-    message = spoil(image_folder)
+    message = spoil(image_folder / "test/green/001.png")
     with pytest.raises(DataError, match=message) as caught:
         load_folder(image_folder, "test")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_a_class_may_lack_test_images_and_no_training_images(image_folder, is_there):
+def test_a_class_may_lack_test_images(image_folder, is_there):
     shutil.rmtree(image_folder / "test/green")
     if is_there:
         (image_folder / "test/green").mkdir()
     split = load_folder(image_folder, "test")
     assert split.classes == ("blue", "green", "red")
     assert split.labels.unique().tolist() == [0, 2]
-    assert split.notes == (
-        "there are no test images of green: how well these are told is not measured",
-    )
-    shutil.rmtree(image_folder / "train/red")
-    (image_folder / "train/red").mkdir()
-    with pytest.raises(DataError, match="train/red has no PNG"):
-        load_folder(image_folder, "train")
+    assert split.notes == ("no test images of green: their accuracy is not measured",)
 
 
 def test_images_that_lie_the_other_way_round_are_answered_with_the_swapped_size(tmp_path):
@@ -243,12 +221,10 @@ def test_images_that_lie_the_other_way_round_are_answered_with_the_swapped_size(
         (tmp_path / "test" / name).mkdir(parents=True)
         Image.new("RGB", (48, 64)).save(tmp_path / "test" / name / "0.png")  # 64 high
     (note,) = load_folder(tmp_path, "test", (48, 64)).notes
-    assert note.endswith(
-        "are not 48x64 (height x width) and were resized; --input-size 64x48 is their size"
-    )
+    assert note.endswith("to 48x64 (height x width); --input-size 64x48 is their size")
     assert load_folder(tmp_path, "test", (64, 48)).notes == ()
     (note,) = load_folder(tmp_path, "test", (32, 64)).notes
-    assert note.endswith("are not 32x64 (height x width) and were resized")
+    assert note.endswith("to 32x64 (height x width)")
 
 
 def test_decoding_is_told_from_none_to_all_and_what_is_cached_is_not(image_folder):

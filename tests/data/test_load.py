@@ -10,8 +10,8 @@ from cifar_cnn.settings import SOURCES, resolve_settings
 @pytest.mark.parametrize("dataset", SOURCES)
 def test_every_source_says_its_classes_and_splits(image_folder, dataset):
     settings = resolve_settings({"dataset": dataset, "data_dir": image_folder})
-    assert len(source_of(settings).classes(settings)) == (3 if dataset == "folder" else 10)
-    assert source_of(settings).splits(settings) == ("train", "test")
+    assert len(source_of(settings).classes) == (3 if dataset == "folder" else 10)
+    assert source_of(settings).splits == ("train", "test")
 
 
 def test_limit_and_validation_are_cut_from_the_training_images(small_settings):

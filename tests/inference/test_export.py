@@ -10,11 +10,12 @@ import torch
 from PIL import ExifTags, Image
 from safetensors import safe_open
 
-from cifar_cnn import export, predict
+from cifar_cnn import build_model, export, predict, resolve_settings
 from cifar_cnn.errors import CheckpointError, ExportError, SettingsError, UserError
 from cifar_cnn.inference import export as exporting
 from cifar_cnn.inference import formats
 from cifar_cnn.inference.trained import open_trained
+from cifar_cnn.storage.checkpoint import pack, read_checkpoint
 
 ALONE = """
 import json, sys
@@ -30,61 +31,65 @@ print(json.dumps({"type": given.type, "name": returned.name, "answer": answer.to
 """
 
 
-@pytest.fixture
-def photo(tmp_path):
-    random = np.random.RandomState(0)
-    Image.fromarray(random.randint(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    return tmp_path / "a.png"
-
-
-def test_onnx_with_preprocessing_needs_nothing_but_onnxruntime(untrained_file, photo, tmp_path):
-    done = export(untrained_file, "onnx", tmp_path / "net.onnx", with_preprocessing=True)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, untrained):
+    """An ONNX file with preprocessing, where the page on exports has it, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("exported")
+    checkpoint = folder / "runs" / "quick" / "model.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(untrained)
+    done = export(checkpoint, "onnx", with_preprocessing=True)
+    assert done.file == checkpoint.with_suffix(".onnx")
     assert done.max_difference < 1e-5
-    pixels = np.asarray(Image.open(photo)).transpose(2, 0, 1)
-    np.save(tmp_path / "images.npy", np.stack([pixels] * 3))
-    command = [sys.executable, "-c", ALONE, done.file, tmp_path / "images.npy"]
-    answered = subprocess.run(command, capture_output=True, text=True, check=False)
+    return folder, checkpoint
+
+
+def test_onnx_with_preprocessing_needs_nothing_but_onnxruntime(exported, tmp_path):
+    _, checkpoint = exported
+    pixels = np.random.RandomState(0).randint(0, 255, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.save(tmp_path / "images.npy", np.stack([pixels.transpose(2, 0, 1)] * 3))
+    command = [sys.executable, "-c", ALONE, checkpoint.with_suffix(".onnx")]
+    answered = subprocess.run(
+        [*command, tmp_path / "images.npy"], capture_output=True, text=True, check=False
+    )
     assert answered.returncode == 0, answered.stderr
     found = json.loads(answered.stdout)
     assert (found["type"], found["name"]) == ("tensor(uint8)", "probabilities")
-    (expected,) = predict([photo], untrained_file, top=3).predictions
+    (expected,) = predict([tmp_path / "a.png"], checkpoint).predictions
     for row in found["answer"]:
         assert dict(zip(found["classes"], row, strict=True)) == pytest.approx(
             {each.name: each.probability for each in expected.top}, abs=1e-5
         )
 
 
-@pytest.mark.parametrize("name", ["onnx", "torch-export", "safetensors"])
-def test_the_file_answers_as_the_network_does_at_any_batch_size(untrained_file, name):
-    done = export(untrained_file, name)
+@pytest.mark.parametrize(
+    ("name", "given"), [("onnx", {"opset": 18}), ("torch-export", {}), ("safetensors", {})]
+)
+def test_the_file_answers_as_the_network_does_at_any_batch_size(untrained_file, name, given):
+    import onnx
+
+    done = export(untrained_file, name, **given)
     assert done.file == untrained_file.with_suffix(formats.SUFFIXES[name])
-    assert done.size == done.file.stat().st_size
+    content, trained = done.file.read_bytes(), open_trained(untrained_file)
+    assert done.size == len(content) < 4 * untrained_file.stat().st_size
     assert done.milliseconds > 0
-    assert done.size < 4 * untrained_file.stat().st_size
-    trained = open_trained(untrained_file)
-    content = done.file.read_bytes()
-    run = {
-        "onnx": formats.run_onnx,
-        "torch-export": formats.run_torch_export,
-        "safetensors": lambda content: formats.run_safetensors(trained, content),
-    }[name](content)
-    for count in (1, 2, 5):
-        images = torch.randn(count, 3, 32, 32)
-        with torch.no_grad():
-            torch.testing.assert_close(run(images), trained.model(images), atol=1e-4, rtol=0)
-    if name == "safetensors":
+    if name == "onnx":
+        assert onnx.load(done.file).opset_import[0].version == 18
+        onnx.checker.check_model(done.file, full_check=True)
+        run = formats.run_onnx(content)
+    elif name == "torch-export":
+        run = formats.run_torch_export(content)
+    else:
+        run = formats.run_safetensors(trained, content)
         with safe_open(done.file, "pt") as file:
             about = file.metadata()
         assert json.loads(about["classes"]) == ["blue", "green", "red"]
         assert json.loads(about["mean"]) == [0.4914, 0.4822, 0.4465]
-
-
-def test_the_opset_is_the_one_asked_for(untrained_file):
-    import onnx
-
-    done = export(untrained_file, "onnx", opset=18)
-    assert onnx.load(done.file).opset_import[0].version == 18
-    onnx.checker.check_model(done.file, full_check=True)
+    for count in (1, 2, 5):
+        images = torch.randn(count, 3, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(run(images), trained.model(images), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -147,12 +152,8 @@ def test_a_bare_state_dict_is_refused(tmp_path):
     ],
 )
 def test_a_network_that_cannot_be_captured_is_refused_in_one_line(
-    answer, tmp_path, monkeypatch, capfd
+    answer, untrained_file, tmp_path, monkeypatch, capfd
 ):
-    from cifar_cnn.models import build_model
-    from cifar_cnn.settings import resolve_settings
-    from cifar_cnn.storage.checkpoint import Checkpoint, pack
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(
         "import torch\n"
@@ -160,17 +161,16 @@ def test_a_network_that_cannot_be_captured_is_refused_in_one_line(
         "class Net(nn.Module):\n"
         "    def __init__(self):\n"
         "        super().__init__()\n"
-        "        self.linear = nn.Linear(3072, 2)\n"
+        "        self.linear = nn.Linear(3072, 3)\n"
         "    def forward(self, x):\n"
         f"        return {answer}\n"
     )
-    checkpoint = Checkpoint(
-        model="net.py:Net",
-        classes=("a", "b"),
-        settings=resolve_settings({"model": "net.py:Net"}),
-        metrics={},
-        state_dict=dict(build_model("net.py:Net").state_dict()),
-    )
+    changes = {
+        "model": "net.py:Net",
+        "settings": resolve_settings({"model": "net.py:Net"}),
+        "state_dict": dict(build_model("net.py:Net").state_dict()),
+    }
+    checkpoint = read_checkpoint(untrained_file).model_copy(update=changes)
     (tmp_path / "model.pt").write_bytes(pack(checkpoint))
     for name in ("onnx", "torch-export"):
         with pytest.raises(ExportError, match="cannot be exported: ") as caught:
@@ -180,18 +180,11 @@ def test_a_network_that_cannot_be_captured_is_refused_in_one_line(
     assert capfd.readouterr() == ("", "")
 
 
-def documented_lines():
+def test_the_documented_lines_name_the_class_that_predict_names(exported, monkeypatch):
+    folder, checkpoint = exported
+    monkeypatch.chdir(folder)
     page = Path(exporting.__file__).with_name("README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    return block
-
-
-def test_the_documented_lines_name_the_class_that_predict_names(
-    untrained_file, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    Path("runs/quick").mkdir(parents=True)
-    export(untrained_file, "onnx", "runs/quick/model.onnx", with_preprocessing=True)
+    (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     random = np.random.RandomState(0)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -199,8 +192,7 @@ def test_the_documented_lines_name_the_class_that_predict_names(
         coarse = Image.fromarray(random.randint(0, 256, (9, 12, 4), dtype=np.uint8))
         photo = coarse.resize((random.randint(20, 200), 90)).convert("RGBA" if index % 2 else "RGB")
         photo.save(f"{index:02}.png", exif=exif)
-    lines = documented_lines()
-    for image in predict([f"{index:02}.png" for index in range(40)], untrained_file).predictions:
+    for image in predict([f"{index:02}.png" for index in range(40)], checkpoint).predictions:
         names = {}
         exec(lines.replace("photo.png", image.file), names)  # noqa: S102 - our own page
         answer = dict(zip(names["classes"], names["probabilities"][0].tolist(), strict=True))

@@ -3,7 +3,7 @@ import torch
 
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.trained import predict_log_probabilities
 from cifar_cnn.models import build_model
 
 CPU = torch.device("cpu")

@@ -10,9 +10,8 @@ from cifar_cnn import build_model, predict
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import DataError
 from cifar_cnn.inference import predict as predicting
-from cifar_cnn.inference.forward import predict_log_probabilities
 from cifar_cnn.inference.predict import answers
-from cifar_cnn.inference.trained import open_trained
+from cifar_cnn.inference.trained import open_trained, predict_log_probabilities
 from cifar_cnn.storage.checkpoint import read_checkpoint
 
 
@@ -122,10 +121,10 @@ def test_what_is_transparent_is_said_once(tmp_path, untrained_file):
         Image.new("RGBA", (32, 32)).save(tmp_path / f"{name}.png")
     Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
     found = predict([tmp_path], untrained_file)
-    assert found.notes == ("2 of 3 images are transparent and were laid on white",)
+    assert found.notes == ("laid 2 of 3 images on white: transparent",)
     assert found.predictions[0].top == found.predictions[2].top
     found = predict([tmp_path / "a.png"], untrained_file)
-    assert found.notes == ("1 of 1 image is transparent and was laid on white",)
+    assert found.notes == ("laid 1 of 1 image on white: transparent",)
 
 
 def test_answers_come_before_all_images_are_read(image_folder, untrained_file, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 import cifar_cnn
 from cifar_cnn import plan_run
 from cifar_cnn.errors import RunError
-from cifar_cnn.inference.forward import predict_log_probabilities
+from cifar_cnn.inference.trained import predict_log_probabilities
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.run import Run

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cifar_cnn.data.augment import draw
-from cifar_cnn.data.randomness import Purpose, derive_seed, generator
+from cifar_cnn.data.augment import Purpose, derive_seed, draw, generator
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.models.baseline import Baseline
 from cifar_cnn.models.layers.dropout import dropped_positions

@@ -34,7 +34,7 @@ def test_the_tables_fit_the_screen(quick_cli, model_file, columns):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["none.pt"], 1, "none.pt cannot be read"),
+        (["none.pt"], 1, "there is no file none.pt"),
         (["text.pt"], 1, "not a checkpoint"),
         (["{model}", "--split", "val"], 2, "no validation split"),
         (["{model}", "--dataset", "synthetic"], 1, "was trained on the classes"),

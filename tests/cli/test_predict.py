@@ -57,7 +57,7 @@ def test_with_one_class_an_image_is_a_line(quick_cli, untrained_file, image_fold
             1,
             "cannot be read: not a PNG, JPEG, WEBP, BMP or GIF image",
         ),
-        (["{file}", "--checkpoint", "none.pt"], 1, "cannot be read"),
+        (["{file}", "--checkpoint", "none.pt"], 1, "there is no file none.pt"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_its_exit_status(

@@ -3,7 +3,7 @@
 import functools
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -19,17 +19,15 @@ from cifar_cnn.models.layers import type_name
 _ARITHMETIC = ("add", "sub", "mul", "div", "truediv", "floordiv", "pow", "mod", "matmul")
 SYNONYMS = {
     **{f"{form}{op}": op for form in "ri" for op in _ARITHMETIC},
-    "concat": "cat",
-    "concatenate": "cat",
+    **dict.fromkeys(("concat", "concatenate"), "cat"),
+    **dict.fromkeys(("swapaxes", "swapdims"), "transpose"),
     "T": "t",
     "mT": "adjoint",
-    "swapaxes": "transpose",
-    "swapdims": "transpose",
     "moveaxis": "movedim",
     "clip": "clamp",
 }
 STARTS = {"run_network", "prove"}
-"""Functions of the analysis that run a network: the frames above them are the caller's code."""
+"""Functions that run a network: the frames above them are the caller's code."""
 UNKNOWN = " (torch's own code)"
 
 
@@ -63,21 +61,28 @@ class ModuleRun(NamedTuple):
 class Calls(TorchFunctionMode):
     """Follows which module is at work, and which function it calls.
 
-    `kept` has the results of the function calls whose numbers are in `keep`, `ended` the modules in
-    the order in which their forwards end.
+    `values` tells what a tensor sees: the calls whose results depend on the image become `rows`.
+    `run_function` runs the functions that the network calls. `kept` has the results of those whose
+    numbers are in `keep`, `ended` the modules in the order in which their forwards end.
     """
 
-    def __init__(self, model: nn.Module, keep: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        values: Callable[[Tensor], Any] = lambda _: None,
+        run_function: Callable[..., Any] = lambda _, func, args, kwargs: func(*args, **kwargs),
+        keep: Collection[int] = (),
+    ) -> None:
         super().__init__()
         self.rows: list[Call] = []
         self.kept: dict[int, Tensor] = {}
         self.current: Call | None = None
         self.ended: list[ModuleRun] = []
-        self._model, self._keep, self._number = model, keep, -1
+        self._model, self._values, self._run_function = model, values, run_function
+        self._keep, self._number = keep, -1
         self._names = {id(module): name for name, module in nn.Module.named_modules(model)}
         self._stack: list[_AtWork] = [_AtWork(None)]
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._begun: set[nn.Module] = set()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -87,34 +92,28 @@ class Calls(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         self.current = call = self.begin(function_name(func))
         try:
-            result = self.run(call, func, args, kwargs or {})
+            result = self._run_function(call.function, func, args, kwargs or {})
         finally:
             self.current = None
         tensors = tensors_in(args[0] if result is None and args else result)
         if tensors and len(self._stack) > 1:
             self._number += 1
-            if self.is_followed(tensors[0], call):
-                call.number = self._number
-                self.add_row(call)
+            if (value := self._values(tensors[0])) is not None:
+                if not tensors[0].numel():
+                    raise ValueError(f"{call.function} leaves an empty map")
+                call.value = value
+                if call.steps or "dropout" in call.function:  # more than another name
+                    call.number = self._number
+                    self.add_row(call)
             if self._number in self._keep:
                 self.kept[self._number] = tensors[0]
         return result
 
-    def run(self, call: Call, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Run a function that the network calls."""
-        return func(*args, **kwargs)
-
-    def is_followed(self, result: Tensor, call: Call) -> bool:
-        """Return whether the call becomes a row of the table."""
-        return False
-
     def begin(self, function: str) -> Call:
         """Return the call of a layer at work, or a new one."""
-        at_work = self._stack[-1]
-        if at_work.layer_call is None:
-            return Call(function, self.module_name())
-        at_work.layer_call.function = function
-        return at_work.layer_call
+        call = self._stack[-1].layer_call or Call(function, self.module_name())
+        call.function = function
+        return call
 
     def add_row(self, call: Call) -> None:
         """Name the call and add it to the rows, unless it is one already."""
@@ -144,14 +143,35 @@ class Calls(TorchFunctionMode):
         """Follow the modules and functions that run."""
         with ExitStack() as undo, self:
             for module in nn.Module.modules(self._model):
-                undo.enter_context(nn.Module.register_forward_pre_hook(module, self._enter))
-                undo.enter_context(nn.Module.register_forward_hook(module, self._leave))
-                if not isinstance(module, torch.jit.ScriptModule):
-                    undo.enter_context(self._hooked_forward(module))
+                if isinstance(module, torch.jit.ScriptModule):  # its forward cannot be replaced
+                    before = nn.Module.register_forward_pre_hook(module, self._enter)
+                    undo.enter_context(before)
+                    undo.enter_context(nn.Module.register_forward_hook(module, self._leave))
+                else:
+                    undo.enter_context(self._followed_forward(module))
             yield
 
+    @contextmanager
+    def _followed_forward(self, module: nn.Module) -> Iterator[None]:
+        """Follow the module whenever its forward runs, also where it is called by that name."""
+        forward, own = module.forward, vars(module)
+        before = {"forward": forward} if "forward" in own else {}
+
+        @functools.wraps(forward)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self._enter(module, args)
+            output = forward(*args, **kwargs)
+            self._leave(module, args, output)
+            return output
+
+        own["forward"] = run
+        try:
+            yield
+        finally:
+            own.pop("forward", None)
+            own.update(before)
+
     def _enter(self, module: nn.Module, _: Any) -> None:
-        self._begun.add(module)
         self._stack.append(_AtWork(module, len(self.rows)))
         is_torchs = type(module).__module__.startswith("torch.nn.")
         if is_torchs and not any(nn.Module.children(module)):
@@ -166,26 +186,6 @@ class Calls(TorchFunctionMode):
         if len(new) == 1 and not any(nn.Module.children(module)):  # a layer of the user's own
             new[0].type = type_name(module)
             new[0].name = self._names[id(module)] or new[0].type
-
-    @contextmanager
-    def _hooked_forward(self, module: nn.Module) -> Iterator[None]:
-        """Let `module.forward(x)` call the module, so that its hooks run."""
-        forward, own = module.forward, vars(module)
-        before = {"forward": forward} if "forward" in own else {}
-
-        @functools.wraps(forward)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            if module not in self._begun:
-                return module(*args, **kwargs)
-            self._begun.remove(module)
-            return forward(*args, **kwargs)
-
-        own["forward"] = run
-        try:
-            yield
-        finally:
-            own.pop("forward", None)
-            own.update(before)
 
 
 @dataclass

@@ -13,8 +13,8 @@ from cifar_cnn.analysis.calls import leaves, map_leaves, tensors_in
 from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.memory import Memory
 from cifar_cnn.analysis.moves import locate_views, move_by_numbers
-from cifar_cnn.analysis.rules import RULES, pointwise, reduction
-from cifar_cnn.analysis.steps import Kind, Outcome, Rule, UnsupportedError
+from cifar_cnn.analysis.rules import pointwise, reduction
+from cifar_cnn.analysis.steps import RULES, Kind, Outcome, Rule, UnsupportedError
 from cifar_cnn.analysis.windows import Shape, adaptive_window
 
 SHAPE_ONLY = {
@@ -64,18 +64,17 @@ class Operation:
 
     def is_decision(self, values: Memory) -> bool:
         """Return whether values computed from the image decide a shape or a Python value."""
+        tags = self.func.tags
         if self.op == "index":
             masks = [t for t in tensors_in(self.args[1]) if t.dtype in {torch.bool, torch.uint8}]
             return any(values[mask] for mask in masks)
-        decides_shape = torch.Tag.dynamic_output_shape in self.func.tags
-        return torch.Tag.data_dependent_output in self.func.tags or (
-            decides_shape and not self.op.startswith("index")
-        )
+        decides_shape = torch.Tag.dynamic_output_shape in tags and not self.op.startswith("index")
+        return decides_shape or torch.Tag.data_dependent_output in tags
 
-    def argument_names(self) -> list[str]:
-        """Return the names of its positional arguments."""
-        arguments = self.func._schema.arguments  # noqa: SLF001
-        return [argument.name for argument in arguments][: len(self.args)]
+    def arguments(self, args: Any) -> dict[str, Any]:
+        """Return positional arguments by name; `args` may stand for the operation's own."""
+        names = [argument.name for argument in self.func._schema.arguments]  # noqa: SLF001
+        return dict(zip(names, args, strict=False))
 
     def rule(self, assume_pointwise: set[str]) -> tuple[Kind, Rule] | None:
         """Return the kind of the operation and its rule, or None if it is unknown."""
@@ -105,20 +104,19 @@ def _follow_view(of: Operation, _: Shape, x: Field, *__: Any, **___: Any) -> Out
 
 def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | Outcome:
     """Run the operation on element numbers to see where each element goes."""
-    pairs = list(zip(of.argument_names(), args, strict=True))
-    data = [field for name, field in pairs if name in MOVED and isinstance(field, Field)]
-    index = leaves([argument for name, argument in pairs if name not in MOVED])
-    by_image = [leaf for leaf in index if isinstance(leaf, Field) and any(leaf.axes)]
+    named = of.arguments(args)
+    is_data = [name in MOVED and isinstance(each, Field) for name, each in named.items()]
+    data = [each for each, moved in zip(args, is_data, strict=True) if moved]
+    index = [each for each, moved in zip(args, is_data, strict=True) if not moved]
+    by_image = [leaf for leaf in leaves(index) if isinstance(leaf, Field) and leaf.families]
     if by_image and of.op == "index_put" and by_image[0].shape == args[0].shape:
         return pointwise(out, *data, *by_image)  # a mask
     if by_image or (of.op == "index_put" and of.args[3:] == (True,)):
         raise UnsupportedError("with an index whose numbers come from the image")
 
     def move(*numbers: Tensor) -> Any:
-        left = iter(numbers)
-        is_data = [name in MOVED and isinstance(field, Field) for name, field in pairs]
-        both = zip(of.args, is_data, strict=True)
-        return of.func(*[next(left) if data else _on_cpu(a) for a, data in both], **of.kwargs)
+        left, both = iter(numbers), zip(of.args, is_data, strict=True)
+        return of.func(*[next(left) if moved else _on_cpu(a) for a, moved in both], **of.kwargs)
 
     with _disable_current_modes():
         return Outcome(tuple(move_by_numbers(move, data)))
@@ -131,8 +129,8 @@ def _on_cpu(argument: Any) -> Any:
 
 def _reduce(of: Operation, out: Shape, x: Field, *_: Any, **__: Any) -> Outcome:
     """Reduce over the operation's `dim`, or over everything."""
-    named = dict(zip(of.argument_names(), of.args, strict=True))
-    outcome = Outcome((reduction(out, x, {**of.kwargs, **named}.get("dim")),))
+    dim = {**of.kwargs, **of.arguments(of.args)}.get("dim")
+    outcome = Outcome((reduction(out, x, dim),))
     if of.function.startswith("adaptive_avg_pool") and len(x.shape) > 3:
         rank = int(of.function[-2])
         return replace(outcome, window=adaptive_window(x.shape[-rank:], out[-rank:]))

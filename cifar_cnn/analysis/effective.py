@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cifar_cnn.analysis.layers import Layer, last_row, layers_of, map_dims
+from cifar_cnn.analysis.layers import Layer, last_row, layers_of
 from cifar_cnn.analysis.network import results_of, run_network
 from cifar_cnn.analysis.receptive_field import last_map
 from cifar_cnn.analysis.results import EffectiveField, Square, Target, TheoreticalField
@@ -104,7 +104,7 @@ def _magnitude(
     if unit is None:
         chosen = tensor.amax(1)
     else:
-        rows, columns = map_dims(layer)
+        rows, columns = layer.dims
         index: list[Any] = [slice(None)] * tensor.dim()
         index[rows], index[columns] = unit
         chosen = tensor[tuple(index)]

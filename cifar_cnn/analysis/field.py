@@ -8,7 +8,7 @@ element sees. A `Field` is what a tensor sees: the hull over its families.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -32,6 +32,7 @@ class Family:
     them: low (-1, -1), high (1, 1), period 2, shift 2, and a slope of 1 pixel a unit.
     """
 
+    axis: int
     low: IntArray
     high: IntArray
     dim: int | None = None
@@ -47,6 +48,10 @@ class Family:
         """Pixels from one unit to the next, on average: the jump."""
         return Fraction(self.shift, self.period)
 
+    def varies_along(self, dim: int) -> bool:
+        """Return whether units of a dimension may see different pixels."""
+        return dim == self.dim or self.low.shape[dim] > 1
+
     def at(self, units: Sequence[int] | IntArray) -> tuple[IntArray, IntArray]:
         """Return low and high of these units of `dim`, which may lie beyond the map's border."""
         assert self.dim is not None
@@ -58,37 +63,43 @@ class Family:
 
     def unroll(self, shape: Sequence[int]) -> "Family":
         """Return the same intervals unit by unit, for the units that a tensor of `shape` has."""
-        return self if self.dim is None else Family(*self.at(range(shape[self.dim])))
-
-
-Axis = tuple[Family, ...]
+        if self.dim is None:
+            return self
+        return Family(self.axis, *self.at(range(shape[self.dim])))
 
 
 @dataclass(frozen=True)
 class Field:
-    """What the elements of a tensor of `shape` see, along two axes.
+    """What the elements of a tensor of `shape` see, along two axes; without families nothing.
 
-    In the table these are the rows and the columns of the image. In the proof they are the rows
+    In the table the axes are the rows and the columns of the image. In the proof they are the rows
     (or the columns), and the images of the batch.
     """
 
     shape: tuple[int, ...]
-    axes: tuple[Axis, Axis]
+    families: tuple[Family, ...] = ()
 
     def change(self, shape: Sequence[int], each: Callable[[Family], Family]) -> "Field":
         """Return the field of a tensor of `shape`, with each family changed."""
-        return Field(tuple(shape), both(lambda a: merge(each(f) for f in self.axes[a])))
+        return Field(tuple(shape), merge(map(each, self.families)))
+
+    def along(self, axis: int) -> Iterator[Family]:
+        """Yield the families of an image axis."""
+        return (family for family in self.families if family.axis == axis)
+
+    def span(self, axis: int) -> tuple[IntArray, IntArray]:
+        """Return first and last pixel of each element's hull; sizes are 1 where all agree."""
+        low, high = np.full((1,) * len(self.shape), FAR), np.full((1,) * len(self.shape), -FAR)
+        for family in self.along(axis):
+            listed = family.unroll(self.shape)
+            low, high = np.minimum(low, listed.low), np.maximum(high, listed.high)
+        return low, high
 
 
 def image_field(shape: tuple[int, ...], dims: tuple[int, int] = (2, 3)) -> Field:
     """Return the field of images, (N, C, H, W): each pixel sees its own place along both `dims`."""
     here = np.zeros((1,) * len(shape), dtype=np.int64)
-    return Field(shape, both(lambda axis: (Family(here, here, dims[axis], 1),)))
-
-
-def nothing(shape: tuple[int, ...]) -> Field:
-    """Return the field of a tensor that sees no pixel."""
-    return Field(shape, ((), ()))
+    return Field(shape, tuple(Family(axis, here, here, dim, 1) for axis, dim in enumerate(dims)))
 
 
 def hull(shape: tuple[int, ...], fields: Iterable[Field]) -> Field:
@@ -96,41 +107,30 @@ def hull(shape: tuple[int, ...], fields: Iterable[Field]) -> Field:
     fitted = [_broadcast(field, shape) for field in fields]
     if len(fitted) == 1:
         return fitted[0]
-    return Field(shape, both(lambda a: merge(f for field in fitted for f in field.axes[a])))
+    return Field(shape, merge(family for field in fitted for family in field.families))
 
 
-def merge(families: Iterable[Family]) -> Axis:
+def merge(families: Iterable[Family]) -> tuple[Family, ...]:
     """Return the hull of families of the same tensor, with as few families as hold it exactly."""
     groups: dict[object, list[Family]] = {}
     for family in families:
         # a listed family that tells places apart stays apart from one that is the same everywhere
         varies = family.dim is None and tuple(size > 1 for size in family.low.shape)
-        groups.setdefault((family.dim, family.slope, varies), []).append(family)
+        groups.setdefault((family.axis, family.dim, family.slope, varies), []).append(family)
     merged = [_merge_alike(group) for group in groups.values()]
     return tuple(family for family in merged if (family.low <= family.high).any())
 
 
-def both(of_axis: Callable[[int], Axis]) -> tuple[Axis, Axis]:
-    """Return what the function gives for the vertical and for the horizontal axis."""
-    return of_axis(0), of_axis(1)
-
-
 def _merge_alike(families: list[Family]) -> Family:
-    """Merge families of one dim and slope."""
-    first = families[0]
-    if len(families) == 1:
-        return shorten_period(compress(first))
-    if first.dim is None:
-        lows, highs = [f.low for f in families], [f.high for f in families]
-    else:
-        period = math.lcm(*(f.period for f in families))
-        rolled = [f.at(range(period)) for f in families]
-        lows, highs = [low for low, _ in rolled], [high for _, high in rolled]
-        first = replace(first, shift=int(first.slope * period))
-    low, high = lows[0], highs[0]
-    for other_low, other_high in zip(lows[1:], highs[1:], strict=True):
+    """Merge families of one axis, dim and slope."""
+    merged, period = families[0], math.lcm(*(family.period for family in families))
+    if len(families) > 1 and merged.dim is not None:
+        merged = replace(merged, shift=int(merged.slope * period))
+    ends = [(f.low, f.high) if f.period == period else f.at(range(period)) for f in families]
+    low, high = ends[0]
+    for other_low, other_high in ends[1:]:
         low, high = np.minimum(low, other_low), np.maximum(high, other_high)
-    return shorten_period(compress(Family(low, high, first.dim, first.shift)))
+    return shorten_period(compress(replace(merged, low=low, high=high)))
 
 
 def compress(family: Family) -> Family:
@@ -146,17 +146,13 @@ def compress(family: Family) -> Family:
 
 def shorten_period(family: Family) -> Family:
     """Return the family with the shortest period that holds the same intervals."""
-    if family.dim is None or family.period == 1:
-        return family
-    everywhere, ends = np.arange(family.period), (family.low, family.high)
+    empty = family.low > family.high
     for period in range(1, family.period):
         if family.period % period or family.shift * period % family.period:
             continue
-        shift = family.shift * period // family.period
-        first_low, first_high = (end.take(range(period), family.dim) for end in ends)
-        short = Family(first_low, first_high, family.dim, shift)
-        low, high = short.at(everywhere)
-        empty = family.low > family.high
+        low, high = (end.take(range(period), family.dim) for end in (family.low, family.high))
+        short = replace(family, low=low, high=high, shift=family.shift * period // family.period)
+        low, high = short.at(range(family.period))
         same = (low == family.low) & (high == family.high)
         if (same | (empty & (low > high))).all():
             return short
@@ -170,33 +166,10 @@ def _broadcast(field: Field, shape: tuple[int, ...]) -> Field:
     old = (1,) * extra + field.shape
 
     def fit(family: Family) -> Family:
-        if family.dim is not None:
-            family = replace(family, dim=family.dim + extra)
-        wide = (1,) * extra + family.low.shape
-        family = replace(family, low=family.low.reshape(wide), high=family.high.reshape(wide))
-        repeated = family.dim is not None and old[family.dim] == 1 != shape[family.dim]
-        return family.unroll(old) if repeated else family
+        dim = None if family.dim is None else family.dim + extra
+        low, high = (end.reshape((1,) * extra + end.shape) for end in (family.low, family.high))
+        family = replace(family, low=low, high=high, dim=dim)
+        is_repeated = dim is not None and old[dim] == 1 != shape[dim]
+        return family.unroll(old) if is_repeated else family
 
-    return Field(shape, both(lambda a: tuple(fit(f) for f in field.axes[a])))
-
-
-def recognize(family: Family, shape: Sequence[int]) -> Family:
-    """Return the family with a `dim` if its intervals move in equal steps along one dimension."""
-    varying = [d for d, size in enumerate(family.low.shape) if size > 1]
-    for dim in varying:
-        if family.dim is not None or shape[dim] != family.low.shape[dim]:
-            continue
-        steps = np.diff(family.low, axis=dim)
-        step = int(steps.flat[0])
-        if step > 0 and (steps == step).all() and (np.diff(family.high, axis=dim) == step).all():
-            return Family(family.low.take([0], dim), family.high.take([0], dim), dim, step)
-    return family
-
-
-def span(axis: Axis, shape: Sequence[int]) -> tuple[IntArray, IntArray]:
-    """Return the first and the last pixel of each element's hull; sizes are 1 where all agree."""
-    low, high = np.full((1,) * len(shape), FAR), np.full((1,) * len(shape), -FAR)
-    for family in axis:
-        listed = family.unroll(shape)
-        low, high = np.minimum(low, listed.low), np.maximum(high, listed.high)
-    return low, high
+    return Field(shape, tuple(map(fit, field.families)))

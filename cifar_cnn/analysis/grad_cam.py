@@ -20,7 +20,6 @@ from cifar_cnn.analysis.layers import (
     last_row,
     layers_of,
     local_walks,
-    map_dims,
 )
 from cifar_cnn.analysis.network import results_of, run_network
 from cifar_cnn.analysis.run import Run
@@ -51,7 +50,7 @@ class GradCam:
         self.layer, self.size = row.name, row.output_size
         self._model = model
         self._calls = [row.call.number, _before_softmax(run, output)]
-        self._dims = map_dims(row)
+        self._dims = row.dims
         walks = zip(local_walks(row), input_size, strict=True)
         self._spread = [_spread(walk, side) for walk, side in walks]
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from cifar_cnn.analysis.calls import Call
-from cifar_cnn.analysis.field import Axis, Field, IntArray, span
+from cifar_cnn.analysis.field import Field, IntArray
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import POINT, Kind, Value, Window, closed_steps
 
@@ -57,12 +57,15 @@ class Walk:
 
 @dataclass(frozen=True)
 class Layer:
-    """One row: a layer, its window, its output, and what its units see along both axes."""
+    """One row: a layer, its window, and what its units see along both image axes.
+
+    `dims` are the dimensions along which the units of an axis lie, -1 for none.
+    """
 
     call: Call
-    output_size: tuple[int, int]
     window: Window
     walks: tuple[Walk, Walk]
+    dims: tuple[int, int]
     value: Value
 
     @property
@@ -71,14 +74,14 @@ class Layer:
         return self.call.name
 
     @property
-    def type(self) -> str:
-        """The class of the layer, or the function that was called."""
-        return self.call.type
+    def output_size(self) -> tuple[int, int]:
+        """How many units it has along each axis."""
+        return len(self.walks[0].low), len(self.walks[1].low)
 
     @property
     def is_map(self) -> bool:
         """Whether it still has a map: units along both image axes."""
-        return all(walk.jump is not None for walk in self.walks)
+        return min(self.dims) >= 0
 
 
 def layers_of(run: Run) -> list[Layer]:
@@ -86,12 +89,12 @@ def layers_of(run: Run) -> list[Layer]:
     closed = closed_steps(run.steps)
     rows = []
     for call in run.calls.rows:
-        row = _row(call, call.value, _window(run, call), closed)
+        row = _row(call, call.value, closed, _window(run, call))
         steps = [run.steps[index] for index in call.steps]
         if steps and all(step.kind == Kind.MOVE and step.op != "copy" for step in steps):
             outside = external_inputs(run, call)
-            before = [_numbers(_row(call, value, POINT, closed)) for value in outside]
-            if {*before} <= {_numbers(row)} and all(value.made >= 0 for value in outside):
+            before = {_numbers(_row(call, value, closed)) for value in outside}
+            if before <= {_numbers(row)} and all(value.made >= 0 for value in outside):
                 continue
         rows.append(row)
     return rows
@@ -99,7 +102,7 @@ def layers_of(run: Run) -> list[Layer]:
 
 def row_of(run: Run, call: Call, value: Value) -> Layer:
     """Return the row of a tensor, whatever made it."""
-    return _row(call, value, POINT, closed_steps(run.steps))
+    return _row(call, value, closed_steps(run.steps))
 
 
 def last_row(run: Run, output: Value) -> Layer:
@@ -110,20 +113,10 @@ def last_row(run: Run, output: Value) -> Layer:
 
 def local_walks(row: Layer) -> tuple[Walk, Walk]:
     """Return the fields of a map's units, ignoring what reaches them through global gates."""
-    vertical, horizontal = (
-        tuple(f for f in axis if f.dim is not None) or axis for axis in row.value.field.axes
-    )
-    local = Field(row.value.field.shape, (vertical, horizontal))
-    return _row(row.call, Value(local, row.value.made), POINT, ()).walks
-
-
-def map_dims(row: Layer) -> tuple[int, int]:
-    """Return the dimensions of a map's rows and columns."""
     field = row.value.field
-    rows, columns = (_spatial_dim(axis, field) for axis in field.axes)
-    assert rows is not None
-    assert columns is not None
-    return rows, columns
+    spread = {family.axis for family in field.families if family.dim is not None}
+    local = tuple(f for f in field.families if f.dim is not None or f.axis not in spread)
+    return _row(row.call, Value(Field(field.shape, local), row.value.made), ()).walks
 
 
 def external_inputs(run: Run, call: Call) -> list[Value]:
@@ -132,48 +125,46 @@ def external_inputs(run: Run, call: Call) -> list[Value]:
     return [v for index in call.steps for v in run.steps[index].inputs if v.made not in own]
 
 
-def _row(call: Call, value: Value, window: Window, closed: Collection[int]) -> Layer:
+def _row(call: Call, value: Value, closed: Collection[int], window: Window = POINT) -> Layer:
     field, is_closed = value.field, value.made in closed
-    dims = [None if is_closed else _spatial_dim(axis, field) for axis in field.axes]
-    if dims[0] == dims[1]:  # flattened
-        dims = [None, None]
-    vertical, horizontal = (_walk_along(field, axis, dim) for axis, dim in enumerate(dims))
-    height, width = (1 if dim is None else field.shape[dim] for dim in dims)
-    return Layer(call, (height, width), window, (vertical, horizontal), value)
+    rows, columns = (-1 if is_closed else _spatial_dim(field, axis) for axis in (0, 1))
+    dims = (-1, -1) if rows == columns else (rows, columns)  # flattened
+    return Layer(call, window, (_walk(field, 0, dims[0]), _walk(field, 1, dims[1])), dims, value)
 
 
-def _spatial_dim(axis: Axis, field: Field) -> int | None:
-    """Return the dimension of a map that walks along the axis, if there is one.
+def _spatial_dim(field: Field, axis: int) -> int:
+    """Return the dimension of a map that walks along the axis, or -1.
 
     Where fields are listed and change along several, it is the one whose units see the least.
     """
-    if len(field.shape) not in MAP_RANKS:
-        return None
-    walking = {family.dim for family in axis if family.dim is not None}
-    if not walking:
-        listed = {d for family in axis for d, size in enumerate(family.low.shape) if size > 1}
-        walks = {d: _walk_along(Field(field.shape, (axis, axis)), 0, d) for d in listed}
+    families = [*field.along(axis)] if len(field.shape) in MAP_RANKS else []
+    dims = {family.dim for family in families if family.dim is not None}
+    if not dims:
+        listed = {d for family in families for d, size in enumerate(family.low.shape) if size > 1}
+        walks = {d: _walk(field, axis, d) for d in listed}
         seen = {d: walk.size for d, walk in walks.items() if np.ptp(walk.low + walk.high)}
-        walking = {d for d in seen if seen[d] == min(seen.values())}
-    return walking.pop() if len(walking) == 1 else None
+        dims = {d for d in seen if seen[d] == min(seen.values())}
+    return dims.pop() if len(dims) == 1 else -1
 
 
-def _walk_along(field: Field, axis: int, dim: int | None) -> Walk:
-    """Return the hull over all paths and channels of each unit of `dim`."""
+def _walk(field: Field, axis: int, dim: int) -> Walk:
+    """Return the hull over all paths and channels of each unit of `dim`; -1 is of one unit."""
     others = tuple(d for d in range(len(field.shape)) if d != dim)
-    count = 1 if dim is None else field.shape[dim]
-    first, last = span(field.axes[axis], field.shape)
+    count = 1 if dim < 0 else field.shape[dim]
+    first, last = field.span(axis)
     low = np.broadcast_to(first.min(others), count)
     high = np.broadcast_to(last.max(others), count)
-    jumps = [f.slope for f in field.axes[axis] if f.dim is not None and f.dim == dim]
-    return Walk(low, high, max(jumps) if jumps else _mean_jump(low, high, dim))
+    if dim < 0:
+        return Walk(low, high, None)
+    jumps = [family.slope for family in field.along(axis) if family.dim == dim]
+    return Walk(low, high, max(jumps) if jumps else _mean_jump(low, high))
 
 
-def _mean_jump(low: IntArray, high: IntArray, dim: int | None) -> Fraction | None:
+def _mean_jump(low: IntArray, high: IntArray) -> Fraction:
     """Return the mean jump between units with fields of the most common size."""
     seeing = np.flatnonzero(low <= high)
-    if dim is None or not len(seeing):
-        return None if dim is None else Fraction(0)
+    if not len(seeing):
+        return Fraction(0)
     sizes, counts = np.unique((high - low)[seeing], return_counts=True)
     most = sizes[counts == counts.max()].max()
     whole = seeing[(high - low)[seeing] == most]

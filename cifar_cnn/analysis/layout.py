@@ -1,4 +1,4 @@
-"""Fields of tensors that are reduced or reshaped."""
+"""Fields of tensors that are reduced, reshaped or concatenated."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cifar_cnn.analysis.field import Family, Field, IntArray, both, compress, merge, recognize
+from cifar_cnn.analysis.field import FAR, Family, Field, IntArray, compress, merge
 
 
 def reduce(field: Field, dims: Iterable[int], *, keep: bool = True) -> Field:
@@ -23,20 +23,38 @@ def reduce(field: Field, dims: Iterable[int], *, keep: bool = True) -> Field:
     return result if keep else reshape(result, [n for d, n in enumerate(shape) if d not in over])
 
 
+def concatenate(fields: Sequence[Field], dim: int) -> Field:
+    """Return the field of tensors put side by side along `dim`."""
+    ends = np.cumsum([field.shape[dim] for field in fields]).tolist()
+
+    def place(family: Family, field: Field, end: int) -> Family:
+        family = family.unroll(field.shape) if family.dim == dim else family
+        wide = [ends[-1] if d == dim else n for d, n in enumerate(family.low.shape)]
+        low, high = np.full(wide, FAR), np.full(wide, -FAR)
+        part = (*[slice(None)] * dim, slice(end - field.shape[dim], end))
+        low[part], high[part] = family.low, family.high
+        return replace(family, low=low, high=high)
+
+    parts = zip(fields, ends, strict=True)
+    families = [place(family, field, end) for field, end in parts for family in field.families]
+    shape = fields[0].shape
+    return Field((*shape[:dim], ends[-1], *shape[dim + 1 :]), merge(families))
+
+
 def reshape(field: Field, shape: Sequence[int]) -> Field:
     """Return the field of the same elements, in the same order, as a tensor of `shape`."""
     old, new = field.shape, tuple(shape)
-    walked_dims = {family.dim for axis in field.axes for family in axis}
-    is_global = [any(f.dim is None and f.low.size == 1 for f in axis) for axis in field.axes]
+    walked_dims = {family.dim for family in field.families}
+    global_axes = {f.axis for f in field.families if f.dim is None and f.low.size == 1}
 
-    def reshaped(family: Family, axis: int) -> Family:
+    def reshaped(family: Family) -> Family:
         place = None if family.dim is None else _place_after(family.dim, old, new, walked_dims)
         if place is None:
             flat = family.unroll(old)
             low, high = _reshaped(flat.low, old, new), _reshaped(flat.high, old, new)
-            listed = compress(Family(low, high))
+            listed = compress(Family(family.axis, low, high))
             # behind attention, a place tells only where its query comes from
-            return listed if is_global[axis] else recognize(listed, new)
+            return listed if family.axis in global_axes else _recognize(listed, new)
         assert family.dim is not None
         dim, inner = place
         before = (*old[: family.dim], family.period, *old[family.dim + 1 :])
@@ -44,9 +62,9 @@ def reshape(field: Field, shape: Sequence[int]) -> Field:
         low, high = _reshaped(family.low, before, after), _reshaped(family.high, before, after)
         if low.shape[dim] < family.period * inner:
             low, high = low.repeat(inner, dim), high.repeat(inner, dim)
-        return Family(low, high, dim, family.shift)
+        return replace(family, low=low, high=high, dim=dim)
 
-    return Field(new, both(lambda a: merge(reshaped(f, a) for f in field.axes[a])))
+    return field.change(new, reshaped)
 
 
 def _place_after(
@@ -90,3 +108,16 @@ def _matching(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[rang
         while (left := math.prod(old[first[0] : i])) != (right := math.prod(new[first[1] : j])):
             i, j = (i + 1, j) if left < right else (i, j + 1)
         yield range(first[0], i), range(first[1], j)
+
+
+def _recognize(family: Family, shape: Sequence[int]) -> Family:
+    """Return the family with a `dim` if its intervals move in equal steps along one dimension."""
+    for dim, size in enumerate(family.low.shape):
+        if size == 1 or shape[dim] != size:
+            continue
+        steps = np.diff(family.low, axis=dim)
+        step = int(steps.flat[0])
+        if step > 0 and (steps == step).all() and (np.diff(family.high, axis=dim) == step).all():
+            low, high = family.low.take([0], dim), family.high.take([0], dim)
+            return Family(family.axis, low, high, dim, step)
+    return family

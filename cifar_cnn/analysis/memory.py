@@ -1,16 +1,17 @@
 """The receptive fields of a run's tensors, also of those that share memory."""
 
-from collections.abc import Callable, MutableMapping
-from contextlib import suppress
+from collections.abc import MutableMapping
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
-from cifar_cnn.analysis.field import nothing
+from cifar_cnn.analysis.calls import tensors_in
+from cifar_cnn.analysis.field import Field, IntArray
 from cifar_cnn.analysis.layout import reshape
-from cifar_cnn.analysis.moves import DisjointError, locate_view
+from cifar_cnn.analysis.moves import write_part
 from cifar_cnn.analysis.steps import Kind, Outcome, Step, Value
-from cifar_cnn.errors import ModelError
 
 
 class Memory:
@@ -18,11 +19,11 @@ class Memory:
 
     What is written into a tensor in place is seen through every tensor that shares its memory:
     writes are noted, and followed when such a tensor is read. Joining what was written to what was
-    there is one more of the run's steps. `place` says where the network is at work.
+    there is one more of the run's steps.
     """
 
-    def __init__(self, steps: list[Step], place: Callable[[], str]) -> None:
-        self._steps, self._place = steps, place
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = steps
         self._values: MutableMapping[Tensor, Value] = WeakIdKeyDictionary()
         self._writes: dict[int, list[tuple[Tensor, Value]]] = {}
         self._followed: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
@@ -36,6 +37,18 @@ class Memory:
             for view, written in log[before:]:
                 self._follow(tensor, view, written)
         return self._values.get(tensor)
+
+    def see_image(self, tree: object) -> bool:
+        """Return whether a tensor in the tuples, lists and dicts of `tree` depends on the image."""
+        # all are looked up: a write that one shares is noted as a step before the operation's own
+        return any([self[tensor] is not None for tensor in tensors_in(tree)])  # noqa: C419
+
+    def field_of(self, leaf: object) -> object:
+        """Return the field of a tensor; anything else is returned as it is."""
+        if not isinstance(leaf, Tensor):
+            return leaf
+        value = self[leaf]
+        return Field(tuple(leaf.shape)) if value is None else value.field
 
     def __setitem__(self, tensor: Tensor, value: Value) -> None:
         """Record the output of an operation."""
@@ -51,28 +64,18 @@ class Memory:
     def _follow(self, tensor: Tensor, view: Tensor, written: Value) -> None:
         """Update a tensor after a write through another tensor that shares its memory."""
         before, shape = self._values.get(tensor), tuple(tensor.shape)
-        if tensor.is_contiguous() and view.is_contiguous() and tensor.numel() == view.numel():
+        old = Field(shape) if before is None else before.field
+        places = None if _hold_the_same(tensor, view) else _places_in(view, tensor)
+        if places is None:
             self._values[tensor] = Value(reshape(written.field, shape), written.made)
-            return
-        call = self._steps[written.made].call
-        try:
-            with suppress(ValueError):
-                whole = locate_view(tensor, view.shape, _strides(view), int(view.storage_offset()))
-                self._values[tensor] = Value(whole.read(written.field), written.made)
-                return
-            part = locate_view(view, shape, _strides(tensor), int(tensor.storage_offset()))
-        except DisjointError:
-            return
-        except ValueError:
-            raise ModelError(
-                f"{call.function!r} {self._place()} writes into a part of a tensor in place: "
-                "write it without the trailing underscore, on a new tensor"
-            ) from None
-        old = nothing(shape) if before is None else before.field
-        field = part.write(old, written.field)
-        inputs = (written,) if before is None else (before, written)
-        self._steps.append(Step("copy", Kind.MOVE, Outcome((field,)), call, inputs))
-        self._values[tensor] = Value(field, len(self._steps) - 1)
+        elif (places >= 0).all():
+            self._values[tensor] = Value(write_part(old, written.field, places), written.made)
+        elif (places >= 0).any():
+            field = write_part(old, written.field, places)
+            inputs = (written,) if before is None else (before, written)
+            call = self._steps[written.made].call
+            self._steps.append(Step("copy", Kind.MOVE, Outcome((field,)), call, inputs))
+            self._values[tensor] = Value(field, len(self._steps) - 1)
 
 
 def _memory_of(tensor: Tensor) -> int:
@@ -80,6 +83,23 @@ def _memory_of(tensor: Tensor) -> int:
     return memory
 
 
-def _strides(tensor: Tensor) -> list[int]:
-    """Return the strides of a tensor; 0 where they say nothing."""
-    return [s if n > 1 else 0 for n, s in zip(tensor.shape, tensor.stride(), strict=True)]
+def _hold_the_same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same elements in the same order."""
+    if one.storage_offset() != other.storage_offset() or one.numel() != other.numel():
+        return False
+    is_plain = one.is_contiguous() and other.is_contiguous()
+    return is_plain or (one.shape == other.shape and one.stride() == other.stride())
+
+
+def _places_in(view: Tensor, tensor: Tensor) -> IntArray:
+    """Return, for each element of a tensor, its number in a view of the same memory, or -1."""
+    with _disable_current_modes():
+        memory = torch.full((tensor.untyped_storage().nbytes() // tensor.element_size(),), -1)
+        numbers = torch.arange(view.numel()).reshape(view.shape)
+        _same_place(memory, view).copy_(numbers)
+        places: IntArray = _same_place(memory, tensor).numpy()
+    return places
+
+
+def _same_place(memory: Tensor, tensor: Tensor) -> Tensor:
+    return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())

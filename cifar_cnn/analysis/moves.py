@@ -1,8 +1,8 @@
 """Fields of tensors whose elements are moved about: views, copies, writes into a part."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_cnn.analysis.calls import tensors_in
-from cifar_cnn.analysis.field import FAR, Family, Field, IntArray, compress, hull, nothing
+from cifar_cnn.analysis.field import FAR, Family, Field, IntArray, compress, hull
 
 Walk = tuple[int, int]
 """A dimension, and the step by which a coordinate grows along it."""
+Mask = NDArray[np.bool_]
 
 
 def gather(
@@ -22,24 +23,24 @@ def gather(
     shape: Sequence[int],
     coordinates: Sequence[IntArray],
     walks: Mapping[int, Walk] | None = None,
-    valid: NDArray[np.bool_] | None = None,
+    valid: Mask | None = None,
 ) -> Field:
     """Return the field of a tensor of `shape` whose elements are those of another one.
 
     For each dimension of the other tensor, `coordinates` say where each element comes from, as an
     array that can be broadcast to `shape`; units beyond the border are those of padding. `walks`
-    say along which dimension of the result a dimension goes on; they are found in the coordinates
-    if not given. `valid` says which elements come from the other tensor at all.
+    say along which dimension of the result a dimension goes on; by default they are found in the
+    coordinates. `valid` says which elements come from the other tensor at all.
     """
-    walked = {family.dim for axis in field.axes for family in axis}
+    walked = {family.dim for family in field.families}
     everywhere = np.zeros((1,) * len(shape), dtype=np.int64)
 
     def moved(family: Family) -> Family:
-        own, varying = family.dim, [d for d, size in enumerate(family.low.shape) if size > 1]
-        walk = None
-        if own is not None:
-            found = _walk_of(field, shape, coordinates, family, valid) if walks is None else None
-            walk = found if walks is None else walks.get(own)
+        own, walk = family.dim, None
+        if own is not None and walks is not None:
+            walk = walks.get(own)
+        elif own is not None:
+            walk = _walk_of(field, shape, coordinates, family, valid)
         index, mask, shift = list(coordinates), valid, 0
         if own is not None and walk is not None:
             dim, step = walk
@@ -49,7 +50,7 @@ def gather(
             mask = mask if mask is None or mask.shape[dim] == 1 else mask.take([0], dim)
             shift = family.shift * step * period // family.period
         for d, size in enumerate(field.shape):
-            if d != own and (d in varying or d not in walked):
+            if d != own and (family.low.shape[d] > 1 or d not in walked):
                 inside = (index[d] >= 0) & (index[d] < size)
                 if not inside.all():
                     mask = inside if mask is None else mask & inside
@@ -61,7 +62,7 @@ def gather(
         low, high = family.low[at] + turns * family.shift, family.high[at] + turns * family.shift
         if mask is not None:
             low, high = np.where(mask, low, FAR), np.where(mask, high, -FAR)
-        return compress(Family(low, high, None if walk is None else walk[0], shift))
+        return compress(Family(family.axis, low, high, walk[0] if walk else None, shift))
 
     return field.change(shape, moved)
 
@@ -71,7 +72,7 @@ def _walk_of(
     shape: Sequence[int],
     coordinates: Sequence[IntArray],
     family: Family,
-    valid: NDArray[np.bool_] | None,
+    valid: Mask | None,
 ) -> Walk | None:
     """Return the largest dimension along which a lattice's coordinate grows in equal steps."""
     assert family.dim is not None
@@ -81,7 +82,7 @@ def _walk_of(
         if own.shape[dim] == 1:
             break
         steps = np.diff(own, axis=dim)
-        known: NDArray[np.bool_] = np.ones((), dtype=bool)
+        known: Mask = np.ones((), dtype=bool)
         if valid is not None and valid.shape[dim] > 1:
             known = valid.take([0], dim)
             if (valid != known).any():
@@ -120,102 +121,67 @@ class View:
                     longest[dim] = k, step
         return gather(field, self.shape, coordinates, longest)
 
-    def write(self, field: Field, part: Field) -> Field:
-        """Return the base's field after `part` was written into the view."""
-        shape = field.shape
-        rank = len(shape)
-        covered = [np.arange(n) == first for n, first in zip(shape, self.start, strict=True)]
-        coordinates = [np.zeros((1,) * rank, dtype=np.int64) for _ in self.shape]
-        walks: dict[int, Walk] = {}
-        for k in sorted(range(len(self.shape)), key=lambda k: self.shape[k]):
-            if (walk := self.walks[k]) is not None:
-                dim, step = walk
-                units = np.arange(shape[dim]) - self.start[dim]
-                covered[dim] = (units % step == 0) & (units >= 0) & (units // step < self.shape[k])
-                coordinates[k] = _along(dim, rank, (units // step).clip(0, self.shape[k] - 1))
-                if covered[dim].all():
-                    walks[k] = dim, 1
-        partial = [d for d in range(rank) if not covered[d].all()]
-        inside = np.ones((1,) * rank, dtype=bool)
-        kept = []
-        for at, dim in enumerate(partial):  # what lies outside along this dimension first
-            here = _along(dim, rank, covered[dim])
-            if any(field.axes):
-                kept.append(_masked(field, inside & ~here, partial[: at + 1]))
+
+def locate_views(func: Callable[..., object], shape: Sequence[int]) -> list[View]:
+    """Return where the views lie that `func` gives of a tensor of `shape`, without its numbers.
+
+    ValueError: one is no box of evenly spaced units.
+    """
+    strides, stride = [0] * len(shape), 2
+    for dim in reversed(range(len(shape))):
+        strides[dim], stride = stride, stride * (shape[dim] + 1)  # so that no two are alike
+    base = torch.empty_strided(tuple(shape), strides, device="meta")
+    return [_locate(view, strides) for view in tensors_in(func(base))]
+
+
+def _locate(view: Tensor, strides: Sequence[int]) -> View:
+    start, rest = [], int(view.storage_offset())
+    for stride in strides:
+        first, rest = divmod(rest, stride)
+        start.append(first)
+    walks: list[Walk | None] = []
+    for count, stride in zip(view.shape, view.stride(), strict=True):
+        dims = [d for d, base in enumerate(strides) if stride and stride % base == 0]
+        if count > 1 and stride and not dims:
+            raise ValueError("not a box of the base")
+        walks.append((dims[0], stride // strides[dims[0]]) if dims else None)
+    return View(tuple(view.shape), tuple(start), tuple(walks))
+
+
+def write_part(field: Field, part: Field, places: IntArray) -> Field:
+    """Return a tensor's field after `part` was written into it.
+
+    `places`, of the tensor's shape, holds the number of the part's element that was written there,
+    or -1.
+    """
+    shape, written = field.shape, places >= 0
+    coordinates = np.unravel_index(np.where(written, places, 0), part.shape)
+    kept = [gather(field, shape, *_stay(shape, mask), mask) for mask in _unwritten(written)]
+    return hull(shape, [*kept, gather(part, shape, coordinates, valid=written)])
+
+
+def _unwritten(written: Mask) -> Iterator[Mask]:
+    """Yield masks of what was not written, each along as few dimensions as possible."""
+    rank = written.ndim
+    inside = np.ones((1,) * rank, dtype=bool)
+    for dim in range(rank):  # what lies outside along this dimension first
+        here = written.any(tuple(d for d in range(rank) if d != dim), keepdims=True)
+        if not here.all():
+            yield inside & ~here
             inside = inside & here
-        new = gather(part, shape, coordinates, walks, inside if partial else None)
-        return hull(shape, [*kept, new])
+    if not (written | ~inside).all():  # the part is no box
+        yield inside & ~written
 
 
-def concatenate(fields: Sequence[Field], dim: int) -> Field:
-    """Return the field of tensors put side by side along `dim`."""
-    whole = list(fields[0].shape)
-    whole[dim] = sum(field.shape[dim] for field in fields)
-    walks = tuple((d, 1) for d in range(len(whole)))
-    empty, parts, first = nothing(tuple(whole)), [], 0
-    for field in fields:
-        start = tuple(first if d == dim else 0 for d in range(len(whole)))
-        parts.append(View(field.shape, start, walks).write(empty, field))
-        first += field.shape[dim]
-    return hull(empty.shape, parts)
+def _stay(shape: Sequence[int], mask: Mask) -> tuple[list[IntArray], dict[int, Walk]]:
+    """Return coordinates of elements that stay in place, and walks along dimensions not masked."""
+    coordinates = [_along(d, len(shape), np.arange(size)) for d, size in enumerate(shape)]
+    return coordinates, {d: (d, 1) for d, size in enumerate(mask.shape) if size == 1}
 
 
 def _along(dim: int, rank: int, values: NDArray[Any]) -> NDArray[Any]:
     """Return values along one dimension, as an array of `rank` dimensions."""
     return values.reshape([-1 if d == dim else 1 for d in range(rank)])
-
-
-def _masked(field: Field, mask: NDArray[np.bool_], dims: Sequence[int]) -> Field:
-    """Return the field with empty intervals for the elements outside of a mask over `dims`."""
-
-    def masked(family: Family) -> Family:
-        family = family.unroll(field.shape) if family.dim in dims else family
-        low, high = np.where(mask, family.low, FAR), np.where(mask, family.high, -FAR)
-        return compress(replace(family, low=low, high=high))
-
-    return field.change(field.shape, masked)
-
-
-class DisjointError(ValueError):
-    """A view and a base share no element."""
-
-
-def locate_view(
-    view: Tensor, shape: Sequence[int], strides: Sequence[int], offset: int = 0
-) -> View:
-    """Return where a view lies in a base of this shape and these strides, which begins at `offset`.
-
-    A stride of 0 says nothing, as that of a dimension of one unit. ValueError: the view is no box
-    of evenly spaced units of the base.
-    """
-    order = sorted((d for d in range(len(shape)) if strides[d]), key=lambda d: -strides[d])
-    start, rest = [0] * len(shape), int(view.storage_offset()) - offset
-    for dim in order:
-        start[dim], rest = divmod(rest, strides[dim])
-    walks: list[Walk | None] = []
-    last = list(start)
-    for count, stride in zip(view.shape, view.stride(), strict=True):
-        dims = [d for d in order if stride and stride % strides[d] == 0]
-        walk = (dims[0], stride // strides[dims[0]]) if dims else None
-        if walk is not None:
-            last[walk[0]] += (count - 1) * walk[1]
-        elif count > 1 and stride:
-            raise ValueError("not a box of the base")
-        walks.append(walk)
-    if any(first >= n or end < 0 for first, end, n in zip(start, last, shape, strict=True)):
-        raise DisjointError("no part of the base")
-    if rest or any(first < 0 or end >= n for first, end, n in zip(start, last, shape, strict=True)):
-        raise ValueError("not within the base")
-    return View(tuple(view.shape), tuple(start), tuple(walks))
-
-
-def locate_views(func: Callable[..., object], shape: Sequence[int]) -> list[View]:
-    """Return where the views lie that `func` gives of a tensor of `shape`, without its numbers."""
-    strides, stride = [0] * len(shape), 2
-    for dim in reversed(range(len(shape))):
-        strides[dim], stride = stride, stride * (shape[dim] + 1)  # so that no two are alike
-    base = torch.empty_strided(tuple(shape), strides, device="meta")
-    return [locate_view(view, shape, strides) for view in tensors_in(func(base))]
 
 
 def move_by_numbers(func: Callable[..., object], fields: Sequence[Field]) -> list[Field]:
@@ -234,7 +200,7 @@ def move_by_numbers(func: Callable[..., object], fields: Sequence[Field]) -> lis
         parts = []
         for first, end, field in zip(starts, starts[1:], fields, strict=False):
             valid = (source >= first) & (source < end)
-            if valid.any() and any(field.axes):
+            if valid.any() and field.families:
                 at = np.unravel_index(np.where(valid, source - first, 0), field.shape)
                 mask = None if valid.all() else valid
                 parts.append(gather(field, source.shape, at, valid=mask))

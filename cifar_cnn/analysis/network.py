@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
-from cifar_cnn.analysis.calls import Calls, is_ours, place_of_error
+from cifar_cnn.analysis.calls import Calls
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Value
-from cifar_cnn.errors import ModelError, one_line
+from cifar_cnn.errors import ModelError
 from cifar_cnn.models.module import parameters_of
 from cifar_cnn.models.registry import find_definition
 from cifar_cnn.runtime import global_state_kept
@@ -57,27 +57,13 @@ def run_network(
     _check_one_input(model)
     with evaluating(model):
         image = random_image(model, size)
-        run = None
-        try:
+        run = Run(model, image, assume_pointwise, is_strict=is_strict)
+        with run.guarded(f"the network cannot take a 3×{size[0]}×{size[1]} image"):
             if any(is_lazy(p) for p in parameters_of(model)):
                 with torch.no_grad():
                     model(image)
-            run = Run(model, image, assume_pointwise, is_strict=is_strict)
             with run.running():
                 output = model(image)
-        except ModelError:
-            raise
-        except Exception as error:
-            if run is not None and run.refused is not None:
-                raise run.refused from error
-            if is_ours(error.__traceback__):
-                raise
-            module = run.calls.module_name() if run else ""
-            where = f"in {module or 'its forward'}{place_of_error(error)}"
-            raise ModelError(
-                f"the network cannot take a 3×{size[0]}×{size[1]} image: {type(error).__name__} "
-                f"{where}: {one_line(error)}"
-            ) from (error.__cause__ or error)
     if not isinstance(output, Tensor):
         raise ModelError(
             f"the network returns {_described(output)}, not one tensor: wrap it in a module "
@@ -94,7 +80,7 @@ def results_of(model: nn.Module, images: Tensor, numbers: Sequence[int]) -> list
 
     The calls have the numbers that a run has given them (`Call.number`).
     """
-    calls = Calls(model, frozenset(numbers))
+    calls = Calls(model, keep=numbers)
     with evaluating(model), torch.enable_grad():
         images = images.clone()  # which may be written to in place
         with calls.running():

@@ -7,26 +7,26 @@ border must by its first row and by its last. The same is done for columns.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cifar_cnn.analysis.calls import Call, is_ours, place_of_error
-from cifar_cnn.analysis.field import IntArray, span
+from cifar_cnn.analysis.field import IntArray
 from cifar_cnn.analysis.layers import Layer, layers_of
-from cifar_cnn.analysis.misalignment import AXIS_NAMES
 from cifar_cnn.analysis.network import Model, evaluating, open_model, random_image, run_network
+from cifar_cnn.analysis.receptive_field import AXIS_NAMES
 from cifar_cnn.analysis.results import Verification
-from cifar_cnn.analysis.rules import RESAMPLINGS, RULES
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Kind, Step
-from cifar_cnn.analysis.verification import Canvas, Evidence, Reach, Size, compare, conclude
+from cifar_cnn.analysis.steps import RULES, Kind, Step
+from cifar_cnn.analysis.verification import Canvas, Evidence, Reach, Size, conclude, judge
 from cifar_cnn.data.dataset import Progress
-from cifar_cnn.errors import UserError, one_line
+from cifar_cnn.errors import UserError
 from cifar_cnn.runtime import global_state_kept
 
 ROOM = 8
@@ -36,7 +36,8 @@ MOST_PIXELS = 1 << 21
 BATCH_PIXELS = 1 << 19
 """Of the images that run together."""
 MIXED = "it mixes the images of a batch"
-REPEATING = ("reflection_pad", "replication_pad")
+PADS = ("pad", "reflection_pad", "replication_pad")
+"""Pads that repeat pixels: whatever they hold, it counts as outside of the image."""
 LOSING = {"topk", "max_unpool1d", "max_unpool2d", "max_unpool3d"}
 """Operations whose outputs turn NaN in fewer places than they read."""
 
@@ -67,73 +68,73 @@ def verify(
     _check_kernels()
     _, module, _ = open_model(model, model_arg)
     run, _ = run_network(module, input_size, assume_pointwise)
-    maps = [row for row in layers_of(run) if row.is_map]
-    names = {row.name for row in layers_of(run)}
+    rows, count = layers_of(run), len(run.steps)
+    names, maps = {row.name for row in rows}, [row for row in rows if row.is_map]
     proved: list[Size] = []
-    found: dict[tuple[str, str], Evidence] = {}
-    count = len(run.steps)
-    for axis in (0, 1):
-        canvases = list(_canvases(maps, input_size, axis))
+    evidence: defaultdict[tuple[str, str], Evidence] = defaultdict(Evidence)
+    for axis, axis_name in enumerate(AXIS_NAMES):
+        canvases = [*_canvases(maps, input_size, axis)]
         for canvas in canvases:
             proofs: list[Proof] = []
-            for rows in canvas.batches:
-                proofs.append(prove(module, rows, canvas, assume_pointwise))
+            for pixels in canvas.batches:
+                proofs.append(Proof(module, canvas, pixels, assume_pointwise))
+                proofs[-1].prove(module)
                 if proofs[-1].error is not None:
                     break
                 done = count * axis + count * len(proofs) // len(canvas.batches)
                 progress("proving", None, done, 2 * count)
+            reasons, error = proofs[-1].reasons, proofs[-1].error
             is_mixed = any(MIXED in proof.reasons.values() for proof in proofs)
             if is_mixed and canvas is not canvases[-1]:
                 continue  # one image at a time they are apart
-            for call, shown in _judge(proofs, canvas).items():
+            seen = [proof.seen for proof in proofs]
+            for call, shown in judge(proofs[-1].steps, seen, reasons, canvas).items():
                 if call.name in names or shown.wrong is not None:
-                    key = call.name, AXIS_NAMES[axis]
-                    found.setdefault(key, Evidence()).add(shown)
-            if proofs[-1].error is None:
+                    evidence[call.name, axis_name].add(shown)
+            if error is None:
                 proved.append(canvas.size)
                 break
             if canvas is canvases[-1]:
-                raise proofs[-1].error
-    return conclude(proved, found)
+                raise error
+    return conclude(proved, evidence)
 
 
 class Proof(Run):  # type: ignore[no-untyped-call]
-    """Records which units turn NaN when one of the `rows` of each image is NaN."""
+    """Records which units turn NaN when one of the `pixels` of each image is a row of NaN."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        rows: IntArray,
-        axis: int,
-        assume_pointwise: Collection[str],
+        self, model: nn.Module, canvas: Canvas, pixels: IntArray, assume_pointwise: Collection[str]
     ) -> None:
-        super().__init__(model, images, assume_pointwise, dims=(2 + axis, 0))
+        images = random_image(model, canvas.size).repeat(len(pixels), 1, 1, 1)
+        for image, pixel in zip(images, pixels.tolist(), strict=True):
+            image.select(1 + canvas.axis, pixel).fill_(torch.nan)
+        super().__init__(model, images, assume_pointwise, dims=(2 + canvas.axis, 0))
         self.seen: dict[int, Reach] = {}
         self.reasons: dict[int, str] = {}
         self.error: UserError | None = None
-        self._rows = rows
+        self._pixels = pixels
+
+    def prove(self, model: nn.Module) -> None:
+        """Run the network on an image for each of the pixels."""
+        failure = "the proof sets pixels to NaN, and the network cannot run on them"
+        try:
+            with evaluating(model), self.guarded(failure, UserError), self.running():
+                model(self.image)
+        except UserError as error:
+            self.error = error
 
     def execute(self, op: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run an operation; statistics, taps of weight 0 and what pads repeat do not spread NaN."""
-        if op.startswith(REPEATING):
+        if op.startswith(PADS):
             return F.pad(args[0], args[1])
         is_norm = op == "rms_norm" or RULES.get(op, (None,))[0] == Kind.NORMALIZATION
-        if not is_norm and op not in RESAMPLINGS:
+        if not is_norm and "upsample_" not in op:
             return func(*args, **kwargs)
         nan = args[0].isnan()
         result = func(args[0].nan_to_num(), *args[1:], **kwargs)
         mask = nan if is_norm else func(nan.to(args[0].dtype), *args[1:], **kwargs) != 0
         (result if isinstance(result, Tensor) else result[0]).masked_fill_(mask, torch.nan)
         return result
-
-    def whole_function(self, name: str, func: Any, args: Any) -> Any:
-        """Run a function; pads that wrap around count as outside of the image, as all do."""
-
-        def run(*given: Any) -> Any:
-            return self.execute(name, func, given[:2] if name == "pad" else given, {})
-
-        return super().whole_function(name, run, args)
 
     def look_at(self, step: Step, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Note which units of an operation's first output are NaN."""
@@ -144,66 +145,23 @@ class Proof(Run):  # type: ignore[no-untyped-call]
             self.reasons[index] = f"{function} is given no numbers that can be NaN"
         elif step.op in LOSING:
             self.reasons[index] = f"NaN does not follow {function}"
-        if not output.is_floating_point() or not output.numel() or not all(step.field.axes):
+        axes = {family.axis for family in step.field.families}
+        if not output.is_floating_point() or not output.numel() or len(axes) < 2:
             return
-        low, high = span(step.field.axes[0], step.field.shape)
-        image, last_image = span(step.field.axes[1], step.field.shape)
+        low, high = step.field.span(0)
+        image, last_image = step.field.span(1)
         if (image < last_image).any():
             self.reasons[index] = MIXED
             return
         same = tuple(d for d in range(low.ndim) if low.shape[d] == 1 == image.shape[d])
-        nan = (output.amax(same, keepdim=True) if same else output).isnan()
-        pixel = self._rows[np.where(image <= last_image, image, 0)]
+        nan = (output.amax(same, keepdim=True) if same else output).isnan().cpu().numpy()
+        pixel = self._pixels[np.where(image <= last_image, image, 0)]
         dims = [d for d in range(image.ndim) if (image.min(d) < last_image.max(d)).any()]
-        packed, dim = np.packbits(nan.cpu().numpy()), dims[0] if dims else None
-        self.seen[index] = Reach(low, high, pixel, packed, tuple(nan.shape), dim)
 
+        def by_image(array: NDArray[Any]) -> NDArray[Any]:
+            return np.moveaxis(array, dims[0], 0) if dims else array[None]
 
-def prove(
-    model: nn.Module, rows: IntArray, canvas: Canvas, assume_pointwise: Collection[str]
-) -> Proof:
-    """Run the network on an image for each of the rows (or columns), in which that row is NaN."""
-    with evaluating(model):
-        images = random_image(model, canvas.size).repeat(len(rows), 1, 1, 1)
-        for image, row in zip(images, rows.tolist(), strict=True):
-            image.select(1 + canvas.axis, row).fill_(torch.nan)
-        proof = Proof(model, images, rows, canvas.axis, assume_pointwise)
-        try:
-            with proof.running():
-                model(images)
-        except UserError as error:
-            proof.error = error
-        except Exception as error:  # the user's forward may raise anything
-            if is_ours(error.__traceback__):
-                raise
-            where = f"in {proof.calls.module_name() or 'its forward'}{place_of_error(error)}"
-            proof.error = UserError(
-                "the proof sets pixels to NaN, and the network cannot run on them: "
-                f"{type(error).__name__} {where}: {one_line(error)}"
-            )
-    return proof
-
-
-def _judge(proofs: Sequence[Proof], canvas: Canvas) -> dict[Call, Evidence]:
-    """Compare the units of all operations with what was seen on all batches of a canvas."""
-    lost: dict[int, str] = {}
-    found: dict[Call, Evidence] = {}
-    jump = 1
-    for index, step in enumerate(proofs[-1].steps):
-        slopes = [abs(family.slope) for family in step.field.axes[0] if family.dim is not None]
-        jump = max([jump, *(math.ceil(slope) for slope in slopes)])
-        before = (lost[value.made] for value in step.inputs if value.made in lost)
-        shown = Evidence(lost=proofs[-1].reasons.get(index) or next(before, None))
-        parts = [proof.seen[index] for proof in proofs if index in proof.seen]
-        if parts:
-            compare(step, parts, canvas, 2 * jump, shown)
-        if len(shown.ends) == 2 and index not in proofs[-1].reasons:
-            shown.lost = None  # NaN got here by another way
-        if shown.lost is not None:
-            lost[index] = shown.lost
-        if step.call.name:
-            found[step.call] = shown
-    return found
+        self.seen[index] = by_image(low), by_image(high), by_image(pixel), by_image(nan)
 
 
 def _canvases(maps: Sequence[Layer], size: Size, axis: int) -> Iterator[Canvas]:

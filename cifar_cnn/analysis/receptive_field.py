@@ -9,12 +9,16 @@ give the hull of their fields, and are aligned if they agree on jump and center.
 clipped to the image.
 """
 
+import itertools
+import math
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 
+import numpy as np
+
 from cifar_cnn.analysis.budget import Budget
+from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.layers import Layer, Walk, external_inputs, last_row, layers_of, local_walks
-from cifar_cnn.analysis.misalignment import is_gate, misalignments
 from cifar_cnn.analysis.network import Model, open_model, run_network
 from cifar_cnn.analysis.results import (
     Features,
@@ -30,6 +34,8 @@ from cifar_cnn.errors import ModelError
 from cifar_cnn.results import Number, Pair
 
 Size = tuple[int, int]
+Line = tuple[Fraction, ...]
+AXIS_NAMES = ("vertically", "horizontally")
 
 
 def receptive_field(
@@ -65,8 +71,8 @@ def analyze(name: str, run: Run, output: Value, minimum: int) -> ReceptiveField:
     layers = layers_of(run)
     features = last_map(run, output, layers)
     calls = [(call, [v.field for v in external_inputs(run, call)]) for call in run.calls.rows]
-    gates = [*dict.fromkeys(call.name for call, read in calls if is_gate(read))]
-    misaligned = [line for call, read in calls for line in misalignments(call.name, read)]
+    gates = [*dict.fromkeys(call.name for call, read in calls if _is_gate(read))]
+    misaligned = [line for call, read in calls for line in _misalignments(call.name, read)]
     spanning = [*dict.fromkeys(step.call.name for step in run.steps if step.outcome.spans)]
     walks = last_row(run, output).walks
     final = _sizes(walks)
@@ -152,7 +158,7 @@ def _field_layer(layer: Layer) -> FieldLayer:
     vertical, horizontal = layer.walks
     return FieldLayer(
         name=layer.name,
-        type=layer.type,
+        type=layer.call.type,
         output_size=layer.output_size,
         **vars(layer.window),
         receptive_field=_sizes(layer.walks),
@@ -170,3 +176,42 @@ def _number(value: Fraction | None) -> Number | None:
     if value is None:
         return None
     return value.numerator if value.denominator == 1 else float(value)
+
+
+def _is_gate(inputs: Sequence[Field]) -> bool:
+    """Return whether a tensor without a map meets one that has a map."""
+    return len({any(f.dim is not None for f in field.families) for field in inputs}) > 1
+
+
+def _misalignments(name: str, inputs: Sequence[Field]) -> list[str]:
+    """Describe where the inputs of a layer of this name differ in jump or in center."""
+    count = math.lcm(*(family.period for field in inputs for family in field.families))
+    axes: dict[str, list[str]] = {}
+    for axis, axis_name in enumerate(AXIS_NAMES if len(inputs) > 1 else ()):
+        lines = {line for field in inputs if (line := _center_line(field, axis, count))}
+        if len(lines) > 1:
+            axes.setdefault(_tell_apart(lines), []).append(axis_name)
+    return [
+        f"paths meet misaligned at {name} {' and '.join(names)}: {shown}"
+        for shown, names in axes.items()
+    ]
+
+
+def _center_line(field: Field, axis: int, count: int) -> Line | None:
+    """Return the jump and doubled centers of the first units, or None if the channels differ."""
+    lines = set()
+    for family in field.along(axis):
+        if family.dim is not None and family.shift:
+            low, high = (np.moveaxis(end, family.dim, 0) for end in family.at(range(count)))
+            doubled = (low + high).reshape(count, -1)[:, (low <= high).reshape(count, -1).all(0)]
+            lines |= {(family.slope, *centers) for centers in doubled.T.tolist()}
+    return lines.pop() if len(lines) == 1 else None
+
+
+def _tell_apart(lines: Collection[Line]) -> str:
+    """Describe each line by its jump, and as few centers as show that the lines differ."""
+    counts = itertools.count(1)
+    count = next(n for n in counts if len({line[: n + 1] for line in lines}) == len(lines))
+    which = "first center" if count == 1 else "centers"
+    halved = ((jump, [str(Fraction(c, 2)) for c in doubled[:count]]) for jump, *doubled in lines)
+    return " and ".join(sorted(f"jump {jump}, {which} {', '.join(each)}" for jump, each in halved))

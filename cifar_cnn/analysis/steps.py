@@ -1,8 +1,11 @@
 """What a run notes of a network's operations, and which of them depend on which."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeVar
+
+from torch import nn
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.field import Field
@@ -55,6 +58,24 @@ Rule = Callable[..., Field | Outcome]
 
 It returns the field of all outputs, or an outcome.
 """
+AnyRule = TypeVar("AnyRule", bound=Rule)
+RULES: dict[str, tuple[Kind, Rule]] = {}
+"""The rules of ATen operations by name; an operation in place has the name of the other."""
+FUNCTIONS: dict[str, tuple[Kind, Rule]] = {}
+"""Rules of whole functions. The operations of these do not tell how they are meant: products
+flatten a map, RMS is a mean of squares, wrapping pads copy, and unpooling has no windows any more.
+"""
+
+
+def rule(kind: Kind, operations: str = "", functions: str = "") -> Callable[[AnyRule], AnyRule]:
+    """Return a decorator that registers a rule for the operations and functions of these names."""
+
+    def register(chosen: AnyRule) -> AnyRule:
+        RULES.update(dict.fromkeys(operations.split(), (kind, chosen)))
+        FUNCTIONS.update(dict.fromkeys(functions.split(), (kind, chosen)))
+        return chosen
+
+    return register
 
 
 class UnsupportedError(Exception):
@@ -77,6 +98,13 @@ class Filter:
     groups: int
     is_transposed: bool
     is_learned: bool
+
+    @classmethod
+    def of(cls, args: Any) -> "Filter":
+        """Return the filter of a convolution with these arguments."""
+        weight, is_transposed, groups = args[1], args[6], args[8]
+        is_learned = isinstance(weight, nn.Parameter) or weight.requires_grad
+        return cls(tuple(weight.shape), groups, is_transposed, is_learned)
 
     @property
     def is_by_channel(self) -> bool:
@@ -115,11 +143,9 @@ def closed_steps(steps: Sequence[Step]) -> set[int]:
 
     Such a pool is global pooling: its one unit is no map any more.
     """
-    closed: set[int] = set()
-    for index, behind in _whole_pools(steps):
-        if not is_map_behind(steps, index):
-            closed |= {index, *behind}
-    return closed
+    pools = (index for index, step in enumerate(steps) if step.outcome.covers)
+    closed = (_reached_from(steps, at) for at in pools if not is_map_behind(steps, at))
+    return set().union(*closed)
 
 
 def is_map_behind(steps: Sequence[Step], index: int) -> bool:
@@ -127,35 +153,28 @@ def is_map_behind(steps: Sequence[Step], index: int) -> bool:
 
     It has a window, or it joins a map from elsewhere.
     """
-    behind = _steps_behind(steps, index)
-    pooled = {index, *behind}
-    for other, pool_behind in _whole_pools(steps):
-        pooled |= {other, *pool_behind}
+    behind = _reached_from(steps, index)
+    pools = (at for at, step in enumerate(steps) if step.outcome.covers)
+    pooled = behind.union(*(_reached_from(steps, at) for at in pools))
     return any(
         max(steps[i].outcome.window.kernel) > 1
         or any(has_places(v.field) for v in steps[i].inputs if v.made not in pooled)
-        for i in behind
+        for i in behind - {index}
     )
 
 
-def _whole_pools(steps: Sequence[Step]) -> Iterator[tuple[int, set[int]]]:
-    """Yield each pool over a whole map, and the steps behind it."""
-    for index, step in enumerate(steps):
-        if step.outcome.covers:
-            yield index, _steps_behind(steps, index)
-
-
-def _steps_behind(steps: Sequence[Step], index: int) -> set[int]:
+def _reached_from(steps: Sequence[Step], index: int) -> set[int]:
+    """Return a step and all that depend on it."""
     reached = {index}
     for later in range(index + 1, len(steps)):
         if any(value.made in reached for value in steps[later].inputs):
             reached.add(later)
-    return reached - {index}
+    return reached
 
 
 def has_places(field: Field) -> bool:
     """Return whether elements of one channel see different pixels."""
-    if any(family.dim is not None for axis in field.axes for family in axis):
+    if any(family.dim is not None for family in field.families):
         return True
     merged = reduce(field, [1]) if len(field.shape) > 1 else field
-    return any(family.low.size > 1 for axis in merged.axes for family in axis)
+    return any(family.low.size > 1 for family in merged.families)

@@ -105,9 +105,9 @@ def _is_pointwise(step: Step) -> bool:
     else:
         channels = len(field.shape) - 1
         is_product = step.op in PRODUCTS and len(step.inputs) == 1
-    families = [family for axis in field.axes for family in axis]
+    families = field.families
     others = [dim for dim in range(len(field.shape)) if dim != channels]
-    is_map = any(f.dim in others or f.low.shape[dim] > 1 for f in families for dim in others)
+    is_map = any(family.varies_along(dim) for family in families for dim in others)
     return is_product and is_map and all(family.dim != channels for family in families)
 
 
@@ -132,7 +132,7 @@ def _is_global_average(steps: Sequence[Step], index: int) -> bool:
     if not is_average or not (step.outcome.covers or not has_places(step.field)):
         return False
     read = step.inputs[0].field
-    varies = any(f.dim is not None or f.low.size > 1 for axis in read.axes for f in axis)
+    varies = any(f.dim is not None or f.low.size > 1 for f in read.families)
     return varies and not is_map_behind(steps, index)
 
 

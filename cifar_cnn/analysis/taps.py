@@ -1,12 +1,12 @@
 """Which input units each output unit of a window reads along a dimension, and what it sees."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from cifar_cnn.analysis.field import FAR, Family, Field, both, shorten_period
+from cifar_cnn.analysis.field import FAR, Family, Field, shorten_period
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Taps:
 def apply_taps(field: Field, dim: int, taps: Taps, size: int) -> Field:
     """Return the field after a window operation along `dim` that leaves `size` units."""
     shape = (*field.shape[:dim], size, *field.shape[dim + 1 :])
-    axes = both(lambda a: tuple(_tap(f, dim, taps, field.shape[dim], size) for f in field.axes[a]))
-    return Field(shape, axes)
+    size_in = field.shape[dim]
+    return Field(shape, tuple(_tap(f, dim, taps, size_in, size) for f in field.families))
 
 
 def _tap(family: Family, dim: int, taps: Taps, size_in: int, size_out: int) -> Family:
-    if family.low.shape[dim] == 1 and family.dim != dim:
+    if not family.varies_along(dim):
         return family
-    phases = len(taps.offsets)
+    phases, count, shift = len(taps.offsets), size_out, family.shift
     if family.dim == dim:
         # Output units repeat when both the taps' phases and the family's period have come round.
         # A family of period 2 and shift 2 (a map doubled) under a window of stride 3: the window's
@@ -38,9 +38,7 @@ def _tap(family: Family, dim: int, taps: Taps, size_in: int, size_out: int) -> F
         # 2 / gcd(2, 3) = 2 positions make a period, and 2 · 3 units at 2 / 2 pixels each are its
         # shift of 6 pixels.
         turns = family.period // math.gcd(family.period, taps.step)
-        count, shift = phases * turns, family.shift * turns * taps.step // family.period
-    else:
-        count, shift = size_out, family.shift
+        count, shift = phases * turns, shift * turns * taps.step // family.period
     lows, highs = [], []
     for unit in range(count):
         turn, phase = divmod(unit, phases)
@@ -53,7 +51,7 @@ def _tap(family: Family, dim: int, taps: Taps, size_in: int, size_out: int) -> F
         lows.append(low.min(dim, keepdims=True, initial=FAR))
         highs.append(high.max(dim, keepdims=True, initial=-FAR))
     low, high = np.concatenate(lows, dim), np.concatenate(highs, dim)
-    return shorten_period(Family(low, high, family.dim, shift))
+    return shorten_period(replace(family, low=low, high=high, shift=shift))
 
 
 def window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
@@ -100,8 +98,10 @@ def interpolated(scale: Fraction, radius: int, *, align_corners: bool) -> Taps:
     return Taps(scale.numerator, tuple(reads(o) for o in range(scale.denominator)))
 
 
-def antialiased(scale: Fraction, radius: int) -> Taps:
+def antialiased(scale: Fraction, radius: int, *, corners: bool = False) -> Taps:
     """Return the taps of a filter of `radius` (linear 1, cubic 2) widened when it shrinks a map."""
+    if corners:
+        raise ValueError("with antialias and align_corners")
     support = radius * max(scale, Fraction(1))
 
     def reads(output: int) -> tuple[int, ...]:

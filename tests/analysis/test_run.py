@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cifar_cnn import Budget, receptive_field, summarize, verify
-from cifar_cnn.analysis import choice, rules
+from cifar_cnn.analysis import choice, rules, steps
 from cifar_cnn.analysis.steps import Kind
 from cifar_cnn.errors import ModelError
 
@@ -181,16 +181,18 @@ def narrowed(_, x):
     return y
 
 
-@pytest.mark.parametrize(("function", "size"), [(outdated, 5), (narrowed, 3)])
-def test_a_view_sees_what_is_written_into_its_memory_later(net, function, size):
-    assert final(net(function)) == (size, size)
-    assert verify(net(function), (16, 16)).agreed
-
-
 def partly(_, x):
     x = x * 1
-    x.view(-1)[5:700].add_(x.view(-1)[700:1395])
+    x.view(-1)[5:200].add_(x.view(-1)[277:472])
     return x
+
+
+@pytest.mark.parametrize(
+    ("function", "size"), [(outdated, (5, 5)), (narrowed, (3, 3)), (partly, (2, 1))]
+)
+def test_a_view_sees_what_is_written_into_its_memory_later(net, function, size):
+    assert final(net(function)) == size
+    assert verify(net(function), (16, 16)).agreed
 
 
 HERE = r"\(test_run\.py:\d+\)"
@@ -204,7 +206,6 @@ HERE = r"\(test_run\.py:\d+\)"
         (lambda _, x: x * x.mean().tolist(), "decides by the values in a tensor"),
         (lambda _, x: x[x > 0], rf"decides by the values in a tensor in 0 {HERE}"),
         (lambda _, x: x.sort(2).values, rf"unknown operation 'sort' .* in 0 {HERE}"),
-        (partly, "writes into a part of a tensor in place"),
         (
             lambda _, x: x.gather(1, x.argmax(1, keepdim=True)),
             "'gather' with an index whose numbers",
@@ -265,7 +266,7 @@ def test_a_custom_operation_is_vouched_for_by_the_name_in_its_refusal_and_is_not
     assert all("fire" in each.reason for each in proof.not_shown)
 
 
-KNOWN = {name: kind for name, (kind, _) in rules.RULES.items()}
+KNOWN = {name: kind for name, (kind, _) in steps.RULES.items()}
 
 
 def every_operation():

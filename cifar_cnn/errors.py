@@ -68,14 +68,14 @@ def format_warning(message: Any, category: Any, *place: Any, **line: Any) -> str
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the `nearest` of the choices, or an empty string."""
-    found = nearest(name, choices)
-    return f" (did you mean {found!r}?)" if found else ""
+    choice = nearest(name, choices)
+    return f" (did you mean {choice!r}?)" if choice else ""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """Return the choice that a name is a slip or a beginning of; None if there is none."""
-    found = max(choices, key=lambda choice: _likeness(name, choice), default="")
-    return found if found and _likeness(name, found) else None
+    likeness = {choice: _likeness(name, choice) for choice in choices}
+    return max((c for c in likeness if likeness[c]), key=likeness.__getitem__, default=None)
 
 
 def _likeness(*words: str) -> float:
@@ -104,8 +104,8 @@ def system_line(error: OSError) -> str:
     if error.strerror is None:  # a library's own words
         return one_line(error)
     name = str(error.filename or "")
-    shown = name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}"
-    return f"{shown} cannot be used: {error.strerror}" if name else error.strerror
+    end = name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}"
+    return f"{end} cannot be used: {error.strerror}" if name else error.strerror
 
 
 _OTHER_NAMES = {"name": "directory", "exist_ok": "replace", "model": "spec"}
@@ -144,8 +144,8 @@ def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
 def name_arguments(message: str, parameters: Collection[str]) -> str:
     """Replace flags in a message by a function's arguments, except in a whole command."""
 
-    def argument(found: re.Match[str]) -> str:
-        command, negated, flag = found.groups()
+    def name_one(match: re.Match[str]) -> str:
+        command, negated, flag = match.groups()
         if command:
             return command
         name = flag.replace("-", "_")
@@ -153,7 +153,7 @@ def name_arguments(message: str, parameters: Collection[str]) -> str:
         name = other if other in parameters and name not in parameters else name
         return f"{name}=False" if negated else name
 
-    return re.sub(r"(cifar-cnn \S+ --.*)|(?<![\w-])--(no-)?([a-z][a-z-]*[a-z])", argument, message)
+    return re.sub(r"(cifar-cnn \S+ --.*)|(?<![\w-])--(no-)?([a-z][a-z-]*[a-z])", name_one, message)
 
 
 def first_few(names: Sequence[str], most: int = 3) -> str:

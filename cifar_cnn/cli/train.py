@@ -16,7 +16,7 @@ from cifar_cnn.cli.output import print_json
 from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
 from cifar_cnn.errors import RequestError, counted
 from cifar_cnn.results import Failure
-from cifar_cnn.settings import Settings, given_settings, resolve_settings
+from cifar_cnn.settings import Settings, merge_settings, resolve_settings
 from cifar_cnn.storage.naming import RUNS
 from cifar_cnn.training.distributed import is_launched, is_main_process
 
@@ -96,7 +96,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         cifar-cnn train --model compact --recipe best --epochs 100
         cifar-cnn train --resume runs/first --epochs 4
     """
-    given = given_settings(overrides, config)
+    given = merge_settings(overrides, config)
     if print_config:
         _print_config(given, json=json)
         return

@@ -51,8 +51,8 @@ class Whitening(nn.Conv2d):
                 moments += columns.T @ columns / len(columns) * (len(some) / len(images))
             variances, directions = torch.linalg.eigh(moments)
             scaled = (directions / (2 * variances + 2 * SMALLEST_VARIANCE).sqrt()).T
-            found = torch.stack([scaled, sign * scaled], dim=-1).view(6, 3, 2, 2)
-            filters += [found, -found]
+            pairs = torch.stack([scaled, sign * scaled], dim=-1).view(6, 3, 2, 2)
+            filters += [pairs, -pairs]
         self.weight.copy_(torch.cat(filters))
 
 

@@ -53,8 +53,8 @@ def move(model: nn.Module, device: torch.device, *, channels_last: bool = False)
 
 def copy_network(model: nn.Module) -> nn.Module:
     """Return a deep copy; of a tensor that `forward` computes anew (pruning), the values."""
-    held = (value for module in nn.Module.modules(model) for value in vars(module).values())
-    computed = [each for each in held if isinstance(each, Tensor) and not each.is_leaf]
+    values = (value for module in nn.Module.modules(model) for value in vars(module).values())
+    computed = [each for each in values if isinstance(each, Tensor) and not each.is_leaf]
     with guarded("the network cannot be copied", ModelError, model):
         return copy.deepcopy(model, {id(each): each.detach().clone() for each in computed})
 
@@ -62,10 +62,11 @@ def copy_network(model: nn.Module) -> nn.Module:
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Put the network's tensors, gradients, attributes and all random numbers back at the end."""
-    own = [vars(module) for module in nn.Module.modules(model)]
-    inside = [each for held in own for each in held.values() if type(each) in {dict, list}]
-    kept = [(held, copy.copy(held)) for held in (*own, *inside)]
-    plain = [each for held in own for each in held.values() if isinstance(each, Tensor)]
+    attributes = [vars(module) for module in nn.Module.modules(model)]
+    values = [value for each in attributes for value in each.values()]
+    containers = [*attributes, *(value for value in values if type(value) in {dict, list})]
+    contents = [(container, copy.copy(container)) for container in containers]
+    plain = [value for value in values if isinstance(value, Tensor)]
     tensors = [
         (each, each.detach().clone(), each.grad if each.is_leaf else None)
         for each in (*parameters_of(model), *buffers_of(model), *plain)
@@ -74,9 +75,12 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         try:
             yield
         finally:
-            for held, before in kept:
-                held.clear()
-                held.update(before) if isinstance(held, dict) else held.extend(before)
+            for container, before in contents:
+                container.clear()
+                if isinstance(container, dict):
+                    container.update(before)
+                else:
+                    container.extend(before)
             for tensor, value, gradient in tensors:
                 if not torch.equal(tensor, value):
                     tensor.detach().copy_(value)

@@ -45,11 +45,11 @@ class _Reshapes(TorchFunctionMode):
         self.last: dict[int, str] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         is_reshape = func in {Tensor.view, Tensor.reshape, torch.reshape}
-        if is_reshape and args and args[0].shape[:1] == (1,) and made.ndim:
-            self.last[len(made)] = f"{func.__name__}{place_of(extract_stack())}"
-        return made
+        if is_reshape and args and args[0].shape[:1] == (1,) and result.ndim:
+            self.last[len(result)] = f"{func.__name__}{place_of(extract_stack())}"
+        return result
 
 
 @torch.no_grad()

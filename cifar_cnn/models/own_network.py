@@ -83,17 +83,17 @@ class Definition:
         if isinstance(self.target, nn.Module):
             return copy_network(self.target)
         assert callable(self.target)
-        filled: dict[str, object] = {}
+        defaults: dict[str, object] = {}
         if dropout is not None and "dropout" in self.parameters:
-            filled["dropout"] = dropout
+            defaults["dropout"] = dropout
         for name in self.parameters.keys() & {*CLASSES}:
             default = self.parameters[name].default
             if default is inspect.Parameter.empty:
-                filled[name] = NUM_CLASSES if num_classes is None else num_classes
+                defaults[name] = NUM_CLASSES if num_classes is None else num_classes
             elif num_classes is not None and (default is None or type(default) is int):
-                filled[name] = num_classes  # never in place of a list of names
+                defaults[name] = num_classes  # never in place of a list of names
         with guarded(f"model {self.spec!r} cannot be built", ModelError):
-            model = self.target(**filled | dict(self.arguments))
+            model = self.target(**defaults | dict(self.arguments))
         if not isinstance(model, nn.Module):
             kind = type(model).__name__
             raise ModelError(f"model {self.spec!r} returns {kind}, not a torch.nn.Module")
@@ -115,8 +115,8 @@ def _read_parameters(target: object) -> tuple[dict[str, inspect.Parameter], bool
         every = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # a builtin may have none
         return {}, True
-    named = {p.name: p for p in every if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}}
-    return named, any(p.kind is p.VAR_KEYWORD for p in every)
+    parameters = {p.name: p for p in every if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}}
+    return parameters, any(p.kind is p.VAR_KEYWORD for p in every)
 
 
 def split_spec(spec: str) -> tuple[str, str]:

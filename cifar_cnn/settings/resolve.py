@@ -27,34 +27,33 @@ def resolve_settings(
     Raises:
         SettingsError: a name is unknown, a value invalid, or the config file unreadable.
     """
-    return complete(given_settings(overrides, config))
+    return complete_settings(merge_settings(overrides, config))
 
 
-def given_settings(
+def merge_settings(
     overrides: Mapping[str, Any] | None = None, config: Path | None = None
 ) -> dict[str, Any]:
-    """Return what is given, not validated: a named recipe's settings, the file's, overrides."""
-    given = {**(_read_config(config) if config else {}), **(overrides or {})}
-    if "recipe" not in given:
-        return given
-    return {**_recipe_for(given, str(given["recipe"])), **given}
+    """Return what the user sets, not validated: a recipe, the config file and overrides."""
+    values = {**(_read_config(config) if config else {}), **(overrides or {})}
+    recipe = _recipe_for(values, str(values["recipe"])) if "recipe" in values else {}
+    return {**recipe, **values}
 
 
-def complete(given: Mapping[str, Any]) -> Settings:
-    """Build Settings from what `given_settings` returned.
+def complete_settings(values: Mapping[str, Any]) -> Settings:
+    """Build Settings from what `merge_settings` returned.
 
     The default recipe is `tuned`, the default normalization that of the data source.
     """
-    if "recipe" not in given:
-        given = {**_recipe_for(given, DEFAULT_RECIPE), **given}
-    if source := SOURCES.get(str(given.get("dataset"))):
-        given = {"normalization": source.normalization, **given}
-    return validate(given)
+    if "recipe" not in values:
+        values = {**_recipe_for(values, DEFAULT_RECIPE), **values}
+    if source := SOURCES.get(str(values.get("dataset"))):
+        values = {"normalization": source.normalization, **values}
+    return validate(values)
 
 
-def _recipe_for(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the recipe, for the user's own network without what it would not be given."""
-    recipe, model = read_recipe(name, given.get("epochs")), str(given.get("model", ""))
+def _recipe_for(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the recipe, for the user's own network without what would not reach it."""
+    recipe, model = read_recipe(name, values.get("epochs")), str(values.get("model", ""))
     is_own = ":" in model or model.endswith(".py")
     return {key: recipe[key] for key in recipe if not (is_own and key in FOR_BUILT_IN)}
 

@@ -25,12 +25,8 @@ _ALLOWED: Final = {
 }
 """All that a pickle of tensors, numbers, strings and containers of them refers to."""
 
-_PROGRAMS: Final = {
-    "constants.pkl": "TorchScript",
-    "archive_format": "torch.export",
-    "serialized_exported_program.json": "torch.export",
-}
-"""Entries that only archives of programs have, which hold their own code."""
+_PROGRAM_ENTRIES: Final = {"constants.pkl", "archive_format", "serialized_exported_program.json"}
+"""Entries that only archives of TorchScript and torch.export have, which hold their own code."""
 
 
 class UnreadableArchiveError(ValueError):
@@ -98,10 +94,10 @@ def _read_entries(content: bytes) -> dict[str, bytes]:
         raise UnreadableArchiveError(f"it has more than {_MOST_ENTRIES:,} entries")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = archive.infolist()
-        for program in {_PROGRAMS.get(info.filename.rpartition("/")[2]) for info in infos} - {None}:
+        if _PROGRAM_ENTRIES & {info.filename.rpartition("/")[2] for info in infos}:
             raise UnreadableArchiveError(
-                f"it is a program of {program}: give the weights that it was made from, as the "
-                "run's model.pt"
+                "it is a program of TorchScript or torch.export: give the weights that it was made "
+                "from, as the run's model.pt"
             )
         are_plain = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
         if not are_plain or sum(info.file_size for info in infos) > len(content):

@@ -168,10 +168,10 @@ def _unwrapped(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapp
 
 
 def _validate(path: Path, payload: dict[str, Any], *, to_train: bool) -> Checkpoint:
-    found = payload["format"]
-    if not isinstance(found, str) or found != FORMAT:
-        shown = repr(found[:LONGEST]) if isinstance(found, str) else "none that is known"
-        raise CheckpointError(f"{path} has format {shown}, this version reads {FORMAT!r}")
+    version = payload["format"]
+    if not isinstance(version, str) or version != FORMAT:
+        name = repr(version[:LONGEST]) if isinstance(version, str) else "none that is known"
+        raise CheckpointError(f"{path} has format {name}, this version reads {FORMAT!r}")
     settings = _entries(payload.get("settings"))
     unreadable = CheckpointError(f"{path} holds a checkpoint that this version cannot read")
     if not settings or not _is_plain(settings):

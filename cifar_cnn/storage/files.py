@@ -59,8 +59,8 @@ def write_result(path: Path, content: bytes) -> None:
 
 def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
     """Return the temporary files that killed processes left when they wrote these files."""
-    found = (each for name in names for each in folder.glob(f".{name}.*.part"))
-    return [each for each in found if each.suffixes[-2][1:].isdigit()]
+    files = (file for name in names for file in folder.glob(f".{name}.*.part"))
+    return [file for file in files if file.suffixes[-2][1:].isdigit()]
 
 
 def file_lock(path: Path) -> BaseFileLock:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cifar_cnn.errors import CheckpointError, RequestError, SettingsError, counted
 from cifar_cnn.models.registry import check_settings, find_definition, is_built_in, source_file
 from cifar_cnn.runtime import resolve_device, resolve_precision
-from cifar_cnn.settings import Settings, complete, parse_arguments, validate
+from cifar_cnn.settings import Settings, complete_settings, parse_arguments, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, check_code, read_checkpoint
 from cifar_cnn.storage.naming import LAST, MODEL, PREVIOUS, RUNS, find_run
 from cifar_cnn.storage.network import changed_source, digest, read_source
@@ -57,7 +57,7 @@ def plan_run(
     """Settle what a run starts with, and where; nothing is written.
 
     Args:
-        given: settings that were asked for, from `given_settings`.
+        given: settings that were asked for, from `merge_settings`.
         output_dir: parent of new run directories, and of runs that are named.
         name: of the run directory; date, time and recipe, or where the resumed run is, unless said.
         resume: a run to go on from, by name or path, or a checkpoint; `auto` is this run's own
@@ -86,7 +86,7 @@ def plan_run(
         path = find_run(resume, output_dir)
         path = path / LAST if path.is_dir() else path
         return _resumed(given, path, _read(path), directory)
-    settings = complete(given)
+    settings = complete_settings(given)
     check_settings(settings)
     if directory is None:
         directory = output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"

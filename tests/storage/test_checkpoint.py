@@ -148,8 +148,8 @@ def test_exported_networks_are_called_what_they_are(tmp_path):
         torch.export.save(torch.export.export(model, (torch.ones(1, 2),)), tmp_path / "a.pt2")
     (tmp_path / "net.onnx").write_bytes(b"\x08\x08")
     for name, kind in (
-        ("script.pt", "it is a program of TorchScript: give the weights"),
-        ("a.pt2", "it is a program of torch.export: give the weights"),
+        ("script.pt", "it is a program of TorchScript or torch.export: give the weights"),
+        ("a.pt2", "it is a program of TorchScript or torch.export: give the weights"),
         ("net.onnx", "net.onnx is an ONNX network, not a checkpoint: give the weights"),
     ):
         with pytest.raises(CheckpointError, match=kind):

@@ -74,7 +74,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """Return the choice that a name is a slip or a beginning of; None if there is none."""
-    likeness = {choice: _likeness(name, choice) for choice in choices}
+    likeness = {choice: _likeness(name, choice) for choice in choices if choice}
     return max((c for c in likeness if likeness[c]), key=likeness.__getitem__, default=None)
 
 

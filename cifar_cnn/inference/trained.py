@@ -22,7 +22,7 @@ from cifar_cnn.models.blocks import folded
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import set_training
 from cifar_cnn.models.output import log_probabilities
-from cifar_cnn.models.registry import in_layout, is_built_in
+from cifar_cnn.models.registry import is_built_in
 from cifar_cnn.runtime import (
     autocast,
     explaining_memory,
@@ -149,7 +149,8 @@ def answer_images(network: Network, images: Tensor, *, tta: bool = False) -> Ten
 
 
 def _answers(model: nn.Module, images: Tensor, *, tta: bool) -> Tensor:
-    inputs = in_layout(model, images)
+    layout = torch.channels_last if is_built_in(model) else torch.contiguous_format
+    inputs = images.contiguous(memory_format=layout)
     output = log_probabilities(model, inputs)
     if tta:
         mirrored = log_probabilities(model, inputs.flip(-1))

@@ -121,9 +121,3 @@ def is_built_in(network: str | nn.Module) -> bool:
     if isinstance(network, str):
         return network in BUILT_IN
     return type(network) in BUILT_IN.values()
-
-
-def in_layout(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the images channels-last for a built-in network, else contiguous."""
-    layout = torch.channels_last if is_built_in(model) else torch.contiguous_format
-    return images.contiguous(memory_format=layout)

@@ -13,9 +13,12 @@ from cifar_cnn.runtime import (
 )
 
 
-def test_auto_is_a_device_of_this_machine():
+def test_devices_and_precisions_of_this_machine():
     assert resolve_device("auto").type in ("cuda", "mps", "cpu")
     assert resolve_device("cpu") == torch.device("cpu")
+    assert has_fast_bf16(torch.device("cpu")) in (True, False)
+    for name in ("fp32", "bf16"):
+        assert resolve_precision(name, torch.device("cpu")) == name
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -40,25 +43,16 @@ def test_automatic_precision_follows_the_processors_flags(monkeypatch, flags, ex
     assert resolve_precision("auto", torch.device("cpu")) == expected
 
 
-def test_a_precision_that_was_asked_for_stays():
-    for name in ("fp32", "bf16"):
-        assert resolve_precision(name, torch.device("cpu")) == name
-
-
-def test_the_flags_are_readable_here():
-    assert has_fast_bf16(torch.device("cpu")) in (True, False)
-
-
 def test_determinism_reaches_torchs_switches(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    calls = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", calls.append)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     configure_cuda(deterministic=False)
-    assert (asked, torch.backends.cudnn.benchmark) == ([], True)
+    assert (calls, torch.backends.cudnn.benchmark) == ([], True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     configure_cuda(deterministic=True)
-    assert (asked, torch.backends.cudnn.benchmark) == ([True], False)
+    assert (calls, torch.backends.cudnn.benchmark) == ([True], False)
 
 
 FAULTS = """

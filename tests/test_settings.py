@@ -66,19 +66,25 @@ def test_every_invalid_value_is_refused_with_its_name(name):
     assert "\n" not in str(caught.value)
 
 
-def test_overrides_beat_config_beats_recipe_beats_defaults(tmp_path):
-    config = tmp_path / "run.toml"
-    config.write_text('recipe = "reference"\nlr = 0.5\nbatch_size = 7\n')
-    settings = resolve_settings({"lr": 0.25}, config)
+@pytest.fixture
+def config(tmp_path):
+    """Write a config file, and return its path."""
+
+    def write(text):
+        (tmp_path / "run.toml").write_text(text)
+        return tmp_path / "run.toml"
+
+    return write
+
+
+def test_overrides_beat_config_beats_recipe_beats_defaults(config):
+    file = config('recipe = "reference"\nlr = 0.5\nbatch_size = 7\n')
+    settings = resolve_settings({"lr": 0.25}, file)
     assert (settings.lr, settings.batch_size) == (0.25, 7)
     assert (settings.recipe, settings.dropout, settings.epochs) == ("reference", 0.02, 20)
     assert (resolve_settings().recipe, resolve_settings().epochs) == ("tuned", 20)
-
-
-def test_a_recipe_on_the_command_line_beats_the_one_in_the_config(tmp_path):
-    config = tmp_path / "run.toml"
-    config.write_text('recipe = "reference"\n')
-    assert resolve_settings({"recipe": "tuned"}, config) == resolve_settings({"recipe": "tuned"})
+    file = config('recipe = "reference"\n')
+    assert resolve_settings({"recipe": "tuned"}, file) == resolve_settings({"recipe": "tuned"})
 
 
 @pytest.mark.parametrize(
@@ -121,45 +127,39 @@ def test_the_reference_recipe_is_the_reference_readme():
     assert resolve_settings({"recipe": "reference"}).model_dump(include=set(stated)) == stated
 
 
-@pytest.mark.parametrize("content", [b"lr = ", b"\xff\xfe"])
-def test_a_config_file_that_is_not_toml_is_refused(tmp_path, content):
-    config = tmp_path / "run.toml"
-    config.write_bytes(content)
-    with pytest.raises(SettingsError, match="not valid TOML"):
-        resolve_settings({}, config)
-    with pytest.raises(SettingsError, match="cannot be read"):
-        resolve_settings({}, tmp_path / "none.toml")
-
-
-def test_a_config_file_with_a_byte_order_mark_is_read(tmp_path):
-    config = tmp_path / "run.toml"
-    config.write_bytes(b"\xef\xbb\xbflr = 0.5\n")
-    assert resolve_settings({}, config).lr == 0.5
-
-
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
-        ('model_arg = "width=8"', "setting model_arg = 'width=8' is invalid: it has to be a list"),
-        ("lr = -1", "setting lr = -1 is invalid: it has to be above 0"),
-        ("epochz = 3", "unknown setting 'epochz' (did you mean 'epochs'?)"),
-        ('recipe = "refrence"', "unknown recipe 'refrence' (did you mean 'reference'?)"),
+        (
+            'model_arg = "width=8"',
+            ": setting model_arg = 'width=8' is invalid: it has to be a list",
+        ),
+        ("lr = -1", ": setting lr = -1 is invalid: it has to be above 0"),
+        ("epochz = 3", ": unknown setting 'epochz' (did you mean 'epochs'?)"),
+        ('recipe = "refrence"', ": unknown recipe 'refrence' (did you mean 'reference'?)"),
+        ("lr = ", " is not valid TOML"),
+        (b"\xff\xfe", " is not valid TOML"),
+        (None, " cannot be read: No such file"),
     ],
 )
-def test_a_mistake_in_a_config_file_names_the_file(tmp_path, content, said):
-    config = tmp_path / "run.toml"
-    config.write_text(content)
+def test_a_mistake_in_a_config_file_names_the_file(tmp_path, content, problem):
+    file = tmp_path / "run.toml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError) as caught:
-        resolve_settings({}, config)
-    assert str(caught.value).startswith(f"config file {config}: {said}")
+        resolve_settings({}, file)
+    assert str(caught.value).startswith(f"config file {file}{problem}")
 
 
-def test_a_config_file_may_need_what_the_command_line_brings(tmp_path):
-    config = tmp_path / "run.toml"
-    config.write_text("nesterov = true\nmomentum = 0\n")
-    assert resolve_settings({"momentum": 0.5}, config).momentum == 0.5
+def test_a_config_file_with_a_byte_order_mark_is_read(config):
+    assert resolve_settings({}, config("\ufefflr = 0.5\n")).lr == 0.5
+
+
+def test_a_config_file_may_need_what_the_command_line_brings(config):
+    file = config("nesterov = true\nmomentum = 0\n")
+    assert resolve_settings({"momentum": 0.5}, file).momentum == 0.5
     with pytest.raises(SettingsError, match="nesterov needs a momentum above 0"):
-        resolve_settings({}, config)
+        resolve_settings({}, file)
 
 
 @pytest.mark.parametrize(
@@ -197,19 +197,15 @@ def test_an_input_size_is_one_side_or_height_and_width(given, size):
 
 
 @pytest.mark.parametrize(("epochs", "cutout"), [(5, 0), (29, 0), (30, 1), (200, 1)])
-def test_best_cuts_out_squares_in_runs_of_30_epochs_and_more(epochs, cutout, tmp_path):
+def test_best_cuts_out_squares_in_runs_of_30_epochs_and_more(epochs, cutout, config):
     assert resolve_settings({"recipe": "best", "epochs": epochs}).cutout == cutout
-    config = tmp_path / "config.toml"
     for written in (epochs, float(epochs), f'"{epochs}"'):
-        config.write_text(f'recipe = "best"\nepochs = {written}\n')
-        assert resolve_settings(config=config).cutout == cutout
-    assert resolve_settings({"cutout": 0.5}, config=config).cutout == 0.5
-
-
-def test_best_without_a_length_is_that_of_the_default_length():
-    assert resolve_settings({"recipe": "best"}) == resolve_settings(
-        {"recipe": "best", "epochs": Settings.model_fields["epochs"].default}
-    )
+        file = config(f'recipe = "best"\nepochs = {written}\n')
+        assert resolve_settings(config=file).cutout == cutout
+    assert resolve_settings({"cutout": 0.5}, config=file).cutout == 0.5
+    default = Settings.model_fields["epochs"].default
+    of_default_length = resolve_settings({"recipe": "best", "epochs": default})
+    assert resolve_settings({"recipe": "best"}) == of_default_length
 
 
 def test_a_setting_of_the_default_recipe_does_not_leak_into_another(tmp_path, monkeypatch):
@@ -221,10 +217,9 @@ def test_a_setting_of_the_default_recipe_does_not_leak_into_another(tmp_path, mo
     assert [resolve_settings({"recipe": name}).mixup for name in ("reference", "best")] == [0, 0]
 
 
-def test_a_data_folder_may_begin_with_the_users_home(monkeypatch, tmp_path):
+def test_a_data_folder_may_begin_with_the_users_home(monkeypatch, tmp_path, config):
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "a.toml").write_text('data_dir = "~/x"')
-    assert resolve_settings({}, tmp_path / "a.toml").data_dir == tmp_path / "x"
+    assert resolve_settings({}, config('data_dir = "~/x"')).data_dir == tmp_path / "x"
     assert resolve_settings({"data_dir": "~/x"}).data_dir == tmp_path / "x"
 
 

@@ -67,20 +67,13 @@ def test_every_truncation_is_found(file):
             read_checkpoint(file)
 
 
-def test_a_checkpoint_without_its_digest_is_damaged(file):
-    payload = torch.load(file, weights_only=True)
-    torch.save(payload, file)
+def test_what_is_no_checkpoint_says_what_it_lacks(file, tmp_path):
+    torch.save(torch.load(file, weights_only=True), file)
     with pytest.raises(CheckpointError, match="digest is missing"):
         read_checkpoint(file)
-
-
-def test_a_wrapped_state_dict_is_refused_with_what_to_do(tmp_path):
-    torch.save({"epoch": 3, "state_dict": {"weight": torch.ones(1)}}, tmp_path / "x.pt")
+    torch.save({"epoch": 3, "state_dict": {"weight": torch.ones(1)}}, file)
     with pytest.raises(CheckpointError, match="save its 'state_dict' alone"):
-        read_checkpoint(tmp_path / "x.pt")
-
-
-def test_a_missing_file_is_one_line(tmp_path):
+        read_checkpoint(file)
     with pytest.raises(CheckpointError, match=r"none\.pt cannot be read: No such file"):
         read_checkpoint(tmp_path / "none.pt")
 
@@ -140,33 +133,26 @@ def test_the_counters_of_batch_normalization_may_lack():
     assert all(torch.equal(model.state_dict()[name], weights[f"net.{name}"]) for name in names)
 
 
-def test_exported_networks_are_called_what_they_are(tmp_path):
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+def test_files_of_other_forms_are_called_what_they_are(tmp_path):
+    model = torch.nn.Linear(2, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated
         torch.jit.save(torch.jit.script(model), tmp_path / "script.pt")
         torch.export.save(torch.export.export(model, (torch.ones(1, 2),)), tmp_path / "a.pt2")
     (tmp_path / "net.onnx").write_bytes(b"\x08\x08")
+    for name, content in (("old", model), ("old_weights", model.state_dict())):
+        torch.save(content, tmp_path / f"{name}.pt", _use_new_zipfile_serialization=False)
+    torch.save(model, tmp_path / "whole.pt")
     for name, kind in (
         ("script.pt", "it is a program of TorchScript or torch.export: give the weights"),
         ("a.pt2", "it is a program of TorchScript or torch.export: give the weights"),
         ("net.onnx", "net.onnx is an ONNX network, not a checkpoint: give the weights"),
+        ("old.pt", r"before version 1\.6: .*torch\.save\(torch\.load"),
+        ("old_weights.pt", r"before version 1\.6: .*torch\.save\(torch\.load"),
+        ("whole.pt", r"save the network's state_dict\(\) alone"),
     ):
         with pytest.raises(CheckpointError, match=kind):
             read_checkpoint(tmp_path / name)
-
-
-def test_files_of_old_and_whole_networks_say_how_to_convert_them(tmp_path):
-    model = torch.nn.Linear(2, 3)
-    for content in (model, model.state_dict()):
-        torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-        with pytest.raises(
-            CheckpointError, match=r"before version 1\.6: .*torch\.save\(torch\.load"
-        ):
-            read_checkpoint(tmp_path / "old.pt")
-    torch.save(model, tmp_path / "whole.pt")
-    with pytest.raises(CheckpointError, match=r"save the network's state_dict\(\) alone"):
-        read_checkpoint(tmp_path / "whole.pt")
 
 
 def test_class_names_are_in_one_unicode_form_whatever_a_system_wrote(untrained_file):

@@ -6,7 +6,7 @@ it gives a checkpoint (or pixels) or a one-line error. Meanwhile nothing is impo
 connected, started or written, which an audit hook checks, and memory is limited to 64 MiB and five
 times the file's size; for an image, to what the largest accepted number of pixels takes.
 
-`CIFAR_CNN_FUZZ_EXAMPLES=100000 pytest tests/test_fuzz.py` tries more than the 300 files of a kind.
+`CIFAR_CNN_FUZZ_EXAMPLES=10000 pytest tests/test_fuzz.py` tries 10,000 files of a kind, not 300.
 """
 
 import codecs

@@ -6,44 +6,36 @@ memory: what its text and log describe. Needs the extra `bench`.
 
 import albumentations as A
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from albumentations.pytorch import ToTensorV2
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-AUGMENTED = A.Compose(
-    [
-        A.HorizontalFlip(p=0.5),
-        A.ShiftScaleRotate(
-            shift_limit=0.1,
-            scale_limit=0.1,
-            rotate_limit=15,
-            border_mode=cv2.BORDER_REFLECT_101,
-            p=0.5,
-        ),
-        A.CoarseDropout(
-            num_holes_range=(1, 1),
-            hole_height_range=(16, 16),
-            hole_width_range=(16, 16),
-            fill=tuple(255 * value for value in MEAN),
-            p=0.5,
-        ),
-        A.Normalize(mean=MEAN, std=STD),
-        ToTensorV2(),
-    ]
-)
-PLAIN = A.Compose([A.Normalize(mean=MEAN, std=STD), ToTensorV2()])
+PLAIN = [A.Normalize(mean=MEAN, std=STD), ToTensorV2()]
+AUGMENTED = [
+    A.HorizontalFlip(p=0.5),
+    A.ShiftScaleRotate(
+        shift_limit=0.1, scale_limit=0.1, rotate_limit=15, border_mode=cv2.BORDER_REFLECT_101, p=0.5
+    ),
+    A.CoarseDropout(
+        num_holes_range=(1, 1),
+        hole_height_range=(16, 16),
+        hole_width_range=(16, 16),
+        fill=tuple(255 * value for value in MEAN),
+        p=0.5,
+    ),
+    *PLAIN,
+]
 
 
-class Images(Dataset):
-    """Images (N, H, W, 3) uint8 in memory, each transformed when it is asked for."""
+class Images:
+    """The images of a split of the library, each transformed when it is asked for."""
 
-    def __init__(self, images, labels, transform):
-        self.images, self.labels, self.transform = images, labels, transform
+    def __init__(self, split, transforms):
+        self.images = split.images.permute(0, 2, 3, 1).contiguous().numpy()
+        self.labels, self.transform = split.labels.tolist(), A.Compose(transforms)
 
     def __len__(self):
         return len(self.labels)
@@ -52,44 +44,28 @@ class Images(Dataset):
         return self.transform(image=self.images[index])["image"], self.labels[index]
 
 
-class Network(nn.Module):
-    """The reference network as its README's table lists it."""
-
-    def __init__(self):
-        super().__init__()
-
-        def rest(channels):
-            return nn.BatchNorm2d(channels), nn.ReLU(), nn.Dropout(0.02)
-
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 24, 3, padding=1, bias=False),
-            *rest(24),
-            nn.Conv2d(24, 24, 3, stride=2, padding=1, groups=24),
-            nn.Conv2d(24, 48, 1),
-            *rest(48),
-            nn.Conv2d(48, 64, 3, padding=2, dilation=2),
-            *rest(64),
-            nn.Conv2d(64, 96, 3, stride=2, padding=1),
-            *rest(96),
-            nn.Conv2d(96, 128, 3, stride=2, padding=1),
-            *rest(128),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(128, 10, 1),
-        )
-
-    def forward(self, x):
-        return F.log_softmax(self.layers(x).view(-1, 10), dim=1)
-
-
 def loaders(train, test):
-    """Return the training and the test DataLoader for two library splits."""
+    """Return the training and the test DataLoader for two splits of the library."""
+    train_loader = DataLoader(Images(train, AUGMENTED), batch_size=64, shuffle=True)
+    return train_loader, DataLoader(Images(test, PLAIN), batch_size=64)
 
-    def make(split, transform, *, shuffle):
-        images = np.ascontiguousarray(split.images.permute(0, 2, 3, 1).numpy())
-        data = Images(images, split.labels.tolist(), transform)
-        return DataLoader(data, batch_size=64, shuffle=shuffle)
 
-    return make(train, AUGMENTED, shuffle=True), make(test, PLAIN, shuffle=False)
+def new_training():
+    """Return the reference network, as its README's table lists it, and its optimizer."""
+
+    def rest(channels):
+        return nn.BatchNorm2d(channels), nn.ReLU(), nn.Dropout(0.02)
+
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 24, 3, padding=1, bias=False), *rest(24)),
+        nn.Conv2d(24, 24, 3, stride=2, padding=1, groups=24),
+        *(nn.Conv2d(24, 48, 1), *rest(48)),
+        *(nn.Conv2d(48, 64, 3, padding=2, dilation=2), *rest(64)),
+        *(nn.Conv2d(64, 96, 3, stride=2, padding=1), *rest(96)),
+        *(nn.Conv2d(96, 128, 3, stride=2, padding=1), *rest(128)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Conv2d(128, 10, 1), nn.Flatten(), nn.LogSoftmax(dim=1)),
+    )
+    return model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
 
 def train_epoch(model, loader, optimizer):
@@ -116,9 +92,3 @@ def evaluate(model, loader):
         loss += F.nll_loss(output, labels, reduction="sum").item()
         correct += output.argmax(dim=1).eq(labels).sum().item()
     return loss / len(loader.dataset), correct
-
-
-def new_training():
-    """Return the network and its optimizer."""
-    model = Network()
-    return model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)

@@ -168,11 +168,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def verbs(number: int) -> tuple[str, str]:
-    """Return (is, was) for 1, else (are, were)."""
-    return ("is", "was") if number == 1 else ("are", "were")
-
-
 def printable(text: str) -> str:
     """Return the text, which may quote an untrusted file, on one line without control codes."""
     text = re.sub(r"\b([a-z][a-z0-9+]+):/(?=[^/])", r"\1://", text)  # a URL, read as a path

@@ -2,9 +2,11 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,29 +77,33 @@ def random_numbers_kept() -> Iterator[None]:
             np.random.set_state(numpy_state)  # noqa: NPY002
 
 
+def _determinism() -> tuple[bool, bool]:
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    return torch.are_deterministic_algorithms_enabled(), warn_only
+
+
+_SWITCHES: Sequence[tuple[Callable[[], Any], Callable[[Any], object]]] = (
+    (lambda: torch.backends.cudnn.benchmark, partial(setattr, torch.backends.cudnn, "benchmark")),
+    (_determinism, lambda both: torch.use_deterministic_algorithms(both[0], warn_only=both[1])),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_default_device, lambda d: torch.set_default_device(None if d.type == "cpu" else d)),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_num_threads, torch.set_num_threads),
+)
+"""How torch's switches are read and set."""
+
+
 @contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Restore random states and torch's choice of kernels; also a decorator."""
-    benchmark, chosen = torch.backends.cudnn.benchmark, _determinism()
+    """Restore random states and torch's switches; also a decorator."""
+    before = [(read, restore, read()) for read, restore in _SWITCHES]
     with random_numbers_kept():
         try:
             yield
         finally:
-            torch.backends.cudnn.benchmark = benchmark
-            if _determinism() != chosen:  # setting it imports torch's compiler
-                torch.use_deterministic_algorithms(chosen[0], warn_only=chosen[1])
-
-
-def _determinism() -> tuple[bool, bool]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether torch raised this because a device, or the machine, is out of memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+            for read, restore, value in before:
+                if read() != value:  # to set some imports torch's compiler, or slows torch
+                    restore(value)
 
 
 @contextmanager
@@ -106,7 +112,7 @@ def explaining_memory(device: torch.device, doing: str, remedy: str) -> Iterator
     try:
         yield
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
             raise
         raise RunError(f"out of memory on {device} {doing}: try {remedy}") from error
 

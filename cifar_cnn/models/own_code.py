@@ -13,8 +13,6 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
 from cifar_cnn.runtime import global_state_kept
 
 _LIBRARIES = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
@@ -82,10 +80,8 @@ def _importing(source: str, folders: Sequence[Path]) -> Iterator[None]:
     The code sees its own name as the only argument in `sys.argv`. Global state that it changes is
     restored.
     """
-    arguments, path, loaded = sys.argv, [*sys.path], {*sys.modules}
+    arguments, path, modules = sys.argv, [*sys.path], {*sys.modules}
     folder, streams = Path.cwd(), (sys.stdin, sys.stdout, sys.stderr)
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
     sys.path[:] = dict.fromkeys([*map(str, folders), *path])
     sys.argv = [source]
     importlib.invalidate_caches()
@@ -95,14 +91,9 @@ def _importing(source: str, folders: Sequence[Path]) -> Iterator[None]:
     finally:
         os.chdir(folder)
         sys.argv, (sys.stdin, sys.stdout, sys.stderr) = arguments, streams
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(gradients)
-        torch.set_num_threads(threads)
-        if torch.get_default_device() != device:
-            torch.set_default_device(None if device.type == "cpu" else device)
         added = [each for each in sys.path if each not in path]
         sys.path[:] = [*path, *added]
-        _give_names_back({*sys.modules} - loaded, {*added})
+        _give_names_back({*sys.modules} - modules, {*added})
 
 
 def _give_names_back(names: set[str], folders: set[str]) -> None:

@@ -26,8 +26,6 @@ from cifar_cnn.storage.archive import UnreadableArchiveError, has_seal, load_arc
 
 _WRAPPER: Final = re.compile(r"^(module|model|net|_orig_mod)\.|(?<=\.)_orig_mod\.")
 """Prefixes that DataParallel, training frameworks and torch.compile add to names of weights."""
-COUNTER: Final = "num_batches_tracked"
-"""A buffer of batch normalization that evaluation does not read, and that old files lack."""
 _EXPORTED: Final = {".onnx": "an ONNX network", ".safetensors": "a file of safetensors"}
 FORMAT: Final = "cifar-cnn/1"
 ClassName = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
@@ -140,7 +138,7 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
             "train the present one with --model compact --recipe best"
         )
     own = weights_of(model)
-    counters = {name: value for name, value in own.items() if name.endswith(COUNTER)}
+    counters = {n: own[n] for n in own if n.endswith("num_batches_tracked")}  # old files lack them
     state_dict = {**counters, **_unwrapped(state_dict, own)}
     missing = [f"{name} is missing from it" for name in own if name not in state_dict]
     surplus = [f"{name} is not in the network" for name in state_dict if name not in own]

@@ -127,80 +127,64 @@ class FailingDisk:
     POINTS = ("open", "write", "flush", "fsync", "close", "replace", "open_folder", "fsync_folder")
 
     def __init__(self, monkeypatch):
-        self.point, self.error, self.name, self.times = "", None, "", 0
-        self._writing = ""
-        for owner, attribute in ((Path, "open"), (Path, "replace"), (os, "fsync"), (os, "open")):
-            monkeypatch.setattr(owner, attribute, getattr(self, f"_{attribute}")(owner))
+        self.point, self.error, self.name, self.times, self._writing = "", None, "", 0, ""
+        path_open, path_replace, os_open, os_fsync = Path.open, Path.replace, os.open, os.fsync
+
+        def open_file(path, *arguments, **options):
+            if not path.match(".*.part"):
+                return path_open(path, *arguments, **options)
+            self._writing = path.name
+            self.reach("open")
+            return _FailingFile(path_open(path, *arguments, **options), self)
+
+        def open_descriptor(path, *arguments, **options):
+            if Path(path).is_dir():
+                self.reach("open_folder")
+            return os_open(path, *arguments, **options)
+
+        def replace(path, target):
+            self.reach("replace")
+            return path_replace(path, target)
+
+        def fsync(descriptor):
+            self.reach("fsync_folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync")
+            os_fsync(descriptor)
+
+        monkeypatch.setattr(Path, "open", open_file)
+        monkeypatch.setattr(Path, "replace", replace)
+        monkeypatch.setattr(os, "open", open_descriptor)
+        monkeypatch.setattr(os, "fsync", fsync)
 
     def fail(self, point, number, name="", times=1_000_000):
         """Fail with this errno from now on, `times` times, at files whose name begins so."""
         self.point, self.name, self.times = point, name, times
         self.error = OSError(number, os.strerror(number))
 
-    def _pass(self, point):
+    def reach(self, point):
         if point == self.point and self.times and self._writing.startswith(f".{self.name}"):
             self.times -= 1
             raise self.error
 
-    def _open(self, owner):
-        original = owner.open
-        disk = self
-
-        def open_file(path, *arguments, **options):
-            if not path.match(".*.part"):
-                return original(path, *arguments, **options)
-            disk._writing = path.name
-            disk._pass("open")
-            return _FailingFile(original(path, *arguments, **options), disk._pass)
-
-        def open_descriptor(path, flags, *arguments, **options):
-            if Path(path).is_dir():
-                disk._pass("open_folder")
-            return original(path, flags, *arguments, **options)
-
-        return open_file if owner is Path else open_descriptor
-
-    def _replace(self, owner):
-        original = owner.replace
-
-        def replace(path, target):
-            self._pass("replace")
-            return original(path, target)
-
-        return replace
-
-    def _fsync(self, owner):
-        original = owner.fsync
-
-        def fsync(descriptor):
-            self._pass("fsync_folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync")
-            original(descriptor)
-
-        return fsync
-
 
 class _FailingFile:
-    def __init__(self, file, pass_by):
-        self._file, self._pass = file, pass_by
+    def __init__(self, file, disk):
+        self._file, self._reach, self.fileno = file, disk.reach, file.fileno
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self._file.close()
-        self._pass("close")
+        self._reach("close")
 
     def write(self, content):
         self._file.write(content[: len(content) // 2])
-        self._pass("write")
+        self._reach("write")
         self._file.write(content[len(content) // 2 :])
 
     def flush(self):
         self._file.flush()
-        self._pass("flush")
-
-    def fileno(self):
-        return self._file.fileno()
+        self._reach("flush")
 
 
 @pytest.fixture

@@ -17,10 +17,9 @@ from cifar_cnn.errors import DataError, RunError, UserError
 from cifar_cnn.inference.predict import FP32, predictions
 from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
-from cifar_cnn.report.curves import draw_at_end
-from cifar_cnn.report.listeners import TensorBoardEvents, write_environment
+from cifar_cnn.report.curves import TensorBoardEvents, draw_at_end
 from cifar_cnn.report.mosaics import MAX_EXPLAINED, Explanation
-from cifar_cnn.report.run_report import report_at_end
+from cifar_cnn.report.run_report import report_at_end, write_environment
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings, resolve_settings
 from cifar_cnn.storage.checkpoint import Checkpoint

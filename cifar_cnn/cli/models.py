@@ -11,7 +11,7 @@ def models(json: JsonFlag = False) -> None:
         cifar-cnn models
         cifar-cnn models --json
     """
-    from cifar_cnn.report.catalog import built_in_networks, show_models
+    from cifar_cnn.report.analysis_tables import built_in_networks, show_models
     from cifar_cnn.report.console import people_console
 
     networks = built_in_networks()

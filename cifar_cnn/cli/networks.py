@@ -140,7 +140,7 @@ def show_each(
     `limits` is the file that set the limit, where the documents do not name it.
     """
     from cifar_cnn.report.console import people_console, progress_console
-    from cifar_cnn.report.many_networks import as_csv, as_junit, row_of, show_networks
+    from cifar_cnn.report.many_networks import row_of, show_networks, to_csv, to_junit
     from cifar_cnn.report.progress import Display
 
     for flag, path, suffix in (("--csv", csv, ".csv"), ("--junit", junit, ".xml")):
@@ -151,9 +151,9 @@ def show_each(
     rows = [row_of(answer, limits) for answer in answers]
     show_networks(people_console(json=json), rows)
     if csv is not None:
-        write_result(csv, as_csv(rows))
+        write_result(csv, to_csv(rows))
     if junit is not None:
-        write_result(junit, as_junit(rows, command))
+        write_result(junit, to_junit(rows, command))
     if json:
         print_json([answer.result for answer in answers])
     if not all(answer.passed for answer in answers):

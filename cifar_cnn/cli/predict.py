@@ -82,7 +82,7 @@ def predict(
     )
     from cifar_cnn.inference.trained import open_trained
     from cifar_cnn.report.console import people_console, say
-    from cifar_cnn.report.evaluation_tables import PredictionLines
+    from cifar_cnn.report.evaluation_tables import PredictionPrinter
     from cifar_cnn.storage.files import write_result
 
     if explain is not None:
@@ -97,7 +97,7 @@ def predict(
 
         explanation = Explanation(network)
     console = people_console(json=json)
-    lines = PredictionLines(console, network.classes, network.settings.input_size)
+    lines = PredictionPrinter(console, network.classes, network.settings.input_size)
     found: list[Prediction] = []
     unreadable: list[Unreadable] = []
     for answer in answers(network, sources, top=top):

@@ -111,9 +111,8 @@ def compare(
         cifar-cnn runs compare first second
         cifar-cnn runs compare first second --plot curves.png
     """
-    from cifar_cnn.report.comparison import compare_runs
+    from cifar_cnn.report.comparison import compare_runs, show_comparison
     from cifar_cnn.report.console import people_console, say
-    from cifar_cnn.report.runs import show_comparison
     from cifar_cnn.storage.files import write_result
 
     if plot is not None:

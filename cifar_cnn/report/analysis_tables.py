@@ -1,18 +1,21 @@
-"""Print the results of the analysis as tables."""
+"""Print the results of the analysis as tables, and what is known of the built-in networks."""
 
 from rich.console import Console
 
 from cifar_cnn.analysis.results import (
     EffectiveField,
+    Features,
     FieldLayer,
+    Final,
     ReceptiveField,
     Summary,
     Verdict,
     Verification,
 )
 from cifar_cnn.errors import counted, first_few
-from cifar_cnn.report.console import NARROW, known, say, times
-from cifar_cnn.report.table import Column, Table, numbers, texts
+from cifar_cnn.models.usage import USAGE, Reached
+from cifar_cnn.report.console import NARROW, Column, Table, known, numbers, say, texts, times
+from cifar_cnn.results import Result
 
 WITH_PLACES = 72
 """Columns of a console from which the budget's table says where, too."""
@@ -21,27 +24,31 @@ WITH_PLACES = 72
 def show_summary(console: Console, summary: Summary) -> None:
     """Print the rows, the totals and the verdict on the budget."""
     console.print(parameter_table(summary).on(console))
-    totals = summary.totals
-    console.print(f"Total parameters: {totals.parameters:,}")
-    console.print(f"Trainable: {totals.trainable:,}  non-trainable: {totals.non_trainable:,}")
-    console.print(f"Mult-adds: {totals.mult_adds:,} ({_rounded(totals.mult_adds)})")
-    console.print(f"Input size (MB): {totals.input_mb:.2f}")
-    console.print(f"Forward/backward pass size (MB): {totals.forward_backward_mb:.2f}")
-    console.print(f"Parameters size (MB): {totals.parameters_mb:.2f}")
-    console.print(f"Estimated total size (MB): {totals.total_mb:.2f}")
-    say(console, *(f"warning: {line}" for line in summary.warnings), wrap=True)
+    totals, count = summary.totals, summary.totals.mult_adds
+    rounded = f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
+    say(
+        console,
+        f"Total parameters: {totals.parameters:,}",
+        f"Trainable: {totals.trainable:,}  non-trainable: {totals.non_trainable:,}",
+        f"Mult-adds: {count:,} ({rounded})",
+        f"Input size (MB): {totals.input_mb:.2f}",
+        f"Forward/backward pass size (MB): {totals.forward_backward_mb:.2f}",
+        f"Parameters size (MB): {totals.parameters_mb:.2f}",
+        f"Estimated total size (MB): {totals.total_mb:.2f}",
+        *(f"warning: {line}" for line in summary.warnings),
+        wrap=True,
+    )
     if summary.budget is not None:
         console.print()
-        show_verdict(console, summary.budget)
+        _show_verdict(console, summary.budget)
 
 
-def show_verdict(console: Console, verdict: Verdict) -> None:
-    """Print each requirement with its limit, what the network has, and where."""
+def _show_verdict(console: Console, verdict: Verdict) -> None:
     console.print(budget_table(verdict, narrow=console.width < NARROW).on(console))
     missed = [item.name for item in verdict.requirements if not item.passed]
-    where = f" (limits of {verdict.file})" if verdict.file else ""
-    said = f"budget broken: {', '.join(missed)}" if missed else "budget met"
-    console.print(said + where, markup=False)
+    line = f"budget broken: {', '.join(missed)}" if missed else "budget met"
+    source = f" (limits of {verdict.file})" if verdict.file else ""
+    console.print(line + source, markup=False)
 
 
 def show_receptive_field(console: Console, result: ReceptiveField, file: str | None = None) -> None:
@@ -54,18 +61,16 @@ def show_receptive_field(console: Console, result: ReceptiveField, file: str | N
 
 
 def show_verification(console: Console, proof: Verification) -> None:
-    """Print whether the proof agreed, where it does not, and which fields have holes."""
+    """Print whether the proof agrees, where it does not, and which fields have holes."""
     lines = [
         f"gridding: {one.contributing} of {one.total} pixels {one.axis} contribute at {one.layer}"
         for one in proof.gridding
     ]
     wrong = proof.first_disagreement
     if proof.agreed:
-        layers, units = counted(proof.layers, "layer"), counted(proof.units, "unit")
-        canvases = " and ".join(f"{height}×{width}" for height, width in proof.canvases)
         lines.append(
-            f"verified: {layers}, {units} turn NaN exactly where the table says, "
-            f"on images of {canvases}"
+            f"verified: {counted(proof.layers, 'layer')}, {counted(proof.units, 'unit')} turn NaN "
+            f"exactly where the table says, on images of {' and '.join(map(times, proof.canvases))}"
         )
     elif wrong is None:
         lines.append("not verified: no unit could be compared")
@@ -85,40 +90,37 @@ def show_verification(console: Console, proof: Verification) -> None:
 
 
 def show_effective(
-    console: Console, found: EffectiveField, weights: str, size: tuple[int, int]
+    console: Console, effective: EffectiveField, weights: str, size: tuple[int, int]
 ) -> None:
     """Print how large the squares are that hold the mass, and what an image of `size` clips."""
-    field = found.theoretical
-    (rows, columns), (height, width) = field.receptive_field, size
-    sides = ", ".join(
-        f"{square.mass:.0%} in {square.side}×{square.side}" for square in found.squares
-    )
-    where = f"unit {found.unit[0]},{found.unit[1]} of {found.layer}" if found.unit else found.layer
+    field, unit, layer = effective.theoretical, effective.unit, effective.layer
+    rows, columns = field.receptive_field
+    sides = ", ".join(f"{each.mass:.0%} in {each.side}×{each.side}" for each in effective.squares)
+    place = f"unit {unit[0]},{unit[1]} of {layer}" if unit else layer
     say(
         console,
-        f"effective field of {where} ({weights}, {counted(found.samples, 'image')}): {sides} "
+        f"effective field of {place} ({weights}, {counted(effective.samples, 'image')}): {sides} "
         "pixels",
         f"its theoretical field {rows}×{columns} has rows {field.top} to {field.top + rows - 1}, "
-        f"columns {field.left} to {field.left + columns - 1}: the {height}×{width} image clips "
+        f"columns {field.left} to {field.left + columns - 1}: the {times(size)} image clips "
         f"{field.clipped:.0%} of it",
         wrap=True,
     )
 
 
 def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
-    features, final = result.features, result.final
-    _, height, width = result.input_size
-    seen = "covers" if final.covers_input else "does not cover"
+    features, final, size = result.features, result.final, result.input_size[1:]
+    covers = "covers" if final.covers_input else "does not cover"
     field, jump, padding = map(times, (features.receptive_field, features.jump, features.padding))
     lines = [
         f"features ({features.layer}): field {field}, jump {jump}, padding {padding}",
-        f"final: field {times(final.receptive_field)}, {seen} the {height}×{width} image",
+        f"final: field {times(final.receptive_field)}, {covers} the {times(size)} image",
     ]
     lines += [f"warning: {text}" for text in result.warnings]
     if result.units:
-        shown = (f"{name} {times(unit.receptive_field)}" for name, unit in result.units)
-        lines.append(f"units: {', '.join(shown)}")
-    if result.model == "baseline" and (height, width) == (32, 32):
+        fields = (f"{name} {times(unit.receptive_field)}" for name, unit in result.units)
+        lines.append(f"units: {', '.join(fields)}")
+    if result.model == "baseline" and size == (32, 32):
         lines.append(
             "note: the reference's own table (3, 5, 13, 21, 45) leaves the dilation out: "
             "with it the last convolution has 25 and the output 49"
@@ -137,8 +139,8 @@ def budget_table(verdict: Verdict, *, narrow: bool = False) -> Table:
     rows = []
     for item in verdict.requirements:
         limit, actual = f"{item.limit:,}", known(item.actual)
-        both = [f"{item.name}\n{actual} (limit {limit})"] if narrow else [item.name, limit, actual]
-        rows.append([item.passed, *both, item.detail])
+        cells = [f"{item.name}\n{actual} (limit {limit})"] if narrow else [item.name, limit, actual]
+        rows.append([item.passed, *cells, item.detail])
     return Table(columns, rows)
 
 
@@ -166,21 +168,78 @@ def layer_table(result: ReceptiveField) -> Table:
 
 
 def _layer_cells(layer: FieldLayer) -> list[str]:
-    paddings = (_both(*side) for side in layer.padding)
-    window = (layer.kernel, layer.stride, tuple(paddings), layer.dilation)
+    paddings = [_axes_text(*side) for side in layer.padding]
+    window = (layer.kernel, layer.stride, paddings, layer.dilation)
     return [
         layer.name,
         times(layer.output_size),
-        *(_both(*pair) if layer.has_window else "" for pair in window),
-        _both(*layer.receptive_field),
-        "–" if layer.jump is None else _both(*layer.jump),
-        _both(*("–" if start is None else start for start in layer.start)),
+        *(_axes_text(*pair) if layer.has_window else "" for pair in window),
+        _axes_text(*layer.receptive_field),
+        "–" if layer.jump is None else _axes_text(*layer.jump),
+        _axes_text(*("–" if start is None else start for start in layer.start)),
     ]
 
 
-def _rounded(count: int) -> str:
-    return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
+def _axes_text(vertical: object, horizontal: object) -> str:
+    return str(vertical) if vertical == horizontal else f"{vertical},{horizontal}"
 
 
-def _both(first: object, second: object) -> str:
-    return str(first) if first == second else f"{first},{second}"
+class BuiltIn(Result):
+    """A built-in network: its size and field for 32×32 images, its recipe and accuracy."""
+
+    model: str
+    parameters: int
+    mult_adds: int
+    features: Features
+    final: Final
+    recipe: str
+    reached: tuple[Reached, ...]
+
+
+def built_in_networks() -> list[BuiltIn]:
+    """Return what is known of each built-in network."""
+    from cifar_cnn.analysis.receptive_field import receptive_field  # and torch
+    from cifar_cnn.analysis.summary import summarize
+
+    networks = []
+    for name, usage in USAGE.items():
+        totals, field = summarize(name).totals, receptive_field(name)
+        networks.append(
+            BuiltIn(
+                model=name,
+                parameters=totals.parameters,
+                mult_adds=totals.mult_adds,
+                features=field.features,
+                final=field.final,
+                recipe=usage.recipe,
+                reached=usage.reached,
+            )
+        )
+    return networks
+
+
+def show_models(console: Console, networks: list[BuiltIn]) -> None:
+    """Print a table of them, or on a narrow screen a paragraph each."""
+    columns = [
+        *texts("model"),
+        *numbers("parameters", "mult-adds", "field"),
+        *texts("recipe", "reached on CIFAR-10"),
+    ]
+    rows = []
+    for each in networks:
+        field, output = times(each.features.receptive_field), times(each.final.receptive_field)
+        results = [
+            f"{reached.accuracy:.2%}, {counted(reached.epochs, 'epoch')}, n = {reached.n}"
+            for reached in each.reached
+        ]
+        sizes = (f"{each.parameters:,}", f"{each.mult_adds / 1e6:.2f} M")
+        fields = f"{field} map\n{output} output"
+        rows.append((each.model, *sizes, fields, each.recipe, "\n".join(results)))
+    if console.width >= NARROW:
+        console.print(Table(columns, rows).on(console))
+    else:
+        headings = [f"  {column.heading.removesuffix(' on CIFAR-10')}" for column in columns]
+        for name, *cells in rows:
+            facts = [*zip(headings[1:], cells, strict=True)]
+            console.print(name, Table(texts("", ""), facts).on(console), sep="\n")
+    console.print("Accuracy on the test images, as JPEG: means of n runs after the last epoch.")

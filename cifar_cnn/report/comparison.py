@@ -1,15 +1,22 @@
 """Runs beside one another: which settings differ, and what came of each."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from rich.console import Console
+
 from cifar_cnn.errors import RequestError
+from cifar_cnn.report.console import NARROW, Table, numbers, say, setting_text, texts, warn
 from cifar_cnn.results import IfGiven, NotInJson, Result
 from cifar_cnn.settings import SOURCES, Settings
 from cifar_cnn.training.history import SplitFigures
 from cifar_cnn.training.record import Run, RunRecord, read_run
+
+OPTIONAL_COLUMNS = ("data set", "epochs", "parameters")
+"""Columns that become a line below the table if all runs have the same value."""
 
 
 class ComparedRun(Run):
@@ -69,35 +76,41 @@ def compare_runs(names: Sequence[Path | str]) -> Comparison:
     runs = [*{run.run.resolve(): run for run in map(read_run, names)}.values()]
     if len(runs) < 2:
         raise RequestError("there is nothing to compare in one run: name two or more")
-    own_names = [run.name for run in runs]
-    groups: list[list[RunRecord]] = []
-    for run in runs:
-        _group_of(run, groups).append(run)
+    copies = Counter(run.name for run in runs)
+    labels = {run.run: run.name if copies[run.name] == 1 else str(run.run) for run in runs}
     differing = tuple(name for name in Settings.model_fields if _differ(runs, name))
-    lines = tuple(
-        _line(
-            group,
-            ", ".join(r.name if own_names.count(r.name) == 1 else str(r.run) for r in group),
-            {name: value for name, value in _stored(group[0]) if name in differing},
-        )
-        for group in groups
-    )
-    return Comparison(differing=differing, lines=lines, warnings=_other_images(runs))
+    lines = []
+    for group in _group_by_seed(runs):
+        settings = group[0].settings.as_dict()
+        shown = {name: settings[name] for name in settings if name in differing and name != "seed"}
+        lines.append(_to_line(group, ", ".join(labels[run.run] for run in group), shown))
+    return Comparison(differing=differing, lines=tuple(lines), warnings=_warn_of_images(runs))
 
 
-def _line(runs: list[RunRecord], label: str, settings: dict[str, Any]) -> Line:
+def _group_by_seed(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Group the runs that differ in their seed alone; a group has each seed once."""
+    groups: dict[Any, list[RunRecord]] = defaultdict(list)
+    repeats: Counter[Any] = Counter()
+    for run in runs:
+        settings = run.settings.model_copy(update={"seed": 0})
+        facts = settings, run.epochs, run.parameters
+        groups[facts, repeats[facts, run.settings.seed]].append(run)
+        repeats[facts, run.settings.seed] += 1
+    return [*groups.values()]
+
+
+def _to_line(runs: Sequence[RunRecord], label: str, settings: dict[str, Any]) -> Line:
     first = runs[0]
     evals = [run.eval for run in runs if run.eval]
-    accuracies, losses = [each.accuracy for each in evals], [each.loss for each in evals]
-    seconds = [run.seconds for run in runs]
-    means = deviation = None
-    if evals:
-        accuracy, loss = mean(accuracies), mean(losses)
-        means = SplitFigures(split=evals[0].split, accuracy=accuracy, loss=loss)
+    figures = {
+        "accuracy": [each.accuracy for each in evals],
+        "loss": [each.loss for each in evals],
+        "seconds": [run.seconds for run in runs],
+    }
+    means = {name: mean(values) for name, values in figures.items() if values}
+    seconds, deviation = means.pop("seconds"), None
     if len(evals) > 1:
-        deviation = Deviation(
-            accuracy=stdev(accuracies), loss=stdev(losses), seconds=stdev(seconds)
-        )
+        deviation = Deviation(**{name: stdev(values) for name, values in figures.items()})
     return Line(
         n=len(runs),
         settings=settings,
@@ -105,8 +118,8 @@ def _line(runs: list[RunRecord], label: str, settings: dict[str, Any]) -> Line:
         epochs=first.epochs,
         planned_epochs=first.planned_epochs,
         parameters=first.parameters,
-        eval=means,
-        seconds=mean(seconds),
+        eval=SplitFigures(split=evals[0].split, **means) if evals else None,
+        seconds=seconds,
         deviation=deviation,
         runs=tuple(ComparedRun(**vars(run.entry), seed=run.settings.seed) for run in runs),
         label=label,
@@ -114,32 +127,12 @@ def _line(runs: list[RunRecord], label: str, settings: dict[str, Any]) -> Line:
     )
 
 
-def _group_of(run: RunRecord, groups: list[list[RunRecord]]) -> list[RunRecord]:
-    """Return the group of runs that differ from this run in the seed alone, or a new group."""
-    for group in groups:
-        is_new = all(each.settings.seed != run.settings.seed for each in group)
-        if is_new and _but_for_seed(group[0]) == _but_for_seed(run):
-            return group
-    groups.append([])
-    return groups[-1]
-
-
-def _but_for_seed(run: RunRecord) -> tuple[Settings, int, int | None]:
-    settings = run.settings.model_copy(update={"seed": 0})
-    return settings, run.epochs, run.parameters
-
-
-def _stored(run: RunRecord) -> list[tuple[str, Any]]:
-    """Return the settings as settings.toml has them, without the seed."""
-    return [*((name, value) for name, value in run.settings.as_dict().items() if name != "seed")]
-
-
 def _differ(runs: Sequence[RunRecord], setting: str) -> bool:
     values = [getattr(run.settings, setting) for run in runs]
     return any(value != values[0] for value in values)
 
 
-def _other_images(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+def _warn_of_images(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return a warning where the runs' figures are not of the same images."""
     sources = dict.fromkeys(run.settings.dataset for run in runs)
     names = ["dataset", "limit_eval", *(n for each in sources for n in SOURCES[each].chosen_by)]
@@ -151,3 +144,76 @@ def _other_images(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     if not differing:
         return ()
     return (f"the figures are not of the same images: the runs differ in {', '.join(differing)}",)
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the results of the runs, and the settings that differ."""
+    columns = [
+        *texts("runs"),
+        *numbers("n", "accuracy"),
+        *numbers("loss", least=NARROW),
+        *texts("data set"),
+        *numbers("epochs"),
+        *numbers("parameters", "seconds", form=",d", least=NARROW),
+    ]
+    rows = [
+        (
+            line.label,
+            line.n,
+            _mean_text(line, "accuracy", ".2%"),
+            _mean_text(line, "loss", ".4f"),
+            f"{line.dataset} {line.eval.split if line.eval else ''}".rstrip(),
+            f"{line.epochs}/{line.planned_epochs}",
+            line.parameters,
+            _mean_text(line, "seconds", ",.0f"),
+        )
+        for line in comparison.lines
+    ]
+    cells = {column: [row[i] for row in rows] for i, column in enumerate(columns)}
+    same = {
+        column: values[0]
+        for column, values in cells.items()
+        if column.heading in OPTIONAL_COLUMNS and len({*values}) == 1
+    }
+    kept = [column for column in columns if column not in same]
+    rows_kept = [*zip(*(cells[column] for column in kept), strict=True)]
+    console.print(Table(kept, rows_kept).on(console))
+    if same:
+        facts = (f"{column.heading} {column.text(value)}" for column, value in same.items())
+        say(console, f"in all of them: {', '.join(facts)}")
+    console.print()
+    _show_differing(console, comparison)
+    for warning in comparison.warnings:
+        warn(console, f"warning: {warning}")
+
+
+def _mean_text(line: Line, figure: str, form: str) -> str | None:
+    """Return a mean with its deviation, if there is one: `53.00 ± 3.00%`."""
+    if line.eval is None:
+        return None
+    text = format(getattr(line if figure == "seconds" else line.eval, figure), form)
+    if line.deviation is None:
+        return text
+    return f"{text.removesuffix('%')} ± {getattr(line.deviation, figure):{form}}"
+
+
+def _show_differing(console: Console, comparison: Comparison) -> None:
+    """Print a table with a column for each line, or, where that is too wide, a row for each."""
+    labels, names = [line.label for line in comparison.lines], comparison.differing
+    if not names:
+        console.print("no setting differs")
+        return
+    rows = [(name, *(_setting_of(line, name) for line in comparison.lines)) for name in names]
+    table = Table(texts("setting", *labels), rows)
+    if table.width(console) > console.width:
+        _, *values = zip(*rows, strict=True)
+        lists = [", ".join(map(" ".join, zip(names, each, strict=True))) for each in values]
+        columns = texts("runs", "settings that differ")
+        table = Table(columns, [*zip(labels, lists, strict=True)])
+    console.print(table.on(console))
+
+
+def _setting_of(line: Line, setting: str) -> str:
+    if setting == "seed":
+        return ", ".join(str(run.seed) for run in line.runs)
+    return setting_text(getattr(line.records[0].settings, setting))

@@ -1,14 +1,23 @@
-"""Consoles for people: standard output, or standard error for progress."""
+"""Consoles for people, and how they show values and tables; tables in HTML and Markdown too."""
 
+import html
+import itertools
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from rich.console import Console
+from rich.table import Table as ConsoleTable
+from rich.text import Text
 
-from cifar_cnn.errors import counted
+from cifar_cnn.errors import counted, printable
 
 NARROW = 60
 """Columns below which a table shows only what matters most."""
+MARK_STYLES: Final = {"✓": "green", "✗": "red"}
 
 
 def people_console(*, json: bool = False) -> Console:
@@ -56,3 +65,127 @@ def file_size(size: int) -> str:
     if size < 1000:
         return counted(size, "byte")
     return f"{size / 1e3:,.0f} kB" if size < 99_500 else f"{size / 1e6:,.2f} MB"
+
+
+def setting_text(value: object) -> str:
+    """Return a setting's value as people read it: a size as 32x48, none as a dash."""
+    if isinstance(value, tuple):
+        separator = ", " if any(isinstance(each, str) for each in value) else "x"
+        return separator.join(map(str, value)) or "–"
+    return "–" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, how its values are shown, and where.
+
+    `form` is the format of numbers, such as `,d`. A `whole` column is never broken into lines.
+    A console of fewer than `least` columns leaves the column out, and so does a telephone.
+    """
+
+    heading: str
+    form: str = ""
+    right: bool = False
+    whole: bool = False
+    least: int = 0
+
+    def text(self, value: object) -> str:
+        """Return a value as people read it: a mark for a truth value, a dash for None."""
+        if value is None:
+            return "–"
+        if isinstance(value, bool):
+            return "✓" if value else "✗"
+        return str(value) if isinstance(value, str | Text) else format(value, self.form)
+
+
+def texts(*headings: str, least: int = 0) -> list[Column]:
+    """Return columns of text."""
+    return [Column(heading, least=least) for heading in headings]
+
+
+def numbers(*headings: str, form: str = "", least: int = 0) -> list[Column]:
+    """Return right-aligned columns."""
+    return [Column(heading, form, right=True, least=least) for heading in headings]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows; a cell is text (plain or rich's), a number, a truth value, or None."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[object]]
+
+    def on(self, console: Console, title: str | None = None) -> ConsoleTable:
+        """Return what a console prints: no lines, and the columns that it has room for."""
+        has_room = [console.width >= column.least for column in self.columns]
+        table = ConsoleTable(box=None, pad_edge=False, title=title, show_header=self._has_headings)
+        for column in itertools.compress(self.columns, has_room):
+            table.add_column(
+                Text(column.heading),
+                justify="right" if column.right else "left",
+                no_wrap=column.whole,
+                overflow="fold",
+            )
+        for row in self.rows:
+            cells = itertools.starmap(_rich_cell, zip(self.columns, row, strict=True))
+            table.add_row(*itertools.compress(cells, has_room))
+        return table
+
+    def width(self, console: Console) -> int:
+        """Return how many columns of a console the table takes where there is room for all."""
+        options = console.options.update_width(10_000)
+        return console.measure(self.on(console), options=options).maximum
+
+    def markdown(self) -> str:
+        """Return the table as GitHub's Markdown, which shows each cell as it is."""
+        headings = [escape_markdown(column.heading) for column in self.columns]
+        sides = ["---:" if column.right else "---" for column in self.columns]
+        rows = ([escape_markdown(cell) for cell in cells] for cells in self._text_rows())
+        return "".join(f"| {' | '.join(cells)} |\n" for cells in (headings, sides, *rows))
+
+    def html(self) -> str:
+        """Return the table as HTML, with classes for what a page aligns, hides and colors."""
+        rows = [("td", cells) for cells in self._text_rows()]
+        if self._has_headings:
+            rows.insert(0, ("th", [column.heading for column in self.columns]))
+        lines = ["".join(map(partial(_html_cell, tag), self.columns, cells)) for tag, cells in rows]
+        return "<table>\n" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
+
+    def _text_rows(self) -> list[list[str]]:
+        return [
+            [printable(c.text(value)) for c, value in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
+
+    @property
+    def _has_headings(self) -> bool:
+        return any(column.heading for column in self.columns)
+
+
+def escape_markdown(value: object) -> str:
+    """Return text as Markdown that shows it as it is, in a table's cell too.
+
+    An underscore within a word needs nothing and stays readable in the source.
+    """
+    special = r"([\\`*\[\]<>#!|~$&]|(?<![^\W_])_|_(?![^\W_]))"
+    return re.sub(special, r"\\\1", printable(str(value)))
+
+
+def _rich_cell(column: Column, value: object) -> Text:
+    if isinstance(value, Text):
+        return value
+    text = column.text(value)
+    return Text("\n".join(map(printable, text.split("\n"))), style=MARK_STYLES.get(text, ""))
+
+
+def _html_cell(tag: str, column: Column, text: str) -> str:
+    flags = {
+        "right": column.right,
+        "whole": column.whole,
+        "rest": column.least,
+        "yes": text == "✓",
+        "no": text == "✗",
+    }
+    names = " ".join(name for name, is_set in flags.items() if is_set)
+    attribute = f' class="{names}"' if names else ""
+    return f"<{tag}{attribute}>{html.escape(text)}</{tag}>"

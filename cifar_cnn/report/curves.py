@@ -1,16 +1,17 @@
-"""Learning curves of runs, and range tests, as pictures."""
+"""Learning curves of runs, as pictures and for TensorBoard, and range tests."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.resources import files
+from importlib.util import find_spec
 from statistics import mean
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from cifar_cnn.errors import RunError
+from cifar_cnn.errors import RunError, UserError
 from cifar_cnn.report.charts import (
     BLUE,
     GREEN,
@@ -23,10 +24,13 @@ from cifar_cnn.report.charts import (
     join_panels,
 )
 from cifar_cnn.report.comparison import Comparison
-from cifar_cnn.training.events import Event, RunEnded
+from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted
 from cifar_cnn.training.history import SPLIT_NAMES, EpochRow
 from cifar_cnn.training.range_test import RangeTest
-from cifar_cnn.training.run_files import CURVES, write_file
+from cifar_cnn.training.run_files import CURVES, EVENTS, remove_events, write_file
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 TRAIN_COLOR, EVAL_COLOR = BLUE, ORANGE
 RUN_COLORS = (ORANGE, BLUE, GREEN, PINK, SKY)
@@ -48,6 +52,47 @@ def draw_at_end(event: Event) -> None:
     """Listener that draws curves.png when a run ends."""
     if isinstance(event, RunEnded) and event.history:
         write_file(event.directory / CURVES, join_panels(draw_curves(event.history)))
+
+
+class TensorBoardEvents:
+    """Listener that writes the metrics of each epoch, by step, below the run directory.
+
+    The files are begun anew when a run starts or goes on, from its whole history, so they hold
+    what metrics.csv holds. It needs the extra `tensorboard`.
+    """
+
+    def __init__(self) -> None:
+        if find_spec("tensorboard") is None:
+            raise UserError("--tensorboard needs a package: pip install '.[tensorboard]'")
+        self.writer: SummaryWriter | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Write what the event adds."""
+        if isinstance(event, RunStarted):
+            from torch.utils.tensorboard import SummaryWriter
+
+            remove_events(event.directory)
+            self.writer = SummaryWriter(str(event.directory / EVENTS))
+            for row in event.history:
+                self._write(self.writer, row)
+        elif isinstance(event, EpochEnded) and self.writer:
+            self._write(self.writer, event.history[-1])
+        elif isinstance(event, RunEnded) and self.writer:
+            self.writer.close()
+
+    @staticmethod
+    def _write(writer: "SummaryWriter", row: EpochRow) -> None:
+        values = {
+            "loss/train": row.train_loss,
+            f"loss/{row.eval_split}": row.eval_loss,
+            "accuracy/train": row.train_accuracy,
+            f"accuracy/{row.eval_split}": row.eval_accuracy,
+            "lr": row.lr,
+            "images_per_second": row.images_per_second,
+        }
+        for name, value in values.items():
+            writer.add_scalar(name, value, row.step)
+        writer.flush()
 
 
 def evaluation_curve(history: Sequence[EpochRow]) -> Curve:

@@ -1,4 +1,4 @@
-"""The result of an evaluation, and predictions, for people."""
+"""Show the result of an evaluation, and predictions."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,11 @@ from rich.text import Text
 from cifar_cnn.errors import counted, printable
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
 from cifar_cnn.inference.predict import Prediction
-from cifar_cnn.report.console import NARROW, say, warn
-from cifar_cnn.report.table import Table, numbers, texts
+from cifar_cnn.report.console import NARROW, Table, numbers, say, texts, warn
 
-MOST_CONFUSED = 5
-CONFUSION = "true class (row) by predicted class (column)"
-LONGEST_BAR = 30
+MAX_CONFUSED = 5
+CONFUSION_TITLE = "true class (row) by predicted class (column)"
+MAX_BAR = 30
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -24,28 +23,14 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     cut = f" (test_size {result.test_size:g})" if result.test_size else ""
     averaged = ", mirror images averaged" if result.tta else ""
     images = counted(result.samples, f"{result.split} image")
-    said = f"{result.checkpoint}: {result.model} on {images} of {result.dataset}{cut}{averaged}"
-    say(console, said, wrap=True)
+    title = f"{result.checkpoint}: {result.model} on {images} of {result.dataset}{cut}{averaged}"
+    say(console, title, wrap=True)
     console.print(
         f"loss {result.loss:.4f}  accuracy {result.accuracy:.2%} "
         f"({result.correct}/{result.samples})  "
-        f"calibration error {result.calibration_error:.4f}"
-    )
-    console.print(
+        f"calibration error {result.calibration_error:.4f}\n"
         f"balanced accuracy {result.balanced_accuracy:.2%}  macro f1 {result.macro.f1:.4f}"
     )
-    console.print(_class_table(result).on(console))
-    matrix = _confusion_table(result)
-    width = matrix.width(console)
-    if width > console.width:
-        console.print(_most_confused_table(result).on(console, "most confused"))
-    elif width < len(CONFUSION):  # as a title it would be as narrow as the table
-        console.print(CONFUSION, matrix.on(console), sep="\n")
-    else:
-        console.print(matrix.on(console, CONFUSION))
-
-
-def _class_table(result: CheckpointEvaluation) -> Table:
     columns = [
         *texts("class"),
         *numbers("accuracy", form=".2%"),
@@ -56,44 +41,42 @@ def _class_table(result: CheckpointEvaluation) -> Table:
         (name, each.recall, each.precision, each.f1, each.samples)
         for name, each in result.per_class.items()
     ]
-    return Table(columns, rows)
+    console.print(Table(columns, rows).on(console))
+    _show_confusion(console, result)
 
 
-def _confusion_table(result: CheckpointEvaluation) -> Table:
-    columns = [*texts(""), *numbers(*map(str, range(len(result.per_class))))]
-    rows = [
-        (
-            f"{true} {name}",
-            *(Text(str(n), "bold") if i == true else n for i, n in enumerate(counts)),
-        )
-        for true, (name, counts) in enumerate(zip(result.per_class, result.confusion, strict=True))
-    ]
-    return Table(columns, rows)
+def _show_confusion(console: Console, result: CheckpointEvaluation) -> None:
+    """Print the confusion matrix; if the console is too narrow, its largest errors."""
+    names = [*result.per_class]
+    columns = [*texts(""), *numbers(*map(str, range(len(names))))]
+    rows: list[list[object]] = []
+    errors = []
+    for true, counts in enumerate(result.confusion):
+        rows.append([f"{true} {names[true]}", *counts])
+        rows[-1][1 + true] = Text(str(counts[true]), "bold")
+        errors += [(n, names[true], name) for name, n in zip(names, counts, strict=True) if n]
+    matrix = Table(columns, rows)
+    width = matrix.width(console)
+    if width > console.width:
+        errors = sorted((each for each in errors if each[1] != each[2]), reverse=True)
+        columns = [*texts("true", "taken for"), *numbers("images")]
+        table = Table(columns, [(true, taken, n) for n, true, taken in errors[:MAX_CONFUSED]])
+        console.print(table.on(console, "most confused"))
+    elif width < len(CONFUSION_TITLE):  # as a title it would be as narrow as the table
+        console.print(CONFUSION_TITLE, matrix.on(console), sep="\n")
+    else:
+        console.print(matrix.on(console, CONFUSION_TITLE))
 
 
-def _most_confused_table(result: CheckpointEvaluation) -> Table:
-    """Return the largest cells off the matrix's diagonal, for a narrow screen."""
-    cells = [
-        (count, true, predicted)
-        for true, row in zip(result.per_class, result.confusion, strict=True)
-        for predicted, count in zip(result.per_class, row, strict=True)
-        if true != predicted and count
-    ]
-    columns = [*texts("true", "taken for"), *numbers("images")]
-    return Table(
-        columns, [(*names, n) for n, *names in sorted(cells, reverse=True)[:MOST_CONFUSED]]
-    )
-
-
-class PredictionLines:
-    """Prints each image's classes with a bar; where only one class is asked, a line an image."""
+class PredictionPrinter:
+    """Prints each image's classes with a bar; with a single class, a line an image."""
 
     def __init__(
         self, console: Console, classes: Sequence[str], input_size: tuple[int, int]
     ) -> None:
         self._file, self._quiet = console.file, console.quiet
-        self._names = max(map(len, classes))
-        self._bar = max(1, min(LONGEST_BAR, console.width - self._names - 13))
+        self._name_width = max(map(len, classes))
+        self._bar_width = max(1, min(MAX_BAR, console.width - self._name_width - 13))
         height, width = input_size
         order = "" if height == width else ", height×width"
         self._note = f" (resized to {height}×{width}{order})"
@@ -102,21 +85,21 @@ class PredictionLines:
         """Print it at once, without a formatter's time: there may be many thousands."""
         if self._quiet:
             return
-        said = printable(image.file) + (self._note if image.resized else "")
+        title = printable(image.file) + (self._note if image.resized else "")
         if len(image.top) == 1:
             (best,) = image.top
-            self._file.write(f"{best.name.ljust(self._names)} {best.probability:7.2%}  {said}\n")
+            line = f"{best.name.ljust(self._name_width)} {best.probability:7.2%}  {title}\n"
+            self._file.write(line)
         else:
             rows = [
-                f"  {each.name.ljust(self._names)}  {_bar(each.probability, self._bar)} "
+                f"  {each.name.ljust(self._name_width)}  {self._bar(each.probability)} "
                 f"{each.probability:7.2%}\n"
                 for each in image.top
             ]
-            self._file.writelines([f"{said}\n", *rows])
+            self._file.writelines([f"{title}\n", *rows])
         self._file.flush()
 
-
-def _bar(share: float, longest: int) -> str:
-    """Return a bar of `longest` columns, exact to an eighth of a column."""
-    full, eighths = divmod(round(8 * longest * share), 8)
-    return ("█" * full + EIGHTHS[eighths].strip()).ljust(longest)
+    def _bar(self, share: float) -> str:
+        """Return a bar, exact to an eighth of a column."""
+        full, eighths = divmod(round(8 * self._bar_width * share), 8)
+        return ("█" * full + EIGHTHS[eighths].strip()).ljust(self._bar_width)

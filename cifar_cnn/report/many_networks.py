@@ -1,5 +1,8 @@
 """Many networks, a line each: a table for people, CSV, and JUnit's XML for CI."""
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -9,10 +12,10 @@ from rich.console import Console
 from cifar_cnn.analysis.isolation import Answer
 from cifar_cnn.analysis.results import ReceptiveField, Requirement, Verdict
 from cifar_cnn.errors import counted, printable
-from cifar_cnn.report.console import NARROW, known, say, times
-from cifar_cnn.report.table import Table, numbers, texts
+from cifar_cnn.report.console import NARROW, Table, known, numbers, say, texts, times
 
 FIGURES = ("parameters", "mult_adds", "rf_features", "rf_output")
+LAST_COLUMNS = ("limits_file", "wrong")
 Row = dict[str, Any]
 """A network's line of the CSV file, by column."""
 
@@ -66,26 +69,32 @@ def show_networks(console: Console, rows: Sequence[Row]) -> None:
     cells = [[row[name] for name in ("model", "verdict", *names)] for row in rows]
     console.print(Table(columns, cells).on(console))
     say(console, *(f"{row['model']}: {row['wrong']}" for row in rows if row["wrong"]), wrap=True)
-    counts = [f"{_count(rows, each)} {each}" for each in ("met", "broken", "error")]
-    console.print(f"{counted(len(rows), 'network')}: {', '.join(counts)}")
+    verdicts = Counter(row["verdict"] for row in rows)
+    counts = ", ".join(f"{verdicts[name]} {name}" for name in ("met", "broken", "error"))
+    console.print(f"{counted(len(rows), 'network')}: {counts}")
 
 
-def as_csv(rows: Sequence[Row]) -> bytes:
+def to_csv(rows: Sequence[Row]) -> bytes:
     """Return the rows as CSV; the file of the limits and what is wrong are its last columns."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    last = ("limits_file", "wrong")
-    columns = [*(name for name in names if name not in last), *last]
-    return Table(texts(*columns), [[row.get(name) for name in columns] for row in rows]).csv()
+    names = dict.fromkeys(name for row in rows for name in row if name not in LAST_COLUMNS)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*names, *LAST_COLUMNS], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
-def as_junit(rows: Sequence[Row], command: str) -> bytes:
+def to_junit(rows: Sequence[Row], command: str) -> bytes:
     """Return JUnit's XML: a network is a test that passes, fails or errs, its row the output."""
-    suite = ET.Element(
+    verdicts = Counter(row["verdict"] for row in rows)
+    root = ET.Element("testsuites")
+    suite = ET.SubElement(
+        root,
         "testsuite",
         name=f"cifar-cnn {command}",
         tests=str(len(rows)),
-        failures=str(_count(rows, "broken")),
-        errors=str(_count(rows, "error")),
+        failures=str(verdicts["broken"]),
+        errors=str(verdicts["error"]),
     )
     for row in rows:
         case = ET.SubElement(suite, "testcase", classname=command, name=row["model"])
@@ -94,12 +103,6 @@ def as_junit(rows: Sequence[Row], command: str) -> bytes:
             ET.SubElement(case, tag, message=row["wrong"])
         lines = (f"{name}: {value}" for name, value in row.items() if value not in (None, ""))
         ET.SubElement(case, "system-out").text = "\n".join(map(printable, lines))
-    root = ET.Element("testsuites")
-    root.append(suite)
     ET.indent(root)
     text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return text
-
-
-def _count(rows: Sequence[Row], verdict: str) -> int:
-    return sum(row["verdict"] == verdict for row in rows)

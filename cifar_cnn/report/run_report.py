@@ -1,27 +1,30 @@
-"""A run as pictures, as report.html, and as Markdown for GitHub to hand in."""
+"""A run on paper: where it ran, as pictures, as report.html, and as Markdown to hand in."""
 
+import importlib.metadata
+import json
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import torch
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from cifar_cnn.data.dataset import Progress
 from cifar_cnn.errors import UserError, counted
 from cifar_cnn.inference.evaluate import JudgedImage
 from cifar_cnn.report.analysis_tables import budget_table, layer_table, parameter_table
+from cifar_cnn.report.console import Table, escape_markdown, numbers, setting_text, texts
 from cifar_cnn.report.contents import Contents, collect_contents
-from cifar_cnn.report.runs import setting_text
-from cifar_cnn.report.table import Table, escape_markdown, numbers, texts
 from cifar_cnn.results import IfGiven, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.files import write_atomically
-from cifar_cnn.training.events import Event, RunEnded
+from cifar_cnn.training.events import Event, RunEnded, RunStarted
 from cifar_cnn.training.history import SPLIT_NAMES
 from cifar_cnn.training.record import read_run
-from cifar_cnn.training.run_files import REPORT, check_result, write_file
+from cifar_cnn.training.run_files import ENVIRONMENT, REPORT, check_result, write_file
 
 
 class RunReport(Result):
@@ -31,6 +34,35 @@ class RunReport(Result):
     pictures: tuple[Path, ...]
     notes: tuple[str, ...]
     markdown: IfGiven[Path] = None
+
+
+def write_environment(event: Event) -> None:
+    """Listener that writes environment.json when a run starts, or goes on."""
+    if not isinstance(event, RunStarted):
+        return
+    device = event.device
+    document = {
+        "cifar_cnn": importlib.metadata.version("cifar-cnn"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor_name(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "parameters": event.parameters,
+    }
+    content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_file(event.directory / ENVIRONMENT, content.encode())
+
+
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")  # Linux, where platform.processor() is empty
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def report_at_end(event: Event) -> None:

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.text import Text
 
-from cifar_cnn.report.table import Column, Table, escape_markdown, numbers, texts
+from cifar_cnn.report.console import Column, Table, escape_markdown, numbers, texts
 
 TABLE = Table(
     [Column(""), *texts("name"), *numbers("size", form=",d"), *texts("where", least=60)],
@@ -37,12 +37,6 @@ def test_markdown_shows_each_cell_as_it_is():
         r"| ✓ | \[b\]\<i\> | 1,234 | x |",
         r"| ✗ | \_c\_ | – | y |",
     ]
-
-
-def test_csv_has_unformatted_values():
-    columns = [Column("mult_adds", ",d"), Column("met")]
-    table = Table(columns, [(1234, True), (None, False)])
-    assert table.csv() == b"mult_adds,met\n1234,yes\n,no\n"
 
 
 def test_html_escapes_and_says_what_a_page_aligns_hides_and_colors():

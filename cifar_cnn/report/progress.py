@@ -1,8 +1,6 @@
 """What a person sees while work goes on: live on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -17,10 +15,24 @@ from cifar_cnn.report.console import file_size, say, warn
 from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted, StepEnded
 from cifar_cnn.training.history import EpochRow
 
-MANY, PATIENCE = 100, 1.0
-"""Fewer images than MANY are shown only after these seconds."""
+MANY_IMAGES, PATIENCE = 100, 1.0
+"""The work on fewer images is shown only after these seconds."""
 LIVE_WIDTH = 39
 """Columns of the live part: where a window becomes narrower, no line that is to go is broken."""
+WIDE_TABLE = {
+    "epoch": "{row.epoch}",
+    " train loss": "{row.train_loss:.4f}",
+    "  train %": "{row.train_accuracy:.2%}",
+    "{split:>6} loss": "{row.eval_loss:.4f}",
+    "{split:>7} %": "{row.eval_accuracy:.2%}",
+    "        lr": "{row.lr:.3g}",
+    " images/s": "{row.images_per_second:.0f}",
+    " seconds": "{row.seconds:.1f}",
+}
+"""Headings of the epoch table, as wide as their columns, and the values below them."""
+NARROW_HEADINGS = ("epoch", "  train %", "{split:>6} loss", "{split:>7} %")
+WIDE_FROM = 76
+"""Columns of a console that the wide table needs."""
 
 
 class Display:
@@ -32,18 +44,22 @@ class Display:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.live: Live | None = None
-        self._doing, self._done, self._total = "", 0, 0
-        self._begun, self._first, self._is_shown = 0.0, 0, False
+        self._work, self._done, self._total, self._is_shown = "", 0, 0, False
+        self._start_time, self._done_at_start = 0.0, 0
 
-    def __call__(self, doing: str, where: Path | None, done: int, total: int) -> None:
+    def __call__(self, work: str, place: Path | None, done: int, total: int) -> None:
         """Show that `done` of `total` images in a folder, bytes of a file, steps … are done."""
-        if done == 0 or doing != self._doing:
-            self._begun, self._first, self._is_shown = time.perf_counter(), done, False
-        self._doing, self._done, self._total = doing, done, total
-        is_long = total >= MANY or time.perf_counter() - self._begun > PATIENCE
-        if not self._is_shown and (where is None or is_long):
+        if done == 0 or work != self._work:
+            self._is_shown = False
+            self._start_clock(done)
+        self._work, self._done, self._total = work, done, total
+        is_long = total >= MANY_IMAGES or time.perf_counter() - self._start_time > PATIENCE
+        if not self._is_shown and (place is None or is_long):
             self._is_shown = True
-            self._announce(where)
+            if place and work == "downloading":
+                say(self.console, f"downloading {file_size(total)} to {place}")
+            elif place and not self.console.is_interactive:
+                say(self.console, f"{work} {counted(total, 'image')} in {place}")
             self._go_live()
         if done == total:
             self.close()
@@ -62,11 +78,8 @@ class Display:
         """Close it."""
         self.close()
 
-    def _announce(self, where: Path | None) -> None:
-        if where and self._doing == "downloading":
-            say(self.console, f"downloading {file_size(self._total)} to {where}")
-        elif where and not self.console.is_interactive:
-            say(self.console, f"{self._doing} {counted(self._total, 'image')} in {where}")
+    def _start_clock(self, done: int) -> None:
+        self._start_time, self._done_at_start = time.perf_counter(), done
 
     def _go_live(self) -> None:
         if self.console.is_interactive and not self.console.quiet and not self.live:
@@ -87,49 +100,16 @@ class Display:
         return Group(*texts, bar)  # the bar does not end its line
 
     def _lines(self) -> list[str]:
-        amount = f"{self._doing} {self._done:,} of {self._total:,}"
-        if self._doing == "downloading":
+        amount = f"{self._work} {self._done:,} of {self._total:,}"
+        if self._work == "downloading":
             amount = f"loading {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
-        return [f"{amount}, {self._left()} left" if self._done else amount]
+        return [f"{amount}, {self._time_left()} left" if self._done else amount]
 
-    def _left(self) -> timedelta:
+    def _time_left(self) -> timedelta:
         """Return the time that the rest takes at the speed so far."""
-        elapsed = time.perf_counter() - self._begun
-        left = elapsed / max(self._done - self._first, 1) * (self._total - self._done)
-        return timedelta(seconds=round(left))
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the epoch table: heading, width, and how a row fills it."""
-
-    heading: str
-    width: int
-    form: str
-
-    def cell(self, row: EpochRow) -> str:
-        """Return the row's value, right-aligned."""
-        return self.form.format(row=row).rstrip("%").rjust(self.width)
-
-
-NARROW = (
-    Column("epoch", 5, "{row.epoch}"),
-    Column("train %", 8, "{row.train_accuracy:.2%}"),
-    Column("{split} loss", 10, "{row.eval_loss:.4f}"),
-    Column("{split} %", 8, "{row.eval_accuracy:.2%}"),
-)
-WIDE = (
-    Column("epoch", 5, "{row.epoch}"),
-    Column("train loss", 11, "{row.train_loss:.4f}"),
-    Column("train %", 9, "{row.train_accuracy:.2%}"),
-    Column("{split} loss", 11, "{row.eval_loss:.4f}"),
-    Column("{split} %", 9, "{row.eval_accuracy:.2%}"),
-    Column("lr", 10, "{row.lr:.3g}"),
-    Column("images/s", 9, "{row.images_per_second:.0f}"),
-    Column("seconds", 8, "{row.seconds:.1f}"),
-)
-WIDE_FROM = 76
-"""Columns of a console that the wide table needs."""
+        elapsed = time.perf_counter() - self._start_time
+        done = max(self._done - self._done_at_start, 1)
+        return timedelta(seconds=round(elapsed / done * (self._total - self._done)))
 
 
 class RunDisplay(Display):
@@ -137,54 +117,56 @@ class RunDisplay(Display):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._columns: Sequence[Column] = ()
+        self._table: dict[str, str] = {}
         self._run: RunStarted | None = None
         self._step: StepEnded | None = None
         self._best: EpochRow | None = None
 
     def listen(self, event: Event) -> None:
         """Show an event of a run."""
+        if isinstance(event, RunStarted | EpochEnded):
+            for note in event.notes:
+                warn(self.console, f"note: {note}")
         if isinstance(event, RunStarted):
             self._start(event)
         elif isinstance(event, StepEnded):
             self._step = event
         elif isinstance(event, EpochEnded):
             self._show_row(event.history[-1])
-            self._show_notes(event.notes)
         elif isinstance(event, RunEnded):
             self.close()
 
     def _start(self, event: RunStarted) -> None:
-        settings = event.settings
-        self._show_notes(event.notes)
+        settings, steps = event.settings, event.steps_per_epoch
         say(
             self.console,
             f"{settings.model}, {settings.recipe} on {settings.dataset}, "
-            f"{counted(settings.epochs, 'epoch')} of {counted(event.steps_per_epoch, 'step')}, "
+            f"{counted(settings.epochs, 'epoch')} of {counted(steps, 'step')}, "
             f"{event.device} {settings.precision} -> {event.directory}",
             wrap=True,
         )
         if event.step:
-            self.console.print(_where_it_goes_on(event))
-        self._run = event
-        self._total, self._first = settings.epochs * event.steps_per_epoch, event.step
-        self._begun = time.perf_counter()
+            epoch = len(event.history)  # the evaluation of a finished epoch may still be to do
+            step = min(event.step - epoch * steps + 1, steps)
+            say(self.console, f"goes on from epoch {epoch}, step {step} of {steps}")
+        self._run, self._total = event, settings.epochs * steps
+        self._start_clock(event.step)
         self._go_live()
         if self.live:
-            self._show_headings(event)
+            self._show_headings(event.eval_split)
         for row in event.history:
             self._show_row(row)
-
-    def _show_notes(self, notes: Sequence[str]) -> None:
-        for note in notes:
-            warn(self.console, f"note: {note}")
 
     def _show_row(self, row: EpochRow) -> None:
         if self._best is None or row.eval_accuracy > self._best.eval_accuracy:
             self._best = row
-        if self._run and self.live:
-            self._show_headings(self._run)
-            self.console.print(Text("".join(column.cell(row) for column in self._columns)))
+        if self.live:
+            self._show_headings(row.eval_split)
+            cells = (
+                form.format(row=row).rstrip("%").rjust(len(heading))
+                for heading, form in self._table.items()
+            )
+            self.console.print(Text("".join(cells)))
             return
         say(
             self.console,
@@ -194,35 +176,28 @@ class RunDisplay(Display):
             f"{row.images_per_second:.0f} images/s",
         )
 
-    def _show_headings(self, run: RunStarted) -> None:
+    def _show_headings(self, split: str) -> None:
         """Print the headings if they were never printed, or if other columns fit now."""
-        fitting = WIDE if self.console.width >= WIDE_FROM else NARROW
-        if self._columns is not fitting:
-            self._columns = fitting
-            headings = (c.heading.format(split=run.eval_split).rjust(c.width) for c in fitting)
-            self.console.print(Text("".join(headings), style="bold"))
+        headings = WIDE_TABLE if self.console.width >= WIDE_FROM else NARROW_HEADINGS
+        table = {heading.format(split=split): WIDE_TABLE[heading] for heading in headings}
+        if table != self._table:
+            self._table = table
+            self.console.print(Text("".join(table), style="bold"))
 
     def _lines(self) -> list[str]:
         if self._run is None:
             return super()._lines()
         if self._step is None:
             return ["starting"]
-        step, best, count = self._step, self._best, self._run.steps_per_epoch
-        speed = f"{step.images_per_second:.0f} images/s"
-        self._done = step.epoch * count + step.batch + 1
+        step, best, steps = self._step, self._best, self._run.steps_per_epoch
+        self._done = step.epoch * steps + step.batch + 1
         lines = [
             f"epoch {step.epoch} loss {step.loss:.4f} accuracy {step.accuracy:.2%}",
-            f"step {step.batch + 1} of {count} lr {step.lr:.3g} {speed}",
-            f"{self._left()} left of the run",
+            f"step {step.batch + 1} of {steps} lr {step.lr:.3g} {step.images_per_second:.0f} "
+            "images/s",
+            f"{self._time_left()} left of the run",
         ]
         if best:
             lines[-1] += ","
             lines.append(f"best {best.eval_split} {best.eval_accuracy:.2%} (epoch {best.epoch})")
         return lines
-
-
-def _where_it_goes_on(event: RunStarted) -> str:
-    """Say which epoch and step of a resumed run is the next."""
-    epoch = len(event.history)  # the evaluation of a finished epoch may still be to do
-    step = min(event.step - epoch * event.steps_per_epoch + 1, event.steps_per_epoch)
-    return f"goes on from epoch {epoch}, step {step} of {event.steps_per_epoch}"

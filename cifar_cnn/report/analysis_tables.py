@@ -13,9 +13,8 @@ from cifar_cnn.analysis.results import (
     Verification,
 )
 from cifar_cnn.errors import counted, first_few
-from cifar_cnn.models.usage import USAGE, Reached
 from cifar_cnn.report.console import NARROW, Column, Table, known, numbers, say, texts, times
-from cifar_cnn.results import Result
+from cifar_cnn.results import Result, Share
 
 WITH_PLACES = 72
 """Columns of a console from which the budget's table says where, too."""
@@ -40,15 +39,11 @@ def show_summary(console: Console, summary: Summary) -> None:
     )
     if summary.budget is not None:
         console.print()
-        _show_verdict(console, summary.budget)
-
-
-def _show_verdict(console: Console, verdict: Verdict) -> None:
-    console.print(budget_table(verdict, narrow=console.width < NARROW).on(console))
-    missed = [item.name for item in verdict.requirements if not item.passed]
-    line = f"budget broken: {', '.join(missed)}" if missed else "budget met"
-    source = f" (limits of {verdict.file})" if verdict.file else ""
-    console.print(line + source, markup=False)
+        console.print(budget_table(summary.budget, narrow=console.width < NARROW).on(console))
+        missed = [item.name for item in summary.budget.requirements if not item.passed]
+        source = f" (limits of {summary.budget.file})" if summary.budget.file else ""
+        verdict = f"budget broken: {', '.join(missed)}" if missed else "budget met"
+        console.print(verdict + source, markup=False)
 
 
 def show_receptive_field(console: Console, result: ReceptiveField, file: str | None = None) -> None:
@@ -184,6 +179,14 @@ def _axes_text(vertical: object, horizontal: object) -> str:
     return str(vertical) if vertical == horizontal else f"{vertical},{horizontal}"
 
 
+class Reached(Result):
+    """Mean test accuracy on CIFAR-10, as JPEG, of n runs after their last epoch."""
+
+    epochs: int
+    accuracy: Share
+    n: int
+
+
 class BuiltIn(Result):
     """A built-in network: its size and field for 32×32 images, its recipe and accuracy."""
 
@@ -200,9 +203,10 @@ def built_in_networks() -> list[BuiltIn]:
     """Return what is known of each built-in network."""
     from cifar_cnn.analysis.receptive_field import receptive_field  # and torch
     from cifar_cnn.analysis.summary import summarize
+    from cifar_cnn.models import BUILT_IN
 
     networks = []
-    for name, usage in USAGE.items():
+    for name, network in BUILT_IN.items():
         totals, field = summarize(name).totals, receptive_field(name)
         networks.append(
             BuiltIn(
@@ -211,8 +215,8 @@ def built_in_networks() -> list[BuiltIn]:
                 mult_adds=totals.mult_adds,
                 features=field.features,
                 final=field.final,
-                recipe=usage.recipe,
-                reached=usage.reached,
+                recipe=network.recipe,
+                reached=tuple(Reached(epochs=e, accuracy=a, n=n) for e, a, n in network.reached),
             )
         )
     return networks

@@ -233,8 +233,8 @@ def show_models(console: Console, networks: list[BuiltIn]) -> None:
     for each in networks:
         field, output = times(each.features.receptive_field), times(each.final.receptive_field)
         results = [
-            f"{reached.accuracy:.2%}, {counted(reached.epochs, 'epoch')}, n = {reached.n}"
-            for reached in each.reached
+            f"{result.accuracy:.2%}, {counted(result.epochs, 'epoch')}, n = {result.n}"
+            for result in each.reached
         ]
         sizes = (f"{each.parameters:,}", f"{each.mult_adds / 1e6:.2f} M")
         fields = f"{field} map\n{output} output"

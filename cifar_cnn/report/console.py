@@ -20,23 +20,21 @@ NARROW = 60
 MARK_STYLES: Final = {"✓": "green", "✗": "red"}
 
 
-def people_console(*, json: bool = False) -> Console:
-    """Return the console for people: standard output; a quiet one beside a JSON document."""
-    return _console(quiet=json, stderr=False)
+def people_console(*, json: bool = False, stderr: bool = False) -> Console:
+    """Return the console for people: standard output; a quiet one beside a JSON document.
+
+    It shows names as they are, and nothing live outside a terminal.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    interactive = None if stream.isatty() else False  # FORCE_COLOR makes a file a terminal
+    return Console(
+        stderr=stderr, quiet=json, force_interactive=interactive, highlight=False, emoji=False
+    )
 
 
 def progress_console(*, json: bool = False) -> Console:
     """Return the console for progress bars: standard error; a quiet one beside a JSON document."""
-    return _console(quiet=json, stderr=True)
-
-
-def _console(*, quiet: bool, stderr: bool) -> Console:
-    """Return a console that shows names as they are, and nothing live outside a terminal."""
-    stream = sys.stderr if stderr else sys.stdout
-    interactive = None if stream.isatty() else False  # FORCE_COLOR makes a file a terminal
-    return Console(
-        stderr=stderr, quiet=quiet, force_interactive=interactive, highlight=False, emoji=False
-    )
+    return people_console(json=json, stderr=True)
 
 
 def say(console: Console, *lines: str, wrap: bool = False) -> None:

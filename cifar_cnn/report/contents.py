@@ -49,10 +49,10 @@ class Picture(NamedTuple):
     @property
     def sources(self) -> list[tuple[str, float]]:
         """Each panel as a page has it, and its width by its height."""
-        sizes = [Image.open(io.BytesIO(panel)).size for panel in self.panels]
+        images = [(panel, Image.open(io.BytesIO(panel))) for panel in self.panels]
         return [
-            (f"data:image/png;base64,{b64encode(panel).decode()}", width / height)
-            for panel, (width, height) in zip(self.panels, sizes, strict=True)
+            (f"data:image/png;base64,{b64encode(panel).decode()}", image.width / image.height)
+            for panel, image in images
         ]
 
 
@@ -99,13 +99,11 @@ def collect_contents(
     """Draw and compute all that the run's files allow."""
     contents = Contents(record)
     _add_curves(contents, others, reference=reference)
-    files = [record.run / name for name in (MODEL, LAST)]
-    file = next((each for each in files if each.exists()), None)
-    if file is None:
-        contents.notes.append("there is no checkpoint yet")
-        return contents
     with contents.optional_part():
-        network = open_trained(file, overrides, allow_bare=False)
+        files = [record.run / name for name in (MODEL, LAST) if (record.run / name).exists()]
+        if not files:
+            raise UserError("there is no checkpoint yet")
+        network = open_trained(files[0], overrides, allow_bare=False)
         with contents.optional_part():
             _add_evaluation(contents, network, progress)
         _add_analysis(contents, network)

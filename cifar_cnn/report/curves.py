@@ -73,26 +73,22 @@ class TensorBoardEvents:
 
             remove_events(event.directory)
             self.writer = SummaryWriter(str(event.directory / EVENTS))
-            for row in event.history:
-                self._write(self.writer, row)
-        elif isinstance(event, EpochEnded) and self.writer:
-            self._write(self.writer, event.history[-1])
+            self._write(event.history)
+        elif isinstance(event, EpochEnded):
+            self._write(event.history[-1:])
         elif isinstance(event, RunEnded) and self.writer:
             self.writer.close()
 
-    @staticmethod
-    def _write(writer: "SummaryWriter", row: EpochRow) -> None:
-        values = {
-            "loss/train": row.train_loss,
-            f"loss/{row.eval_split}": row.eval_loss,
-            "accuracy/train": row.train_accuracy,
-            f"accuracy/{row.eval_split}": row.eval_accuracy,
-            "lr": row.lr,
-            "images_per_second": row.images_per_second,
-        }
-        for name, value in values.items():
-            writer.add_scalar(name, value, row.step)
-        writer.flush()
+    def _write(self, rows: Sequence[EpochRow]) -> None:
+        assert self.writer is not None
+        for row in rows:
+            self.writer.add_scalar("loss/train", row.train_loss, row.step)
+            self.writer.add_scalar(f"loss/{row.eval_split}", row.eval_loss, row.step)
+            self.writer.add_scalar("accuracy/train", row.train_accuracy, row.step)
+            self.writer.add_scalar(f"accuracy/{row.eval_split}", row.eval_accuracy, row.step)
+            self.writer.add_scalar("lr", row.lr, row.step)
+            self.writer.add_scalar("images_per_second", row.images_per_second, row.step)
+        self.writer.flush()
 
 
 def evaluation_curve(history: Sequence[EpochRow]) -> Curve:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,11 +59,9 @@ def write_environment(event: Event) -> None:
 
 def _processor_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")  # Linux, where platform.processor() is empty
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    name = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 def report_at_end(event: Event) -> None:
@@ -117,7 +116,7 @@ def write_report(
 
 def _write_page(contents: Contents) -> RunReport:
     directory, pictures = contents.run.run, contents.pictures.values()
-    page = _render("report.html.j2", contents)
+    page = TEMPLATES.get_template("report.html.j2").render(vars(contents))
     for picture in pictures:
         write_file(directory / picture.file, picture.content)
     write_file(directory / REPORT, page.encode())
@@ -151,7 +150,8 @@ def _check_markdown(file: Path, *, exist_ok: bool) -> None:
 
 def _write_markdown(file: Path, contents: Contents) -> None:
     folder = _picture_folder(file)
-    text = _render("report.md.j2", contents, folder=quote(folder.name))
+    template = TEMPLATES.get_template("report.md.j2")
+    text = template.render(vars(contents), folder=quote(folder.name))
     is_new = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)
@@ -167,17 +167,6 @@ def _write_markdown(file: Path, contents: Contents) -> None:
 def _mistake_table(mistakes: Sequence[JudgedImage]) -> Table:
     columns = [*texts("file", "true", "predicted"), *numbers("probability", form=".1%")]
     return Table(columns, [each[:4] for each in mistakes])
-
-
-def _render(template: str, contents: Contents, **more: str) -> str:
-    run, split = contents.run, SPLIT_NAMES.get(contents.split)
-    settings = run.settings
-    headline = (
-        f"{settings.model}, recipe {settings.recipe}, on {settings.dataset}: "
-        f"{run.state} after {run.epochs} of {counted(settings.epochs, 'epoch')}"
-    )
-    names = vars(contents) | {"split": split, "settings": settings, "headline": headline} | more
-    return TEMPLATES.get_template(template).render(names)
 
 
 TEMPLATES = Environment(

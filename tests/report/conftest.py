@@ -1,4 +1,4 @@
-"""A page in a real headless Chromium, driven over a pipe by the DevTools protocol."""
+"""A finished run, and a page in headless Chromium, driven over a pipe by the DevTools protocol."""
 
 import base64
 import json
@@ -9,17 +9,32 @@ import subprocess
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FOUND = next(filter(None, map(shutil.which, NAMES)), None)
-EXECUTABLE = FOUND if os.name == "posix" else None  # it is driven over inherited pipes
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+EXECUTABLE = CHROMIUM if os.name == "posix" else None  # it is driven over inherited pipes
 
-LAYOUT = """JSON.stringify({
-    width: innerWidth,
-    content: document.documentElement.scrollWidth,
-    broken: [...document.images].filter(image => !image.naturalWidth).length,
-    images: document.images.length,
-    title: document.title,
-    text: document.body.innerText,
-})"""
+POSIX = os.name != "nt"  # Windows has no such file names
+CLASS = '<img src=x onerror=alert(1)> & "$x$" | *and* _more_ # [a](b) 名' if POSIX else "red $x_"
+RUN = "<b>my | run_1 #1 & <i>" if POSIX else "my & run_1 #1"
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory, make_image_folder):
+    """Three classes, one with the name CLASS."""
+    root = make_image_folder(tmp_path_factory.mktemp("data") / "images")
+    for split in ("train", "test"):
+        (root / split / "red").rename(root / split / CLASS)
+    return root
+
+
+@pytest.fixture(scope="session")
+def run(images, tmp_path_factory):
+    """A finished run of two epochs named RUN, with its report; nothing in a test may change it."""
+    from cifar_cnn import train
+    from cifar_cnn.settings import resolve_settings
+
+    values = {"dataset": "folder", "data_dir": images, "epochs": 2, "lr": 1e-6, "seed": 7}
+    directory = tmp_path_factory.mktemp("runs") / RUN
+    return train(resolve_settings(values | {"precision": "fp32"}), directory).run
 
 
 class Page:
@@ -59,15 +74,18 @@ class Page:
         return self.messages[-1]
 
     def show(self, path, width, height=900):
-        """Open a file at a width in CSS pixels and return what LAYOUT measures."""
+        """Open a file at a width in CSS pixels."""
         mobile = width < 600
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Page.navigate", url=path.resolve().as_uri())
         while self.receive().get("method") != "Page.loadEventFired":
             pass
-        measured = self.call("Runtime.evaluate", expression=LAYOUT)
-        return json.loads(measured["result"]["value"])
+
+    def evaluate(self, expression):
+        """Return the value of a JavaScript expression."""
+        result = self.call("Runtime.evaluate", expression=f"JSON.stringify({expression})")
+        return json.loads(result["result"]["value"])
 
     def screenshot(self, *, whole=True):
         """Return a PNG of the whole page, or of what the window shows."""
@@ -79,12 +97,12 @@ class Page:
         return [m["params"] for m in self.messages if m.get("method") in methods]
 
 
-@pytest.fixture
-def page(tmp_path):
-    """A Page of a browser that is started for the test, and ended after it."""
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A Page of a browser that is started for a module, and ended after it."""
     if EXECUTABLE is None:
         pytest.skip("needs Chromium (Debian package chromium)")
-    yield from open_page(tmp_path)
+    yield from open_page(tmp_path_factory.mktemp("profile"))
 
 
 def open_page(profile):

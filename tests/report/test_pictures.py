@@ -17,22 +17,16 @@ from cifar_cnn.report.curves import (
 from cifar_cnn.training.history import EpochRow
 
 
-def rows(count):
+def make_history(count):
+    other = {"step": 1, "lr": 0.1, "eval_split": "test", "seconds": 1.0, "images_per_second": 1.0}
     return [
         EpochRow(
             epoch=epoch,
-            step=epoch + 1,
-            lr=0.1,
             train_loss=2 / (epoch + 1),
             train_accuracy=0.3 + 0.5 * epoch / count,
-            last_loss=1.0,
-            batches=1,
-            eval_split="test",
             eval_loss=1.5 / (epoch + 1),
-            eval_correct=40 + epoch % 50,
-            eval_samples=100,
-            seconds=1.0,
-            images_per_second=1.0,
+            eval_accuracy=0.4 + epoch % 50 / 100,
+            **other,
         )
         for epoch in range(count)
     ]
@@ -49,7 +43,7 @@ def has_color(picture, color):
 
 def test_both_lines_are_drawn_in_both_panels():
     for count in (1, 3, 100):
-        panels = draw_curves(rows(count))
+        panels = draw_curves(make_history(count))
         for panel in (pixels(each) for each in panels):
             assert has_color(panel, TRAIN_COLOR)
             assert has_color(panel, EVAL_COLOR)

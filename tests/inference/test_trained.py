@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from cifar_cnn import effective_field, evaluate, predict, resolve_settings, summarize, train
 from cifar_cnn.data.dataset import Normalization, normalize
 from cifar_cnn.data.load import load_test
-from cifar_cnn.errors import RequestError
+from cifar_cnn.errors import RequestError, RunError
 from cifar_cnn.inference.export import export
-from cifar_cnn.inference.trained import open_trained
+from cifar_cnn.inference.trained import open_trained, predict_log_probabilities
+from cifar_cnn.models import build_model
 from cifar_cnn.storage.checkpoint import pack, read_checkpoint
 
 OTHER = Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
@@ -92,3 +93,52 @@ def test_lazy_layers_take_their_shape_before_they_take_their_weights(
     assert trained.model[3].weight.shape == (3, 4)
     exported = export(tmp_path / "run" / "model.pt", "safetensors", overrides={"model": spec})
     assert exported.max_difference == 0
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return build_model("baseline", dropout=0.5).to(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def images():
+    return torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8)
+
+
+def test_a_network_answers_in_evaluation_mode_and_keeps_its_mode_and_statistics(model, images):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    output = predict_log_probabilities(model.train(), images, CPU, "fp32")
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    torch.testing.assert_close(output, model.eval()(normalize(images)))
+
+
+def test_flip_averaging_is_the_mean_of_both_probabilities(model, images):
+    plain = predict_log_probabilities(model, images, CPU, "fp32")
+    mirrored = predict_log_probabilities(model, images.flip(-1), CPU, "fp32")
+    both = predict_log_probabilities(model, images, CPU, "fp32", tta=True)
+    torch.testing.assert_close(both.exp(), (plain.exp() + mirrored.exp()) / 2)
+
+
+def test_bf16_is_close_to_fp32_and_still_answers_in_fp32(model, images):
+    output = predict_log_probabilities(model, images, CPU, "bf16")
+    assert output.dtype == torch.float32
+    expected = predict_log_probabilities(model, images, CPU, "fp32")
+    torch.testing.assert_close(output, expected, atol=0.05, rtol=0.05)
+    assert not torch.equal(output, expected)
+
+
+class Greedy(torch.nn.Module):
+    def forward(self, images):
+        return images.new_empty(1 << 60)
+
+
+def test_no_memory_is_one_line_and_leaves_the_mode():
+    model = Greedy().train()
+    with pytest.raises(RunError, match="out of memory on cpu in evaluation: try"):
+        predict_log_probabilities(model, torch.zeros(2, 3, 4, 4, dtype=torch.uint8), CPU, "fp32")
+    assert model.training

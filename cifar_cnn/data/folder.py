@@ -3,29 +3,36 @@
 import hashlib
 import os
 import unicodedata
-import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import PIL
-import platformdirs
 import torch
 from numpy.typing import NDArray
 
 from cifar_cnn.data.dataset import Progress, Split, balanced, describe_lacking
-from cifar_cnn.data.images import DECODER, Decoded, Tell, read_image, read_images
+from cifar_cnn.data.images import (
+    DECODER,
+    Decoded,
+    Tell,
+    read_cache,
+    read_image,
+    read_images,
+    write_cache,
+)
 from cifar_cnn.data.layout import (
     KINDS,
+    LAYOUT,
     Classes,
-    find_layout,
+    describe_misnamed,
+    find_class_folders,
     list_images,
     readable_folders,
 )
 from cifar_cnn.data.load import DataSource
-from cifar_cnn.errors import DataError, SettingsError, counted
+from cifar_cnn.errors import DataError, SettingsError, counted, first_few
 from cifar_cnn.settings import Settings
 
 
@@ -34,12 +41,53 @@ class FolderSource(DataSource):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.layout = find_layout(settings.data_dir)
-        self.classes, self.splits = self.layout.names, tuple(self.layout.splits)
+        self.root, self.folders = settings.data_dir, find_class_folders(settings.data_dir)
+        self.is_split = "" not in self.folders
+        self.splits = tuple(self.folders) if self.is_split else ()
+        self.classes = tuple(sorted(set().union(*self.folders.values())))
 
     def check(self) -> None:
-        """Compare the folder with how the run would split it."""
-        self.layout.check_for_training(self.settings.test_size, self.settings.val_size)
+        """Raise an error if there are no images to evaluate on, or if a split is cut needlessly."""
+        test_size, val_size, root = self.settings.test_size, self.settings.val_size, self.root
+        if not self.is_split and not test_size:
+            raise DataError(
+                f"{self._unsplit}: train with --test-size 0.2, which makes a fifth of each class "
+                "the test images, or put them below train/ and test/"
+            )
+        if "val" in self.splits and val_size:
+            raise SettingsError(
+                f"val_size {val_size} would cut validation images from the training images, and "
+                f"{root} has val/: leave it out"
+            )
+        if test_size and "train" in self.splits and len(self.splits) > 1:
+            raise SettingsError(
+                f"test_size {test_size:g} is for class folders alone, and {root} has "
+                f"{'test' if 'test' in self.splits else 'val'}/: leave it out"
+            )
+        if self.splits == ("train",):
+            advice = describe_misnamed(root) or (
+                f"add one of them, or cut the test images from it with --data-dir "
+                f"{root / 'train'} --test-size 0.2"
+            )
+            raise DataError(f"{root} has neither test/ nor val/ beside train/: {advice}")
+
+    @property
+    def _unsplit(self) -> str:
+        return f"{self.root} has class folders alone ({first_few(self.classes)})"
+
+    def _class_folders(self, name: str) -> tuple[Path, Classes]:
+        """Return the folder of a split, and those of all classes, which may be missing."""
+        folder = self.root / name
+        if self.is_split and name not in self.folders:
+            advice = describe_misnamed(self.root) or LAYOUT
+            raise DataError(f"folder {folder} has no class folders: {advice}")
+        if not self.is_split and not self.settings.test_size:
+            raise DataError(
+                f"{self._unsplit}: put them below {folder} to take them as {name} images"
+            )
+        if not self.is_split:
+            return self.root, self.folders[""]
+        return folder, {each: self.folders[name].get(each, folder / each) for each in self.classes}
 
     @readable_folders()
     def load(self, name: str, limit: int | None, progress: Progress | None) -> Split:
@@ -49,8 +97,7 @@ class FolderSource(DataSource):
         may lie at any depth in them, as in torchvision's ImageFolder. If `data_dir` has class
         folders alone, `test_size` is the fraction of each class that is `test`.
         """
-        layout, size, test_size = self.layout, self.settings.input_size, self.settings.test_size
-        folder, classes = layout.classes(name, test_size)
+        size, (folder, classes) = self.settings.input_size, self._class_folders(name)
         listed = [list_images(each) if each.is_dir() else ([], 0) for each in classes.values()]
         files = [file for images, _ in listed for file in images]
         labels = np.repeat(np.arange(len(classes)), [len(images) for images, _ in listed])
@@ -60,13 +107,14 @@ class FolderSource(DataSource):
         if empty and (name == "train" or len(empty) == len(classes)):
             raise DataError(f"class folder {empty[0]} has no {KINDS} images")
         chosen, test_sha256 = np.arange(len(files)), None
-        if layout.unsplit:
-            is_test, test_sha256 = _cut_test(classes, files, labels, test_size)
+        if not self.is_split:
+            is_test, test_sha256 = _cut_test(classes, files, labels, self.settings.test_size)
             chosen = np.flatnonzero(is_test == (name == "test"))
         chosen = chosen[balanced(labels[chosen], limit)]
         tell = progress and partial(progress, "decoding", folder)
         decoded = _decode_once(files, chosen, size, tell)
-        notes = [f"{layout.misnamed}, or it is not used"] if layout.misnamed else []
+        advice = describe_misnamed(self.root)
+        notes = [f"{advice}, or it is not used"] if advice else []
         notes += describe_lacking(classes, labels, name)
         notes += _describe_changes(folder, decoded, files[chosen[0]], size)
         if skipped := sum(others for _, others in listed):
@@ -142,40 +190,6 @@ def _key(identities: Sequence[str], size: tuple[int, int]) -> str:
     return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()[:32]
 
 
-def _cache_file(key: str) -> Path:
-    """Return the file in $CIFAR_CNN_CACHE, else in the user's cache folder.
-
-    Raises a RuntimeError if the user has no home folder.
-    """
-    folder = os.environ.get("CIFAR_CNN_CACHE") or platformdirs.user_cache_path("cifar-cnn")
-    return Path(folder, f"{key}.npz")
-
-
-def read_cache(key: str) -> Decoded | None:
-    """Return the images cached under `key`, or None if there are none or they are damaged."""
-    try:
-        with _cache_file(key).open("rb") as file:
-            arrays = np.load(file, allow_pickle=False)
-            changes = (arrays[name].view(bool) for name in ("resized", "on_white"))
-            return Decoded(arrays["images"], *changes)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
-
-
-def write_cache(key: str, decoded: Decoded) -> None:
-    """Cache the images under `key`; if they cannot be written, the next run decodes them again."""
-    with suppress(OSError, RuntimeError):
-        file = _cache_file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.part")
-        try:
-            with temporary.open("wb") as stream:
-                np.savez(stream, **decoded._asdict())
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
 def _cut_test(
     classes: Classes, files: Sequence[str], labels: NDArray[np.int64], test_size: float
 ) -> tuple[NDArray[np.bool_], str]:
@@ -195,21 +209,14 @@ def _cut_test(
     is_test = np.zeros(len(files), dtype=bool)
     test_names: list[str] = []
     for label, (name, folder) in enumerate(classes.items()):
-        names = {
-            index: _portable_name(folder, files[index])
-            for index in np.flatnonzero(labels == label).tolist()
-        }
+        indices, start = np.flatnonzero(labels == label).tolist(), len(str(folder)) + 1
+        inside = {index: files[index][start:].replace(os.sep, "/") for index in indices}
+        names = {index: unicodedata.normalize("NFC", path) for index, path in inside.items()}
         ranked = sorted(names, key=lambda index: _hash(names[index]))
         for_test = ranked[: round(len(names) * test_size)]
         is_test[for_test] = True
         test_names += [f"{name}/{names[index]}" for index in for_test]
     return is_test, _hash("\n".join(sorted(test_names)))
-
-
-def _portable_name(folder: Path, file: str) -> str:
-    """Return the path of a file in a folder, the same on every system."""
-    inside = file[len(str(folder)) + 1 :]
-    return unicodedata.normalize("NFC", inside.replace(os.sep, "/"))
 
 
 def _hash(text: str) -> str:

@@ -1,8 +1,9 @@
-"""Decode image files of any format, mode and size."""
+"""Decode image files of any format, mode and size; cache what was decoded."""
 
 import itertools
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,6 +12,7 @@ from threading import Event
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -148,3 +150,37 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
         return colors.convert("RGB"), False
     white = Image.new("RGBA", colors.size, "white")
     return Image.alpha_composite(white, colors).convert("RGB"), True
+
+
+def _cache_file(key: str) -> Path:
+    """Return the file in $CIFAR_CNN_CACHE, else in the user's cache folder.
+
+    Raises a RuntimeError if the user has no home folder.
+    """
+    folder = os.environ.get("CIFAR_CNN_CACHE") or platformdirs.user_cache_path("cifar-cnn")
+    return Path(folder, f"{key}.npz")
+
+
+def read_cache(key: str) -> Decoded | None:
+    """Return the images cached under `key`, or None if there are none or they are damaged."""
+    try:
+        with _cache_file(key).open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            changes = (arrays[name].view(bool) for name in ("resized", "on_white"))
+            return Decoded(arrays["images"], *changes)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def write_cache(key: str, decoded: Decoded) -> None:
+    """Cache the images under `key`; if they cannot be written, the next run decodes them again."""
+    with suppress(OSError, RuntimeError):
+        file = _cache_file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}.part")
+        try:
+            with temporary.open("wb") as stream:
+                np.savez(stream, **decoded._asdict())
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -4,10 +4,9 @@ import os
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_cnn.errors import DataError, SettingsError, first_few
+from cifar_cnn.errors import DataError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 KINDS = "PNG, JPEG, WEBP, BMP or GIF"
@@ -72,92 +71,35 @@ def list_images(folder: Path) -> tuple[list[str], int]:
     return images, sum(len(names) for _, names in files) - len(images)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The class folders in a folder."""
-
-    root: Path
-    splits: Mapping[str, Classes]  # those of SPLITS that have a folder
-    unsplit: Classes  # the class folders if no folder is a split, else empty
-    misnamed: str | None  # advice about a folder whose name is almost a split's
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The classes in the order of their labels."""
-        return tuple(sorted({*self.unsplit}.union(*self.splits.values())))
-
-    def classes(self, name: str, test_size: float) -> tuple[Path, Classes]:
-        """Return the folder of a split, and those of all its classes, which may be missing."""
-        if self.unsplit and not test_size:
-            raise DataError(
-                f"{self._unsplit}: put them below {self.root / name} to take them as {name} images"
-            )
-        if self.unsplit:
-            return self.root, self.unsplit
-        if name not in self.splits:
-            advice = self.misnamed or LAYOUT
-            raise DataError(f"folder {self.root / name} has no class folders: {advice}")
-        folder = self.root / name
-        return folder, {each: self.splits[name].get(each, folder / each) for each in self.names}
-
-    def check_for_training(self, test_size: float, val_size: int) -> None:
-        """Raise an error if there are no images to evaluate on, or if a split is cut needlessly."""
-        if self.unsplit and not test_size:
-            raise DataError(
-                f"{self._unsplit}: train with --test-size 0.2, which makes a fifth of each class "
-                "the test images, or put them below train/ and test/"
-            )
-        if "val" in self.splits and val_size:
-            raise SettingsError(
-                f"val_size {val_size} would cut validation images from the training images, and "
-                f"{self.root} has val/: leave it out"
-            )
-        if "train" not in self.splits:
-            return
-        if test_size and len(self.splits) > 1:
-            raise SettingsError(
-                f"test_size {test_size:g} is for class folders alone, and {self.root} has "
-                f"{'test' if 'test' in self.splits else 'val'}/: leave it out"
-            )
-        if len(self.splits) == 1:
-            advice = self.misnamed or (
-                f"add one of them, or cut the test images from it with --data-dir "
-                f"{self.root / 'train'} --test-size 0.2"
-            )
-            raise DataError(f"{self.root} has neither test/ nor val/ beside train/: {advice}")
-
-    @property
-    def _unsplit(self) -> str:
-        return f"{self.root} has class folders alone ({first_few([*self.unsplit])})"
-
-
 @readable_folders()
-def find_layout(root: Path) -> Layout:
-    """Return the layout of `root`, or raise a DataError if it is unusable."""
+def find_class_folders(root: Path) -> Mapping[str, Classes]:
+    """Return the class folders of each of SPLITS in `root`; if it has no splits, its own as ``""``.
+
+    Raises a DataError if there are none, or if a class has no folder in train/.
+    """
     if not root.is_dir():
         raise DataError(f"folder {root} does not exist: {LAYOUT}")
     splits = {name: classes for name in SPLITS if (classes := _class_folders(root / name))}
-    unsplit = {} if splits else _class_folders(root)
-    if unsplit.keys() <= {*SPLITS}:
-        unsplit = {}
-    misnamed = _describe_misnamed(root)
-    for folder in () if splits else (root, root / OFFICIAL[0]):
+    if splits:
+        for name in splits if "train" in splits else ():
+            if missing := sorted({*splits[name]} - {*splits["train"]}):
+                raise DataError(f"class {missing[0]!r} is in {root / name} but not in train/")
+        return splits
+    for folder in (root, root / OFFICIAL[0]):
         if (folder / OFFICIAL[1]).is_file():
             raise DataError(
                 f"{folder} holds the files of CIFAR-10's archive, not class folders: use "
                 f"--dataset cifar10 --data-dir {folder.parent}"
             )
-    if misnamed and unsplit:
-        raise DataError(f"{root} has neither train/ nor test/: {misnamed}")
-    if not splits and not unsplit:
-        raise DataError(f"folder {root} has no class folders: {misnamed or LAYOUT}")
-    for name, classes in splits.items() if "train" in splits else ():
-        if missing := sorted({*classes} - {*splits["train"]}):
-            raise DataError(f"class {missing[0]!r} is in {root / name} but not in train/")
-    return Layout(root, splits, unsplit, misnamed)
+    unsplit, advice = _class_folders(root), describe_misnamed(root)
+    if not unsplit.keys() - {*SPLITS}:
+        raise DataError(f"folder {root} has no class folders: {advice or LAYOUT}")
+    if advice:
+        raise DataError(f"{root} has neither train/ nor test/: {advice}")
+    return {"": unsplit}
 
 
-def _describe_misnamed(root: Path) -> str | None:
+def describe_misnamed(root: Path) -> str | None:
     """Return advice about the first folder whose name is almost a split's, if there is one."""
     for path in sorted(root.iterdir()):
         name = path.name.lower()

@@ -5,7 +5,8 @@ from dataclasses import replace
 from importlib import import_module
 
 from cifar_cnn.data.dataset import Progress, Split
-from cifar_cnn.errors import SettingsError
+from cifar_cnn.data.layout import SPLITS
+from cifar_cnn.errors import SettingsError, did_you_mean
 from cifar_cnn.settings import Settings
 
 
@@ -81,14 +82,33 @@ def load_trained_on(
     return train, replace(val, name="val")
 
 
+def load_split(
+    settings: Settings, name: str | None, limit: int | None, progress: Progress | None
+) -> Split:
+    """Return a split of a run, or a balanced subset; None is the one to evaluate on.
+
+    That is `test`, or `val` if the source has that in its place.
+    """
+    if name is not None and name not in SPLITS:
+        hint = did_you_mean(name, SPLITS)
+        raise SettingsError(f"unknown split {name!r}{hint}: choose from {', '.join(SPLITS)}")
+    source = source_of(settings)
+    default = "val" if "val" in source.splits and "test" not in source.splits else "test"
+    if name in {None, default}:
+        return source.load(default, limit, progress)
+    if name == "test":
+        raise SettingsError(
+            f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
+        )
+    train, val = load_trained_on(settings, progress)
+    split = train if name == "train" else val
+    if split is None:
+        raise SettingsError("there is no validation split: the run was trained without --val-size")
+    return split.limited(limit)
+
+
 def load_test(
     settings: Settings, limit: int | None = None, progress: Progress | None = None
 ) -> Split:
     """Return the images to evaluate on, or a balanced subset; `name` is their split's."""
-    return source_of(settings).load(evaluation_split(settings), limit, progress)
-
-
-def evaluation_split(settings: Settings) -> str:
-    """Return `test`, or `val` where the source has that in its place."""
-    splits = source_of(settings).splits
-    return "val" if "val" in splits and "test" not in splits else "test"
+    return load_split(settings, None, limit, progress)

@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from cifar_cnn.data.dataset import Progress, Split
-from cifar_cnn.data.layout import SPLITS
-from cifar_cnn.data.load import evaluation_split, load_test, load_trained_on
-from cifar_cnn.errors import CheckpointError, DataError, SettingsError, did_you_mean, first_few
+from cifar_cnn.data.load import load_split
+from cifar_cnn.errors import CheckpointError, DataError, first_few
 from cifar_cnn.inference.metrics import Evaluation, is_answer, judge
 from cifar_cnn.inference.trained import answer_images, open_trained
 from cifar_cnn.results import NotInJson, Result
 from cifar_cnn.runtime import global_state_kept
-from cifar_cnn.settings import Settings
 from cifar_cnn.storage.files import write_result
 from cifar_cnn.storage.network import Network
 
@@ -106,7 +104,7 @@ def load_images(
     """Return a split of the network's data set, the test images by default, for its own classes."""
     settings, own, stored = network.settings, network.classes, network.checkpoint
     try:
-        data = _load_split(settings, split, limit, progress)
+        data = load_split(settings, split, limit, progress)
     except DataError as error:
         folder = settings.data_dir
         is_own = stored is not None and folder == stored.settings.data_dir
@@ -124,27 +122,6 @@ def load_images(
             f"the data set has {first_few(data.classes)}"
         )
     return data
-
-
-def _load_split(
-    settings: Settings, split: str | None, limit: int | None, progress: Progress | None
-) -> Split:
-    if split is not None and split not in SPLITS:
-        hint = did_you_mean(split, SPLITS)
-        raise SettingsError(f"unknown split {split!r}{hint}: choose from {', '.join(SPLITS)}")
-    own = evaluation_split(settings)
-    if split in {None, own}:
-        return load_test(settings, limit, progress)
-    if split == "test":
-        raise SettingsError(
-            f"there is no test split: {settings.data_dir} has val/ in its place; leave --split out"
-        )
-    train, val = load_trained_on(settings, progress)
-    if split == "train":
-        return train.limited(limit)
-    if val is None:
-        raise SettingsError("there is no validation split: the run was trained without --val-size")
-    return val.limited(limit)
 
 
 def notes_on(data: Split, network: Network) -> tuple[str, ...]:

@@ -74,15 +74,15 @@ def test_every_mode_becomes_rgb(mode):
 @pytest.mark.parametrize("content", [encoded(), encoded("JPEG"), encoded("PNG", "P")])
 def test_every_truncation_and_every_flipped_byte_is_an_image_or_one_line(tmp_path, content):
     random = np.random.RandomState(1)
-    paths = [tmp_path / f"{index}.png" for index in range(300)]
+    paths = [tmp_path / f"{index}.png" for index in range(150)]
     for path in paths:
         spoiled = bytearray(content)
         for _ in range(random.randint(1, 4)):
             spoiled[random.randint(len(spoiled))] = random.randint(256)
         path.write_bytes(spoiled[: random.randint(len(spoiled) // 2, len(spoiled) + 1)])
     pixels, outcomes = try_images(paths, SIZE)
-    assert pixels.shape == (300, 3, 32, 32)
-    assert len(outcomes) == 300
+    assert pixels.shape == (150, 3, 32, 32)
+    assert len(outcomes) == 150
     assert all(str(outcome).isprintable() for outcome in outcomes)
 
 

@@ -24,15 +24,13 @@ from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.settings import Settings, resolve_settings
 from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.storage.network import open_network
-from cifar_cnn.training.distributed import join, own_device
-from cifar_cnn.training.events import Listener
-from cifar_cnn.training.history import RunResult
+from cifar_cnn.training.distributed import Processes, join, own_device
+from cifar_cnn.training.history import Listener, RunResult
 from cifar_cnn.training.plan import Plan
-from cifar_cnn.training.range_test import RangeTest, range_test
 from cifar_cnn.training.run import Run
-from cifar_cnn.training.run_directory import RunDirectory
+from cifar_cnn.training.run_directory import open_run_directory
 from cifar_cnn.training.run_files import Replace
-from cifar_cnn.training.trial import train_once
+from cifar_cnn.training.trial import RangeTest, range_test, train_once
 
 
 @global_state_kept()
@@ -55,16 +53,16 @@ def train(
 
     Args:
         settings: what to train, on what and how; `resolve_settings` makes them.
-        directory: of the run; a new one unless `replace` or `checkpoint` is given.
-        replace: start again where there is a run: its files go; `unsaved`: where it has saved
-            nothing yet.
-        numbered: where `directory` is taken, add the next free number to its name.
+        directory: of the run; it must not exist unless `replace` or `checkpoint` is given.
+        replace: remove the files of an earlier run and start again; `unsaved`: only if that run has
+            saved nothing.
+        numbered: if `directory` exists, add the next free number to its name.
         checkpoint: a `last.pt` to go on from; its settings must be `settings` (see `plan_run`).
         report: write report.html and its pictures at the end of a finished run.
         tensorboard: write event files below the run directory.
-        listeners: called with each event of the run (of several processes, each calls its own).
-        progress: told how the decoding of image files, or a download, goes.
-        should_stop: asked after each step; when it says so, the run is saved and ends early.
+        listeners: called with each event of the run; in several processes, each calls its own.
+        progress: called while images are decoded or downloaded.
+        should_stop: called after each step; if it returns True, the run is saved and ends early.
 
     Raises:
         UserError: in one of its kinds; the message says what is wrong and what to do.
@@ -77,29 +75,24 @@ def train(
         files.append(TensorBoardEvents())
     if report:
         files.append(report_at_end)
-    device = own_device(settings.device)
-    with join(device) as processes:
+    with join(settings.device) as processes:
         processes.wait()  # all have looked at the directory before one takes it
-        told = [*listeners, *files] if processes.is_main else listeners
-        with RunDirectory(
+        with open_run_directory(
             Path(directory),
+            writes=processes.rank == 0,
             replace=replace,
             resume=checkpoint is not None,
             numbered=numbered,
-            writes=processes.is_main,
         ) as run_directory:
             run = Run(
                 settings,
-                device,
-                processes=processes,
-                listeners=told,
+                processes,
+                listeners=[*listeners, *files] if processes.rank == 0 else listeners,
                 progress=progress,
                 checkpoint=checkpoint,
                 should_stop=should_stop,
             )
-            run.notes += run_directory.notes
             processes.wait()  # all have what they need before one changes anything
-            run_directory.begin()
             result = run.fit(run_directory)
             processes.wait()  # none ends before all is saved
         return result
@@ -116,13 +109,13 @@ def dry_run(
 
     Args:
         settings: of the run.
-        say: is told what the user should know about it, a line at a time.
-        progress: told how the decoding of image files, or a download, goes.
+        say: called with each note for the user, one line each.
+        progress: called while images are decoded or downloaded.
 
     Raises:
         UserError: what `train` would raise before its first step, or at a loss that is not finite.
     """
-    loss = train_once(_announced(settings, say, progress).trainer)
+    loss = train_once(_make_run(settings, say, progress).trainer)
     if not math.isfinite(loss):
         raise RunError(f"the loss of the first batch is {loss}: training would stop there")
     return loss
@@ -140,18 +133,18 @@ def find_lr(
     Args:
         settings: of the run; all but the learning rate and its schedule are kept.
         say: as for `dry_run`.
-        progress: as for `dry_run`, and told how many steps are done.
+        progress: as for `dry_run`, and called after each step.
 
     Raises:
         RunError: the loss never falls, or is not finite from the start.
         UserError: what `train` would raise before its first step.
     """
-    return range_test(_announced(settings, say, progress).trainer, progress)
+    return range_test(_make_run(settings, say, progress).trainer, progress)
 
 
-def _announced(settings: Settings, say: Callable[[str], None], progress: Progress | None) -> Run:
-    """Prepare a run that writes nothing, and report its notes."""
-    run = Run(settings, own_device(settings.device), progress=progress)
+def _make_run(settings: Settings, say: Callable[[str], None], progress: Progress | None) -> Run:
+    """Make a run that writes nothing, and report its notes."""
+    run = Run(settings, Processes(own_device(settings.device)), progress=progress)
     for note in run.notes:
         say(note)
     return run
@@ -176,7 +169,7 @@ def effective_field(
         samples: test images at most.
         target: the central unit of the last map, or each image's largest logit.
         assume_pointwise: as for `receptive_field`.
-        progress: told how the decoding of image files, or a download, goes.
+        progress: called while images are decoded or downloaded.
 
     Raises:
         UserError: the checkpoint does not fit the network, or the images are unusable.
@@ -217,7 +210,7 @@ def explain(
     """
     network = open_trained(checkpoint, FP32 | dict(overrides or {}))
     explanation = Explanation(network)
-    found = [*islice(predictions(network, images, top=1), MAX_EXPLAINED)]
-    if not found:
+    answers = [*islice(predictions(network, images, top=1), MAX_EXPLAINED)]
+    if not answers:
         raise DataError("there is no image to explain")
-    return explanation.draw(found)
+    return explanation.draw(answers)

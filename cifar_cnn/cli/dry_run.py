@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_cnn.errors import RequestError
 from cifar_cnn.settings import Settings
-from cifar_cnn.training.distributed import is_launched, is_main_process
+from cifar_cnn.training import is_launched, is_main_process
 from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cifar_cnn.training.range_test import RangeTest
-    from cifar_cnn.training.trial import DryRun
+    from cifar_cnn.training.trial import DryRun, RangeTest
 
 
 def check_find_lr(plot: Path | None, others: dict[str, Any], *, find_lr: bool) -> None:

@@ -32,7 +32,7 @@ from cifar_cnn.cli.help import Command, Group
 from cifar_cnn.cli.output import documents_only, drop_output, print_json, settle, takes_output
 from cifar_cnn.errors import RequestError, UserError, nearest, plain_words, printable, system_line
 from cifar_cnn.results import Failure
-from cifar_cnn.training.distributed import is_launched, is_main_process, rank
+from cifar_cnn.training import is_launched, is_main_process, rank
 
 ALIASES = {"eval": "evaluate", "summary": "summarize"}
 DEBUG, JSON = "--debug", "--json"

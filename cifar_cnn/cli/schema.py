@@ -14,9 +14,8 @@ from cifar_cnn.report.comparison import Comparison
 from cifar_cnn.report.run_report import RunReport
 from cifar_cnn.results import Failure
 from cifar_cnn.training.history import RunResult
-from cifar_cnn.training.range_test import RangeTest
 from cifar_cnn.training.record import Run, RunRecord
-from cifar_cnn.training.trial import DryRun
+from cifar_cnn.training.trial import DryRun, RangeTest
 
 SERIALIZED: Literal["serialization"] = "serialization"
 RESULTS: dict[str, Any] = {

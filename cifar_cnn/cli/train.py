@@ -18,13 +18,12 @@ from cifar_cnn.errors import RequestError, counted
 from cifar_cnn.results import Failure
 from cifar_cnn.settings import Settings, merge_settings, resolve_settings
 from cifar_cnn.storage.naming import RUNS
-from cifar_cnn.training.distributed import is_launched, is_main_process
+from cifar_cnn.training import is_launched, is_main_process
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cifar_cnn.training.events import Event
-    from cifar_cnn.training.history import RunResult
+    from cifar_cnn.training.history import Event, RunResult
     from cifar_cnn.training.plan import Plan
 
 AUTO: Final = "auto"

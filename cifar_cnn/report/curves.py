@@ -24,10 +24,16 @@ from cifar_cnn.report.charts import (
     join_panels,
 )
 from cifar_cnn.report.comparison import Comparison
-from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted
-from cifar_cnn.training.history import SPLIT_NAMES, EpochRow
-from cifar_cnn.training.range_test import RangeTest
+from cifar_cnn.training.history import (
+    SPLIT_NAMES,
+    EpochEnded,
+    EpochRow,
+    Event,
+    RunEnded,
+    RunStarted,
+)
 from cifar_cnn.training.run_files import CURVES, EVENTS, remove_events, write_file
+from cifar_cnn.training.trial import RangeTest
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -12,8 +12,7 @@ from rich.text import Text
 
 from cifar_cnn.errors import counted
 from cifar_cnn.report.console import file_size, say, warn
-from cifar_cnn.training.events import EpochEnded, Event, RunEnded, RunStarted, StepEnded
-from cifar_cnn.training.history import EpochRow
+from cifar_cnn.training.history import EpochEnded, EpochRow, Event, RunEnded, RunStarted, StepEnded
 
 MANY_IMAGES, PATIENCE = 100, 1.0
 """The work on fewer images is shown only after these seconds."""

@@ -22,8 +22,7 @@ from cifar_cnn.report.contents import Contents, collect_contents
 from cifar_cnn.results import IfGiven, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.files import write_atomically
-from cifar_cnn.training.events import Event, RunEnded, RunStarted
-from cifar_cnn.training.history import SPLIT_NAMES
+from cifar_cnn.training.history import SPLIT_NAMES, Event, RunEnded, RunStarted
 from cifar_cnn.training.record import read_run
 from cifar_cnn.training.run_files import ENVIRONMENT, REPORT, check_result, write_file
 

@@ -13,9 +13,9 @@ WHOLE = slice(None)
 class TrainingBatches:
     """Makes the input of a training step from images that lie on the device.
 
-    Draws are for the whole batch, so that an image is augmented and mixed alike in whichever part
-    of the batch it is computed. What is left over after the last whole batch is a batch too, but
-    for a single image, of which batch normalization could have one value a channel: it is left out.
+    Draws are for the whole batch, so an image is augmented and mixed alike in any part of it. The
+    rest after the last whole batch is a batch too, unless it is a single image, of which batch
+    normalization would have one value a channel: that is left out.
     """
 
     def __init__(
@@ -55,8 +55,6 @@ class TrainingBatches:
         mix = draw_mix(settings, epoch, len(labels), source).to(self.device)
         images = mix_images(self.augmented(epoch, index), mix)
         images = images[part].contiguous(memory_format=self.layout)
-        if part == WHOLE:
-            return images, labels, mix
         partners = torch.arange(len(images), 2 * len(images), device=self.device)
         labels = torch.cat([labels[part], labels[mix.partner[part]]])
         return images, labels, Mix(partners, mix.fraction[part])

@@ -1,16 +1,22 @@
-"""The epochs of a run: as rows of metrics.csv, as the reference's log, and as a run's result."""
+"""What a run reports: its epochs, events for listeners, and its result. Needs no torch."""
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import ConfigDict, Field, computed_field, model_validator
 
 from cifar_cnn.results import NotInJson, Result, Share
+from cifar_cnn.settings import Settings
+from cifar_cnn.storage.naming import MODEL
 
+T = TypeVar("T")
 SPLIT_NAMES = {"test": "test", "val": "validation"}
+LOG_END = f"Model saved in .pt format to {MODEL}\n"
+"""The last line of the log of a finished run."""
+Flat = Annotated[T, Field(exclude=True)]
+"""A field of a row that JSON has elsewhere or not at all."""
 
 
 class TrainFigures(Result):
@@ -28,80 +34,54 @@ class SplitFigures(Result):
     loss: float
 
 
-class Epoch(Result):
-    """An epoch as JSON; `seconds` are of training only."""
+class EpochRow(Result):
+    """One epoch: a row of metrics.csv, and a dictionary of its fields in `last.pt`.
 
-    epoch: int
-    step: int
-    lr: float
-    train: TrainFigures
-    eval: SplitFigures
-    seconds: float
-    images_per_second: float
-
-
-class EpochRow(BaseModel):
-    """One epoch. Losses in nats and accuracies as fractions; `seconds` of training only.
-
-    Args:
-        epoch: counted from 0, as in the reference's log.
-        step: steps done since the run began.
-        lr: learning rate of the epoch's last step.
-        train_loss, train_accuracy: running means over the epoch's augmented images.
-        last_loss, batches: of the epoch's last batch, and how many there were.
-        eval_correct, eval_samples: images of the evaluation split that are right, and all.
-
-    The last four are for the log; a row that was read from metrics.csv has 0 there.
+    Losses are in nats, accuracies fractions, `seconds` of training only. `epoch` counts from 0, as
+    in the reference's log, `step` from the run's start; `lr` is that of the epoch's last step. The
+    last four fields are for the log: 0 in a row that was read from metrics.csv.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
     epoch: int
     step: int
     lr: float
-    train_loss: float
-    train_accuracy: float
-    eval_split: Annotated[str, Field(pattern="^(test|val)$")]
-    eval_loss: float
-    eval_accuracy: float
+    train_loss: Flat[float]
+    train_accuracy: Flat[float]
+    eval_split: Flat[Annotated[str, Field(pattern="^(test|val)$")]]
+    eval_loss: Flat[float]
+    eval_accuracy: Flat[float]
     seconds: float
     images_per_second: float
-    last_loss: float = 0.0
-    batches: int = 0
-    eval_correct: int = 0
-    eval_samples: int = 0
+    last_loss: Flat[float] = 0.0
+    batches: Flat[int] = 0
+    eval_correct: Flat[int] = 0
+    eval_samples: Flat[int] = 0
 
     @model_validator(mode="before")
     @classmethod
-    def _with_accuracy(cls, values: Any) -> Any:
+    def _add_accuracy(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Add what checkpoints of versions 0.1.0 and 0.2.0 leave out."""
-        if not isinstance(values, dict) or "eval_accuracy" in values:
+        if "eval_accuracy" in values or not values.get("eval_samples"):
             return values
-        correct, samples = values.get("eval_correct"), values.get("eval_samples")
-        if type(correct) is not int or type(samples) is not int or not 0 <= correct <= samples > 0:
-            return values
-        return {**values, "eval_accuracy": correct / samples}
+        return values | {"eval_accuracy": values["eval_correct"] / values["eval_samples"]}
 
-    def metrics(self) -> dict[str, int | float | str]:
-        """Return the columns of metrics.csv by name."""
-        return {name: getattr(self, name) for name in COLUMNS}
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def train(self) -> TrainFigures:
+        """The figures of training."""
+        return TrainFigures(accuracy=self.train_accuracy, loss=self.train_loss)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def eval(self) -> SplitFigures:
         """The figures of the evaluation split."""
         return SplitFigures(split=self.eval_split, accuracy=self.eval_accuracy, loss=self.eval_loss)
 
-    @model_serializer(when_used="json")
-    def _nested(self) -> Epoch:
-        return Epoch(
-            epoch=self.epoch,
-            step=self.step,
-            lr=self.lr,
-            train=TrainFigures(accuracy=self.train_accuracy, loss=self.train_loss),
-            eval=self.eval,
-            seconds=self.seconds,
-            images_per_second=self.images_per_second,
-        )
+    def metrics(self) -> dict[str, int | float | str]:
+        """Return the columns of metrics.csv by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
 COLUMNS = tuple(EpochRow.model_fields)[:10]
@@ -151,15 +131,12 @@ def conclude_run(
 
 def to_csv(rows: Sequence[EpochRow]) -> str:
     """Return metrics.csv: a heading, then one line an epoch, numbers in full precision."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.metrics() for row in rows)
-    return text.getvalue()
+    lines = [COLUMNS, *(row.metrics().values() for row in rows)]
+    return "".join(",".join(map(str, line)) + "\n" for line in lines)
 
 
-def to_log(rows: Sequence[EpochRow], saved_as: str | None) -> str:
-    """Return training.log in the reference's format; `saved_as` is the model file, once it is."""
+def to_log(rows: Sequence[EpochRow], *, finished: bool) -> str:
+    """Return training.log in the reference's format."""
     epochs = [
         f"EPOCH:{row.epoch} Loss={row.last_loss} Batch_id={row.batches - 1} "
         f"Accuracy={100 * row.train_accuracy:.2f} LR={row.lr}\n"
@@ -167,11 +144,56 @@ def to_log(rows: Sequence[EpochRow], saved_as: str | None) -> str:
         f"Accuracy: {row.eval_correct}/{row.eval_samples} ({100 * row.eval_accuracy:.2f}%)\n"
         for row in rows
     ]
-    if saved_as:
-        epochs.append(saved_line(saved_as))
-    return "\n".join(epochs)
+    return "\n".join([*epochs, LOG_END] if finished else epochs)
 
 
-def saved_line(name: str) -> str:
-    """Return the last line of the log of a finished run."""
-    return f"Model saved in .pt format to {name}\n"
+@dataclass(frozen=True)
+class RunStarted:
+    """Images and network are ready; training begins, or goes on after `step` steps."""
+
+    directory: Path
+    settings: Settings
+    device: str
+    steps_per_epoch: int
+    parameters: int
+    history: tuple[EpochRow, ...]
+    notes: tuple[str, ...]
+    step: int = 0
+    eval_split: str = "test"
+
+
+@dataclass(frozen=True)
+class StepEnded:
+    """A step is done (on CUDA: several are); loss and accuracy are the epoch's running means.
+
+    `batch` is its index within the epoch.
+    """
+
+    epoch: int
+    batch: int
+    loss: float
+    accuracy: float
+    lr: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch is trained, evaluated and saved in `last.pt`; `history` ends with it."""
+
+    directory: Path
+    history: tuple[EpochRow, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """The run is finished, or stopped and saved; `history` has its epochs."""
+
+    directory: Path
+    finished: bool
+    history: tuple[EpochRow, ...]
+
+
+Event = RunStarted | StepEnded | EpochEnded | RunEnded
+Listener = Callable[[Event], None]

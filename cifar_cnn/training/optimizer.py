@@ -117,7 +117,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 def _sgd(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Optimizer:
-    """With momentum, Nesterov's if asked."""
+    """SGD with momentum, Nesterov's if the settings say so."""
     return torch.optim.SGD(
         _decaying(parameters, settings),
         lr=lr,

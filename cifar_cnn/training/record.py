@@ -13,9 +13,9 @@ from cifar_cnn.recipes import read_recipe
 from cifar_cnn.results import Result
 from cifar_cnn.settings import Settings, validate, without_removed
 from cifar_cnn.storage.files import is_held
-from cifar_cnn.storage.naming import LOCK, MODEL, SETTINGS, find_run
-from cifar_cnn.training.history import EpochRow, SplitFigures, best_row, saved_line
-from cifar_cnn.training.run_files import ENVIRONMENT, LOG, METRICS
+from cifar_cnn.storage.naming import LOCK, SETTINGS, find_run
+from cifar_cnn.training.history import EpochRow, SplitFigures, best_row
+from cifar_cnn.training.run_files import ENVIRONMENT, METRICS, is_finished
 
 State = Literal["finished", "interrupted", "running"]
 
@@ -79,7 +79,7 @@ class RunRecord(Run):
 
 
 def read_run(directory: Path | str) -> RunRecord:
-    """Read a run that is named as for `find_run`.
+    """Read a run, by a name or path as `find_run` takes it.
 
     Raises:
         RunError: there is none, or it is no run directory, or one that this version cannot read.
@@ -88,22 +88,24 @@ def read_run(directory: Path | str) -> RunRecord:
     try:
         stored = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
         settings = validate(without_removed(stored))
-        history = _read_metrics(path / METRICS)
+        with (path / METRICS).open(encoding="utf-8", newline="") as file:
+            history = tuple(EpochRow.model_validate(row) for row in csv.DictReader(file))
         environment = _read_environment(path / ENVIRONMENT)
-        state = _state(path)
     except FileNotFoundError as error:
         raise RunError(
             f"{path} is not a run directory: it lacks {SETTINGS} or {METRICS}"
         ) from error
     except OSError as error:
         raise RunError(f"run directory {path} cannot be read: {error.strerror}") from error
-    except (SettingsError, ValidationError, ValueError, csv.Error) as error:
+    except (SettingsError, ValueError, csv.Error) as error:  # ValueError is pydantic's, too
         reason = "metrics.csv differs" if isinstance(error, ValidationError) else one_line(error)
         raise RunError(f"run directory {path} is not of this version: {reason}") from error
+    unfinished: State = "running" if is_held(path / LOCK) else "interrupted"
+    files = sorted(each for each in path.iterdir() if each.is_file())
     return RunRecord(
         name=path.resolve().name,
         run=path,
-        state=state,
+        state="finished" if is_finished(path) else unfinished,
         model=settings.model,
         recipe=settings.recipe,
         dataset=settings.dataset,
@@ -115,12 +117,21 @@ def read_run(directory: Path | str) -> RunRecord:
         settings=settings,
         files=tuple(
             RunFile(name=each.name, size=each.stat().st_size)
-            for each in sorted(path.iterdir())
-            if each.is_file() and not each.name.startswith(".")
+            for each in files
+            if not each.name.startswith(".")
         ),
         environment=environment,
         history=history,
     )
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    environment = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(environment, dict) or type(environment.get("parameters")) is not int:
+        raise ValueError(f"{ENVIRONMENT} differs")
+    return environment
 
 
 def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
@@ -143,25 +154,3 @@ def find_runs(parent: Path) -> tuple[list[RunRecord], list[str]]:
         except OSError as error:
             refused.append(f"{each} cannot be read: {error.strerror}")
     return records, refused
-
-
-def _read_metrics(path: Path) -> tuple[EpochRow, ...]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return tuple(EpochRow.model_validate(row) for row in csv.DictReader(file))
-
-
-def _read_environment(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    environment = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(environment, dict) or type(environment.get("parameters")) is not int:
-        raise ValueError(f"{ENVIRONMENT} differs")
-    return environment
-
-
-def _state(path: Path) -> State:
-    log, model = path / LOG, path / MODEL
-    said = log.read_text(encoding="utf-8") if log.exists() else ""
-    if said.endswith(saved_line(MODEL)) and model.exists():
-        return "finished"
-    return "running" if is_held(path / LOCK) else "interrupted"

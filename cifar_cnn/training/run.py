@@ -1,4 +1,4 @@
-"""A run from settings to a finished run directory."""
+"""A run from settings to a finished run directory: how it starts, and what it saves when."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,28 +8,35 @@ import torch
 from cifar_cnn.data.augment import check_augmentation
 from cifar_cnn.data.dataset import REFERENCE, Progress, measure
 from cifar_cnn.data.load import load_test, load_train
-from cifar_cnn.errors import CheckpointError, RunError, one_line
+from cifar_cnn.errors import CheckpointError, RunError, counted, one_line
 from cifar_cnn.models.module import parameters_of, weights_of
-from cifar_cnn.models.registry import build_checked, check_spec, is_built_in
-from cifar_cnn.runtime import (
-    configure_cuda,
-    has_fast_bf16,
-    resolve_precision,
-    resolve_threads,
-)
+from cifar_cnn.models.registry import build_checked, check_spec
+from cifar_cnn.runtime import configure_cuda, has_fast_bf16, resolve_precision, resolve_threads
 from cifar_cnn.settings import Settings
-from cifar_cnn.storage.checkpoint import Checkpoint, load_weights
-from cifar_cnn.storage.naming import BEST, MODEL
+from cifar_cnn.storage.checkpoint import Checkpoint, load_weights, pack
+from cifar_cnn.storage.files import SOURCE
+from cifar_cnn.storage.naming import BEST, MODEL, SETTINGS
 from cifar_cnn.storage.network import digest, read_source
-from cifar_cnn.training.distributed import ALONE, Processes
-from cifar_cnn.training.events import EpochEnded, Event, Listener, RunEnded, RunStarted
-from cifar_cnn.training.history import EpochRow, RunResult, best_row, conclude_run
+from cifar_cnn.training.distributed import Processes
+from cifar_cnn.training.history import (
+    EpochEnded,
+    EpochRow,
+    Event,
+    Listener,
+    RunEnded,
+    RunResult,
+    RunStarted,
+    best_row,
+    conclude_run,
+)
 from cifar_cnn.training.optimizer import describe_new_length
+from cifar_cnn.training.plan import TrainingState, read_state
 from cifar_cnn.training.run_directory import RunDirectory
-from cifar_cnn.training.state import Best, check_images, go_on, read_state, state_of
-from cifar_cnn.training.step import describe_weights
 from cifar_cnn.training.trainer import Trainer
 from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving, try_training
+
+OF_BEST = {"metrics", "state_dict", "source_sha256"}
+"""Fields of `best.pt` that `last.pt` keeps, too: the network's code may change between them."""
 
 
 class Run:
@@ -42,15 +49,13 @@ class Run:
     def __init__(
         self,
         settings: Settings,
-        device: torch.device,
+        processes: Processes,
         *,
-        processes: Processes = ALONE,
         listeners: Sequence[Listener] = (),
         progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.device = device
         self.listeners = listeners
         self.history: list[EpochRow] = []
         self.best: Checkpoint | None = None
@@ -61,39 +66,37 @@ class Run:
             evaluation = load_test(settings, settings.limit_eval, progress) if val is None else val
         evaluation = evaluation.limited(settings.limit_eval)
         self.classes, self.test_sha256 = train.classes, train.test_sha256
-        self.notes = list(dict.fromkeys([*train.notes, *evaluation.notes]))
         torch.manual_seed(settings.seed)
         model, output = build_checked(settings, len(self.classes))
         self.source = read_source(settings)
+        normalization = REFERENCE
         if checkpoint is not None:
             normalization = checkpoint.normalization
-        else:
-            own = settings.normalization == "dataset"
-            normalization = measure(train.images) if own else REFERENCE
+        elif settings.normalization == "dataset":
+            normalization = measure(train.images)
+        notes = [*dict.fromkeys([*train.notes, *evaluation.notes])]
+        device = processes.device
         if device.type == "cuda":
             configure_cuda(deterministic=settings.deterministic)
         if settings.precision == "bf16" and not has_fast_bf16(device):
-            self.notes.append(f"this {device.type} has no bf16 arithmetic: it will be slow")
+            notes.append(f"this {device.type} has no bf16 arithmetic: it will be slow")
         precision = resolve_precision(settings.precision, device)
         threads = resolve_threads(settings.threads)
-        settings = settings.model_copy(update={"precision": precision, "threads": threads})
-        self.notes += describe_hopeless(train, output)
+        notes += describe_hopeless(train, output)
         show_images(model, train, normalization)
         self.trainer = Trainer(
-            settings,
+            settings.model_copy(update={"precision": precision, "threads": threads}),
             model,
             train,
             evaluation,
-            device,
-            processes=processes,
+            processes,
             normalization=normalization,
-            listeners=listeners,
+            tell=self._tell,
             should_stop=should_stop,
         )
-        weights = self.trainer.training_step.class_weights
-        if weights is not None:
-            self.notes.append(describe_weights(weights, self.classes))
-        if not is_built_in(settings.model):
+        self.notes = self.trainer.notes
+        self.notes[:0] = notes
+        if not self.trainer.is_built_in:
             self.notes += try_training(self.trainer)
         self.settings = self.trainer.settings
         try_saving(self.trainer.model, lambda: self._checkpoint(with_training=True))
@@ -107,61 +110,81 @@ class Run:
             self.history.append(row)
             if row.eval_split == "val" and row is best_row(self.history):
                 self.best = _copy(self._checkpoint())
-                directory.save(BEST, self.best)
+                directory.write(BEST, pack(self.best))
             self._save_last(directory)
             directory.write_history(self.history)
-            self._tell(EpochEnded(directory.path, tuple(self.history), self._new_notes()))
-        finished = len(self.history) == self.settings.epochs
+            self._tell(EpochEnded(directory.path, tuple(self.history), self._take_notes()))
         model_file = None
-        if finished:
-            model_file = directory.save(MODEL, self.best or self._checkpoint())
-            self.trainer.free()  # memory for who is told next
+        is_finished = len(self.history) == self.settings.epochs
+        if is_finished:
+            model_file = directory.write(MODEL, pack(self.best or self._checkpoint()))
+            self.trainer.update.free()  # memory for the listeners
         else:
             self._save_last(directory)
-        self._tell(RunEnded(directory.path, finished, tuple(self.history)))
-        if finished:
+        self._tell(RunEnded(directory.path, is_finished, tuple(self.history)))
+        if is_finished:
             directory.write_history(self.history, finished=True)
         return conclude_run(directory.path, model_file, self.history, self.trainer.step)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         state = read_state(checkpoint, "the checkpoint")
-        check_images(self.trainer, self.classes, self.test_sha256, checkpoint, state)
+        self._check_images(checkpoint, state)
         self.history = list(state.history)
+        self.best = state.best
         load_weights(self.trainer.model, checkpoint.state_dict, Path("the checkpoint"))
         try:
-            go_on(self.trainer, state)
+            self.trainer.load_state(dict(state))
         except Exception as error:  # a file may hold anything
             raise CheckpointError(
                 f"the training state of the checkpoint does not fit: {one_line(error)}"
             ) from error
-        if state.best:
-            self.best = checkpoint.model_copy(update={**dict(state.best), "training": None})
         if checkpoint.settings.epochs != self.settings.epochs:
+            per_epoch = self.trainer.batches.per_epoch
             self.notes.append(
                 describe_new_length(
-                    checkpoint.settings,
-                    self.settings,
-                    self.trainer.step,
-                    self.trainer.batches.per_epoch,
+                    checkpoint.settings, self.settings, self.trainer.step, per_epoch
                 )
             )
 
+    def _check_images(self, checkpoint: Checkpoint, state: TrainingState) -> None:
+        """Raise an error if a resumed run's images are not those of its checkpoint."""
+        count, split = self.trainer.batches.count, self.trainer.evaluation.name
+        if checkpoint.classes != self.classes or state.images != count:
+            raise CheckpointError(
+                "the training images are not those of the checkpoint: "
+                f"{state.images} of {counted(len(checkpoint.classes), 'class')} there, "
+                f"{count} of {len(self.classes)} here"
+            )
+        if self.test_sha256 != checkpoint.test_sha256:
+            raise CheckpointError(
+                "the files that test_size makes the test images are not those of the checkpoint: "
+                "files were added, removed or renamed since"
+            )
+        if state.history and state.history[-1].eval_split != split:
+            raise CheckpointError(
+                f"the run is evaluated on {state.history[-1].eval_split} images, and the data set "
+                f"has {split} images for that now"
+            )
+
     def _start(self, directory: RunDirectory) -> None:
-        directory.write_start(self.settings, self.source)
-        directory.write_history(self.history)
+        files = {SETTINGS: self.settings.to_toml().encode()}
+        if self.source is not None:
+            files[SOURCE] = self.source
+        directory.begin(self.history, files)
         if self.best:
-            directory.save(BEST, self.best)
+            directory.write(BEST, pack(self.best))
+        trainer = self.trainer
         self._tell(
             RunStarted(
                 directory.path,
                 self.settings,
-                str(self.device),
-                self.trainer.batches.per_epoch,
-                sum(each.numel() for each in parameters_of(self.trainer.model)),
+                str(trainer.device),
+                trainer.batches.per_epoch,
+                sum(each.numel() for each in parameters_of(trainer.model)),
                 tuple(self.history),
-                tuple(self.notes),
-                self.trainer.step,
-                self.trainer.evaluation.name,
+                (*self._take_notes(), *directory.notes),
+                trainer.step,
+                trainer.evaluation.name,
             )
         )
 
@@ -173,14 +196,15 @@ class Run:
                 f"{self.trainer.step}, learning rate {self.settings.lr:g} at most: nothing was "
                 "saved over the last good checkpoint; try a lower --lr"
             )
-        directory.save_last(self._checkpoint(with_training=True))
+        directory.write_last(pack(self._checkpoint(with_training=True)))
 
     def _checkpoint(self, *, with_training: bool = False) -> Checkpoint:
         training = None
         if with_training:
-            was = self.best
-            best = Best.model_validate(was, from_attributes=True) if was else None
-            training = state_of(self.trainer, self.history, best).pack()
+            training = self.trainer.state()
+            training["history"] = [dict(row) for row in self.history]
+            if self.best:
+                training["best"] = self.best.model_dump(include=OF_BEST)
         mean, std = self.trainer.batches.normalization
         return Checkpoint(
             model=self.settings.model,
@@ -195,11 +219,11 @@ class Run:
             training=training,
         )
 
-    def _new_notes(self) -> tuple[str, ...]:
+    def _take_notes(self) -> tuple[str, ...]:
         """Return what the user has not been told yet."""
-        new = [note for note in self.trainer.notes if note not in self.notes]
-        self.notes += new
-        return tuple(new)
+        notes = tuple(self.notes)
+        self.notes.clear()
+        return notes
 
     def _tell(self, event: Event) -> None:
         for listener in self.listeners:

@@ -2,14 +2,15 @@
 
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from cifar_cnn.errors import RequestError, RunError
 from cifar_cnn.storage.files import SOURCE, check_folder, leftovers, write_atomically
 from cifar_cnn.storage.naming import CHECKPOINTS, LOCK, MODEL, SETTINGS
-from cifar_cnn.training.history import EpochRow, to_log
+from cifar_cnn.training.history import COLUMNS, LOG_END
 
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.csv"
@@ -29,7 +30,8 @@ PICTURE_OF = {
     "field": "receptive-field.png",
 }
 PICTURES = tuple(PICTURE_OF.values())
-FILES = (SETTINGS, SOURCE, ENVIRONMENT, METRICS, LOG, *CHECKPOINTS, REPORT, *PICTURES)
+FILES = (SETTINGS, SOURCE, ENVIRONMENT, LOG, *CHECKPOINTS, REPORT, *PICTURES, METRICS)
+"""In the order in which they are removed: the last one shows until then that this is a run."""
 
 EVENTS = "tensorboard"
 """A folder, of TensorBoard's event files."""
@@ -56,84 +58,42 @@ def check_result(flag: str, path: Path, suffix: str) -> None:
         raise RunError(f"{path} is a run's own file: give {flag} another name")
 
 
-def check_free(path: Path, *, replace: Replace = False) -> None:
+def check_directory(path: Path, *, replace: Replace = False) -> None:
     """Raise a RunError if the folder holds an earlier run, or files that are not of a run."""
-    names = _names(path)
-    if not names:
-        return
-    _check_is_run(path)
-    if replace == "unsaved" and not _has_saved(path, names):
-        return
-    if replace == "unsaved":
-        raise RunError(
-            f"run directory {path} exists and has no checkpoint to go on from: choose another "
-            "--name, or --exist-ok to start it again"
-        )
-    if not replace:
-        raise RunError(
-            f"run directory {path} exists: choose another --name, or --resume auto to go on with "
-            "it, or --exist-ok to start it again"
-        )
-
-
-def check_resumable(path: Path) -> None:
-    """Keep a resumed run from writing among files that are not of a run."""
-    if _names(path):
-        _check_is_run(path)
-
-
-def _names(path: Path) -> set[str]:
-    """Return the names in a folder, except a run's lock and unfinished writes; none if absent."""
     try:
-        ours = {LOCK, *(each.name for each in leftovers(path, FILES))}
-        return {each.name for each in path.iterdir()} - ours
+        names = {each.name for each in path.iterdir()}
     except FileNotFoundError:
-        return set()
-    except OSError as error:
-        if path.is_file():
-            raise RunError(f"{path} is a file, no folder: choose another --name") from error
-        raise cannot_write(path, error) from error
-
-
-def _check_is_run(path: Path) -> None:
-    """Raise a RunError unless this program wrote what is in the folder."""
-    try:
-        settings, metrics = _are_settings(path / SETTINGS), _are_metrics(path / METRICS)
-        known = metrics or any(_is_sealed(path / name) for name in CHECKPOINTS)
+        return
+    except NotADirectoryError as error:
+        raise RunError(f"{path} is a file, no folder: choose another --name") from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
-    if False in {settings, metrics} or not (known or (settings and (path / LOCK).exists())):
+    names -= {LOCK, *(each.name for each in leftovers(path, FILES))}
+    if names and not _is_run(path):
         raise RunError(
             f"{path} exists and is no run of this program, so nothing is changed in it: choose "
             "another --name"
         )
+    if not names or replace is True or (replace == "unsaved" and not _has_saved(path, names)):
+        return
+    ways = "--resume auto to go on with it, or --exist-ok to start it again"
+    if replace == "unsaved":
+        ways = "--exist-ok to start it again, as it has no checkpoint to go on from"
+    raise RunError(f"run directory {path} exists: choose another --name, or {ways}")
 
 
-def _are_settings(file: Path) -> bool | None:
-    """Return whether the file holds a run's settings, or None if it is missing or invalid TOML."""
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8")).keys() >= {"recipe", "batch_size"}
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _are_metrics(file: Path) -> bool | None:
-    """Return whether the file is a run's metrics.csv, or None if it is missing or empty."""
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return None
-    return content.startswith(b"epoch,step,lr,train_loss,") if content else None
-
-
-def _is_sealed(file: Path) -> bool:
-    """Return whether the file ends with a digest, right or wrong, as this program writes it."""
+def _is_run(path: Path) -> bool:
+    """Return whether this program wrote the metrics, or a checkpoint, and the settings if any."""
     from cifar_cnn.storage.archive import has_seal
 
-    try:
-        return has_seal(file.read_bytes())
-    except FileNotFoundError:
+    metrics = content_of(path / METRICS)
+    if metrics and not metrics.startswith(",".join(COLUMNS[:4]).encode()):
         return False
+    with suppress(OSError, ValueError):
+        settings = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
+        if not settings.keys() >= {"recipe", "batch_size"}:
+            return False
+    return bool(metrics) or any(has_seal(content_of(path / name)) for name in CHECKPOINTS)
 
 
 def _has_saved(path: Path, names: set[str]) -> bool:
@@ -143,21 +103,27 @@ def _has_saved(path: Path, names: set[str]) -> bool:
     return content_of(path / METRICS).count(b"\n") > 1 or bool(content_of(path / LOG))
 
 
+def is_finished(path: Path) -> bool:
+    """Return whether the run has finished: the last line of its log is written last."""
+    return content_of(path / LOG).endswith(LOG_END.encode()) and (path / MODEL).exists()
+
+
+def content_of(file: Path) -> bytes:
+    """Return the content of a file, or nothing if it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file of a run whole or not at all, trying twice: the content stays in memory."""
     try:
         write_atomically(path, content)
     except OSError:
         time.sleep(RETRY_AFTER)
-        try:
+        with explaining_errors(path):
             write_atomically(path, content)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-
-
-def is_finished(path: Path, rows: Sequence[EpochRow]) -> bool:
-    """Return whether the run finished after these epochs, by the last line of its log."""
-    return (path / MODEL).exists() and content_of(path / LOG) == log_text(rows, finished=True)
 
 
 def remove_events(path: Path) -> None:
@@ -169,19 +135,10 @@ def remove_events(path: Path) -> None:
         folder.rmdir()
 
 
-def content_of(file: Path) -> bytes:
-    """Return the content of a file, or nothing if it cannot be read."""
+@contextmanager
+def explaining_errors(path: Path) -> Iterator[None]:
+    """Turn the system's error about a file or folder into one line."""
     try:
-        return file.read_bytes()
-    except OSError:
-        return b""
-
-
-def log_text(rows: Sequence[EpochRow], *, finished: bool) -> bytes:
-    """Return training.log; its last line says that the run is finished."""
-    return to_log(rows, saved_as=MODEL if finished else None).encode()
-
-
-def cannot_write(path: Path, error: OSError) -> RunError:
-    """Return the error that says why a file or folder cannot be written."""
-    return RunError(f"{path} cannot be written: {error.strerror}")
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error

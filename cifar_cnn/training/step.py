@@ -16,6 +16,7 @@ from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.runtime import autocast, explaining_memory
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.distributed import ALONE, Part, Processes
+from cifar_cnn.training.optimizer import make_optimizer
 
 MOST_LISTED = 10
 """Classes whose weights are listed; of more, the lightest and the heaviest."""
@@ -91,23 +92,18 @@ class TrainingStep:
         self,
         settings: Settings,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        device: torch.device,
         processes: Processes = ALONE,
         class_weights: Tensor | None = None,
     ) -> None:
         self.settings = settings
         self.model = model
-        self.optimizer = optimizer
-        self.device = device
+        self.optimizer = make_optimizer(model, settings)
+        self.device = device = processes.device
         self.processes = processes
-        self.class_weights = None
-        if class_weights is not None:
-            self.class_weights = class_weights.to(device, torch.float32)
-        self.part = processes.part(settings.batch_size)
+        self.class_weights = class_weights  # float32 (classes), on the device
+        self.part: Part
         self.totals = RunningTotals(device)
         self.number = torch.zeros((), dtype=torch.int64, device=device)
-        processes.agree(model)
 
     def prepare(self, number: int, lr: float, part: Part) -> None:
         """Set the number of the next step, its learning rate, and this process's part."""
@@ -125,12 +121,6 @@ class TrainingStep:
         Images are float32 (N, 3, H, W), mixed as `mix` says, whose partners are indices into the
         labels: int64 (N or more), those of the images first.
         """
-        self.apply(*self.gradients(images, labels, mix))
-
-    def gradients(
-        self, images: Tensor, labels: Tensor, mix: Mix | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Leave the batch's gradients at the parameters; return what `apply` takes."""
         failing = f"the network fails on a training batch of {len(images)}"
         with guarded(failing, model=self.model), self.explaining_memory(len(images)):
             loss, correct = self.forward(images, labels, mix)
@@ -138,7 +128,9 @@ class TrainingStep:
             loss.backward()  # type: ignore[no-untyped-call]
         trained = [p for p in parameters_of(self.model) if p.requires_grad]
         self.processes.average_gradients(trained, self.part)
-        return loss * self.part.weight if self.processes.size > 1 else loss, correct
+        if self.processes.size > 1:
+            loss = loss * self.part.weight
+        self.apply(loss, correct)
 
     def explaining_memory(self, count: int) -> AbstractContextManager[None]:
         """Return the context in which a lack of memory for so many images is one line."""

@@ -1,19 +1,23 @@
-"""Checks before the first step, so that a run does not fail at its end."""
+"""What can be known before a run: whether it fails, and at which learning rates it learns."""
 
+import math
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cifar_cnn.analysis.weights import check_registered
-from cifar_cnn.data.dataset import Normalization, Split, normalize
+from cifar_cnn.data.dataset import Normalization, Progress, Split, normalize
 from cifar_cnn.errors import ModelError, RunError, UserError
-from cifar_cnn.inference.trained import predict_log_probabilities
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import set_training, unchanged, weights_of
 from cifar_cnn.models.output import is_probability
-from cifar_cnn.results import Result
+from cifar_cnn.results import IfGiven, NotInJson, Result
+from cifar_cnn.settings import Settings
 from cifar_cnn.storage.archive import load_archive
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
 from cifar_cnn.training.optimizer import make_optimizer
@@ -23,11 +27,57 @@ SHOWN = 1000
 """Training images that a network may see before its first step."""
 
 
+STEPS = 300
+LOWEST, HIGHEST = 1e-5, 10.0
+SMOOTHING = 12.0
+"""Standard deviation, in steps, of the Gaussian window that losses are averaged over."""
+EXPLODED = 4.0
+"""Stop when the loss exceeds this multiple of the first loss."""
+RISEN = 0.1
+"""The loss diverges once it has risen again by this fraction of its drop."""
+SCATTERS, LEAST_FALL = 1.5, 0.02
+"""Least drop that counts, in standard deviations of single losses and as part of the first loss."""
+PEAKED = {"cosine", "onecycle"}
+"""Schedules whose learning rate is the highest of the run."""
+
+Numbers = NDArray[np.float64]
+
+
 class DryRun(Result):
     """The loss of one batch, without a run."""
 
     model: str
     loss: float
+
+
+class RangeStep(Result):
+    """A step: its batch's loss in nats before the step, and averaged over neighboring steps."""
+
+    lr: float
+    loss: float
+    smoothed_loss: float
+
+
+class RangeTest(Result):
+    """The result of a range test; `lr` is the run's own rate, at its peak if `is_peak`.
+
+    The smoothed loss falls fastest at `steepest_lr`, over the logarithm of the rate, is lowest at
+    `lowest_lr`, and has risen again by a tenth of its fall at `diverging_lr`; None if it never has.
+    `suggested_lr` is the first of these; for a peak, which lasts for a few steps, it is midway from
+    the first to the second on the logarithmic scale.
+    """
+
+    model: str
+    recipe: str
+    dataset: str
+    lr: float
+    suggested_lr: float
+    steepest_lr: float
+    lowest_lr: float
+    diverging_lr: float | None
+    curve: tuple[RangeStep, ...]
+    plot: IfGiven[Path] = None
+    is_peak: NotInJson[bool]
 
 
 def describe_hopeless(train: Split, output: Tensor) -> list[str]:
@@ -68,8 +118,7 @@ def try_training(trainer: Trainer) -> list[str]:
     if not trainer.processes.any(bool(first)):
         return []
     settings = trainer.settings
-    trainer.settings = settings.model_copy(update={"precision": "fp32"})
-    trainer.training_step.settings = trainer.settings
+    trainer.training_step.settings = settings.model_copy(update={"precision": "fp32"})
     train_once(trainer, find_line=True)
     return [f"this run computes in fp32: in bf16 {first}"] if settings.precision == "bf16" else []
 
@@ -82,9 +131,9 @@ def train_once(trainer: Trainer, *, find_line: bool = False) -> float:
     failing = f"the network fails on a training batch of {len(batch[0])}"
     with (
         unchanged(model),
-        warnings.catch_warnings(record=True) as said,
+        warnings.catch_warnings(record=True) as recorded,
         torch.autograd.set_detect_anomaly(find_line, check_nan=False),
-        guarded(failing, RunError, model, said),
+        guarded(failing, RunError, model, recorded),
     ):
         warnings.simplefilter("always")
         set_training(model, True)
@@ -93,14 +142,7 @@ def train_once(trainer: Trainer, *, find_line: bool = False) -> float:
             check_registered(model, loss)
             loss.backward()  # type: ignore[no-untyped-call]
         make_optimizer(model, trainer.settings).step()
-        predict_log_probabilities(
-            model,
-            trainer.evaluation.images[:count],
-            trainer.device,
-            trainer.settings.precision,
-            normalization=trainer.batches.normalization,
-            threads=trainer.threads,
-        )
+        trainer.answer(trainer.evaluation.images[:count])
         return loss.item()
 
 
@@ -114,3 +156,75 @@ def try_saving(model: nn.Module, make: Callable[[], Checkpoint]) -> None:
             )
     with guarded("the network cannot be saved", ModelError):
         load_archive(pack(make()))
+
+
+def range_test(trainer: Trainer, progress: Progress | None) -> RangeTest:
+    """Train a fresh network at a rising rate until that is highest or the loss explodes."""
+    rates: list[float] = []
+    losses: list[float] = []
+    set_training(trainer.model, True)
+    for number in range(STEPS):
+        rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
+        trainer.update(*divmod(number, trainer.batches.per_epoch), rate)
+        totals = trainer.training_step.totals.read()
+        if totals.failed_step >= 0:
+            if number == 0:
+                raise RunError(
+                    "the loss or its gradient is not finite at the first step, before anything is "
+                    "learned: look at what the network returns"
+                )
+            break
+        rates.append(rate)
+        losses.append(totals.last_loss)
+        if progress:
+            progress("step", None, number + 1, STEPS)
+        if losses[-1] > EXPLODED * losses[0]:
+            break
+    return read_losses(rates, losses, trainer.settings)
+
+
+def read_losses(rates: list[float], losses: list[float], settings: Settings) -> RangeTest:
+    """Return the rates at which the loss falls fastest, is lowest and rises again.
+
+    A drop smaller than the scatter of single batches does not count.
+    """
+    loss = np.array(losses)
+    smoothed = _smoothed(loss)
+    lowest = int(smoothed.argmin())
+    fall = smoothed[0] - smoothed[lowest]
+    scatter = (loss - smoothed)[: lowest + 1].std()
+    if fall <= max(SCATTERS * scatter, LEAST_FALL * smoothed[0]):
+        raise RunError(
+            f"the loss never falls at learning rates from {rates[0]:g} to {rates[-1]:.3g}: it "
+            f"begins at {smoothed[0]:.3f} and gets no lower than {smoothed[lowest]:.3f}; look at "
+            "the network and its images"
+        )
+    slope = np.gradient(smoothed, np.log(rates))
+    risen = np.flatnonzero(smoothed[lowest:] > smoothed[lowest] + RISEN * fall)
+    stopped = len(rates) < STEPS
+    diverging = lowest + int(risen[0]) if risen.size else len(rates) - 1
+    steepest_lr, is_peak = rates[int(slope[: lowest + 1].argmin())], settings.scheduler in PEAKED
+    suggested_lr = math.sqrt(steepest_lr * rates[lowest]) if is_peak else steepest_lr
+    return RangeTest(
+        model=settings.model,
+        recipe=settings.recipe,
+        dataset=settings.dataset,
+        lr=settings.lr,
+        suggested_lr=float(f"{suggested_lr:.2g}"),
+        steepest_lr=steepest_lr,
+        lowest_lr=rates[lowest],
+        diverging_lr=rates[diverging] if risen.size or stopped else None,
+        curve=tuple(
+            RangeStep(lr=rate, loss=each, smoothed_loss=mean)
+            for rate, each, mean in zip(rates, losses, smoothed.tolist(), strict=True)
+        ),
+        is_peak=is_peak,
+    )
+
+
+def _smoothed(loss: Numbers) -> Numbers:
+    """Return means over a Gaussian window; it is cut off where the losses end."""
+    step = np.arange(len(loss))
+    weights = np.exp(-((step[:, None] - step) ** 2) / (2 * SMOOTHING**2))
+    smoothed: Numbers = weights @ loss / weights.sum(axis=1)
+    return smoothed

@@ -24,22 +24,26 @@ WARM_UP_STEPS = 3
 MOST_EXAMINED, MOST_NAMED = 1000, 3
 """Images whose loss is computed alone where a step fails, and those that the error names."""
 
+Batch = tuple[Tensor, Tensor, Mix | None]
+Learn = Callable[[Tensor, Tensor, Mix | None], None]
+
 
 class Update:
     """Learns from one batch after another, in the way that the settings and the device allow."""
 
-    def __init__(self, step: TrainingStep, batches: TrainingBatches, threads: int) -> None:
+    def __init__(
+        self, step: TrainingStep, batches: TrainingBatches, threads: int, notes: list[str]
+    ) -> None:
         self.step = step
         self.batches = batches
         self.threads = threads
-        self.graphed: GraphedUpdate | None = None
+        self.notes = notes
+        self.graphed: Learn | None = None
         self.ghosts: GhostBatches | None = None
         self.busy_threads = 1  # that compute all the time
-        self.notes: list[str] = []
-        settings, processes = step.settings, step.processes
-        known = is_built_in(settings.model)  # of the user's own code nothing is known
-        self.captures = step.device.type == "cuda" and processes.size == 1 and known
-        if settings.ghost_batch_size and step.device.type == "cpu" and known:
+        known = is_built_in(step.settings.model)  # of the user's own code nothing is known
+        self.captures = step.device.type == "cuda" and step.processes.size == 1 and known
+        if step.settings.ghost_batch_size and step.device.type == "cpu" and known:
             self.ghosts = GhostBatches(step, threads)
             self.busy_threads = min(threads, self.ghosts.count)
             self.threads = 1  # outside of the ghost batches
@@ -54,30 +58,27 @@ class Update:
             if self.ghosts:
                 self.ghosts.update(partial(batches.at, epoch, index), seed)
                 return
-            images, labels, mix = batches.at(epoch, index, part.images)
-            full = part.count == step.settings.batch_size
-            if full and self.captures and not self.graphed:
-                self._capture(images, labels, mix)
+            batch = batches.at(epoch, index, part.images)
+            is_full = part.count == step.settings.batch_size
+            if is_full and self.captures and not self.graphed:
+                try:
+                    self.graphed = capture(step, *batch)
+                except Exception as error:  # noqa: BLE001 - a driver or an operation refuses it
+                    self.captures = False
+                    self.notes.append(
+                        "a training step cannot be captured as a CUDA graph, so this run goes on "
+                        f"without one: {one_line(error)}"
+                    )
             seed_network(step.device, (seed + step.processes.rank) % 2**64)
-            update = self.graphed if full and self.graphed else step.update
-            update(images, labels, mix)
-
-    def _capture(self, images: Tensor, labels: Tensor, mix: Mix | None) -> None:
-        try:
-            self.graphed = GraphedUpdate(self.step, images, labels, mix)
-        except Exception as error:  # noqa: BLE001 - whatever a driver or an operation has against it
-            self.captures = False
-            self.notes.append(
-                "a training step cannot be captured as a CUDA graph, so this run goes on without "
-                f"one: {one_line(error)}"
-            )
+            learn = self.graphed if is_full and self.graphed else step.update
+            learn(*batch)
 
     def describe_failing_images(self, epoch: int, index: int) -> str:
         """Return which images of a batch have a loss that is not finite; nothing if all have one.
 
         Each image is computed as a batch of its own, twice for the sake of batch normalization.
         """
-        failing = []
+        failing: list[str] = []
         images, labels, _ = self.batches.at(epoch, index)
         names = self.batches.names(epoch, index)[:MOST_EXAMINED]
         with suppress(Exception), unchanged(self.step.model), torch.no_grad():
@@ -97,41 +98,38 @@ class Update:
         self.batches.free()
 
 
-class GraphedUpdate:
-    """`TrainingStep.update` for batches of one size, captured once and replayed.
+def capture(step: TrainingStep, images: Tensor, labels: Tensor, mix: Mix | None) -> Learn:
+    """Capture `TrainingStep.update` for batches of this size; return a function that replays it.
 
-    The first use runs a few steps, as capturing demands, and takes their effect back. Source:
-    PyTorch's notes on CUDA graphs, "Whole-network capture".
+    The few steps that capturing demands first are taken back. Source: PyTorch's notes on CUDA
+    graphs, "Whole-network capture".
     """
+    images, labels = images.clone(), labels.clone()
+    mix = Mix(mix.partner.clone(), mix.fraction.clone()) if mix else None
+    restore = remember(step)
+    main = torch.cuda.current_stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(main)
+    try:
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP_STEPS):
+                step.update(images, labels, mix)
+        main.wait_stream(side)
+    finally:
+        restore()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step.update(images, labels, mix)
 
-    def __init__(
-        self, step: TrainingStep, images: Tensor, labels: Tensor, mix: Mix | None = None
-    ) -> None:
-        self.images, self.labels = images.clone(), labels.clone()
-        self.mix = None if mix is None else Mix(mix.partner.clone(), mix.fraction.clone())
-        restore = remember(step)
-        main = torch.cuda.current_stream()
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(main)
-        try:
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UP_STEPS):
-                    step.update(self.images, self.labels, self.mix)
-            main.wait_stream(side)
-        finally:
-            restore()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            step.update(self.images, self.labels, self.mix)
+    def replay(new_images: Tensor, new_labels: Tensor, new_mix: Mix | None) -> None:
+        images.copy_(new_images)
+        labels.copy_(new_labels)
+        if mix and new_mix:
+            mix.partner.copy_(new_mix.partner)
+            mix.fraction.copy_(new_mix.fraction)
+        graph.replay()
 
-    def __call__(self, images: Tensor, labels: Tensor, mix: Mix | None = None) -> None:
-        """Learn from a batch."""
-        self.images.copy_(images)
-        self.labels.copy_(labels)
-        if self.mix is not None and mix is not None:
-            self.mix.partner.copy_(mix.partner)
-            self.mix.fraction.copy_(mix.fraction)
-        self.graph.replay()
+    return replay
 
 
 def remember(step: TrainingStep) -> Callable[[], None]:
@@ -162,9 +160,6 @@ def remember(step: TrainingStep) -> Callable[[], None]:
     return restore
 
 
-Batch = tuple[Tensor, Tensor, Mix | None]
-
-
 @dataclass(frozen=True)
 class _Replica:
     """The network with buffers, and random numbers, of its own; the parameters are the same."""
@@ -172,6 +167,15 @@ class _Replica:
     model: nn.Module
     buffers: list[Tensor]
     generator: torch.Generator
+
+
+def _replicate(model: nn.Module) -> _Replica:
+    twin = copy.deepcopy(model, {id(each): each for each in model.parameters()}).train()
+    generator = torch.Generator()
+    for module in twin.modules():
+        if isinstance(module, QuickDropout):
+            module.generator = generator
+    return _Replica(twin, list(twin.buffers()), generator)
 
 
 class GhostBatches:
@@ -189,58 +193,47 @@ class GhostBatches:
     def __init__(self, step: TrainingStep, threads: int) -> None:
         self.step = step
         self.parameters = [p for p in step.model.parameters() if p.requires_grad]
-        largest = step.processes.part(step.settings.batch_size).images
-        self.count = len(self.cut(largest))
-        self.replicas = [_replica(step.model) for _ in range(self.count)]
+        self.count = len(self.cut(step.processes.part(step.settings.batch_size).images))
+        self.replicas = [_replicate(step.model) for _ in range(self.count)]
         self.workers = worker_threads(threads, self.count)
 
     def cut(self, images: slice) -> list[slice]:
         """Cut a part of a batch into ghost batches of equal size, to within one image."""
-        size = self.step.settings.ghost_batch_size
         count = images.stop - images.start
-        number = -(-count // size)
+        number = -(-count // self.step.settings.ghost_batch_size)
         bounds = [images.start + count * each // number for each in range(number + 1)]
         return [slice(*ends) for ends in pairwise(bounds)]
 
     def update(self, batch_of: Callable[[slice], Batch], seed: int) -> None:
         """Learn from the part that `step.prepare` was given; `batch_of` returns images of it."""
-        part = self.step.part
+        step, part = self.step, self.step.part
         cut = self.cut(part.images)
-        first = self.step.processes.rank * self.count
+        seed += step.processes.rank * self.count
 
         def compute(number: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
             replica = self.replicas[number]
-            replica.generator.manual_seed((seed + first + number) % 2**64)
-            for own, common in zip(replica.buffers, self.step.model.buffers(), strict=True):
+            replica.generator.manual_seed((seed + number) % 2**64)
+            for own, common in zip(replica.buffers, step.model.buffers(), strict=True):
                 own.copy_(common)
             batch = batch_of(cut[number])
             weight = len(batch[0]) / (part.images.stop - part.images.start)
-            loss, correct = self.step.forward(*batch, network=replica.model)
+            loss, correct = step.forward(*batch, network=replica.model)
             loss = loss * weight
             return loss.detach(), correct, torch.autograd.grad(loss, self.parameters)
 
-        with self.step.explaining_memory(cut[0].stop - cut[0].start):
+        with step.explaining_memory(cut[0].stop - cut[0].start):
             results = [*self.workers.map(compute, range(len(cut)))]
         losses, corrects, gradients = zip(*results, strict=True)
         for parameter, each in zip(self.parameters, zip(*gradients, strict=True), strict=True):
             parameter.grad = reduce(add, each)
         self._keep_statistics(self.replicas[: len(cut)])
         means = [p.grad for p in self.parameters if p.grad is not None]
-        means += [each for each in self.step.model.buffers() if each.is_floating_point()]
-        self.step.processes.average(means, part)
-        self.step.apply(reduce(add, losses) * part.weight, reduce(add, corrects))
+        means += [each for each in step.model.buffers() if each.is_floating_point()]
+        step.processes.average(means, part)
+        step.apply(reduce(add, losses) * part.weight, reduce(add, corrects))
 
     @torch.no_grad()
     def _keep_statistics(self, replicas: list[_Replica]) -> None:
-        all_of_them = zip(*(each.buffers for each in replicas), strict=True)
-        for common, own in zip(self.step.model.buffers(), all_of_them, strict=True):
+        buffers = zip(*(each.buffers for each in replicas), strict=True)
+        for common, own in zip(self.step.model.buffers(), buffers, strict=True):
             common.copy_(reduce(add, own) / len(own) if common.is_floating_point() else own[0])
-
-
-def _replica(model: nn.Module) -> _Replica:
-    twin = copy.deepcopy(model, {id(each): each for each in model.parameters()}).train()
-    generator = torch.Generator()
-    for module in twin.modules():
-        if isinstance(module, QuickDropout):
-            module.generator = generator
-    return _Replica(twin, list(twin.buffers()), generator)

@@ -28,6 +28,7 @@ from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.data.load import load_test, load_train
 from cifar_cnn.inference.trained import predict_log_probabilities
 from cifar_cnn.runtime import resolve_device, torch_threads
+from cifar_cnn.training.distributed import Processes
 from cifar_cnn.training.run import Run
 
 warnings.filterwarnings("ignore")  # albumentations' own
@@ -50,7 +51,7 @@ RATIOS = (
 def measure_ours(side, folder, limit):
     """Return images per second of an epoch, of bare steps and of an evaluation."""
     settings = OURS[side] | {"dataset": "folder", "data_dir": folder, "limit_train": limit}
-    trainer = Run(resolve_settings(settings), resolve_device("auto")).trainer
+    trainer = Run(resolve_settings(settings), Processes(resolve_device("auto"))).trainer
     test, precision = trainer.evaluation, trainer.settings.precision
     trainer.batches.at(0, 0)  # first use of everything
     rates = {side: timed(trainer.train_epoch, trainer.batches.count)}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cifar_cnn.settings import resolve_settings
-from cifar_cnn.training.history import COLUMNS, saved_line
+from cifar_cnn.training.history import COLUMNS, LOG_END
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def add_run(tmp_path):
         lines = [COLUMNS, *(map(str, row) for row in rows)]
         (directory / "metrics.csv").write_text("".join(",".join(line) + "\n" for line in lines))
         (directory / "environment.json").write_text(json.dumps({"parameters": parameters}))
-        (directory / "training.log").write_text(saved_line("model.pt") if finished else "")
+        (directory / "training.log").write_text(LOG_END if finished else "")
         (directory / "model.pt").write_bytes(b"")
 
     return add

@@ -15,8 +15,7 @@ from rich.console import Console
 from cifar_cnn import evaluate, train, write_report
 from cifar_cnn.report.progress import Display, RunDisplay
 from cifar_cnn.settings import resolve_settings
-from cifar_cnn.training.events import EpochEnded, RunStarted, StepEnded
-from cifar_cnn.training.history import EpochRow
+from cifar_cnn.training.history import EpochEnded, EpochRow, RunStarted, StepEnded
 
 ESCAPES = r"\x1b\[[0-9;?]*[A-Za-z]"
 DECODING = ("decoding", Path("data/train"))
@@ -221,7 +220,7 @@ sys.path.insert(0, sys.argv[1])
 from test_progress import row, resolve_settings
 from cifar_cnn.report.console import people_console
 from cifar_cnn.report.progress import RunDisplay
-from cifar_cnn.training.events import EpochEnded, RunEnded, RunStarted, StepEnded
+from cifar_cnn.training.history import EpochEnded, RunEnded, RunStarted, StepEnded
 progress = RunDisplay(people_console()).listen
 folder = Path("runs/a-name")
 progress(RunStarted(folder, resolve_settings({"epochs": 3}), "cpu", 70, 197922, (), ()))

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from cifar_cnn.data.dataset import Split
 from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
-from cifar_cnn.training.distributed import ALONE
+from cifar_cnn.training.distributed import ALONE, Processes
 from cifar_cnn.training.trainer import Trainer
 
 DEVICE = torch.device("cuda", 0)
@@ -62,7 +62,7 @@ def trainer(monkeypatch):
         images = torch.zeros(COUNT, 3, 32, 32, dtype=torch.uint8)
         split = Split(images, torch.zeros(COUNT, dtype=torch.int64), tuple("abcdefghij"))
         model = build_model(settings.model, 10, settings.dropout)
-        made.append(Trainer(settings, model, split, split, DEVICE))
+        made.append(Trainer(settings, model, split, split, Processes(DEVICE)))
         return made[0]
 
     def backward(loss):
@@ -72,7 +72,7 @@ def trainer(monkeypatch):
 
     monkeypatch.setattr(nn.Module, "to", move)
     monkeypatch.setattr(torch.Tensor, "backward", backward)
-    monkeypatch.setattr("cifar_cnn.training.trainer.make_optimizer", Optimizer)
+    monkeypatch.setattr("cifar_cnn.training.step.make_optimizer", Optimizer)
     with FakeTensorMode():
         yield make
 

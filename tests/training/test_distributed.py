@@ -1,5 +1,6 @@
 """Several processes on this machine, through torchrun and gloo."""
 
+import itertools
 import json
 import os
 import shutil
@@ -53,7 +54,7 @@ from pathlib import Path
 import torch
 from cifar_cnn.training.distributed import join
 
-with join(torch.device("cpu")) as processes:
+with join("cpu") as processes:
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], fused=True)
     processes.wait()
 print([(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()])
@@ -112,10 +113,24 @@ def assert_close(one, other):
                 assert value == (pytest.approx(b[key], abs=1e-9) if key != "eval_split" else b[key])
 
 
+def assert_close_in_fp32(one, other):
+    ours, theirs = (read_checkpoint(run / "model.pt").state_dict for run in (one, other))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def assert_close_losses(one, other):
+    ours, theirs = (
+        read_checkpoint(run / "last.pt").training["history"][0]["train_loss"]
+        for run in (one, other)
+    )
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 128])
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_parts_are_the_batch_once_and_their_weights_give_its_mean(count, size):
-    parts = [Processes(rank, size).part(count) for rank in range(size)]
+    parts = [Processes(rank=rank, size=size).part(count) for rank in range(size)]
     values = torch.arange(count, dtype=torch.float64)
     mine = [values[part.images] for part in parts]
     counted = [each for each, part in zip(mine, parts, strict=True) if part.weight]
@@ -126,67 +141,40 @@ def test_parts_are_the_batch_once_and_their_weights_give_its_mean(count, size):
     assert ALONE.part(count).weight == 1.0
 
 
+COMPACT = {"model": "compact", "recipe": "best", "batch_size": 8, "ghost_batch_size": 4}
+ONE_STEP = {"model": "baseline", "recipe": "tuned", "batch_size": 7, "ghost_batch_size": 4}
+FP32 = {"epochs": 1, "precision": "fp32"}
+WEIGHTED = {"class_weights": "balanced", "label_smoothing": 0.1, "mixup": 0.2}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs gloo and signals")
 class TestTorchrun:
-    def test_two_and_four_processes_learn_what_one_learns(self, train, tmp_path):
-        assert train(0, name="one").returncode == 0
-        for processes in (2, 4):
-            done = train(processes, "--json", name=f"of{processes}")
+    @pytest.mark.parametrize(
+        ("processes", "changes", "compare"),
+        [
+            ([2, 4], {}, assert_close),
+            ([2], {"model": "net.py:Unused"}, assert_close),
+            ([2], WEIGHTED, assert_close),
+            ([2], COMPACT | FP32 | {"limit_train": 32, "lr": 0.01}, assert_close_in_fp32),
+            ([2], ONE_STEP | FP32 | {"limit_train": 7}, assert_close_losses),
+        ],
+        ids=["plain", "an unused part", "class weights", "ghost batches", "ghosts of 3 and 4"],
+    )
+    def test_several_processes_learn_what_one_learns(
+        self, train, image_folder, tmp_path, processes, changes, compare
+    ):
+        """In ghost batches of the same images, statistics of normalization are the same, too."""
+        if changes is WEIGHTED:
+            for image in sorted((image_folder / "train" / "red").iterdir())[2:]:
+                image.unlink()
+        flags = [(f"--{name.replace('_', '-')}", value) for name, value in changes.items()]
+        for count in (0, *processes):
+            done = train(count, "--json", *itertools.chain(*flags), name=f"of{count}")
             assert done.returncode == 0, done.stderr
-            document = json.loads(done.stdout)
-            assert document["steps"] == 24
-            assert_close(tmp_path / "runs" / f"of{processes}", tmp_path / "runs" / "one")
+            assert json.loads(done.stdout)["run"] == f"runs/of{count}"
             assert "epoch" not in done.stderr
-            assert read_checkpoint(tmp_path / "runs" / f"of{processes}" / "model.pt")
-
-    def test_ghost_batches_are_the_same_in_one_process_or_two(self, train, tmp_path):
-        """Four steps of two ghost batches of 4 images, statistics of normalization included."""
-        flags = [
-            "--model",
-            "compact",
-            "--recipe",
-            "best",
-            "--batch-size",
-            8,
-            "--ghost-batch-size",
-            4,
-        ]
-        flags += ["--limit-train", 32, "--epochs", 1, "--precision", "fp32", "--lr", 0.01]
-        for processes in (0, 2):
-            done = train(processes, *flags, name=f"of{processes}")
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.count("epoch 0:") == 1
-        one, two = (
-            read_checkpoint(tmp_path / "runs" / f"of{processes}" / "model.pt").state_dict
-            for processes in (0, 2)
-        )
-        for name, value in one.items():
-            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
-
-    def test_the_loss_of_ghost_batches_is_that_of_the_batch(self, train, tmp_path):
-        """One step of 7 images, ghost batches of 3 and 4 in one process or one in each of two."""
-        flags = ["--model", "baseline", "--recipe", "tuned", "--batch-size", 7, "--epochs", 1]
-        flags += ["--limit-train", 7, "--ghost-batch-size", 4, "--precision", "fp32"]
-        for processes in (0, 2):
-            done = train(processes, *flags, name=f"of{processes}")
-            assert done.returncode == 0, done.stderr
-        losses = [
-            read_checkpoint(tmp_path / "runs" / name / "last.pt").training["history"][0][
-                "train_loss"
-            ]
-            for name in ("of0", "of2")
-        ]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-    def test_classes_weigh_as_much_in_two_processes(self, train, image_folder, tmp_path):
-        for image in sorted((image_folder / "train" / "red").iterdir())[2:]:
-            image.unlink()
-        flags = ["--class-weights", "balanced", "--label-smoothing", 0.1, "--mixup", 0.2]
-        for processes in (0, 2):
-            done = train(processes, *flags, name=f"of{processes}")
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.count("note: class weights: blue 0.722, green 0.722, red 4.33") == 1
-        assert_close(tmp_path / "runs" / "of2", tmp_path / "runs" / "of0")
+            assert read_checkpoint(tmp_path / "runs" / f"of{count}" / "model.pt")
+            compare(tmp_path / "runs" / f"of{count}", tmp_path / "runs" / "of0")
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to see the threads")
     def test_no_thread_of_the_exchange_outlives_it(self, tmp_path):
@@ -238,12 +226,6 @@ class TestTorchrun:
             "cifar-cnn: process 1: at epoch 0, step 2: the network fails on a training batch of 6: "
             "ValueError: the second process has had enough (net.py:30)"
         ) in done.stderr
-
-    def test_a_part_of_the_network_that_is_not_used_stays_as_it_was(self, train, tmp_path):
-        for processes, name in ((2, "two"), (0, "one")):
-            done = train(processes, name=name, net="Unused")
-            assert done.returncode == 0, done.stderr
-        assert_close(tmp_path / "runs" / "two", tmp_path / "runs" / "one")
 
 
 def process_of_rank(launcher, rank):

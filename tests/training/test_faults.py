@@ -12,7 +12,7 @@ import cifar_cnn
 from cifar_cnn import plan_run
 from cifar_cnn.errors import RunError
 from cifar_cnn.storage.checkpoint import read_checkpoint
-from cifar_cnn.training.events import EpochEnded
+from cifar_cnn.training.history import EpochEnded
 
 train = functools.partial(cifar_cnn.train, report=False)
 

@@ -14,7 +14,6 @@ from cifar_cnn.runtime import torch_threads, worker_threads
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.distributed import ALONE, Processes
-from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.step import TrainingStep
 from cifar_cnn.training.update import GhostBatches
 
@@ -24,8 +23,7 @@ def make_ghosts(threads=2, processes=ALONE, **settings):
     settings = resolve_settings({"label_smoothing": 0, "weight_decay": 0} | settings)
     torch.manual_seed(0)
     model = build_model("baseline", 3, settings.dropout).train()
-    optimizer = make_optimizer(model, settings)
-    step = TrainingStep(settings, model, optimizer, torch.device("cpu"), processes)
+    step = TrainingStep(settings, model, processes)
     return GhostBatches(step, threads)
 
 

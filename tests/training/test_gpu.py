@@ -13,6 +13,7 @@ from cifar_cnn.errors import RunError
 from cifar_cnn.inference.trained import predict_log_probabilities
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import read_checkpoint
+from cifar_cnn.training.distributed import Processes
 from cifar_cnn.training.run import Run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
@@ -60,7 +61,7 @@ def settings(**overrides):
 
 
 def trained(steps, *, captures, **overrides):
-    trainer = Run(settings(**overrides), torch.device("cuda")).trainer
+    trainer = Run(settings(**overrides), Processes(torch.device("cuda"))).trainer
     trainer.update.captures = captures
     trainer.model.train()
     for _ in range(steps):
@@ -115,9 +116,11 @@ def test_a_diverging_run_says_where(tmp_path):
 
 
 def test_answers_are_those_of_the_cpu():
-    run = Run(settings(precision="fp32", recipe="best", model="compact"), torch.device("cuda"))
-    images = run.trainer.evaluation.images[:200]
-    on_gpu = predict_log_probabilities(run.trainer.model, images, run.device, "fp32", tta=True)
-    model = run.trainer.model.cpu()
+    trainer = Run(
+        settings(precision="fp32", recipe="best", model="compact"), Processes(torch.device("cuda"))
+    ).trainer
+    images = trainer.evaluation.images[:200]
+    on_gpu = predict_log_probabilities(trainer.model, images, trainer.device, "fp32", tta=True)
+    model = trainer.model.cpu()
     on_cpu = predict_log_probabilities(model, images, torch.device("cpu"), "fp32", tta=True)
     torch.testing.assert_close(on_gpu, on_cpu, atol=2e-3, rtol=2e-3)  # TF32 in convolutions

@@ -44,13 +44,13 @@ def test_the_log_is_the_references_line_for_line():
         eval_loss=1.1864,
         eval_correct=5824,
     )
-    assert to_log([row(), second], saved_as="model.pt") == REFERENCE_LOG
+    assert to_log([row(), second], finished=True) == REFERENCE_LOG
     unfinished = REFERENCE_LOG[: REFERENCE_LOG.index("\nModel")]
-    assert to_log([row(), second], saved_as=None) == unfinished
+    assert to_log([row(), second], finished=False) == unfinished
 
 
 def test_a_validation_split_is_called_so_in_the_log():
-    assert "\nValidation set: Average" in to_log([row(eval_split="val")], saved_as=None)
+    assert "\nValidation set: Average" in to_log([row(eval_split="val")], finished=False)
 
 
 def test_the_table_has_the_contracts_columns_and_fractions():

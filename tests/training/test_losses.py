@@ -33,8 +33,7 @@ def test_losses_are_those_that_were_stored(name):
         model,
         split,
         split,
-        torch.device("cpu"),
-        listeners=[lambda event: losses.append(event.loss)],
+        tell=lambda event: losses.append(event.loss),
     )
     losses += [row.eval_loss for row in trainer.epochs()]
     stored = json.loads(STORED.read_text())

@@ -120,7 +120,7 @@ def test_20_steps_of_reference_equal_a_plain_loop():
         totals.append(event.loss * BATCH * (event.batch + 1))
         losses.append((totals[-1] - totals[-2]) / BATCH)
 
-    trainer = Trainer(settings, model, split, split, torch.device("cpu"), listeners=[listen])
+    trainer = Trainer(settings, model, split, split, tell=listen)
     (row,) = trainer.epochs()
     assert losses == pytest.approx(expected_losses, abs=1e-9)
     assert row.last_loss == pytest.approx(expected_losses[-1], abs=1e-9)

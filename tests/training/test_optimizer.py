@@ -76,7 +76,7 @@ def test_another_optimizer_is_one_entry_and_takes_no_step_that_is_not_finite(mon
         update={"optimizer": "torch's Muon"}
     )
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3, bias=False))
-    step = TrainingStep(settings, model, make_optimizer(model, settings), torch.device("cpu"))
+    step = TrainingStep(settings, model)
     images, labels = torch.randn(5, 3, 2, 2), torch.arange(5) % 3
     before = model[1].weight.detach().clone()
     step.prepare(0, 0.1, ALONE.part(5))

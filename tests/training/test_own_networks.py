@@ -11,10 +11,10 @@ import cifar_cnn
 from cifar_cnn import plan_run
 from cifar_cnn.api import dry_run, find_lr
 from cifar_cnn.errors import ModelError, RunError
-from cifar_cnn.training.events import RunStarted
+from cifar_cnn.training.distributed import ALONE
+from cifar_cnn.training.history import RunStarted
 from cifar_cnn.training.run import Run
 
-CPU = torch.device("cpu")
 NETS = """
 import torch
 from torch import nn
@@ -130,6 +130,22 @@ class Stepping(View):
         super().__init__()
         self.head.weight.register_hook(lambda gradient: gradient.to_sparse())  # no line of theirs
 
+class Tuple(View):
+    def forward(self, x):
+        answers = super().forward(x)
+        return (answers, answers) if self.training else answers
+
+class ExtraState(View):
+    def get_extra_state(self):
+        return {"steps": 1}
+
+class Complex(View):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
+
+flat = nn.Flatten()
+
 class Answers(View):
     def forward(self, x):
         return self.head(self.body(x).mean().view(1, 1).expand(1, 144).reshape(-1, 36))  # Answers
@@ -162,7 +178,7 @@ def test_what_plain_pytorch_trains_is_trained_and_used(settings_of, tmp_path, na
 
 
 def test_statistics_that_the_author_freezes_stay(settings_of):
-    trainer = Run(settings_of("Frozen"), CPU).trainer
+    trainer = Run(settings_of("Frozen"), ALONE).trainer
     trainer.train_epoch()
     assert trainer.model.training
     assert trainer.model.norm.num_batches_tracked == 0
@@ -189,18 +205,25 @@ def test_what_fails_in_bf16_alone_is_trained_in_fp32_and_goes_on_so(settings_of,
         ("InTraining", "AssertionError: no"),
         ("InEvaluation", "SystemExit: no"),
         ("Stepping", "RuntimeError: .*"),
+        ("Tuple", "in training the network returns tuple, not one tensor: have .*"),
+        ("ExtraState", "cannot be saved: _extra_state of its state dict is dict, not a tensor"),
+        ("Complex", "cannot be saved: .*ComplexFloatStorage.*"),
+        ("flat", r"needs \(1, 3\).*"),
     ],
 )
-def test_what_cannot_be_trained_is_one_line_and_leaves_no_folder(settings_of, tmp_path, name, said):
+def test_what_cannot_be_trained_or_saved_is_one_line_and_leaves_no_folder(
+    settings_of, tmp_path, name, said
+):
     settings = settings_of(name, precision="bf16")
     places = [at for at, line in enumerate(NETS.split("\n"), 1) if line.endswith(f"# {name}")]
     said += "".join(rf" \(author.py:{line}\)" for line in places)
     starts = (dry_run, find_lr, lambda each: cifar_cnn.train(each, tmp_path / "run"))
     for start in starts:
-        with pytest.raises(RunError, match=f"{said}$") as caught:
+        with pytest.raises((RunError, ModelError), match=f"{said}$") as caught:
             start(settings)
         assert "\n" not in str(caught.value)
-        assert caught.value.exit_status == 1
+        is_of_step = name not in {"ExtraState", "Complex", "flat"}
+        assert caught.value.exit_status == (1 if is_of_step else 2)
     assert not (tmp_path / "run").exists()
 
 
@@ -228,7 +251,7 @@ def test_a_trial_changes_nothing(settings_of, monkeypatch):
             monkeypatch.setattr("cifar_cnn.training.run.try_training", lambda _: [])
         random.seed(3)
         np.random.seed(3)  # noqa: NPY002
-        model = Run(settings_of("Counting"), CPU).trainer.model
+        model = Run(settings_of("Counting"), ALONE).trainer.model
         found.append(everything(model))
         assert all(p.grad is None for p in model.parameters())
         assert isinstance(model.body, nn.Sequential)

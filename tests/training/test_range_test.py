@@ -5,7 +5,7 @@ from torch import nn
 
 from cifar_cnn import Settings, find_lr
 from cifar_cnn.errors import RunError
-from cifar_cnn.training.range_test import HIGHEST, LOWEST, STEPS, read_losses
+from cifar_cnn.training.trial import HIGHEST, LOWEST, STEPS, read_losses
 
 RATES = np.geomspace(LOWEST, HIGHEST, STEPS)
 FLAT, PEAKED = (Settings(scheduler=name) for name in ("constant", "onecycle"))

@@ -5,7 +5,7 @@ from filelock import FileLock
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.settings import resolve_settings
-from cifar_cnn.training.history import COLUMNS, saved_line
+from cifar_cnn.training.history import COLUMNS, LOG_END
 from cifar_cnn.training.record import find_runs, read_run
 
 ROWS = [
@@ -27,7 +27,7 @@ def make_run(directory, *, log="", **settings):
 
 
 def test_a_run_is_read_from_its_files(tmp_path):
-    run = read_run(make_run(tmp_path / "a", epochs=3, log=saved_line("model.pt")))
+    run = read_run(make_run(tmp_path / "a", epochs=3, log=LOG_END))
     assert run.best.epoch == 1
     assert run.entry.model_dump(mode="json") == {
         "name": "a",

@@ -1,6 +1,7 @@
 """What a run goes on from, and that it then equals one that was never stopped."""
 
 import functools
+import re
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ import cifar_cnn
 from cifar_cnn import plan_run
 from cifar_cnn.errors import CheckpointError, RequestError, RunError, SettingsError
 from cifar_cnn.storage.checkpoint import pack, read_checkpoint
-from cifar_cnn.training.events import RunStarted, StepEnded
+from cifar_cnn.training.history import RunStarted, StepEnded
 
 train = functools.partial(cifar_cnn.train, report=False)
 
@@ -32,17 +33,6 @@ def image_folder(tmp_path_factory, make_image_folder):
 
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    """Train a variant once without a stop."""
-
-    @functools.cache
-    def run(name, settings):
-        return train(settings, tmp_path_factory.mktemp("whole") / "run").run
-
-    return run
-
-
-@pytest.fixture(scope="module")
 def copy_of(tmp_path_factory):
     """Train once for each settings, up to so many steps, and copy the run."""
 
@@ -52,6 +42,12 @@ def copy_of(tmp_path_factory):
         return train(settings, tmp_path_factory.mktemp("made") / "run", **until).run
 
     return lambda settings, path, steps=None: shutil.copytree(trained(settings, steps), path)
+
+
+@pytest.fixture
+def run(small_settings, copy_of, tmp_path):
+    """A finished run of two epochs."""
+    return copy_of(small_settings(), tmp_path / "runs" / "run")
 
 
 def stop_after(steps):
@@ -65,16 +61,21 @@ def stop_after(steps):
     return {"listeners": [listen], "should_stop": lambda: len(seen) >= steps}
 
 
+def follow(plan, **options):
+    return train(
+        plan.settings,
+        plan.directory,
+        replace=plan.replace,
+        checkpoint=plan.checkpoint,
+        numbered=plan.numbered,
+        **options,
+    )
+
+
 def resume(source, **given):
-    notes = []
-
-    def listen(event):
-        if isinstance(event, RunStarted):
-            notes.extend(event.notes)
-
-    plan = plan_run(given, resume=source)
-    result = train(plan.settings, plan.directory, checkpoint=plan.checkpoint, listeners=[listen])
-    return result, notes
+    events = []
+    result = follow(plan_run(given, resume=source), listeners=[events.append])
+    return result, [n for event in events if isinstance(event, RunStarted) for n in event.notes]
 
 
 def assert_equal(one, other, where=""):
@@ -108,46 +109,33 @@ def assert_same_run(one, other):
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize(("epochs", "more"), [(0, 1), (1, 0), (1, 2), (2, 0), (2, 3)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_run_stopped_at_any_step_and_resumed_equals_one_never_stopped(
-    small_settings, whole_run, tmp_path, variant, epochs, more
+    small_settings, copy_of, tmp_path, variant
 ):
+    """The first variant is stopped after every step, the others within and at the end of epochs."""
     settings = small_settings(epochs=3, **VARIANTS[variant])
-    whole = whole_run(variant, settings)
-    steps = epochs * read_checkpoint(whole / "last.pt").metrics["step"] // 3 + more
-    stopped = train(settings, tmp_path / "stopped", **stop_after(steps))
-    assert stopped.model_file is None
-    assert stopped.steps == steps
-    resumed, _ = resume(tmp_path / "stopped")
-    assert resumed.run == tmp_path / "stopped"
-    assert_same_run(resumed.run, whole)
+    whole = copy_of(settings, tmp_path / "whole")
+    steps = read_checkpoint(whole / "last.pt").metrics["step"]
+    some = [1, steps // 3, steps // 3 + 2, steps // 3 * 2, steps // 3 * 2 + 3]
+    stops = range(1, steps + 1) if variant == "reference" else some
+    given, before = settings.model_dump(), 0
+    for stop in stops:
+        plan = plan_run(given, output_dir=tmp_path, name="run", resume="auto")
+        stopped = follow(plan, **stop_after(stop - before))
+        assert stopped.model_file is None or stop == steps
+        assert stopped.steps == stop
+        given, before = {}, stop
+    result, _ = resume(tmp_path / "run")
+    assert result.run == tmp_path / "run"
+    assert_same_run(result.run, whole)
 
 
-def test_a_run_stopped_after_every_single_step_equals_one_never_stopped(
-    small_settings, whole_run, tmp_path
-):
-    settings = small_settings(epochs=3, **VARIANTS["reference"])
-    plan = plan_run(settings.model_dump(), output_dir=tmp_path, name="run", resume="auto")
-    for _ in range(15):
-        train(
-            plan.settings,
-            plan.directory,
-            replace=plan.replace,
-            checkpoint=plan.checkpoint,
-            **stop_after(1),
-        )
-        plan = plan_run({}, output_dir=tmp_path, name="run", resume="auto")
-    train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
-    assert_same_run(plan.directory, whole_run("reference", settings))
-
-
-def test_the_best_network_goes_along_into_another_directory(small_settings, whole_run, tmp_path):
+def test_the_best_network_goes_along_into_another_directory(small_settings, copy_of, tmp_path):
     settings = small_settings(epochs=3, **VARIANTS["tuned with validation"])
-    train(settings, tmp_path / "runs" / "one", **stop_after(9))
-    plan = plan_run({}, output_dir=tmp_path, name="two", resume=tmp_path / "runs" / "one")
-    train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
-    assert_same_run(tmp_path / "two", whole_run("tuned with validation", settings))
+    copy_of(settings, tmp_path / "runs" / "one", steps=9)
+    follow(plan_run({}, output_dir=tmp_path, name="two", resume=tmp_path / "runs" / "one"))
+    assert_same_run(tmp_path / "two", copy_of(settings, tmp_path / "whole"))
 
 
 def test_weights_that_overflow_are_not_saved_over_good_ones(small_settings, tmp_path):
@@ -157,14 +145,19 @@ def test_weights_that_overflow_are_not_saved_over_good_ones(small_settings, tmp_
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_a_longer_schedule_is_said(small_settings, tmp_path):
-    run = train(small_settings(epochs=1), tmp_path / "run").run
-    result, notes = resume(run, epochs=3)
-    assert len(result.history) == 3
-    (note,) = notes
-    assert "1 epoch becomes 3: the onecycle learning rate is laid over all 3 anew" in note
-    constant = train(small_settings(epochs=1, recipe="reference"), tmp_path / "constant").run
-    assert "goes on as it was" in resume(constant, epochs=2)[1][0]
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("tuned", "1 epoch becomes 2: the onecycle learning rate is laid over all 2 anew"),
+        ("reference", "goes on as it was"),
+    ],
+)
+def test_a_longer_schedule_is_told(small_settings, copy_of, tmp_path, recipe, said):
+    run = copy_of(small_settings(epochs=1, recipe=recipe), tmp_path / "run")
+    assert plan_run({"epochs": 2}, resume=run).finished is None
+    result, (note,) = resume(run, epochs=2)
+    assert len(result.history) == 2
+    assert said in note
 
 
 def test_fewer_epochs_than_begun_are_refused(small_settings, copy_of, tmp_path):
@@ -214,33 +207,26 @@ class TestDamage:
     @pytest.mark.parametrize(
         "damage", [spoil, lambda path: path.write_bytes(b""), lambda path: path.unlink()]
     )
-    def test_auto_goes_on_from_the_previous_one_and_says_so(
+    def test_auto_goes_on_from_the_previous_one_which_stays_and_says_so(
         self, small_settings, copy_of, run, tmp_path, damage
     ):
+        before = (run / "previous.pt").read_bytes()
         damage(run / "last.pt")
         plan = self.auto(run)
         (note,) = plan.notes
         assert "last.pt" in note
         assert "going on from previous.pt, 2 epochs done" in note
-        resumed = train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
-        assert_same_run(resumed.run, copy_of(small_settings(epochs=3), tmp_path / "whole"))
-
-    def test_a_damaged_file_never_takes_the_place_of_the_previous_one(self, run):
-        before = (run / "previous.pt").read_bytes()
-        spoil(run / "last.pt")
-        plan = self.auto(run)
-        train(plan.settings, plan.directory, checkpoint=plan.checkpoint, should_stop=lambda: True)
+        follow(plan, should_stop=lambda: True)
         assert (run / "previous.pt").read_bytes() == before
+        follow(self.auto(run))
+        assert_same_run(run, copy_of(small_settings(epochs=3), tmp_path / "whole"))
 
-    def test_a_named_path_that_is_damaged_is_an_error(self, run):
+    def test_a_named_path_that_is_damaged_is_an_error_and_both_never_start_afresh(self, run):
         spoil(run / "last.pt")
         for path in (run, run / "last.pt"):
             with pytest.raises(CheckpointError, match=r"last\.pt is damaged"):
                 plan_run({}, resume=path)
-
-    def test_when_both_are_damaged_nothing_starts_afresh(self, run):
-        for name in ("last.pt", "previous.pt"):
-            spoil(run / name)
+        spoil(run / "previous.pt")
         with pytest.raises(CheckpointError, match=r"last\.pt is damaged.*previous\.pt is damaged"):
             self.auto(run)
 
@@ -256,6 +242,7 @@ class TestDamage:
         {"history": [{"eval_correct": 10**400, "eval_samples": 1}]},
         {"history": 3},
         {"totals": {"loss": "much"}},
+        {"totals": {"lost": 1.0}},
         {"totals": None},
         {"seconds": "long"},
         {"optimizer": {}},
@@ -263,60 +250,45 @@ class TestDamage:
         {"optimizer": {"state": {0: {"momentum_buffer": "fast"}}, "param_groups": []}},
     ],
 )
-def test_a_training_state_of_wrong_types_is_one_line(small_settings, copy_of, tmp_path, change):
-    copy_of(small_settings(), tmp_path / "run", steps=7)
-    checkpoint = read_checkpoint(tmp_path / "run" / "last.pt")
+def test_a_training_state_of_wrong_types_is_one_line(run, change):
+    checkpoint = read_checkpoint(run / "last.pt")
     wrong = checkpoint.model_copy(update={"training": checkpoint.training | change})
-    (tmp_path / "run" / "last.pt").write_bytes(pack(wrong))
+    (run / "last.pt").write_bytes(pack(wrong))
     with pytest.raises(CheckpointError) as caught:
-        resume(tmp_path / "run")
+        resume(run, epochs=3)
     assert "\n" not in str(caught.value)
 
 
 class TestPlan:
-    @pytest.fixture
-    def run(self, small_settings, copy_of, tmp_path):
-        return copy_of(small_settings(), tmp_path / "runs" / "run")
-
-    def test_a_new_run_is_named_after_time_and_recipe(self, tmp_path):
-        plan = plan_run({"recipe": "reference"}, output_dir=tmp_path)
+    def test_a_new_run_is_named_after_time_and_recipe_and_a_second_one_gets_a_number(
+        self, small_settings, tmp_path
+    ):
+        plan = plan_run(small_settings(recipe="reference").model_dump(), output_dir=tmp_path)
         assert plan.directory.name.endswith("-reference")
         assert plan.checkpoint is None
+        names = [follow(plan, should_stop=lambda: True).run.name for _ in range(3)]
+        assert names == [plan.directory.name + end for end in ("", "-2", "-3")]
 
-    def test_auto_needs_a_name(self, tmp_path):
+    def test_auto_needs_a_name_and_starts_where_there_is_nothing_to_resume(self, tmp_path):
         with pytest.raises(RequestError, match=r"^resume auto needs name"):
             plan_run({}, output_dir=tmp_path, resume="auto")
-
-    def test_auto_starts_where_there_is_nothing_to_resume(self, tmp_path):
         (tmp_path / "run").mkdir()
         plan = plan_run({}, output_dir=tmp_path, name="run", resume="auto")
         assert plan.checkpoint is None
         assert plan.replace
 
-    def test_auto_goes_on_with_this_runs_own_directory(self, run):
-        plan = plan_run({}, output_dir=run.parent, name="run", resume="auto")
-        assert plan.checkpoint is not None
-        assert len(plan.finished.history) == 2
-
-    def test_a_finished_run_that_goes_on_is_returned_as_it_is(self, run):
+    @pytest.mark.parametrize("way", [{"resume": "auto", "name": "run"}, {"resume": "run"}])
+    def test_a_finished_run_that_goes_on_is_returned_as_it_is(self, run, way):
         before = {path: path.read_bytes() for path in run.iterdir()}
-        plan = plan_run({}, resume=run)
-        result = train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+        result = follow(plan_run({}, output_dir=run.parent, **way))
         assert (result.run, result.model_file, len(result.history)) == (run, run / "model.pt", 2)
         assert {path: path.read_bytes() for path in run.iterdir()} == before
 
     def test_a_lost_model_file_is_something_left_to_do(self, run):
         before = (run / "model.pt").read_bytes()
         (run / "model.pt").unlink()
-        plan = plan_run({}, resume=run)
-        train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
+        follow(plan_run({}, resume=run))
         assert (run / "model.pt").read_bytes() == before
-
-    def test_more_epochs_are_something_left_to_do(self, run):
-        plan = plan_run({"epochs": 3}, resume=run)
-        assert plan.finished is None
-        train(plan.settings, plan.directory, checkpoint=plan.checkpoint)
-        assert len((run / "metrics.csv").read_text().splitlines()) == 4
 
     def test_a_file_may_be_named_and_another_directory_too(self, run, tmp_path):
         plan = plan_run(
@@ -332,7 +304,7 @@ class TestPlan:
 
     @pytest.mark.parametrize("name", ["none", "run/model.pt", "run/settings.toml"])
     def test_what_cannot_be_resumed_is_refused(self, run, name):
-        with pytest.raises(CheckpointError, match=name.split("/")[-1]):
+        with pytest.raises((CheckpointError, RunError), match=name.split("/")[-1]):
             plan_run({}, resume=run.parent / name)
 
     @pytest.mark.parametrize("name", ["a/b", "../b", "..", ".", "", "b/"])
@@ -341,17 +313,7 @@ class TestPlan:
             with pytest.raises(RequestError, match="is no plain name: output_dir says"):
                 plan_run({}, output_dir=tmp_path / "runs", name=each)
 
-    def test_two_starts_in_one_second_take_two_names(self, small_settings, tmp_path):
-        plan = plan_run({}, output_dir=tmp_path)
-        names = []
-        for _ in range(3):
-            done = train(
-                small_settings(), plan.directory, numbered=plan.numbered, should_stop=lambda: True
-            )
-            names.append(done.run.name)
-        assert names == [plan.directory.name + end for end in ("", "-2", "-3")]
-
-    def test_an_auto_that_is_said_counts(self, run, monkeypatch):
+    def test_an_explicit_auto_counts(self, run, monkeypatch):
         monkeypatch.setattr("cifar_cnn.training.plan.resolve_precision", lambda *_: "fp32")
         assert plan_run({"precision": "auto"}, resume=run).settings.precision == "fp32"
         monkeypatch.setattr("cifar_cnn.training.plan.resolve_precision", lambda *_: "bf16")
@@ -359,65 +321,65 @@ class TestPlan:
             plan_run({"precision": "auto"}, resume=run)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    for name in ("nets", "others", "work"):
+        (folder / name).mkdir()
+        (folder / name / "zoo.py").write_text(
+            f"# {name == 'others'}\n"
+            "from torch import nn\n"
+            "class Net(nn.Sequential):\n"
+            "    def __init__(self):\n"
+            "        super().__init__(nn.Flatten(), nn.Linear(3072, 3))\n"
+        )
+    return folder
+
+
 class TestFiles:
     """A run with a network of a file, by the names that the file may have."""
 
     @pytest.fixture
-    def run(self, small_settings, tmp_path, monkeypatch):
-        for folder in ("nets", "others", "work"):
-            (tmp_path / folder).mkdir()
-            (tmp_path / folder / "zoo.py").write_text(
-                f"# {folder == 'others'}\n"
-                "from torch import nn\n"
-                "class Net(nn.Sequential):\n"
-                "    def __init__(self):\n"
-                "        super().__init__(nn.Flatten(), nn.Linear(3072, 3))\n"
-            )
-        monkeypatch.chdir(tmp_path)
-        settings = small_settings(model="nets/zoo.py:Net")
-        return train(settings, tmp_path / "run", **stop_after(2)).run
-
-    @pytest.mark.parametrize("name", ["nets/zoo.py", "nets/../nets/zoo.py", "work/zoo.py", None])
-    def test_one_code_is_the_same_by_any_name(self, run, tmp_path, name):
-        spec = f"{name or tmp_path / 'nets' / 'zoo.py'}:Net"
-        assert plan_run({"model": spec}, resume=run).checkpoint
-
-    def test_it_is_the_same_from_another_folder(self, run, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path / "work")
-        for spec in ("../nets/zoo.py:Net", f"{tmp_path}/nets/zoo.py:Net"):
-            assert plan_run({"model": spec}, resume=run).checkpoint
+    def runs(self, small_settings, folder, monkeypatch):
+        monkeypatch.chdir(folder)
+        runs = {folder / "one": "nets/zoo.py:Net", folder / "two": "nets/zoo.py"}
+        for path, spec in runs.items():
+            if not path.exists():
+                train(small_settings(model=spec), path, **stop_after(2))
+        return runs
 
     @pytest.mark.parametrize(
         ("where", "spec"),
         [
+            (".", "nets/zoo.py:Net"),
+            (".", "nets/../nets/zoo.py:Net"),
+            (".", "work/zoo.py:Net"),
+            (".", "{folder}/nets/zoo.py:Net"),
             (".", "nets/zoo.py"),
-            ("work", "../nets/zoo.py"),
             (".", "nets.zoo:Net"),
+            ("work", "../nets/zoo.py:Net"),
+            ("work", "{folder}/nets/zoo.py:Net"),
+            ("work", "../nets/zoo.py"),
             ("nets", "zoo:Net"),
             ("nets", "zoo.py"),
         ],
     )
-    def test_it_is_the_same_by_its_file_alone_and_by_its_module(
-        self, run, tmp_path, monkeypatch, where, spec
-    ):
-        monkeypatch.chdir(tmp_path / where)
-        assert plan_run({"model": spec}, resume=run).settings.model == spec
-
-    def test_a_file_alone_means_the_only_network_in_it(self, run, small_settings, tmp_path):
-        settings = small_settings(model="nets/zoo.py")
-        run = train(settings, tmp_path / "alone", **stop_after(2)).run
-        for spec in ("nets/zoo.py:Net", "nets.zoo:Net"):
-            assert plan_run({"model": spec}, resume=run).checkpoint
-        for spec in ("nets/zoo.py:Other", "others/zoo.py:Net", "others/zoo.py", "others.zoo:Net"):
-            with pytest.raises(SettingsError, match=r"model is nets/zoo\.py there"):
-                plan_run({"model": spec}, resume=run)
+    def test_one_code_is_the_same_by_any_name(self, runs, folder, monkeypatch, where, spec):
+        monkeypatch.chdir(folder / where)
+        spec = spec.format(folder=folder)
+        for run in runs:
+            assert plan_run({"model": spec}, resume=run).settings.model == spec
 
     @pytest.mark.parametrize("where", [".", "work"])
-    def test_another_file_or_name_is_refused(self, run, tmp_path, monkeypatch, where):
-        monkeypatch.chdir(tmp_path / where)
-        for other in (f"{tmp_path}/others/zoo.py:Net", f"{tmp_path}/nets/zoo.py:Other"):
-            with pytest.raises(SettingsError, match=r"model is nets/zoo\.py:Net there"):
-                plan_run({"model": other}, resume=run)
+    def test_another_file_or_name_is_refused(self, runs, folder, monkeypatch, where):
+        others = [f"{folder}/{each}" for each in ("others/zoo.py:Net", "nets/zoo.py:Other")]
+        if where == ".":
+            others += ["others/zoo.py", "others.zoo:Net"]
+        monkeypatch.chdir(folder / where)
+        for run, spec in runs.items():
+            for other in others:
+                with pytest.raises(SettingsError, match=f"model is {re.escape(spec)} there"):
+                    plan_run({"model": other}, resume=run)
 
 
 def test_a_run_with_class_weights_goes_on_to_the_bit_and_its_evaluation_is_unweighted(

@@ -1,6 +1,7 @@
 """A run keeps a copy of its network's source, and says when the file is no longer that."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cifar_cnn import predict, train
 from cifar_cnn.errors import ModelError, NetworkWarning, UserError
 from cifar_cnn.inference.export import export
 from cifar_cnn.inference.trained import open_trained
+from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.plan import plan_run
 
@@ -21,20 +23,43 @@ def make(num_classes):
 """
 
 
+CHANGED = f"{NET}\n# changed\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_image_folder):
+    """A folder with images, net.py and its run of one epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "net.py").write_text(NET)
+    values = {"data_dir": make_image_folder(folder / "images"), "dataset": "folder"}
+    values |= {"model": "net.py", "epochs": 1, "batch_size": 8, "precision": "fp32"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(resolve_settings(values), folder / "run", report=False)
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch, small_settings):
-    """A run of one epoch of net.py, in the current folder."""
+def image_folder(trained):
+    return trained / "images"
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """A copy of that run in the current folder, with net.py."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.py").write_text(NET)
-    train(small_settings(model="net.py", epochs=1), tmp_path / "run", report=False)
-    return tmp_path / "run"
+    shutil.copy(trained / "net.py", tmp_path)
+    return shutil.copytree(trained / "run", tmp_path / "run")
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_copy_is_the_files_and_its_digest_is_in_each_checkpoint(run):
     assert (run / "network.py").read_text() == NET
     for name in ("last.pt", "model.pt"):
-        digest = hashlib.sha256(NET.encode()).hexdigest()
-        assert read_checkpoint(run / name).source_sha256 == digest
+        assert read_checkpoint(run / name).source_sha256 == sha256(NET)
 
 
 def test_of_a_module_it_is_the_file_in_which_the_network_is_defined(
@@ -52,7 +77,7 @@ def test_of_a_module_it_is_the_file_in_which_the_network_is_defined(
 def test_a_changed_file_is_said_in_one_line_that_names_the_copy(run, image_folder, tmp_path):
     open_trained(run / "model.pt", {"model": "net.py"})
     open_trained(run / "model.pt", {"model": f"{run / 'network.py'}:make"})
-    (tmp_path / "net.py").write_text(f"{NET}\n# changed\n")
+    (tmp_path / "net.py").write_text(CHANGED)
     line = (
         f"^the code of net.py is not what {run / 'model.pt'} was trained with; "
         f"{run / 'network.py'} is the run's copy of it$"
@@ -85,13 +110,6 @@ def test_code_that_no_longer_fits_is_one_line_that_names_the_copy(run, tmp_path,
     copy = rf"; the code of net.py is not what .*; {run / 'network.py'} is the run's copy of it$"
     with pytest.raises(UserError, match=said + copy):
         open_trained(run / "model.pt", {"model": "net.py"})
-
-
-CHANGED = f"{NET}\n# changed\n"
-
-
-def sha256(text):
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def go_on(run, **given):
@@ -140,7 +158,7 @@ def test_a_run_that_goes_on_elsewhere_leaves_the_copy_where_it_was(run, tmp_path
 
 
 def test_a_run_that_starts_again_has_the_new_copy(run, tmp_path, small_settings):
-    (tmp_path / "net.py").write_text(f"{NET}\n# changed\n")
+    (tmp_path / "net.py").write_text(CHANGED)
     train(small_settings(model="net.py", epochs=1), run, replace=True, report=False)
     assert (run / "network.py").read_text().endswith("# changed\n")
     train(small_settings(epochs=1), run, replace=True, report=False)

@@ -9,7 +9,6 @@ from cifar_cnn.data.augment import Mix
 from cifar_cnn.errors import RunError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.distributed import ALONE
-from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.step import (
     TrainingStep,
     balanced_weights,
@@ -23,7 +22,7 @@ def make_step(model=None, **settings):
     settings = resolve_settings({"precision": "fp32", **settings})
     torch.manual_seed(0)
     model = model or nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.BatchNorm1d(3))
-    step = TrainingStep(settings, model, make_optimizer(model, settings), torch.device("cpu"))
+    step = TrainingStep(settings, model)
     step.prepare(0, 0.1, ALONE.part(5))
     return step
 

@@ -55,7 +55,7 @@ def export(
         cifar-cnn export runs/first/model.pt --format safetensors --exist-ok
     """
     from cifar_cnn.inference import export as exporting
-    from cifar_cnn.report.console import file_size, people_console, say
+    from cifar_cnn.report.console import format_size, people_console, say
 
     done = exporting.export(
         find_checkpoint(file, output_dir),
@@ -69,7 +69,7 @@ def export(
     console = people_console(json=json)
     say(
         console,
-        f"saved {done.file}: {done.format}, {file_size(done.size)}",
+        f"saved {done.file}: {done.format}, {format_size(done.size)}",
         f"input: {_described(done.inputs, 'normalized float32')}",
         f"output: {_described(done.outputs, 'float32')}",
         f"largest difference from PyTorch on {exporting.CHECKED} images: {done.max_difference:.2g}",

@@ -11,8 +11,8 @@ def models(json: JsonFlag = False) -> None:
         cifar-cnn models
         cifar-cnn models --json
     """
-    from cifar_cnn.report.analysis_tables import built_in_networks, show_models
     from cifar_cnn.report.console import people_console
+    from cifar_cnn.report.network_tables import built_in_networks, show_models
 
     networks = built_in_networks()
     show_models(people_console(json=json), networks)

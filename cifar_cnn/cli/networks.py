@@ -140,7 +140,7 @@ def show_each(
     `limits` is the file that set the limit, where the documents do not name it.
     """
     from cifar_cnn.report.console import people_console, progress_console
-    from cifar_cnn.report.many_networks import row_of, show_networks, to_csv, to_junit
+    from cifar_cnn.report.network_tables import row_of, show_networks, to_csv, to_junit
     from cifar_cnn.report.progress import Display
 
     for flag, path, suffix in (("--csv", csv, ".csv"), ("--junit", junit, ".xml")):

@@ -9,8 +9,8 @@ from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
 from cifar_cnn.inference.export import Exported
 from cifar_cnn.inference.predict import Predictions
-from cifar_cnn.report.analysis_tables import BuiltIn
 from cifar_cnn.report.comparison import Comparison
+from cifar_cnn.report.network_tables import BuiltIn
 from cifar_cnn.report.run_report import RunReport
 from cifar_cnn.results import Failure
 from cifar_cnn.training.history import RunResult

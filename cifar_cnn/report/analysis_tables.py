@@ -1,20 +1,26 @@
-"""Print the results of the analysis as tables, and what is known of the built-in networks."""
+"""Print the results of the analysis as tables."""
 
 from rich.console import Console
 
 from cifar_cnn.analysis.results import (
     EffectiveField,
-    Features,
     FieldLayer,
-    Final,
     ReceptiveField,
     Summary,
     Verdict,
     Verification,
 )
 from cifar_cnn.errors import counted, first_few
-from cifar_cnn.report.console import NARROW, Column, Table, known, numbers, say, texts, times
-from cifar_cnn.results import Result, Share
+from cifar_cnn.report.console import (
+    NARROW,
+    Column,
+    Table,
+    format_count,
+    format_sides,
+    numbers,
+    say,
+    texts,
+)
 
 WITH_PLACES = 72
 """Columns of a console from which the budget's table says where, too."""
@@ -22,7 +28,7 @@ WITH_PLACES = 72
 
 def show_summary(console: Console, summary: Summary) -> None:
     """Print the rows, the totals and the verdict on the budget."""
-    console.print(parameter_table(summary).on(console))
+    parameter_table(summary).show(console)
     totals, count = summary.totals, summary.totals.mult_adds
     rounded = f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
     say(
@@ -39,7 +45,7 @@ def show_summary(console: Console, summary: Summary) -> None:
     )
     if summary.budget is not None:
         console.print()
-        console.print(budget_table(summary.budget, narrow=console.width < NARROW).on(console))
+        budget_table(summary.budget, narrow=console.width < NARROW).show(console)
         missed = [item.name for item in summary.budget.requirements if not item.passed]
         source = f" (limits of {summary.budget.file})" if summary.budget.file else ""
         verdict = f"budget broken: {', '.join(missed)}" if missed else "budget met"
@@ -51,8 +57,28 @@ def show_receptive_field(console: Console, result: ReceptiveField, file: str | N
 
     The verdict names the `file` that set the limit.
     """
-    console.print(layer_table(result).on(console))
-    say(console, *_conclusions(result, file), wrap=True)
+    layer_table(result).show(console)
+    features, final, size = result.features, result.final, result.input_size[1:]
+    covers = "covers" if final.covers_input else "does not cover"
+    sides = features.receptive_field, features.jump, features.padding, final.receptive_field, size
+    field, jump, padding, final_field, image = map(format_sides, sides)
+    lines = [
+        f"features ({features.layer}): field {field}, jump {jump}, padding {padding}",
+        f"final: field {final_field}, {covers} the {image} image",
+    ]
+    lines += [f"warning: {text}" for text in result.warnings]
+    if result.units:
+        fields = (f"{name} {format_sides(unit.receptive_field)}" for name, unit in result.units)
+        lines.append(f"units: {', '.join(fields)}")
+    if result.model == "baseline" and size == (32, 32):
+        lines.append(
+            "note: the reference's own table (3, 5, 13, 21, 45) leaves the dilation out: "
+            "with it the last convolution has 25 and the output 49"
+        )
+    verdict = "passed" if result.passed else "failed"
+    limit = f"{result.minimum} (limit of {file})" if file else str(result.minimum)
+    lines.append(f"{verdict}: {min(final.receptive_field)}, must be above {limit}")
+    say(console, *lines, wrap=True)
 
 
 def show_verification(console: Console, proof: Verification) -> None:
@@ -63,9 +89,10 @@ def show_verification(console: Console, proof: Verification) -> None:
     ]
     wrong = proof.first_disagreement
     if proof.agreed:
+        images = " and ".join(map(format_sides, proof.canvases))
         lines.append(
             f"verified: {counted(proof.layers, 'layer')}, {counted(proof.units, 'unit')} turn NaN "
-            f"exactly where the table says, on images of {' and '.join(map(times, proof.canvases))}"
+            f"exactly where the table says, on images of {images}"
         )
     elif wrong is None:
         lines.append("not verified: no unit could be compared")
@@ -97,33 +124,10 @@ def show_effective(
         f"effective field of {place} ({weights}, {counted(effective.samples, 'image')}): {sides} "
         "pixels",
         f"its theoretical field {rows}×{columns} has rows {field.top} to {field.top + rows - 1}, "
-        f"columns {field.left} to {field.left + columns - 1}: the {times(size)} image clips "
+        f"columns {field.left} to {field.left + columns - 1}: the {format_sides(size)} image clips "
         f"{field.clipped:.0%} of it",
         wrap=True,
     )
-
-
-def _conclusions(result: ReceptiveField, file: str | None) -> list[str]:
-    features, final, size = result.features, result.final, result.input_size[1:]
-    covers = "covers" if final.covers_input else "does not cover"
-    field, jump, padding = map(times, (features.receptive_field, features.jump, features.padding))
-    lines = [
-        f"features ({features.layer}): field {field}, jump {jump}, padding {padding}",
-        f"final: field {times(final.receptive_field)}, {covers} the {times(size)} image",
-    ]
-    lines += [f"warning: {text}" for text in result.warnings]
-    if result.units:
-        fields = (f"{name} {times(unit.receptive_field)}" for name, unit in result.units)
-        lines.append(f"units: {', '.join(fields)}")
-    if result.model == "baseline" and size == (32, 32):
-        lines.append(
-            "note: the reference's own table (3, 5, 13, 21, 45) leaves the dilation out: "
-            "with it the last convolution has 25 and the output 49"
-        )
-    verdict = "passed" if result.passed else "failed"
-    limit = f"{result.minimum} (limit of {file})" if file else str(result.minimum)
-    lines.append(f"{verdict}: {min(final.receptive_field)}, must be above {limit}")
-    return lines
 
 
 def budget_table(verdict: Verdict, *, narrow: bool = False) -> Table:
@@ -133,7 +137,7 @@ def budget_table(verdict: Verdict, *, narrow: bool = False) -> Table:
     columns.append(Column("where", least=WITH_PLACES))
     rows = []
     for item in verdict.requirements:
-        limit, actual = f"{item.limit:,}", known(item.actual)
+        limit, actual = f"{item.limit:,}", format_count(item.actual)
         cells = [f"{item.name}\n{actual} (limit {limit})"] if narrow else [item.name, limit, actual]
         rows.append([item.passed, *cells, item.detail])
     return Table(columns, rows)
@@ -149,7 +153,7 @@ def parameter_table(summary: Summary) -> Table:
         *numbers("mult-adds", form=",d", least=NARROW),
     ]
     rows = [
-        (row.name, row.type, times(row.output_size) or None, row.parameters, row.mult_adds)
+        (row.name, row.type, format_sides(row.output_size) or None, row.parameters, row.mult_adds)
         for row in summary.layers
     ]
     return Table(columns, rows)
@@ -163,87 +167,17 @@ def layer_table(result: ReceptiveField) -> Table:
 
 
 def _layer_cells(layer: FieldLayer) -> list[str]:
-    paddings = [_axes_text(*side) for side in layer.padding]
+    paddings = [_format_axes(*side) for side in layer.padding]
     window = (layer.kernel, layer.stride, paddings, layer.dilation)
     return [
         layer.name,
-        times(layer.output_size),
-        *(_axes_text(*pair) if layer.has_window else "" for pair in window),
-        _axes_text(*layer.receptive_field),
-        "–" if layer.jump is None else _axes_text(*layer.jump),
-        _axes_text(*("–" if start is None else start for start in layer.start)),
+        format_sides(layer.output_size),
+        *(_format_axes(*pair) if layer.has_window else "" for pair in window),
+        _format_axes(*layer.receptive_field),
+        "–" if layer.jump is None else _format_axes(*layer.jump),
+        _format_axes(*("–" if start is None else start for start in layer.start)),
     ]
 
 
-def _axes_text(vertical: object, horizontal: object) -> str:
+def _format_axes(vertical: object, horizontal: object) -> str:
     return str(vertical) if vertical == horizontal else f"{vertical},{horizontal}"
-
-
-class Reached(Result):
-    """Mean test accuracy on CIFAR-10, as JPEG, of n runs after their last epoch."""
-
-    epochs: int
-    accuracy: Share
-    n: int
-
-
-class BuiltIn(Result):
-    """A built-in network: its size and field for 32×32 images, its recipe and accuracy."""
-
-    model: str
-    parameters: int
-    mult_adds: int
-    features: Features
-    final: Final
-    recipe: str
-    reached: tuple[Reached, ...]
-
-
-def built_in_networks() -> list[BuiltIn]:
-    """Return what is known of each built-in network."""
-    from cifar_cnn.analysis.receptive_field import receptive_field  # and torch
-    from cifar_cnn.analysis.summary import summarize
-    from cifar_cnn.models import BUILT_IN
-
-    networks = []
-    for name, network in BUILT_IN.items():
-        totals, field = summarize(name).totals, receptive_field(name)
-        networks.append(
-            BuiltIn(
-                model=name,
-                parameters=totals.parameters,
-                mult_adds=totals.mult_adds,
-                features=field.features,
-                final=field.final,
-                recipe=network.recipe,
-                reached=tuple(Reached(epochs=e, accuracy=a, n=n) for e, a, n in network.reached),
-            )
-        )
-    return networks
-
-
-def show_models(console: Console, networks: list[BuiltIn]) -> None:
-    """Print a table of them, or on a narrow screen a paragraph each."""
-    columns = [
-        *texts("model"),
-        *numbers("parameters", "mult-adds", "field"),
-        *texts("recipe", "reached on CIFAR-10"),
-    ]
-    rows = []
-    for each in networks:
-        field, output = times(each.features.receptive_field), times(each.final.receptive_field)
-        results = [
-            f"{result.accuracy:.2%}, {counted(result.epochs, 'epoch')}, n = {result.n}"
-            for result in each.reached
-        ]
-        sizes = (f"{each.parameters:,}", f"{each.mult_adds / 1e6:.2f} M")
-        fields = f"{field} map\n{output} output"
-        rows.append((each.model, *sizes, fields, each.recipe, "\n".join(results)))
-    if console.width >= NARROW:
-        console.print(Table(columns, rows).on(console))
-    else:
-        headings = [f"  {column.heading.removesuffix(' on CIFAR-10')}" for column in columns]
-        for name, *cells in rows:
-            facts = [*zip(headings[1:], cells, strict=True)]
-            console.print(name, Table(texts("", ""), facts).on(console), sep="\n")
-    console.print("Accuracy on the test images, as JPEG: means of n runs after the last epoch.")

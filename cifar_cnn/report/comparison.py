@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from cifar_cnn.errors import RequestError
-from cifar_cnn.report.console import NARROW, Table, numbers, say, setting_text, texts, warn
+from cifar_cnn.report.console import NARROW, Column, Table, format_setting, say, texts, warn
 from cifar_cnn.results import IfGiven, NotInJson, Result
 from cifar_cnn.settings import SOURCES, Settings
 from cifar_cnn.training.history import SplitFigures
@@ -82,8 +82,8 @@ def compare_runs(names: Sequence[Path | str]) -> Comparison:
     lines = []
     for group in _group_by_seed(runs):
         settings = group[0].settings.as_dict()
-        shown = {name: settings[name] for name in settings if name in differing and name != "seed"}
-        lines.append(_to_line(group, ", ".join(labels[run.run] for run in group), shown))
+        own = {name: settings[name] for name in settings if name in differing and name != "seed"}
+        lines.append(_to_line(group, ", ".join(labels[run.run] for run in group), own))
     return Comparison(differing=differing, lines=tuple(lines), warnings=_warn_of_images(runs))
 
 
@@ -148,38 +148,31 @@ def _warn_of_images(runs: Sequence[RunRecord]) -> tuple[str, ...]:
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print the results of the runs, and the settings that differ."""
-    columns = [
-        *texts("runs"),
-        *numbers("n", "accuracy"),
-        *numbers("loss", least=NARROW),
-        *texts("data set"),
-        *numbers("epochs"),
-        *numbers("parameters", "seconds", form=",d", least=NARROW),
-    ]
-    rows = [
-        (
-            line.label,
-            line.n,
-            _mean_text(line, "accuracy", ".2%"),
-            _mean_text(line, "loss", ".4f"),
-            f"{line.dataset} {line.eval.split if line.eval else ''}".rstrip(),
-            f"{line.epochs}/{line.planned_epochs}",
-            line.parameters,
-            _mean_text(line, "seconds", ",.0f"),
-        )
-        for line in comparison.lines
-    ]
-    cells = {column: [row[i] for row in rows] for i, column in enumerate(columns)}
-    same = {
-        column: values[0]
-        for column, values in cells.items()
-        if column.heading in OPTIONAL_COLUMNS and len({*values}) == 1
+    lines = comparison.lines
+    cells: dict[Column, list[Any]] = {
+        Column("runs"): [line.label for line in lines],
+        Column("n", right=True): [line.n for line in lines],
+        Column("accuracy", right=True): [_format_mean(line, "accuracy", ".2%") for line in lines],
+        Column("loss", right=True, least=NARROW): [
+            _format_mean(line, "loss", ".4f") for line in lines
+        ],
+        Column("data set"): [
+            f"{line.dataset} {line.eval.split if line.eval else ''}".rstrip() for line in lines
+        ],
+        Column("epochs", right=True): [f"{line.epochs}/{line.planned_epochs}" for line in lines],
+        Column("parameters", ",d", right=True, least=NARROW): [line.parameters for line in lines],
+        Column("seconds", right=True, least=NARROW): [
+            _format_mean(line, "seconds", ",.0f") for line in lines
+        ],
     }
-    kept = [column for column in columns if column not in same]
-    rows_kept = [*zip(*(cells[column] for column in kept), strict=True)]
-    console.print(Table(kept, rows_kept).on(console))
+    same = {
+        column: cells.pop(column)[0]
+        for column in [*cells]
+        if column.heading in OPTIONAL_COLUMNS and len({*cells[column]}) == 1
+    }
+    Table([*cells], [*zip(*cells.values(), strict=True)]).show(console)
     if same:
-        facts = (f"{column.heading} {column.text(value)}" for column, value in same.items())
+        facts = (f"{column.heading} {column.format(value)}" for column, value in same.items())
         say(console, f"in all of them: {', '.join(facts)}")
     console.print()
     _show_differing(console, comparison)
@@ -187,7 +180,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         warn(console, f"warning: {warning}")
 
 
-def _mean_text(line: Line, figure: str, form: str) -> str | None:
+def _format_mean(line: Line, figure: str, form: str) -> str | None:
     """Return a mean with its deviation, if there is one: `53.00 ± 3.00%`."""
     if line.eval is None:
         return None
@@ -205,15 +198,15 @@ def _show_differing(console: Console, comparison: Comparison) -> None:
         return
     rows = [(name, *(_setting_of(line, name) for line in comparison.lines)) for name in names]
     table = Table(texts("setting", *labels), rows)
-    if table.width(console) > console.width:
+    if table.measure(console) > console.width:
         _, *values = zip(*rows, strict=True)
         lists = [", ".join(map(" ".join, zip(names, each, strict=True))) for each in values]
         columns = texts("runs", "settings that differ")
         table = Table(columns, [*zip(labels, lists, strict=True)])
-    console.print(table.on(console))
+    table.show(console)
 
 
 def _setting_of(line: Line, setting: str) -> str:
     if setting == "seed":
         return ", ".join(str(run.seed) for run in line.runs)
-    return setting_text(getattr(line.records[0].settings, setting))
+    return format_setting(getattr(line.records[0].settings, setting))

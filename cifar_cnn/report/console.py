@@ -48,24 +48,24 @@ def warn(console: Console, line: str) -> None:
     say(progress_console() if console.quiet else console, line)
 
 
-def known(actual: int | None) -> str:
+def format_count(number: int | None) -> str:
     """Return a measured number with commas, or "not known"."""
-    return "not known" if actual is None else f"{actual:,}"
+    return "not known" if number is None else f"{number:,}"
 
 
-def times(sizes: Iterable[object]) -> str:
-    """Return numbers as sides: `3×32×32`."""
-    return "×".join(str(size) for size in sizes)
+def format_sides(sides: Iterable[object]) -> str:
+    """Return sides as `3×32×32`."""
+    return "×".join(map(str, sides))
 
 
-def file_size(size: int) -> str:
+def format_size(size: int) -> str:
     """Return a number of bytes as `1 byte`, `512 bytes`, `12 kB` or `0.82 MB`."""
     if size < 1000:
         return counted(size, "byte")
     return f"{size / 1e3:,.0f} kB" if size < 99_500 else f"{size / 1e6:,.2f} MB"
 
 
-def setting_text(value: object) -> str:
+def format_setting(value: object) -> str:
     """Return a setting's value as people read it: a size as 32x48, none as a dash."""
     if isinstance(value, tuple):
         separator = ", " if any(isinstance(each, str) for each in value) else "x"
@@ -87,7 +87,7 @@ class Column:
     whole: bool = False
     least: int = 0
 
-    def text(self, value: object) -> str:
+    def format(self, value: object) -> str:
         """Return a value as people read it: a mark for a truth value, a dash for None."""
         if value is None:
             return "–"
@@ -113,8 +113,12 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[object]]
 
-    def on(self, console: Console, title: str | None = None) -> ConsoleTable:
-        """Return what a console prints: no lines, and the columns that it has room for."""
+    def show(self, console: Console, title: str | None = None) -> None:
+        """Print the columns that a console has room for."""
+        console.print(self.to_rich(console, title))
+
+    def to_rich(self, console: Console, title: str | None = None) -> ConsoleTable:
+        """Return a table without lines, of the columns that a console has room for."""
         has_room = [console.width >= column.least for column in self.columns]
         table = ConsoleTable(box=None, pad_edge=False, title=title, show_header=self._has_headings)
         for column in itertools.compress(self.columns, has_room):
@@ -129,19 +133,19 @@ class Table:
             table.add_row(*itertools.compress(cells, has_room))
         return table
 
-    def width(self, console: Console) -> int:
+    def measure(self, console: Console) -> int:
         """Return how many columns of a console the table takes where there is room for all."""
         options = console.options.update_width(10_000)
-        return console.measure(self.on(console), options=options).maximum
+        return console.measure(self.to_rich(console), options=options).maximum
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """Return the table as GitHub's Markdown, which shows each cell as it is."""
         headings = [escape_markdown(column.heading) for column in self.columns]
         sides = ["---:" if column.right else "---" for column in self.columns]
         rows = ([escape_markdown(cell) for cell in cells] for cells in self._text_rows())
         return "".join(f"| {' | '.join(cells)} |\n" for cells in (headings, sides, *rows))
 
-    def html(self) -> str:
+    def to_html(self) -> str:
         """Return the table as HTML, with classes for what a page aligns, hides and colors."""
         rows = [("td", cells) for cells in self._text_rows()]
         if self._has_headings:
@@ -151,7 +155,7 @@ class Table:
 
     def _text_rows(self) -> list[list[str]]:
         return [
-            [printable(c.text(value)) for c, value in zip(self.columns, row, strict=True)]
+            [printable(c.format(value)) for c, value in zip(self.columns, row, strict=True)]
             for row in self.rows
         ]
 
@@ -172,7 +176,7 @@ def escape_markdown(value: object) -> str:
 def _rich_cell(column: Column, value: object) -> Text:
     if isinstance(value, Text):
         return value
-    text = column.text(value)
+    text = column.format(value)
     return Text("\n".join(map(printable, text.split("\n"))), style=MARK_STYLES.get(text, ""))
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
-from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
@@ -154,13 +154,12 @@ def draw_runs(comparison: Comparison) -> bytes:
     means: dict[str, Curve] = {}
     for line in comparison.lines:
         if line.eval:
-            curves = [evaluation_curve(run.history) for run in line.records]
-            losses = zip(*(curve.loss for curve in curves), strict=True)
-            accuracies = zip(*(curve.accuracy for curve in curves), strict=True)
-            title = line.label if line.n == 1 else f"mean of {line.n}: {line.label}"
-            means[title] = curves[0]._replace(
-                loss=[*map(mean, losses)], accuracy=[*map(mean, accuracies)]
+            split, epochs, losses, accuracies = zip(
+                *(evaluation_curve(run.history) for run in line.records), strict=True
             )
+            title = line.label if line.n == 1 else f"mean of {line.n}: {line.label}"
+            figures = [np.mean(each, axis=0).tolist() for each in (losses, accuracies)]
+            means[title] = Curve(split[0], epochs[0], *figures)
     if not means:
         raise RunError("no run has finished an epoch: there are no curves to draw")
     return join_panels(draw_comparison(means))

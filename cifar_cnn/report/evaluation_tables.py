@@ -41,7 +41,7 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
         (name, each.recall, each.precision, each.f1, each.samples)
         for name, each in result.per_class.items()
     ]
-    console.print(Table(columns, rows).on(console))
+    Table(columns, rows).show(console)
     _show_confusion(console, result)
 
 
@@ -56,16 +56,17 @@ def _show_confusion(console: Console, result: CheckpointEvaluation) -> None:
         rows[-1][1 + true] = Text(str(counts[true]), "bold")
         errors += [(n, names[true], name) for name, n in zip(names, counts, strict=True) if n]
     matrix = Table(columns, rows)
-    width = matrix.width(console)
+    width = matrix.measure(console)
     if width > console.width:
         errors = sorted((each for each in errors if each[1] != each[2]), reverse=True)
         columns = [*texts("true", "taken for"), *numbers("images")]
         table = Table(columns, [(true, taken, n) for n, true, taken in errors[:MAX_CONFUSED]])
-        console.print(table.on(console, "most confused"))
+        table.show(console, "most confused")
     elif width < len(CONFUSION_TITLE):  # as a title it would be as narrow as the table
-        console.print(CONFUSION_TITLE, matrix.on(console), sep="\n")
+        console.print(CONFUSION_TITLE)
+        matrix.show(console)
     else:
-        console.print(matrix.on(console, CONFUSION_TITLE))
+        matrix.show(console, CONFUSION_TITLE)
 
 
 class PredictionPrinter:

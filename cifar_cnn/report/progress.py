@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from cifar_cnn.errors import counted
-from cifar_cnn.report.console import file_size, say, warn
+from cifar_cnn.report.console import format_size, say, warn
 from cifar_cnn.training.history import EpochEnded, EpochRow, Event, RunEnded, RunStarted, StepEnded
 
 MANY_IMAGES, PATIENCE = 100, 1.0
@@ -56,7 +56,7 @@ class Display:
         if not self._is_shown and (place is None or is_long):
             self._is_shown = True
             if place and work == "downloading":
-                say(self.console, f"downloading {file_size(total)} to {place}")
+                say(self.console, f"downloading {format_size(total)} to {place}")
             elif place and not self.console.is_interactive:
                 say(self.console, f"{work} {counted(total, 'image')} in {place}")
             self._go_live()

@@ -17,7 +17,7 @@ from cifar_cnn.data.dataset import Progress
 from cifar_cnn.errors import UserError, counted
 from cifar_cnn.inference.evaluate import JudgedImage
 from cifar_cnn.report.analysis_tables import budget_table, layer_table, parameter_table
-from cifar_cnn.report.console import Table, escape_markdown, numbers, setting_text, texts
+from cifar_cnn.report.console import Table, escape_markdown, format_setting, numbers, texts
 from cifar_cnn.report.contents import Contents, collect_contents
 from cifar_cnn.results import IfGiven, Result
 from cifar_cnn.runtime import global_state_kept
@@ -177,7 +177,7 @@ TEMPLATES.globals["split_names"] = SPLIT_NAMES
 TEMPLATES.filters |= {
     "counted": counted,
     "md": escape_markdown,
-    "setting": setting_text,
+    "setting": format_setting,
     "budget_table": budget_table,
     "layer_table": layer_table,
     "parameter_table": parameter_table,

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cifar_cnn.errors import SettingsError, counted, did_you_mean
 from cifar_cnn.recipes import RECIPES, read_recipe
-from cifar_cnn.report.console import NARROW, Table, file_size, numbers, say, setting_text, texts
+from cifar_cnn.report.console import NARROW, Table, format_setting, format_size, numbers, say, texts
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.record import RunRecord
 
@@ -56,7 +56,7 @@ def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
         )
         for run in runs
     ]
-    console.print(Table(columns, rows).on(console))
+    Table(columns, rows).show(console)
 
 
 def show_run(console: Console, run: RunRecord) -> None:
@@ -78,14 +78,14 @@ def show_run(console: Console, run: RunRecord) -> None:
     changed = run.changed.keys() - {"recipe", "model", "dataset", "epochs", "threads"}
     if changed:
         facts["settings"] = ", ".join(
-            f"{name} {setting_text(value)}" for name, value in run.settings if name in changed
+            f"{name} {format_setting(value)}" for name, value in run.settings if name in changed
         )
     if {"processor", "torch", "cifar_cnn"} <= environment.keys():
         facts["ran on"] = (
             f"{environment.get('device_name') or environment['processor']}, "
             f"torch {environment['torch']}, cifar-cnn {environment['cifar_cnn']}"
         )
-    facts["files"] = ", ".join(f"{each.name} {file_size(each.size)}" for each in run.files)
+    facts["files"] = ", ".join(f"{each.name} {format_size(each.size)}" for each in run.files)
     say(console, *(f"{heading:<11}{text}" for heading, text in facts.items()))
 
 
@@ -96,10 +96,10 @@ def show_settings(console: Console) -> None:
     rows = [
         (
             name,
-            *(setting_text(recipe.get(name, field.default)) for recipe in recipes.values()),
+            *(format_setting(recipe.get(name, field.default)) for recipe in recipes.values()),
             field.description,
         )
         for name, field in Settings.model_fields.items()
         if name != "recipe"
     ]
-    console.print(Table(columns, rows).on(console))
+    Table(columns, rows).show(console)

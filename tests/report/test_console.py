@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cifar_cnn.errors import counted
-from cifar_cnn.report.console import Column, Table, escape_markdown, file_size, numbers, texts
+from cifar_cnn.report.console import Column, Table, escape_markdown, format_size, numbers, texts
 
 TABLE = Table(
     [Column(""), *texts("name"), *numbers("size", form=",d"), *texts("where", least=60)],
@@ -36,7 +36,7 @@ COUNTS = {
 
 
 def test_sizes_have_a_fitting_unit_and_one_of_a_thing_has_no_s():
-    assert {size: file_size(size) for size in SIZES} == SIZES
+    assert {size: format_size(size) for size in SIZES} == SIZES
     assert {each: counted(*each) for each in COUNTS} == COUNTS
 
 
@@ -49,13 +49,13 @@ def test_sizes_have_a_fitting_unit_and_one_of_a_thing_has_no_s():
 )
 def test_a_console_shows_the_columns_that_it_has_room_for(width, lines):
     console = Console(file=io.StringIO(), width=width)
-    console.print(TABLE.on(console))
+    TABLE.show(console)
     assert console.file.getvalue().splitlines() == lines
-    assert TABLE.width(console) == len(lines[0])
+    assert TABLE.measure(console) == len(lines[0])
 
 
 def test_markdown_shows_each_cell_as_it_is():
-    assert TABLE.markdown().splitlines() == [
+    assert TABLE.to_markdown().splitlines() == [
         "|  | name | size | where |",
         "| --- | --- | ---: | --- |",
         r"| ✓ | \[b\]\<i\> | 1,234 | x |",
@@ -64,12 +64,12 @@ def test_markdown_shows_each_cell_as_it_is():
 
 
 def test_html_is_escaped_and_has_classes_for_what_a_page_aligns_hides_and_colors():
-    page = TABLE.html()
+    page = TABLE.to_html()
     assert "<td>[b]&lt;i&gt;</td>" in page
     assert '<td class="right">1,234</td>' in page
     assert '<td class="rest">x</td>' in page
     assert '<td class="no">✗</td>' in page
-    assert "<th" not in Table(texts("", ""), [("a", "b")]).html()
+    assert "<th" not in Table(texts("", ""), [("a", "b")]).to_html()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Many networks, a line each: a table for people, CSV, and JUnit's XML for CI."""
+"""Several networks, a line each: as a table, CSV and JUnit's XML; and the built-in networks."""
 
 import csv
 import io
@@ -10,9 +10,10 @@ from xml.etree import ElementTree as ET
 from rich.console import Console
 
 from cifar_cnn.analysis.isolation import Answer
-from cifar_cnn.analysis.results import ReceptiveField, Requirement, Verdict
+from cifar_cnn.analysis.results import Features, Final, ReceptiveField, Requirement, Verdict
 from cifar_cnn.errors import counted, printable
-from cifar_cnn.report.console import NARROW, Table, known, numbers, say, texts, times
+from cifar_cnn.report.console import NARROW, Table, format_count, format_sides, numbers, say, texts
+from cifar_cnn.results import Result, Share
 
 FIGURES = ("parameters", "mult_adds", "rf_features", "rf_output")
 LAST_COLUMNS = ("limits_file", "wrong")
@@ -34,7 +35,7 @@ def row_of(answer: Answer, file: str | None = None) -> Row:
             file = document.budget.file
     if fields and fields.features and fields.final:
         sides = fields.features.receptive_field, fields.final.receptive_field
-        figures |= {name: times(each) for name, each in zip(FIGURES[2:], sides, strict=True)}
+        figures |= {name: format_sides(each) for name, each in zip(FIGURES[2:], sides, strict=True)}
     verdict = "met" if answer.passed else "broken" if document else "error"
     row: Row = {"model": printable(answer.model), "verdict": verdict, **figures}
     for item in requirements:
@@ -42,7 +43,7 @@ def row_of(answer: Answer, file: str | None = None) -> Row:
         values = (("limit", item.limit), ("actual", item.actual), ("where", item.detail))
         row |= {f"{item.name} {what}": value for what, value in values}
     missed = [
-        f"{item.name}: {known(item.actual)} (limit {item.limit:,}), {item.detail}"
+        f"{item.name}: {format_count(item.actual)} (limit {item.limit:,}), {item.detail}"
         for item in requirements
         if not item.passed
     ]
@@ -57,7 +58,7 @@ def _min_rf(document: ReceptiveField) -> Requirement:
         limit=document.minimum,
         actual=min(sides),
         passed=document.passed,
-        detail=f"{times(sides)} at the output; must be above the limit",
+        detail=f"{format_sides(sides)} at the output; must be above the limit",
     )
 
 
@@ -67,7 +68,7 @@ def show_networks(console: Console, rows: Sequence[Row]) -> None:
     headings = [name.replace("rf_", "field,\n").replace("_", "-") for name in names]
     columns = [*texts("model", "verdict"), *numbers(*headings, form=",d", least=NARROW)]
     cells = [[row[name] for name in ("model", "verdict", *names)] for row in rows]
-    console.print(Table(columns, cells).on(console))
+    Table(columns, cells).show(console)
     say(console, *(f"{row['model']}: {row['wrong']}" for row in rows if row["wrong"]), wrap=True)
     verdicts = Counter(row["verdict"] for row in rows)
     counts = ", ".join(f"{verdicts[name]} {name}" for name in ("met", "broken", "error"))
@@ -106,3 +107,76 @@ def to_junit(rows: Sequence[Row], command: str) -> bytes:
     ET.indent(root)
     text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return text
+
+
+class Reached(Result):
+    """Mean test accuracy on CIFAR-10, as JPEG, of n runs after their last epoch."""
+
+    epochs: int
+    accuracy: Share
+    n: int
+
+
+class BuiltIn(Result):
+    """A built-in network: its size and field for 32×32 images, its recipe and accuracy."""
+
+    model: str
+    parameters: int
+    mult_adds: int
+    features: Features
+    final: Final
+    recipe: str
+    reached: tuple[Reached, ...]
+
+
+def built_in_networks() -> list[BuiltIn]:
+    """Return what is known of each built-in network."""
+    from cifar_cnn.analysis.receptive_field import receptive_field  # and torch
+    from cifar_cnn.analysis.summary import summarize
+    from cifar_cnn.models import BUILT_IN
+
+    networks = []
+    for name, network in BUILT_IN.items():
+        totals, field = summarize(name).totals, receptive_field(name)
+        networks.append(
+            BuiltIn(
+                model=name,
+                parameters=totals.parameters,
+                mult_adds=totals.mult_adds,
+                features=field.features,
+                final=field.final,
+                recipe=network.recipe,
+                reached=tuple(Reached(epochs=e, accuracy=a, n=n) for e, a, n in network.reached),
+            )
+        )
+    return networks
+
+
+def show_models(console: Console, networks: list[BuiltIn]) -> None:
+    """Print a table of them, or on a narrow screen a paragraph each."""
+    columns = [
+        *texts("model"),
+        *numbers("parameters", "mult-adds", "field"),
+        *texts("recipe", "reached on CIFAR-10"),
+    ]
+    rows = []
+    for each in networks:
+        fields = (
+            f"{format_sides(each.features.receptive_field)} map",
+            f"{format_sides(each.final.receptive_field)} output",
+        )
+        results = [
+            f"{result.accuracy:.2%}, {counted(result.epochs, 'epoch')}, n = {result.n}"
+            for result in each.reached
+        ]
+        sizes = (f"{each.parameters:,}", f"{each.mult_adds / 1e6:.2f} M", "\n".join(fields))
+        rows.append((each.model, *sizes, each.recipe, "\n".join(results)))
+    if console.width >= NARROW:
+        Table(columns, rows).show(console)
+    else:
+        headings = [f"  {column.heading.removesuffix(' on CIFAR-10')}" for column in columns]
+        for name, *cells in rows:
+            facts = [*zip(headings[1:], cells, strict=True)]
+            console.print(name)
+            Table(texts("", ""), facts).show(console)
+    console.print("Accuracy on the test images, as JPEG: means of n runs after the last epoch.")

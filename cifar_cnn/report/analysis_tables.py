@@ -1,11 +1,15 @@
 """Print the results of the analysis as tables."""
 
+from collections.abc import Sequence
+from functools import partial
+
 from rich.console import Console
 
 from cifar_cnn.analysis.results import (
     EffectiveField,
     FieldLayer,
     ReceptiveField,
+    Requirement,
     Summary,
     Verdict,
     Verification,
@@ -17,9 +21,7 @@ from cifar_cnn.report.console import (
     Table,
     format_count,
     format_sides,
-    numbers,
     say,
-    texts,
 )
 
 WITH_PLACES = 72
@@ -132,52 +134,59 @@ def show_effective(
 
 def budget_table(verdict: Verdict, *, narrow: bool = False) -> Table:
     """Return the requirements; a narrow one has limit and actual below the name."""
-    columns = [Column(""), Column("requirement", whole=True)]
-    columns += [] if narrow else numbers("limit", "actual")
-    columns.append(Column("where", least=WITH_PLACES))
-    rows = []
-    for item in verdict.requirements:
-        limit, actual = f"{item.limit:,}", format_count(item.actual)
-        cells = [f"{item.name}\n{actual} (limit {limit})"] if narrow else [item.name, limit, actual]
-        rows.append([item.passed, *cells, item.detail])
-    return Table(columns, rows)
+    columns = [
+        Column("", "passed"),
+        Column("requirement", "name", whole=True),
+        Column("limit", form=",d", right=True),
+        Column("actual", lambda item: format_count(item.actual), right=True),
+        Column("where", "detail", least=WITH_PLACES),
+    ]
+    if narrow:
+        columns[1:4] = [Column("requirement", _format_requirement, whole=True)]
+    return Table(columns, verdict.requirements)
+
+
+def _format_requirement(item: Requirement) -> str:
+    return f"{item.name}\n{format_count(item.actual)} (limit {item.limit:,})"
 
 
 def parameter_table(summary: Summary) -> Table:
     """Return a row for each module."""
     columns = [
-        *texts("layer"),
-        *texts("type", least=NARROW),
-        *numbers("output"),
-        *numbers("parameters", form=",d"),
-        *numbers("mult-adds", form=",d", least=NARROW),
+        Column("layer", "name"),
+        Column("type", least=NARROW),
+        Column("output", lambda row: format_sides(row.output_size) or None, right=True),
+        Column("parameters", form=",d", right=True),
+        Column("mult-adds", "mult_adds", ",d", right=True, least=NARROW),
     ]
-    rows = [
-        (row.name, row.type, format_sides(row.output_size) or None, row.parameters, row.mult_adds)
-        for row in summary.layers
-    ]
-    return Table(columns, rows)
+    return Table(columns, summary.layers)
 
 
 def layer_table(result: ReceptiveField) -> Table:
     """Return a row for each layer; equal numbers for both axes are shown once."""
-    shape = numbers("output", "kernel", "stride", "pad", "dil", least=NARROW)
-    columns = [*texts("layer"), *shape, *numbers("field", "jump"), *numbers("start", least=NARROW)]
-    return Table(columns, [_layer_cells(layer) for layer in result.layers])
-
-
-def _layer_cells(layer: FieldLayer) -> list[str]:
-    paddings = [_format_axes(*side) for side in layer.padding]
-    window = (layer.kernel, layer.stride, paddings, layer.dilation)
-    return [
-        layer.name,
-        format_sides(layer.output_size),
-        *(_format_axes(*pair) if layer.has_window else "" for pair in window),
-        _format_axes(*layer.receptive_field),
-        "–" if layer.jump is None else _format_axes(*layer.jump),
-        _format_axes(*("–" if start is None else start for start in layer.start)),
+    wide = partial(Column, right=True, least=NARROW)
+    columns = [
+        Column("layer", "name"),
+        wide("output", lambda layer: format_sides(layer.output_size)),
+        wide("kernel", partial(_format_window, "kernel")),
+        wide("stride", partial(_format_window, "stride")),
+        wide("pad", partial(_format_window, "padding")),
+        wide("dil", partial(_format_window, "dilation")),
+        Column("field", lambda layer: _format_axes(layer.receptive_field), right=True),
+        Column("jump", lambda layer: layer.jump and _format_axes(layer.jump), right=True),
+        wide("start", lambda layer: _format_axes(layer.start)),
     ]
+    return Table(columns, result.layers)
 
 
-def _format_axes(vertical: object, horizontal: object) -> str:
-    return str(vertical) if vertical == horizontal else f"{vertical},{horizontal}"
+def _format_window(name: str, layer: FieldLayer) -> str:
+    return _format_axes(getattr(layer, name)) if layer.has_window else ""
+
+
+def _format_axes(pair: Sequence[object]) -> str:
+    """Return numbers of both axes: one if they are equal; `1,2` for the two sides of a padding."""
+    vertical, horizontal = (
+        _format_axes(each) if isinstance(each, tuple) else "–" if each is None else str(each)
+        for each in pair
+    )
+    return vertical if vertical == horizontal else f"{vertical},{horizontal}"

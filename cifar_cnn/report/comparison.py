@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from cifar_cnn.errors import RequestError
-from cifar_cnn.report.console import NARROW, Column, Table, format_setting, say, texts, warn
+from cifar_cnn.report.console import NARROW, Column, Table, format_setting, say, warn
 from cifar_cnn.results import IfGiven, NotInJson, Result
 from cifar_cnn.settings import SOURCES, Settings
 from cifar_cnn.training.history import SplitFigures
@@ -149,30 +150,24 @@ def _warn_of_images(runs: Sequence[RunRecord]) -> tuple[str, ...]:
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print the results of the runs, and the settings that differ."""
     lines = comparison.lines
-    cells: dict[Column, list[Any]] = {
-        Column("runs"): [line.label for line in lines],
-        Column("n", right=True): [line.n for line in lines],
-        Column("accuracy", right=True): [_format_mean(line, "accuracy", ".2%") for line in lines],
-        Column("loss", right=True, least=NARROW): [
-            _format_mean(line, "loss", ".4f") for line in lines
-        ],
-        Column("data set"): [
-            f"{line.dataset} {line.eval.split if line.eval else ''}".rstrip() for line in lines
-        ],
-        Column("epochs", right=True): [f"{line.epochs}/{line.planned_epochs}" for line in lines],
-        Column("parameters", ",d", right=True, least=NARROW): [line.parameters for line in lines],
-        Column("seconds", right=True, least=NARROW): [
-            _format_mean(line, "seconds", ",.0f") for line in lines
-        ],
-    }
+    columns = [
+        Column("runs", "label"),
+        Column("n", right=True),
+        Column("accuracy", partial(_format_mean, "accuracy", ".2%"), right=True),
+        Column("loss", partial(_format_mean, "loss", ".4f"), right=True, least=NARROW),
+        Column("data set", _format_images),
+        Column("epochs", lambda line: f"{line.epochs}/{line.planned_epochs}", right=True),
+        Column("parameters", form=",d", right=True, least=NARROW),
+        Column("seconds", partial(_format_mean, "seconds", ",.0f"), right=True, least=NARROW),
+    ]
     same = {
-        column: cells.pop(column)[0]
-        for column in [*cells]
-        if column.heading in OPTIONAL_COLUMNS and len({*cells[column]}) == 1
+        column: column.cell(lines[0])
+        for column in columns
+        if column.heading in OPTIONAL_COLUMNS and len({column.cell(line) for line in lines}) == 1
     }
-    Table([*cells], [*zip(*cells.values(), strict=True)]).show(console)
+    Table([column for column in columns if column not in same], lines).show(console)
     if same:
-        facts = (f"{column.heading} {column.format(value)}" for column, value in same.items())
+        facts = (f"{column.heading} {cell}" for column, cell in same.items())
         say(console, f"in all of them: {', '.join(facts)}")
     console.print()
     _show_differing(console, comparison)
@@ -180,7 +175,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         warn(console, f"warning: {warning}")
 
 
-def _format_mean(line: Line, figure: str, form: str) -> str | None:
+def _format_mean(figure: str, form: str, line: Line) -> str | None:
     """Return a mean with its deviation, if there is one: `53.00 ± 3.00%`."""
     if line.eval is None:
         return None
@@ -190,23 +185,33 @@ def _format_mean(line: Line, figure: str, form: str) -> str | None:
     return f"{text.removesuffix('%')} ± {getattr(line.deviation, figure):{form}}"
 
 
+def _format_images(line: Line) -> str:
+    return f"{line.dataset} {line.eval.split}" if line.eval else line.dataset
+
+
 def _show_differing(console: Console, comparison: Comparison) -> None:
     """Print a table with a column for each line, or, where that is too wide, a row for each."""
-    labels, names = [line.label for line in comparison.lines], comparison.differing
+    lines, names = comparison.lines, comparison.differing
     if not names:
         console.print("no setting differs")
         return
-    rows = [(name, *(_setting_of(line, name) for line in comparison.lines)) for name in names]
-    table = Table(texts("setting", *labels), rows)
+    columns = [Column("setting", str)]
+    columns += [Column(line.label, partial(_format_setting_of, line)) for line in lines]
+    table = Table(columns, names)
     if table.measure(console) > console.width:
-        _, *values = zip(*rows, strict=True)
-        lists = [", ".join(map(" ".join, zip(names, each, strict=True))) for each in values]
-        columns = texts("runs", "settings that differ")
-        table = Table(columns, [*zip(labels, lists, strict=True)])
+        columns = [
+            Column("runs", "label"),
+            Column("settings that differ", partial(_list_settings, names)),
+        ]
+        table = Table(columns, lines)
     table.show(console)
 
 
-def _setting_of(line: Line, setting: str) -> str:
+def _list_settings(names: Sequence[str], line: Line) -> str:
+    return ", ".join(f"{name} {_format_setting_of(line, name)}" for name in names)
+
+
+def _format_setting_of(line: Line, setting: str) -> str:
     if setting == "seed":
         return ", ".join(str(run.seed) for run in line.runs)
     return format_setting(getattr(line.records[0].settings, setting))

@@ -1,13 +1,12 @@
 """Consoles for people, and how they show values and tables; tables in HTML and Markdown too."""
 
 import html
-import itertools
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table as ConsoleTable
@@ -75,43 +74,37 @@ def format_setting(value: object) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, how its values are shown, and where.
+    """A column: its heading, the value of a row, and how that is shown.
 
-    `form` is the format of numbers, such as `,d`. A `whole` column is never broken into lines.
-    A console of fewer than `least` columns leaves the column out, and so does a telephone.
+    `value` is a function of the row or the name of an attribute, by default the heading; `form` the
+    format of numbers, such as `,d`. A `whole` column is never broken into lines. A console of fewer
+    than `least` columns leaves the column out, and so does a telephone.
     """
 
     heading: str
+    value: str | Callable[[Any], object] = ""
     form: str = ""
     right: bool = False
     whole: bool = False
     least: int = 0
 
-    def format(self, value: object) -> str:
-        """Return a value as people read it: a mark for a truth value, a dash for None."""
+    def cell(self, row: object) -> str | Text:
+        """Return a row's value as people read it: a mark for a truth value, a dash for None."""
+        get = self.value or self.heading
+        value = get(row) if callable(get) else getattr(row, get)
         if value is None:
             return "–"
         if isinstance(value, bool):
             return "✓" if value else "✗"
-        return str(value) if isinstance(value, str | Text) else format(value, self.form)
-
-
-def texts(*headings: str, least: int = 0) -> list[Column]:
-    """Return columns of text."""
-    return [Column(heading, least=least) for heading in headings]
-
-
-def numbers(*headings: str, form: str = "", least: int = 0) -> list[Column]:
-    """Return right-aligned columns."""
-    return [Column(heading, form, right=True, least=least) for heading in headings]
+        return value if isinstance(value, str | Text) else format(value, self.form)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows; a cell is text (plain or rich's), a number, a truth value, or None."""
+    """Rows of any kind; a column's value is text (plain or rich's), a number, a bool, or None."""
 
     columns: Sequence[Column]
-    rows: Sequence[Sequence[object]]
+    rows: Sequence[Any]
 
     def show(self, console: Console, title: str | None = None) -> None:
         """Print the columns that a console has room for."""
@@ -119,9 +112,9 @@ class Table:
 
     def to_rich(self, console: Console, title: str | None = None) -> ConsoleTable:
         """Return a table without lines, of the columns that a console has room for."""
-        has_room = [console.width >= column.least for column in self.columns]
+        columns = [column for column in self.columns if console.width >= column.least]
         table = ConsoleTable(box=None, pad_edge=False, title=title, show_header=self._has_headings)
-        for column in itertools.compress(self.columns, has_room):
+        for column in columns:
             table.add_column(
                 Text(column.heading),
                 justify="right" if column.right else "left",
@@ -129,8 +122,7 @@ class Table:
                 overflow="fold",
             )
         for row in self.rows:
-            cells = itertools.starmap(_rich_cell, zip(self.columns, row, strict=True))
-            table.add_row(*itertools.compress(cells, has_room))
+            table.add_row(*(_rich_text(column.cell(row)) for column in columns))
         return table
 
     def measure(self, console: Console) -> int:
@@ -154,10 +146,7 @@ class Table:
         return "<table>\n" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
 
     def _text_rows(self) -> list[list[str]]:
-        return [
-            [printable(c.format(value)) for c, value in zip(self.columns, row, strict=True)]
-            for row in self.rows
-        ]
+        return [[printable(str(each.cell(row))) for each in self.columns] for row in self.rows]
 
     @property
     def _has_headings(self) -> bool:
@@ -173,11 +162,10 @@ def escape_markdown(value: object) -> str:
     return re.sub(special, r"\\\1", printable(str(value)))
 
 
-def _rich_cell(column: Column, value: object) -> Text:
-    if isinstance(value, Text):
-        return value
-    text = column.format(value)
-    return Text("\n".join(map(printable, text.split("\n"))), style=MARK_STYLES.get(text, ""))
+def _rich_text(cell: str | Text) -> Text:
+    if isinstance(cell, Text):
+        return cell
+    return Text("\n".join(map(printable, cell.split("\n"))), style=MARK_STYLES.get(cell, ""))
 
 
 def _html_cell(tag: str, column: Column, text: str) -> str:

@@ -1,6 +1,9 @@
 """Show the result of an evaluation, and predictions."""
 
+import itertools
 from collections.abc import Sequence
+from functools import partial
+from operator import itemgetter
 
 from rich.console import Console
 from rich.text import Text
@@ -8,7 +11,7 @@ from rich.text import Text
 from cifar_cnn.errors import counted, printable
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
 from cifar_cnn.inference.predict import Prediction
-from cifar_cnn.report.console import NARROW, Table, numbers, say, texts, warn
+from cifar_cnn.report.console import NARROW, Column, Table, say, warn
 
 MAX_CONFUSED = 5
 CONFUSION_TITLE = "true class (row) by predicted class (column)"
@@ -32,41 +35,44 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
         f"balanced accuracy {result.balanced_accuracy:.2%}  macro f1 {result.macro.f1:.4f}"
     )
     columns = [
-        *texts("class"),
-        *numbers("accuracy", form=".2%"),
-        *numbers("precision", "f1", form=".2%", least=NARROW),
-        *numbers("images"),
+        Column("class", itemgetter(0)),
+        Column("accuracy", lambda row: row[1].recall, ".2%", right=True),
+        Column("precision", lambda row: row[1].precision, ".2%", right=True, least=NARROW),
+        Column("f1", lambda row: row[1].f1, ".2%", right=True, least=NARROW),
+        Column("images", lambda row: row[1].samples, right=True),
     ]
-    rows = [
-        (name, each.recall, each.precision, each.f1, each.samples)
-        for name, each in result.per_class.items()
-    ]
-    Table(columns, rows).show(console)
+    Table(columns, [*result.per_class.items()]).show(console)
     _show_confusion(console, result)
 
 
 def _show_confusion(console: Console, result: CheckpointEvaluation) -> None:
     """Print the confusion matrix; if the console is too narrow, its largest errors."""
-    names = [*result.per_class]
-    columns = [*texts(""), *numbers(*map(str, range(len(names))))]
-    rows: list[list[object]] = []
-    errors = []
-    for true, counts in enumerate(result.confusion):
-        rows.append([f"{true} {names[true]}", *counts])
-        rows[-1][1 + true] = Text(str(counts[true]), "bold")
-        errors += [(n, names[true], name) for name, n in zip(names, counts, strict=True) if n]
-    matrix = Table(columns, rows)
+    names, counts = [*result.per_class], result.confusion
+    columns = [Column("", lambda true: f"{true} {names[true]}")]
+    columns += [
+        Column(str(i), partial(_format_images, counts, i), right=True) for i in range(len(names))
+    ]
+    matrix = Table(columns, range(len(names)))
     width = matrix.measure(console)
     if width > console.width:
-        errors = sorted((each for each in errors if each[1] != each[2]), reverse=True)
-        columns = [*texts("true", "taken for"), *numbers("images")]
-        table = Table(columns, [(true, taken, n) for n, true, taken in errors[:MAX_CONFUSED]])
-        table.show(console, "most confused")
+        errors = [
+            (counts[true][predicted], names[true], names[predicted])
+            for true, predicted in itertools.permutations(range(len(names)), 2)
+            if counts[true][predicted]
+        ]
+        columns = [Column("true", itemgetter(1)), Column("taken for", itemgetter(2))]
+        columns.append(Column("images", itemgetter(0), right=True))
+        worst = sorted(errors, reverse=True)[:MAX_CONFUSED]
+        Table(columns, worst).show(console, "most confused")
     elif width < len(CONFUSION_TITLE):  # as a title it would be as narrow as the table
         console.print(CONFUSION_TITLE)
         matrix.show(console)
     else:
         matrix.show(console, CONFUSION_TITLE)
+
+
+def _format_images(confusion: list[list[int]], predicted: int, true: int) -> Text:
+    return Text(str(confusion[true][predicted]), "bold" if true == predicted else "")
 
 
 class PredictionPrinter:

@@ -4,6 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from cifar_cnn.analysis.isolation import Answer
 from cifar_cnn.analysis.results import Features, Final, ReceptiveField, Requirement, Verdict
 from cifar_cnn.errors import counted, printable
-from cifar_cnn.report.console import NARROW, Table, format_count, format_sides, numbers, say, texts
+from cifar_cnn.report.console import NARROW, Column, Table, format_count, format_sides, say
 from cifar_cnn.results import Result, Share
 
 FIGURES = ("parameters", "mult_adds", "rf_features", "rf_output")
@@ -65,10 +66,11 @@ def _min_rf(document: ReceptiveField) -> Requirement:
 def show_networks(console: Console, rows: Sequence[Row]) -> None:
     """Print a line for each network, what is wrong with it, and how many have which verdict."""
     names = [name for name in FIGURES if any(row[name] for row in rows)]
-    headings = [name.replace("rf_", "field,\n").replace("_", "-") for name in names]
-    columns = [*texts("model", "verdict"), *numbers(*headings, form=",d", least=NARROW)]
-    cells = [[row[name] for name in ("model", "verdict", *names)] for row in rows]
-    Table(columns, cells).show(console)
+    columns = [Column(name, itemgetter(name)) for name in ("model", "verdict")]
+    for name in names:
+        heading = name.replace("rf_", "field,\n").replace("_", "-")
+        columns.append(Column(heading, itemgetter(name), ",d", right=True, least=NARROW))
+    Table(columns, rows).show(console)
     say(console, *(f"{row['model']}: {row['wrong']}" for row in rows if row["wrong"]), wrap=True)
     verdicts = Counter(row["verdict"] for row in rows)
     counts = ", ".join(f"{verdicts[name]} {name}" for name in ("met", "broken", "error"))
@@ -155,28 +157,32 @@ def built_in_networks() -> list[BuiltIn]:
 def show_models(console: Console, networks: list[BuiltIn]) -> None:
     """Print a table of them, or on a narrow screen a paragraph each."""
     columns = [
-        *texts("model"),
-        *numbers("parameters", "mult-adds", "field"),
-        *texts("recipe", "reached on CIFAR-10"),
+        Column("model"),
+        Column("parameters", form=",d", right=True),
+        Column("mult-adds", lambda network: f"{network.mult_adds / 1e6:.2f} M", right=True),
+        Column("field", _format_fields, right=True),
+        Column("recipe"),
+        Column("reached on CIFAR-10", _format_results),
     ]
-    rows = []
-    for each in networks:
-        fields = (
-            f"{format_sides(each.features.receptive_field)} map",
-            f"{format_sides(each.final.receptive_field)} output",
-        )
-        results = [
-            f"{result.accuracy:.2%}, {counted(result.epochs, 'epoch')}, n = {result.n}"
-            for result in each.reached
-        ]
-        sizes = (f"{each.parameters:,}", f"{each.mult_adds / 1e6:.2f} M", "\n".join(fields))
-        rows.append((each.model, *sizes, each.recipe, "\n".join(results)))
     if console.width >= NARROW:
-        Table(columns, rows).show(console)
+        Table(columns, networks).show(console)
     else:
         headings = [f"  {column.heading.removesuffix(' on CIFAR-10')}" for column in columns]
-        for name, *cells in rows:
-            facts = [*zip(headings[1:], cells, strict=True)]
+        for network in networks:
+            name, *cells = (column.cell(network) for column in columns)
             console.print(name)
-            Table(texts("", ""), facts).show(console)
+            facts = [*zip(headings[1:], cells, strict=True)]
+            Table([Column("", itemgetter(0)), Column("", itemgetter(1))], facts).show(console)
     console.print("Accuracy on the test images, as JPEG: means of n runs after the last epoch.")
+
+
+def _format_fields(network: BuiltIn) -> str:
+    fields = network.features.receptive_field, network.final.receptive_field
+    return "{} map\n{} output".format(*map(format_sides, fields))
+
+
+def _format_results(network: BuiltIn) -> str:
+    return "\n".join(
+        f"{each.accuracy:.2%}, {counted(each.epochs, 'epoch')}, n = {each.n}"
+        for each in network.reached
+    )

@@ -17,7 +17,7 @@ from cifar_cnn.data.dataset import Progress
 from cifar_cnn.errors import UserError, counted
 from cifar_cnn.inference.evaluate import JudgedImage
 from cifar_cnn.report.analysis_tables import budget_table, layer_table, parameter_table
-from cifar_cnn.report.console import Table, escape_markdown, format_setting, numbers, texts
+from cifar_cnn.report.console import Column, Table, escape_markdown, format_setting
 from cifar_cnn.report.contents import Contents, collect_contents
 from cifar_cnn.results import IfGiven, Result
 from cifar_cnn.runtime import global_state_kept
@@ -164,8 +164,9 @@ def _write_markdown(file: Path, contents: Contents) -> None:
 
 
 def _mistake_table(mistakes: Sequence[JudgedImage]) -> Table:
-    columns = [*texts("file", "true", "predicted"), *numbers("probability", form=".1%")]
-    return Table(columns, [each[:4] for each in mistakes])
+    columns = [Column("file"), Column("true"), Column("predicted")]
+    columns.append(Column("probability", form=".1%", right=True))
+    return Table(columns, mistakes)
 
 
 TEMPLATES = Environment(

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cifar_cnn.errors import SettingsError, counted, did_you_mean
 from cifar_cnn.recipes import RECIPES, read_recipe
-from cifar_cnn.report.console import NARROW, Table, format_setting, format_size, numbers, say, texts
+from cifar_cnn.report.console import NARROW, Column, Table, format_setting, format_size, say
 from cifar_cnn.settings import Settings
 from cifar_cnn.training.record import RunRecord
 
@@ -38,25 +38,21 @@ def sort_runs(runs: Sequence[RunRecord], column: str) -> list[RunRecord]:
 def show_runs(console: Console, runs: Sequence[RunRecord]) -> None:
     """Print a line for each run."""
     columns = [
-        *texts("name"),
-        *texts("model", "recipe", least=MIDDLE),
-        *numbers("epochs"),
-        *numbers("parameters", form=",d", least=NARROW),
-        *numbers("accuracy"),
-        *texts("data set", least=WITH_DATA),
-        *numbers("seconds", form=",.0f", least=MIDDLE),
-        *texts("state"),
+        Column("name"),
+        Column("model", least=MIDDLE),
+        Column("recipe", least=MIDDLE),
+        Column("epochs", lambda run: f"{run.epochs}/{run.planned_epochs}", right=True),
+        Column("parameters", form=",d", right=True, least=NARROW),
+        Column("accuracy", _format_accuracy, right=True),
+        Column("data set", "dataset", least=WITH_DATA),
+        Column("seconds", form=",.0f", right=True, least=MIDDLE),
+        Column("state"),
     ]
-    rows = [
-        (
-            *(run.name, run.model, run.recipe, f"{run.epochs}/{run.planned_epochs}"),
-            run.parameters,
-            f"{run.eval.accuracy:.2%} {run.eval.split}" if run.eval else None,
-            *(run.dataset, run.seconds, run.state),
-        )
-        for run in runs
-    ]
-    Table(columns, rows).show(console)
+    Table(columns, runs).show(console)
+
+
+def _format_accuracy(run: RunRecord) -> str | None:
+    return f"{run.eval.accuracy:.2%} {run.eval.split}" if run.eval else None
 
 
 def show_run(console: Console, run: RunRecord) -> None:
@@ -91,15 +87,11 @@ def show_run(console: Console, run: RunRecord) -> None:
 
 def show_settings(console: Console) -> None:
     """Print each setting, its value in each recipe, and what it means."""
-    recipes = {name: read_recipe(name) for name in RECIPES}
-    columns = [*texts("setting"), *numbers(*recipes), *texts("meaning", least=NARROW)]
-    rows = [
-        (
-            name,
-            *(format_setting(recipe.get(name, field.default)) for recipe in recipes.values()),
-            field.description,
-        )
-        for name, field in Settings.model_fields.items()
-        if name != "recipe"
-    ]
-    Table(columns, rows).show(console)
+    fields = Settings.model_fields
+    columns = [Column("setting", str)]
+    for recipe in RECIPES:
+        values = {name: field.default for name, field in fields.items()} | read_recipe(recipe)
+        texts = {name: format_setting(value) for name, value in values.items()}
+        columns.append(Column(recipe, texts.get, right=True))
+    columns.append(Column("meaning", lambda name: fields[name].description, least=NARROW))
+    Table(columns, [name for name in fields if name != "recipe"]).show(console)

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from operator import itemgetter
 
 import pytest
 from markdown_it import MarkdownIt
@@ -9,10 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from cifar_cnn.errors import counted
-from cifar_cnn.report.console import Column, Table, escape_markdown, format_size, numbers, texts
+from cifar_cnn.report.console import Column, Table, escape_markdown, format_size
 
 TABLE = Table(
-    [Column(""), *texts("name"), *numbers("size", form=",d"), *texts("where", least=60)],
+    [
+        Column("", itemgetter(0)),
+        Column("name", itemgetter(1)),
+        Column("size", itemgetter(2), ",d", right=True),
+        Column("where", itemgetter(3), least=60),
+    ],
     [(True, "[b]<i>", 1234, "x"), (False, Text("_c_", "bold"), None, "y")],
 )
 SIZES = {
@@ -69,7 +75,7 @@ def test_html_is_escaped_and_has_classes_for_what_a_page_aligns_hides_and_colors
     assert '<td class="right">1,234</td>' in page
     assert '<td class="rest">x</td>' in page
     assert '<td class="no">✗</td>' in page
-    assert "<th" not in Table(texts("", ""), [("a", "b")]).to_html()
+    assert "<th" not in Table([Column("", str)], "ab").to_html()
 
 
 @pytest.mark.parametrize(

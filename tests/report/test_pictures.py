@@ -51,46 +51,46 @@ def test_both_lines_are_drawn_in_both_panels():
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def figures(monkeypatch):
     """The figures that are drawn while the test runs."""
-    figures = []
+    collected = []
 
-    def keep(width, height, fill):
-        figures.append(Figure((width, height)))
-        fill(figures[-1].subplots())
+    def collect(width, height, fill):
+        collected.append(Figure((width, height)))
+        fill(collected[-1].subplots())
         return b""
 
-    monkeypatch.setattr("cifar_cnn.report.curves.draw", keep)
-    return figures
+    monkeypatch.setattr("cifar_cnn.report.curves.draw", collect)
+    return collected
 
 
-def test_the_split_of_every_curve_that_is_compared_is_said(drawn):
+def test_the_split_of_every_curve_that_is_compared_is_said(figures):
     draw_comparison(
         {"a": Curve("val", [0, 1], [2, 1], [0.5, 0.6]), "b": Curve("test", [0], [1], [0.4])}
     )
-    loss, accuracy = ([t.get_text() for t in each.legends[0].get_texts()] for each in drawn)
+    loss, accuracy = ([t.get_text() for t in each.legends[0].get_texts()] for each in figures)
     assert accuracy == ["a, validation: 60.00%", "b, test: 40.00%"]
     assert loss == ["a, validation: 1.0000", "b, test: 1.0000"]
 
 
 @pytest.mark.parametrize("span", [0.001, 0.02, 0.13, 0.17, 0.5, 1])
-def test_no_two_ticks_are_the_same_and_each_is_where_it_says(drawn, span):
+def test_no_two_ticks_are_the_same_and_each_is_where_it_says(figures, span):
     draw_comparison(
         {"a": Curve("test", [0, 1], [2, 1], [0.42 * (1 - span), 0.42 * (1 - span) + span])}
     )
-    axis = drawn[1].axes[0].yaxis
+    axis = figures[1].axes[0].yaxis
     labels = axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
     assert len({*labels}) == len(labels)
     for label, place in zip(labels, axis.get_majorticklocs(), strict=True):
         assert float(label.rstrip("%").replace("\N{MINUS SIGN}", "-")) == pytest.approx(100 * place)
 
 
-def test_a_run_whose_name_begins_with_an_underscore_is_in_the_legend(drawn):
+def test_a_run_whose_name_begins_with_an_underscore_is_in_the_legend(figures):
     draw_comparison(
         {name: Curve("test", [0], [1], [0.4]) for name in ("_a", ":cat:", "[b]", "$c$")}
     )
-    said = [text.get_text().strip() for text in drawn[1].legends[0].get_texts()]
-    assert said == [f"{name}, test: 40.00%" for name in ("_a", ":cat:", "[b]", "$c$")]
+    labels = [text.get_text().strip() for text in figures[1].legends[0].get_texts()]
+    assert labels == [f"{name}, test: 40.00%" for name in ("_a", ":cat:", "[b]", "$c$")]
 
 
 def test_the_effective_field_is_a_picture_that_differs_with_the_heat():

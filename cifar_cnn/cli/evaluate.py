@@ -1,6 +1,5 @@
 """`cifar-cnn evaluate`: how good a checkpoint is."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,17 +7,17 @@ import typer
 from cifar_cnn.cli.options import (
     OWN,
     BareNormalization,
+    CsvFile,
     JsonFlag,
     OutputDir,
-    complete_run,
-    settings_options,
+    Run,
+    command,
 )
-from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.process import finish
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
-from cifar_cnn.training.run_files import check_result
 
 
-@settings_options(
+@command(
     model=f"{OWN}; baseline for a bare state dict",
     model_arg=OWN,
     dataset=OWN,
@@ -31,31 +30,10 @@ from cifar_cnn.training.run_files import check_result
     device="",
 )
 def evaluate(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="Run (its model.pt), or model.pt, best.pt, last.pt or a state dict.",
-            autocompletion=complete_run,
-        ),
-    ],
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="train|val|test",
-            help="Split to evaluate; val is the validation split of the training run (default: "
-            "test, or val/ if a folder has no test/).",
-        ),
-    ] = None,
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Average each image's answer with its mirror image's.")
-    ] = False,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.csv",
-            help="Write file, true, predicted, probability and correct of each image.",
-        ),
-    ] = None,
+    file: Run,
+    split: Annotated[str | None, typer.Option(metavar="train|val|test")] = None,
+    tta: bool = False,
+    predictions: CsvFile = None,
     normalization: BareNormalization = None,
     output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
@@ -63,6 +41,13 @@ def evaluate(
     overrides: dict[str, Any],
 ) -> None:
     """Loss, accuracy, confusion and calibration of a checkpoint. Alias: eval.
+
+    Options:
+        file: Run (its model.pt), or model.pt, best.pt, last.pt or a state dict.
+        split: Split to evaluate; val is the validation split of the training run (default: test,
+            or val/ if a folder has no test/).
+        tta: Average each image's answer with its mirror image's.
+        predictions: Write file, true, predicted, probability and correct of each image.
 
     Examples:
         cifar-cnn eval runs/first/model.pt
@@ -74,13 +59,10 @@ def evaluate(
     from cifar_cnn.report.evaluation_tables import show_evaluation
     from cifar_cnn.report.progress import Display
 
-    if predictions is not None:
-        check_result("--predictions", predictions, ".csv")
-    checkpoint = find_checkpoint(file, output_dir)
     console = people_console(json=json)
     with Display(console) as progress:
         result = evaluate_checkpoint(
-            checkpoint,
+            find_checkpoint(file, output_dir),
             split=split,
             tta=tta,
             overrides=overrides,
@@ -90,5 +72,4 @@ def evaluate(
     if predictions is not None:
         write_predictions(result.images, predictions)
     show_evaluation(console, result)
-    if json:
-        print_json(result)
+    finish(result, json=json)

@@ -1,46 +1,23 @@
 """`cifar-cnn export`: a trained network for other programs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
-from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, Run, command
+from cifar_cnn.cli.process import finish
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
-if TYPE_CHECKING:
-    from cifar_cnn.inference.export import TensorFormat
 
-
-@settings_options(model=OWN, model_arg=OWN)
+@command(model=OWN, model_arg=OWN)
 def export(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="Run (its model.pt), or its best.pt or last.pt.", autocompletion=complete_run
-        ),
-    ],
-    format: Annotated[  # noqa: A002 - the flag's name
-        str, typer.Option(metavar="onnx|torch-export|safetensors", help="What to write.")
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(help="File to write (default: beside the checkpoint, with its own ending)."),
-    ] = None,
-    with_preprocessing: Annotated[
-        bool,
-        typer.Option(
-            "--with-preprocessing",
-            help="Take uint8 RGB images and give probabilities: normalization and softmax inside.",
-        ),
-    ] = False,
-    opset: Annotated[
-        int | None, typer.Option(help="Version of ONNX's operators, 18 to 23 (default: 20).")
-    ] = None,
-    exist_ok: Annotated[
-        bool, typer.Option("--exist-ok", help="Replace the output where there is one.")
-    ] = False,
+    file: Run,
+    format: Annotated[str, typer.Option(metavar="onnx|torch-export|safetensors")],  # noqa: A002
+    output: Path | None = None,
+    with_preprocessing: bool = False,
+    opset: int | None = None,
+    exist_ok: bool = False,
     output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
@@ -50,6 +27,15 @@ def export(
 
     Exit code 1, and no file, if the exported network gives other answers.
 
+    Options:
+        file: Run (its model.pt), or its best.pt or last.pt.
+        format: What to write.
+        output: File to write (default: beside the checkpoint, with its own ending).
+        with_preprocessing: Take uint8 RGB images and give probabilities: normalization and softmax
+            inside.
+        opset: Version of ONNX's operators, 18 to 23 (default: 20).
+        exist_ok: Replace the output where there is one.
+
     Examples:
         cifar-cnn export runs/first/model.pt --format onnx
         cifar-cnn export runs/first/model.pt --format safetensors --exist-ok
@@ -57,7 +43,12 @@ def export(
     from cifar_cnn.inference import export as exporting
     from cifar_cnn.report.console import format_size, people_console, say
 
-    done = exporting.export(
+    def describe(tensor: exporting.TensorFormat, otherwise: str) -> str:
+        shape, ends = ", ".join(map(str, tensor.shape)), tensor.range
+        values = f"{tensor.dtype} RGB {ends[0]}–{ends[1]}" if ends else otherwise
+        return f"{tensor.name} ({shape}), {values}"
+
+    result = exporting.export(
         find_checkpoint(file, output_dir),
         format,
         output,
@@ -66,21 +57,14 @@ def export(
         exist_ok=exist_ok,
         overrides=overrides,
     )
-    console = people_console(json=json)
     say(
-        console,
-        f"saved {done.file}: {done.format}, {format_size(done.size)}",
-        f"input: {_described(done.inputs, 'normalized float32')}",
-        f"output: {_described(done.outputs, 'float32')}",
-        f"largest difference from PyTorch on {exporting.CHECKED} images: {done.max_difference:.2g}",
-        f"latency: {done.milliseconds:.2f} ms (one image, median of {exporting.TIMED})",
+        people_console(json=json),
+        f"saved {result.file}: {result.format}, {format_size(result.size)}",
+        f"input: {describe(result.inputs, 'normalized float32')}",
+        f"output: {describe(result.outputs, 'float32')}",
+        f"largest difference from PyTorch on {exporting.CHECKED} images: "
+        f"{result.max_difference:.2g}",
+        f"latency: {result.milliseconds:.2f} ms (one image, median of {exporting.TIMED})",
         "arithmetic: fp32, as predict's unless --precision says otherwise",
     )
-    if json:
-        print_json(done)
-
-
-def _described(tensor: "TensorFormat", without_range: str) -> str:
-    shape, ends = ", ".join(map(str, tensor.shape)), tensor.range
-    values = f"{tensor.dtype} RGB {ends[0]}–{ends[1]}" if ends else without_range
-    return f"{tensor.name} ({shape}), {values}"
+    finish(result, json=json)

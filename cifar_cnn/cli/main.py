@@ -4,32 +4,34 @@ Nothing here or in a command's module imports torch at the top, so that help ans
 """
 
 import importlib.metadata
-import os
 import re
 import sys
 from contextlib import nullcontext
-from functools import partial
-from io import TextIOWrapper
 from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 
 from cifar_cnn.allocator import keep_freed_memory
-from cifar_cnn.cli import (
-    evaluate,
-    export,
-    models,
-    predict,
-    receptive_field,
-    report,
-    runs,
-    settings,
-    summarize,
-    train,
-)
+from cifar_cnn.cli.catalog import models, settings
+from cifar_cnn.cli.evaluate import evaluate
+from cifar_cnn.cli.export import export
 from cifar_cnn.cli.help import Command, Group
-from cifar_cnn.cli.output import documents_only, drop_output, print_json, settle, takes_output
+from cifar_cnn.cli.options import command
+from cifar_cnn.cli.predict import predict
+from cifar_cnn.cli.process import (
+    StoppedError,
+    documents_only,
+    drop_output,
+    print_json,
+    settle,
+    takes_output,
+)
+from cifar_cnn.cli.receptive_field import receptive_field
+from cifar_cnn.cli.report import report
+from cifar_cnn.cli.runs import app as runs
+from cifar_cnn.cli.summarize import summarize
+from cifar_cnn.cli.train import train
 from cifar_cnn.errors import RequestError, UserError, nearest, plain_words, printable, system_line
 from cifar_cnn.results import Failure
 from cifar_cnn.training import is_launched, is_main_process, rank
@@ -52,7 +54,7 @@ class Commands(Group):
                 status = super().main(words, *options, **more | {"standalone_mode": False})
                 sys.stdout.flush()
             except (UserError, typer.TyperException, OSError) as error:
-                if DEBUG in words and not isinstance(error, typer.TyperException):
+                if DEBUG in words and not isinstance(error, (typer.TyperException, StoppedError)):
                     raise
                 status = _fail(error, json=json)
         sys.exit(status if isinstance(status, int) else 0)
@@ -66,24 +68,12 @@ class Commands(Group):
         name, command, rest = super().resolve_command(
             ctx, [ALIASES.get(args[0], args[0]), *args[1:]]
         )
-        for option in command.params if command else ():
-            if option.name == "model" and not option.multiple:
-                _refuse_second("--model", rest)
+        takes_one = command and any(
+            option.name == "model" and not option.multiple for option in command.params
+        )
+        if takes_one and sum(word.partition("=")[0] == "--model" for word in rest) > 1:
+            raise RequestError("--model is given twice, and one network is wanted: give it once")
         return name, command, rest
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; a SystemExit from the user's own code is an error."""
-        try:
-            return super().invoke(ctx)
-        except SystemExit as stop:
-            if isinstance(stop.__context__, BrokenPipeError):  # rich has seen that nobody reads on
-                raise
-            raise RequestError(f"the network's own code ended the program: {stop!r}") from stop
-
-
-def _refuse_second(flag: str, words: list[str]) -> None:
-    if sum(word == flag or word.startswith(f"{flag}=") for word in words) > 1:
-        raise RequestError(f"{flag} is given twice, and one network is wanted: give it once")
 
 
 def _refuse_empty(words: list[str]) -> None:
@@ -133,8 +123,8 @@ def _misuse(error: typer.TyperException) -> str:
         flags = [
             name for each in context.command.params for name in each.opts + each.secondary_opts
         ]
-        found = nearest(flag or command, flags if flag else commands)
-        end = f". Did you mean {found if flag else repr(found)}?" if found else end
+        name = nearest(flag or command, flags if flag else commands)
+        end = f". Did you mean {name if flag else repr(name)}?" if name else end
     more = f"see {context.command_path} --help" if context else "see --help"
     return f"{message}{end} {more}"
 
@@ -147,39 +137,33 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": [*HELP]},
 )
-register = partial(app.command, cls=Command)
-register("train")(train.train)
-register("evaluate")(evaluate.evaluate)
-register("summarize")(summarize.summarize)
-register("receptive-field")(receptive_field.receptive_field)
-register("predict")(predict.predict)
-register("export")(export.export)
-register("report")(report.report)
-app.add_typer(runs.app, name="runs")
-register("models")(models.models)
-register("settings")(settings.settings)
+for function in (train, evaluate, summarize, receptive_field, predict, export, report):
+    app.command(function.__name__.replace("_", "-"), cls=Command)(function)
+app.add_typer(runs, name="runs")
+app.command("models", cls=Command)(models)
+app.command("settings", cls=Command)(settings)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
         typer.echo(f"cifar-cnn {importlib.metadata.version('cifar-cnn')}")
         raise typer.Exit
 
 
 @app.callback()
+@command()
 def root(
     ctx: typer.Context,
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
     ] = False,
-    debug: Annotated[
-        bool, typer.Option(DEBUG, help="Show the traceback of an error (anywhere on the line).")
-    ] = False,
+    debug: bool = False,
 ) -> None:
     """Train, evaluate and check small CIFAR-10 networks under a hard budget.
+
+    Options:
+        version: Print the version.
+        debug: Show the traceback of an error (anywhere on the line).
 
     Examples:
         cifar-cnn summary --model compact
@@ -195,7 +179,4 @@ def main() -> None:
     """Run the program; the console script and `python -m cifar_cnn` start here."""
     keep_freed_memory()
     settle()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a bar or a tick must not end the program
-            stream.reconfigure(encoding="utf-8" if os.name == "nt" else None, errors="replace")
     app(prog_name="cifar-cnn")

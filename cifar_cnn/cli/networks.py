@@ -2,35 +2,33 @@
 
 import glob
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.options import complete_model
-from cifar_cnn.cli.output import print_json
-from cifar_cnn.cli.signals import Interrupted, stop_signals
+from cifar_cnn.cli.options import complete_from
+from cifar_cnn.cli.process import finish, stop_signals
 from cifar_cnn.errors import RequestError, UserError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.storage.files import write_result
 from cifar_cnn.storage.naming import MODEL, find_checkpoint, is_file_of_weights, is_spec
-from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.isolation import Answer, Job
     from cifar_cnn.data.dataset import Progress
 
 HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+STOPPED = ("stopped before the verdict", *HANGUP)
 Networks = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NETWORK",
         help="Networks as --model takes them, patterns of files (submissions/*.py), runs, or "
         "files of weights (a run's model.pt).",
-        show_default=False,
     ),
 ]
 Models = Annotated[
@@ -40,68 +38,51 @@ Models = Annotated[
         metavar="NAME|MODULE:ATTR|FILE.py:ATTR",
         help="Network: a built-in name, module:attr or path.py:attr; repeatable "
         "(default: baseline, or the checkpoint's own).",
-        show_default=False,
         rich_help_panel="Network",
-        autocompletion=complete_model,
+        autocompletion=complete_from(MODELS),
     ),
-]
-TimeLimit = Annotated[
-    float,
-    typer.Option(
-        min=0.1,
-        metavar="SECONDS",
-        help="Time that the code of each network may take.",
-    ),
-]
-CsvFile = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE.csv", help="Write a line a network.")
-]
-JunitFile = Annotated[
-    Path | None,
-    typer.Option("--junit", metavar="FILE.xml", help="Write a test a network, for CI to show."),
 ]
 
 
 def find_networks(
-    networks: Sequence[str], models: Sequence[str], overrides: Mapping[str, Any]
+    networks: Sequence[str] | None, models: Sequence[str] | None, overrides: Mapping[str, Any]
 ) -> tuple[list[str], dict[str, Any]]:
     """Return the specs and weight files, and the settings to analyze each one with.
 
     Beside a file of weights, `--model` is no network of its own: as in `evaluate`, it lets the code
     of that file's network run.
     """
-    resolve_settings(overrides)
-    beside = _expand(models)
+    default = resolve_settings(overrides).model
+    beside = _expand(models or ())
     code = [each for each in beside if not is_file_of_weights(each)]
-    found = list(dict.fromkeys([*_expand(networks), *(m for m in beside if m not in code)]))
-    if code and any(is_file_of_weights(each) for each in found):
+    names = [*_expand(networks or ()), *(each for each in beside if each not in code)]
+    if code and any(map(is_file_of_weights, names)):
         if len(code) > 1:
             raise RequestError(
                 "--model beside a file of weights says which code that may run: give it once, and "
                 "other networks without it"
             )
-        return found, {**overrides, "model": code[0]}
-    found = list(dict.fromkeys([*found, *code]))
-    if len(found) == 1 and not is_file_of_weights(found[0]):
-        return found, {**overrides, "model": found[0]}
-    return found or [resolve_settings(overrides).model], dict(overrides)
+        return list(dict.fromkeys(names)), {**overrides, "model": code[0]}
+    names = list(dict.fromkeys([*names, *code])) or [default]
+    is_one_spec = len(names) == 1 and not is_file_of_weights(names[0])
+    return names, {**overrides, "model": names[0]} if is_one_spec else dict(overrides)
 
 
 def _expand(networks: Sequence[str]) -> list[str]:
     """Expand glob patterns, and replace each run by its model.pt."""
-    found: list[str] = []
+    names: list[str] = []
     for name in networks:
         source, colon, attribute = name.rpartition(":")
         pattern = source if colon else name
         if not glob.has_magic(pattern) or Path(pattern).is_file():
             is_run = not is_file_of_weights(name) and not is_spec(name)
-            found.append(str(find_checkpoint(name)) if is_run else name)
+            names.append(str(find_checkpoint(name)) if is_run else name)
             continue
         files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones too
         if not files:
             raise RequestError(f"no file matches {pattern}: name files that are there")
-        found += [f"{file}{colon}{attribute}" if colon else _model_of(file) for file in files]
-    return list(dict.fromkeys(found))
+        names += [f"{file}{colon}{attribute}" if colon else _model_of(file) for file in files]
+    return list(dict.fromkeys(names))
 
 
 def _model_of(match: str) -> str:
@@ -109,22 +90,22 @@ def _model_of(match: str) -> str:
     return str(Path(match) / MODEL) if Path(match).is_dir() else match
 
 
-def answer_of(job: "Job", model: str, time_limit: float, file: Path | None = None) -> "Answer":
+def analyze_one(job: "Job", model: str, time_limit: float, file: Path | None = None) -> "Answer":
     """Return the answer for one network; raise its error.
 
     Its analysis runs in a child process, unless it is built in and its weights are in no file.
     """
     if model in MODELS and file is None:
-        with _ended_by_signals():
+        with stop_signals(*STOPPED):
             return job(model)
-    (answer,) = _answers(job, [model], time_limit)
+    (answer,) = _analyze(job, [model], time_limit)
     if answer.document is None:
         kind = RequestError if answer.exit_status == RequestError.exit_status else UserError
         raise kind(answer.error) from UserError(f"in the child process:\n{answer.traceback}")
     return answer
 
 
-def show_each(
+def analyze_each(
     job: "Job",
     models: Sequence[str],
     command: str,
@@ -135,7 +116,7 @@ def show_each(
     *,
     json: bool,
 ) -> None:
-    """Show a line for each network, write what was asked for; exit 1 unless all passed.
+    """Show a line for each network, write the files, and exit with 1 unless all passed.
 
     `limits` is the file that set the limit, where the documents do not name it.
     """
@@ -143,24 +124,19 @@ def show_each(
     from cifar_cnn.report.network_tables import row_of, show_networks, to_csv, to_junit
     from cifar_cnn.report.progress import Display
 
-    for flag, path, suffix in (("--csv", csv, ".csv"), ("--junit", junit, ".xml")):
-        if path is not None:
-            check_result(flag, path, suffix)
     with Display(progress_console(json=json)) as display:
-        answers = _answers(job, models, time_limit, display)
+        answers = _analyze(job, models, time_limit, display)
     rows = [row_of(answer, limits) for answer in answers]
     show_networks(people_console(json=json), rows)
     if csv is not None:
         write_result(csv, to_csv(rows))
     if junit is not None:
         write_result(junit, to_junit(rows, command))
-    if json:
-        print_json([answer.result for answer in answers])
-    if not all(answer.passed for answer in answers):
-        raise typer.Exit(1)
+    have_passed = all(answer.passed for answer in answers)
+    finish([answer.result for answer in answers], json=json, exit_status=int(not have_passed))
 
 
-def _answers(
+def _analyze(
     job: "Job",
     models: Sequence[str],
     time_limit: float,
@@ -170,20 +146,8 @@ def _answers(
 
     answers: list[Answer] = []
     progress("networks", None, 0, len(models))
-    with _ended_by_signals(), closing(answer_each(job, models, time_limit)) as each:
+    with stop_signals(*STOPPED), closing(answer_each(job, models, time_limit)) as each:
         for answer in each:
             answers.append(answer)
             progress("networks", None, len(answers), len(models))
     return answers
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End the program by a signal's exit code, once the child processes are gone."""
-    try:
-        with stop_signals(launched=False, also=HANGUP) as signals:
-            yield
-    except Interrupted:
-        stopped = UserError("stopped before the verdict")
-        stopped.exit_status = signals.exit_status
-        raise stopped from None

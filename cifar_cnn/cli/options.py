@@ -1,7 +1,9 @@
-"""Flags made from the fields of Settings, and those that several commands have."""
+"""Make a function a command: its flags, those of the settings, and the help of both."""
 
 import inspect
+import re
 from collections.abc import Callable, Collection
+from copy import copy
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -12,12 +14,41 @@ from pydantic.fields import FieldInfo
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.settings import FLAGS, Settings
-from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.storage.naming import RUNS, SETTINGS
+from cifar_cnn.training.run_files import check_result
 
 OWN = "the checkpoint's own"
 """Default of a setting that a checkpoint has."""
 
+
+def complete_run(incomplete: str) -> list[str]:
+    """Return the runs in the default folder whose name begins so, or whose path does."""
+    runs = sorted(path.parent for path in RUNS.glob(f"*/{SETTINGS}"))
+    names = [run.name for run in runs if run.name.startswith(incomplete)]
+    return names or [run.as_posix() for run in runs if run.as_posix().startswith(incomplete)]
+
+
+def complete_from(choices: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a function that completes one of the choices."""
+    return lambda incomplete: [each for each in choices if each.startswith(incomplete)]
+
+
+def _output_file(suffix: str) -> Any:
+    """Return an option for a file to write, which is checked before the work starts."""
+
+    def check(option: typer.CallbackParam, path: Path | None) -> Path | None:
+        if path is not None:
+            check_result(option.opts[0], path, suffix)
+        return path
+
+    return typer.Option(metavar=f"FILE{suffix}", callback=check)
+
+
+CsvFile = Annotated[Path | None, _output_file(".csv")]
+PngFile = Annotated[Path | None, _output_file(".png")]
+XmlFile = Annotated[Path | None, _output_file(".xml")]
+Run = Annotated[Path, typer.Argument(autocompletion=complete_run)]
+OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 JsonFlag = Annotated[
     bool,
     typer.Option(
@@ -25,7 +56,6 @@ JsonFlag = Annotated[
         help="One JSON document on standard output; standard error has warnings and errors only.",
     ),
 ]
-
 MinRf = Annotated[
     int | None,
     typer.Option(
@@ -49,66 +79,71 @@ BareNormalization = Annotated[
         metavar="cifar10|dataset|MEAN/STD",
         help="Normalization of a bare state dict: cifar10's, dataset (measured on the training "
         "images), or as 0.5/0.5 or R,G,B/R,G,B (default: cifar10).",
-        show_default=False,
     ),
 ]
-OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
 
-def _complete(choices: Collection[str]) -> Callable[[str], list[str]] | None:
-    def complete(incomplete: str) -> list[str]:
-        return [choice for choice in choices if choice.startswith(incomplete)]
+def command(**settings: str) -> Callable[[Callable[..., None]], Any]:
+    """Return a decorator that makes a function a command.
 
-    return complete if choices else None
-
-
-complete_model = _complete(MODELS)
-
-
-def complete_run(incomplete: str) -> list[str]:
-    """Return the runs in the default folder whose name begins so, or whose path does."""
-    runs = sorted(path.parent for path in RUNS.glob(f"*/{SETTINGS}"))
-    names = [run.name for run in runs if run.name.startswith(incomplete)]
-    return names or [run.as_posix() for run in runs if run.as_posix().startswith(incomplete)]
-
-
-def settings_options(**defaults: str) -> Callable[[Callable[..., None]], Any]:
-    """Add a flag for each setting to a command, which gets the given ones as `overrides`.
-
-    The text of a setting is its default in the help; if it is empty, the field says it.
+    The section `Options` of its docstring is the help of its parameters; a switch needs no other
+    declaration. Each of `settings` gets a flag, whose text is its default in the help; if it is
+    empty, the field says it. The function gets those on the command line as `overrides`.
     """
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def wrapper(**arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in defaults}
-            overrides = {name: value for name, value in given.items() if value not in (None, [])}
-            command(**arguments, overrides=overrides)
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        docstring = inspect.getdoc(function) or ""
+        texts = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", docstring, re.MULTILINE))
+        signature = inspect.signature(function)
 
-        signature = inspect.signature(command)
-        own = [p for p in signature.parameters.values() if p.name != "overrides"]
-        added = [_parameter(name, default) for name, default in defaults.items()]
-        wrapper.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
+        @wraps(function)
+        def wrapper(**arguments: Any) -> None:
+            flags = {name: arguments.pop(name) for name in settings}
+            if settings:
+                overrides = {name: each for name, each in flags.items() if each not in (None, [])}
+                arguments["overrides"] = overrides
+            function(**arguments)
+
+        parameters = [
+            _with_help(parameter, texts.get(parameter.name))
+            for parameter in signature.parameters.values()
+            if parameter.name != "overrides"
+        ] + [_of_setting(name, default) for name, default in settings.items()]
+        wrapper.__doc__ = re.sub(r"\n\nOptions:(?:\n {4}.*)+", "", docstring)
+        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
         return wrapper
 
     return decorate
 
 
-def _parameter(name: str, default: str) -> inspect.Parameter:
+def _with_help(parameter: inspect.Parameter, text: str | None) -> inspect.Parameter:
+    if text is None:
+        return parameter
+    kind, option = parameter.annotation, typer.Option()
+    if get_origin(kind) is Annotated:
+        kind, option = get_args(kind)
+    elif kind is bool:
+        option = typer.Option(f"--{parameter.name.replace('_', '-')}")
+    option = copy(option)
+    option.help = " ".join(text.split())
+    return parameter.replace(annotation=Annotated[kind, option])
+
+
+def _of_setting(name: str, default: str) -> inspect.Parameter:
     field, flag = Settings.model_fields[name], FLAGS[name]
     description = str(field.description)
     recipe_value = read_recipe(DEFAULT_RECIPE).get(name, field.default)
     shown = default or flag.shown or _show(recipe_value)
     word = name.replace("_", "-")
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    literals = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    choices = literals or flag.choices
     option = typer.Option(
         f"--{word}/--no-{word}" if field.annotation is bool else f"--{word}",
         help=f"{description[0].upper()}{description[1:]} (default: {shown}).",
-        show_default=False,
         rich_help_panel=flag.panel,
-        metavar="|".join(choices) or flag.metavar,
-        autocompletion=_complete(choices or flag.choices),
+        metavar="|".join(literals) or flag.metavar,
+        autocompletion=complete_from(choices) if choices else None,
     )
     annotation = Annotated[_flag_type(field) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(
@@ -120,7 +155,7 @@ def _flag_type(field: FieldInfo) -> Any:
     annotation = field.annotation
     if get_args(annotation) == (str, ...):
         return list[str]
-    if get_origin(annotation) in {tuple, Literal}:  # parsed by Settings, which knows what is meant
+    if get_origin(annotation) in {tuple, Literal}:  # Settings parses these
         return str
     members = [m for m in get_args(annotation) if m is not type(None)]
     is_optional = len(members) < len(get_args(annotation))

@@ -2,7 +2,6 @@
 
 import math
 from base64 import b64encode
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,20 +10,27 @@ import typer
 
 from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.results import ReceptiveField
-from cifar_cnn.cli import networks as several
-from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
-from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.networks import Models, Networks, analyze_each, analyze_one, find_networks
+from cifar_cnn.cli.options import (
+    AssumePointwise,
+    CsvFile,
+    JsonFlag,
+    MinRf,
+    PngFile,
+    XmlFile,
+    command,
+)
+from cifar_cnn.cli.process import finish
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.files import write_result
 from cifar_cnn.storage.naming import is_file_of_weights
-from cifar_cnn.training.run_files import check_result
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.isolation import Answer
 
 
-@settings_options(
+@command(
     model_arg="none, or the checkpoint's own",
     input_size="32x32, or the checkpoint's own",
     dataset="the checkpoint's own, else synthetic",
@@ -32,43 +38,19 @@ if TYPE_CHECKING:
     seed="",
 )
 def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
-    networks: several.Networks = None,
-    model: several.Models = None,
+    networks: Networks = None,
+    model: Models = None,
     min_rf: MinRf = None,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Prove every layer's field by setting pixels to NaN."),
-    ] = False,
-    effective: Annotated[
-        bool,
-        typer.Option("--effective", help="Show which pixels really move the last map's center."),
-    ] = False,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="Weights for --effective (default: fresh ones, drawn from --seed)."),
-    ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Test images for --effective.")] = 64,
-    target: Annotated[
-        Literal["features", "logits"],
-        typer.Option(help="Unit for --effective: of the last map, or the output."),
-    ] = "features",
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.png", help="Save the effective receptive field as a PNG."),
-    ] = None,
+    verify: bool = False,
+    effective: bool = False,
+    checkpoint: Path | None = None,
+    samples: Annotated[int, typer.Option(min=1)] = 64,
+    target: Literal["features", "logits"] = "features",
+    plot: PngFile = None,
     assume_pointwise: AssumePointwise = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            metavar="SECONDS",
-            help="Time that the code of each network may take (default: 60; no limit with "
-            "--verify or --effective).",
-            show_default=False,
-        ),
-    ] = None,
-    csv: several.CsvFile = None,
-    junit: several.JunitFile = None,
+    time_limit: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS")] = None,
+    csv: CsvFile = None,
+    junit: XmlFile = None,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
@@ -78,13 +60,26 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     Several networks get a line each; a user's code runs in a process of its own.
     Exit code 1 if the field at the output is not above --min-rf, or --verify finds a difference.
 
+    Options:
+        verify: Prove every layer's field by setting pixels to NaN.
+        effective: Show which pixels really move the last map's center.
+        checkpoint: Weights for --effective (default: fresh ones, drawn from --seed).
+        samples: Test images for --effective.
+        target: Unit for --effective: of the last map, or the output.
+        plot: Save the effective receptive field as a PNG.
+        time_limit: Time that the code of each network may take (default: 60; no limit with --verify
+            or --effective).
+        csv: Write a line a network.
+        junit: Write a test a network, for CI to show.
+
     Examples:
         cifar-cnn receptive-field --verify
         cifar-cnn receptive-field student.py --input-size 64x48
         cifar-cnn receptive-field --effective --plot field.png
     """
-    _check_effective(checkpoint, plot, effective=effective)
-    models, overrides = several.find_networks(networks or [], model or [], overrides)
+    if not effective and (checkpoint is not None or plot is not None):
+        raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
+    models, overrides = find_networks(networks, model, overrides)
     is_one = len(models) == 1 and not csv and not junit
     if not is_one and (verify or effective):
         raise SettingsError("--verify and --effective are for one network: give one")
@@ -93,67 +88,54 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     budget = read_budget({} if min_rf is None else {"min_rf": min_rf})
     limits = budget.file if min_rf is None and "min_rf" in budget.model_fields_set else None
     job = partial(
-        _field_of,
+        _analyze_one,
+        checkpoint=checkpoint,
         overrides=overrides,
         of_several=len(models) > 1,
         minimum=budget.min_rf,
-        assume_pointwise=assume_pointwise or (),
+        vouched={"assume_pointwise": assume_pointwise or ()},
         verify=verify,
         effective={"samples": samples, "target": target} if effective else None,
-        checkpoint=checkpoint,
         plot=plot is not None,
         json=json,
     )
     if time_limit is None:
         time_limit = math.inf if verify or effective else 60
     if not is_one:
-        several.show_each(job, models, "receptive-field", time_limit, csv, junit, limits, json=json)
+        analyze_each(job, models, "receptive-field", time_limit, csv, junit, limits, json=json)
         return
-    answer = several.answer_of(job, models[0], time_limit, checkpoint)
-    fresh = f"fresh weights, seed {resolve_settings(overrides).seed}"
-    _show(answer, limits, f"weights of {checkpoint}" if checkpoint else fresh, json=json)
-    if plot is not None:
-        write_result(plot, answer.picture)
-    if not answer.passed:
-        raise typer.Exit(1)
+    answer = analyze_one(job, models[0], time_limit, checkpoint)
 
-
-def _show(answer: "Answer", limits: str | None, weights: str, *, json: bool) -> None:
-    """Print what was found, and the document."""
     from cifar_cnn.report import analysis_tables as tables
     from cifar_cnn.report.console import people_console, say
 
-    console, found = people_console(json=json), answer.document
+    console, result = people_console(json=json), answer.document
     if answer.title:
         say(console, answer.title)
-    assert isinstance(found, ReceptiveField)
-    tables.show_receptive_field(console, found, limits)
-    if found.verification:
-        tables.show_verification(console, found.verification)
-    if found.effective:
-        weights = f"weights of {found.checkpoint}" if found.checkpoint else weights
-        tables.show_effective(console, found.effective, weights, found.input_size[1:])
-    if json:
-        print_json(found)
-
-
-def _check_effective(checkpoint: Path | None, plot: Path | None, *, effective: bool) -> None:
-    if not effective and (checkpoint is not None or plot is not None):
-        raise SettingsError("--checkpoint and --plot are for the effective field: add --effective")
+    assert isinstance(result, ReceptiveField)
+    tables.show_receptive_field(console, result, limits)
+    if result.verification:
+        tables.show_verification(console, result.verification)
+    if result.effective:
+        seed = resolve_settings(overrides).seed
+        file = result.checkpoint
+        weights = f"weights of {file}" if file else f"fresh weights, seed {seed}"
+        tables.show_effective(console, result.effective, weights, result.input_size[1:])
     if plot is not None:
-        check_result("--plot", plot, ".png")
+        write_result(plot, answer.picture)
+    finish(result, json=json, exit_status=int(not answer.passed))
 
 
-def _field_of(
+def _analyze_one(
     name: str,
     *,
+    checkpoint: Path | None,
     overrides: dict[str, Any],
     of_several: bool,
     minimum: int,
-    assume_pointwise: Sequence[str],
+    vouched: dict[str, Any],
     verify: bool,
     effective: dict[str, Any] | None,
-    checkpoint: Path | None,
     plot: bool,
     json: bool,
 ) -> "Answer":
@@ -163,32 +145,23 @@ def _field_of(
     from cifar_cnn.analysis.receptive_field import receptive_field as compute
     from cifar_cnn.report.console import people_console, progress_console
     from cifar_cnn.report.progress import Display
-    from cifar_cnn.storage.network import Network, open_network
+    from cifar_cnn.storage.network import open_network
 
     network = open_network(checkpoint or name, overrides, of_several=of_several)
-    settings, file = network.settings, network.file
-    if checkpoint is not None:  # it is for the effective field alone
-        network = Network(settings if network.checkpoint else resolve_settings(overrides))
-        settings = network.settings
-    size = settings.input_size
-    found = compute(network, size, minimum=minimum, assume_pointwise=assume_pointwise)
-    picture = b""
+    size = network.settings.input_size
+    result, picture = compute(network, size, minimum=minimum, **vouched), b""
     if effective is not None:
         from cifar_cnn.api import effective_field
         from cifar_cnn.report.charts import draw_effective
 
+        # a line has said which arguments are the checkpoint's own
+        given = overrides | {"model_arg": network.settings.model_arg}
         with Display(people_console(json=json)) as progress:
-            field = effective_field(
-                file,
-                overrides | {"model_arg": settings.model_arg},  # said, where the checkpoint's own
-                **effective,
-                assume_pointwise=assume_pointwise,
-                progress=progress,
-            )
-        found = found.model_copy(update={"effective": field})
+            field = effective_field(network.file, given, **effective, **vouched, progress=progress)
+        result = result.model_copy(update={"effective": field})
         picture = b64encode(draw_effective(field)) if plot else b""
     if verify:
         with Display(progress_console(json=json)) as progress:
-            proof = prove(network, size, assume_pointwise=assume_pointwise, progress=progress)
-        found = found.model_copy(update={"verification": proof})
-    return Answer(model=name, title=network.title, document=found, picture=picture)
+            proof = prove(network, size, **vouched, progress=progress)
+        result = result.model_copy(update={"verification": proof})
+    return Answer(model=name, title=network.title, document=result, picture=picture)

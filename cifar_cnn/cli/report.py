@@ -5,46 +5,34 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, complete_run, settings_options
-from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, Run, command, complete_run
+from cifar_cnn.cli.process import finish
 from cifar_cnn.errors import RequestError
 from cifar_cnn.storage.naming import RUNS, find_run
 
 
-@settings_options(model=OWN, model_arg=OWN, data_dir=OWN, device="")
+@command(model=OWN, model_arg=OWN, data_dir=OWN, device="")
 def report(
-    run: Annotated[
-        Path,
-        typer.Argument(help="Run, finished or not: name or folder.", autocompletion=complete_run),
-    ],
+    run: Run,
     compare: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="RUN",
-            help="Another run, for learning curves side by side; repeatable.",
-            autocompletion=complete_run,
-        ),
+        list[Path] | None, typer.Option(metavar="RUN", autocompletion=complete_run)
     ] = None,
-    reference: Annotated[
-        bool,
-        typer.Option("--reference", help="Compare with the reference program's published log too."),
-    ] = False,
-    markdown: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.md",
-            help="Write the same as Markdown for GitHub, its pictures in FILE_files/ beside it.",
-        ),
-    ] = None,
-    exist_ok: Annotated[
-        bool, typer.Option("--exist-ok", help="Replace FILE.md and its pictures if they exist.")
-    ] = False,
+    reference: bool = False,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE.md")] = None,
+    exist_ok: bool = False,
     output_dir: OutputDir = RUNS,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
 ) -> None:
     """A run as pictures and as one self-contained page, in the run's directory.
+
+    Options:
+        run: Run, finished or not: name or folder.
+        compare: Another run, for learning curves side by side; repeatable.
+        reference: Compare with the reference program's published log too.
+        markdown: Write the same as Markdown for GitHub, its pictures in FILE_files/ beside it.
+        exist_ok: Replace FILE.md and its pictures if they exist.
 
     Examples:
         cifar-cnn report first
@@ -71,5 +59,4 @@ def report(
     for note in written.notes:
         warn(console, f"left out: {note}")
     say(console, *(f"saved {path}" for path in (written.report, written.markdown) if path))
-    if json:
-        print_json(written)
+    finish(written, json=json)

@@ -1,6 +1,5 @@
 """`cifar-cnn summarize`: layers, sizes and the budget verdict."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,18 +7,18 @@ import typer
 
 from cifar_cnn.analysis.budget import Budget, read_budget
 from cifar_cnn.analysis.results import Summary
-from cifar_cnn.cli import networks as several
-from cifar_cnn.cli.options import AssumePointwise, JsonFlag, MinRf, settings_options
-from cifar_cnn.cli.output import print_json
+from cifar_cnn.cli.networks import Models, Networks, analyze_each, analyze_one, find_networks
+from cifar_cnn.cli.options import AssumePointwise, CsvFile, JsonFlag, MinRf, XmlFile, command
+from cifar_cnn.cli.process import finish
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.isolation import Answer
 
 
-@settings_options(model_arg="", input_size="")
+@command(model_arg="", input_size="")
 def summarize(  # noqa: PLR0917 - typer reads the flags from it
-    networks: several.Networks = None,
-    model: several.Models = None,
+    networks: Networks = None,
+    model: Models = None,
     max_params: Annotated[
         int | None,
         typer.Option(
@@ -27,33 +26,14 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         ),
     ] = None,
     min_rf: MinRf = None,
-    min_rf_features: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Receptive field at the last map, before global pooling, must be above this, in "
-            "pixels (default: no limit).",
-        ),
-    ] = None,
-    max_mult_adds: Annotated[
-        int | None,
-        typer.Option(min=1, help="Multiply-adds for one image at most (default: no limit)."),
-    ] = None,
-    require: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Structure that must be there: depthwise-separable, dilated or gap; repeatable, "
-            "replaces the list (default: all three).",
-        ),
-    ] = None,
-    no_budget: Annotated[
-        bool, typer.Option("--no-budget", help="Give no verdict on the budget.")
-    ] = False,
+    min_rf_features: Annotated[int | None, typer.Option(min=0)] = None,
+    max_mult_adds: Annotated[int | None, typer.Option(min=1)] = None,
+    require: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
+    no_budget: bool = False,
     assume_pointwise: AssumePointwise = None,
-    time_limit: several.TimeLimit = 60,
-    csv: several.CsvFile = None,
-    junit: several.JunitFile = None,
+    time_limit: Annotated[float, typer.Option(min=0.1, metavar="SECONDS")] = 60,
+    csv: CsvFile = None,
+    junit: XmlFile = None,
     json: JsonFlag = False,
     *,
     overrides: dict[str, Any],
@@ -65,12 +45,23 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     current folder upwards, else from the CIFAR-10 brief.
     Exit code 1 if a requirement fails.
 
+    Options:
+        min_rf_features: Receptive field at the last map, before global pooling, must be above this,
+            in pixels (default: no limit).
+        max_mult_adds: Multiply-adds for one image at most (default: no limit).
+        require: Structure that must be there: depthwise-separable, dilated or gap; repeatable,
+            replaces the list (default: all three).
+        no_budget: Give no verdict on the budget.
+        time_limit: Time that the code of each network may take.
+        csv: Write a line a network.
+        junit: Write a test a network, for CI to show.
+
     Examples:
         cifar-cnn summary compact
         cifar-cnn summary student.py --max-params 100000 --require gap
         cifar-cnn summary submissions/*.py --csv grades.csv
     """
-    models, overrides = several.find_networks(networks or [], model or [], overrides)
+    models, overrides = find_networks(networks, model, overrides)
     limits = {
         "max_params": max_params,
         "min_rf": min_rf,
@@ -78,18 +69,18 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         "max_mult_adds": max_mult_adds,
         "require": require or None,
     }
-    given = {name: limit for name, limit in limits.items() if limit is not None}
+    flags = {name: limit for name, limit in limits.items() if limit is not None}
     job = partial(
-        _summary_of,
+        _summarize_one,
         overrides=overrides,
         of_several=len(models) > 1,
-        budget=None if no_budget else read_budget(given),
+        budget=None if no_budget else read_budget(flags),
         assume_pointwise=assume_pointwise or (),
     )
     if len(models) > 1 or csv or junit:
-        several.show_each(job, models, "summary", time_limit, csv, junit, json=json)
+        analyze_each(job, models, "summary", time_limit, csv, junit, json=json)
         return
-    answer = several.answer_of(job, models[0], time_limit)
+    answer = analyze_one(job, models[0], time_limit)
 
     from cifar_cnn.report.analysis_tables import show_summary
     from cifar_cnn.report.console import people_console, say
@@ -99,19 +90,11 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         say(console, answer.title)
     assert isinstance(answer.document, Summary)
     show_summary(console, answer.document)
-    if json:
-        print_json(answer.document)
-    if not answer.passed:
-        raise typer.Exit(1)
+    finish(answer.document, json=json, exit_status=int(not answer.passed))
 
 
-def _summary_of(
-    name: str,
-    *,
-    overrides: dict[str, Any],
-    of_several: bool,
-    budget: Budget | None,
-    assume_pointwise: Sequence[str],
+def _summarize_one(
+    name: str, *, overrides: dict[str, Any], of_several: bool, **options: Any
 ) -> "Answer":
     """Summarize one network and hold it against the budget, if there is one."""
     from cifar_cnn.analysis.isolation import Answer
@@ -119,6 +102,5 @@ def _summary_of(
     from cifar_cnn.storage.network import open_network
 
     network = open_network(name, overrides, of_several=of_several)
-    size = network.settings.input_size
-    found = compute(network, size, budget=budget, assume_pointwise=assume_pointwise)
-    return Answer(model=name, title=network.title, document=found)
+    summary = compute(network, network.settings.input_size, **options)
+    return Answer(model=name, title=network.title, document=summary)

@@ -1,94 +1,72 @@
-"""`cifar-cnn train`: train a network into a run directory."""
+"""`cifar-cnn train`: train a network into a run directory, or try its settings."""
 
 import math
 import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar_cnn.cli.dry_run import check_find_lr, show_note, try_settings
 from cifar_cnn.cli.help import show_everything
-from cifar_cnn.cli.options import JsonFlag, OutputDir, complete_run, settings_options
-from cifar_cnn.cli.output import print_json
-from cifar_cnn.cli.signals import Interrupted, StopSignals, stop_signals
+from cifar_cnn.cli.options import JsonFlag, OutputDir, PngFile, command, complete_run
+from cifar_cnn.cli.process import StopSignals, finish, stop_signals
 from cifar_cnn.errors import RequestError, counted
-from cifar_cnn.results import Failure
+from cifar_cnn.report.console import people_console, say, warn
 from cifar_cnn.settings import Settings, merge_settings, resolve_settings
-from cifar_cnn.storage.naming import RUNS
+from cifar_cnn.storage.naming import LAST, RUNS
 from cifar_cnn.training import is_launched, is_main_process
+from cifar_cnn.training.run_files import REPORT
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cifar_cnn.training.history import Event, RunResult
     from cifar_cnn.training.plan import Plan
+    from cifar_cnn.training.trial import DryRun, RangeTest
 
-AUTO: Final = "auto"
 
-
-@settings_options(**dict.fromkeys(Settings.model_fields, ""))
+@command(**dict.fromkeys(Settings.model_fields, ""))
 def train(  # noqa: PLR0917 - typer reads the flags from it
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; flags beat it, it beats the recipe.")
-    ] = None,
+    config: Path | None = None,
     output_dir: OutputDir = RUNS,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run (default: date, time and recipe).")
-    ] = None,
-    exist_ok: Annotated[
-        bool, typer.Option("--exist-ok", help="Start an existing run again: replace its files.")
-    ] = False,
+    name: str | None = None,
+    exist_ok: bool = False,
     resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN|auto",
-            help="Go on from a run or its last.pt; auto: from this run's own, if any.",
-            autocompletion=complete_run,
-        ),
+        str | None, typer.Option(metavar="RUN|auto", autocompletion=complete_run)
     ] = None,
-    report: Annotated[
-        bool,
-        typer.Option("--report/--no-report", help="Write report.html and its pictures at the end."),
-    ] = True,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show errors and what a stopped run saved, only.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")
-    ] = False,
-    find_lr: Annotated[
-        bool,
-        typer.Option("--find-lr", help="Try rising learning rates, suggest one; no run is made."),
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Picture for --find-lr.")
-    ] = None,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the settings as TOML and exit.")
-    ] = False,
-    max_time: Annotated[
-        float | None,
-        typer.Option(
-            metavar="MINUTES", min=0, help="Save and stop after so many minutes (exit code 0)."
-        ),
-    ] = None,
+    report: Annotated[bool, typer.Option("--report/--no-report")] = True,
+    tensorboard: bool = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
+    dry_run: bool = False,
+    find_lr: bool = False,
+    plot: PngFile = None,
+    print_config: bool = False,
+    max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0)] = None,
     help_all: Annotated[
-        bool,
-        typer.Option(
-            "--help-all", is_eager=True, callback=show_everything, help="Show all flags and exit."
-        ),
+        bool, typer.Option("--help-all", is_eager=True, callback=show_everything)
     ] = False,
-    *,
     json: JsonFlag = False,
+    *,
     overrides: dict[str, Any],
 ) -> None:
     """Train a network; the run directory gets its metrics, log, curves and checkpoints.
+
+    Options:
+        config: TOML file of settings; flags beat it, it beats the recipe.
+        name: Name of the run (default: date, time and recipe).
+        exist_ok: Start an existing run again: replace its files.
+        resume: Go on from a run or its last.pt; auto: from this run's own, if any.
+        report: Write report.html and its pictures at the end.
+        tensorboard: Write TensorBoard event files too.
+        quiet: Show errors and what a stopped run saved, only.
+        dry_run: Build everything, try one batch, write nothing.
+        find_lr: Try rising learning rates, suggest one; no run is made.
+        plot: Picture for --find-lr.
+        print_config: Print the settings as TOML and exit.
+        max_time: Save and stop after so many minutes (exit code 0).
+        help_all: Show all flags and exit.
 
     Examples:
         cifar-cnn train --dataset synthetic --epochs 2 --name first
@@ -97,15 +75,16 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     """
     given = merge_settings(overrides, config)
     if print_config:
-        _print_config(given, json=json)
+        if json:
+            raise RequestError("--print-config prints TOML: leave --json out")
+        typer.echo(resolve_settings(given).to_toml(), nl=False)
         return
     others = {"--resume": resume, "--dry-run": dry_run, "--max-time": max_time}
-    check_find_lr(plot, others, find_lr=find_lr)
+    _check_find_lr(plot, others, find_lr=find_lr)
     deadline = time.monotonic() + 60 * (math.inf if max_time is None else max_time)
+    when = "" if find_lr else " before the first step"
     try:
-        with stop_signals(launched=is_launched()) as signals:
-            from cifar_cnn.report.console import people_console
-            from cifar_cnn.training.history import RunResult
+        with stop_signals(f"stopped{when}; nothing was changed") as signals:
             from cifar_cnn.training.plan import plan_run
 
             console = people_console(json=json or not is_main_process())
@@ -113,23 +92,19 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
                 given,
                 output_dir=output_dir,
                 name=None if find_lr else name,
-                resume=AUTO if resume == AUTO else Path(resume) if resume else None,
+                resume=resume,
                 exist_ok=exist_ok,
             )
-
-            for note in [*plan.notes, *_about_recipe(plan, given)]:
-                show_note(console, note)
-            if dry_run or find_lr:
-                result: Any = try_settings(plan.settings, console, plot, find_lr=find_lr)
+            for note in [*plan.notes, *_note_other_recipe(plan, given)]:
+                _show_note(console, note)
+            result: Any
+            if find_lr:
+                result = _find_lr(plan.settings, console, plot)
+            elif dry_run:
+                result = _dry_run(plan.settings, console)
             else:
                 options = {"report": report, "tensorboard": tensorboard}
                 result = _train(plan, console, signals, deadline, quiet=quiet, **options)
-    except Interrupted:
-        said = f"stopped{'' if find_lr else ' before the first step'}; nothing was changed"
-        typer.echo(f"cifar-cnn: {said}", err=True)
-        if json and is_main_process():
-            print_json(Failure(error=said, exit_status=signals.exit_status))
-        raise typer.Exit(signals.exit_status) from None
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # rich has seen it
             typer.echo(
@@ -138,26 +113,74 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
                 err=True,
             )
         raise
-    if json and is_main_process():
-        print_json(result)
-    if isinstance(result, RunResult) and result.model_file is None and signals.received:
-        raise typer.Exit(signals.exit_status)
+    is_stopped = signals.number and result.model_file is None
+    status = signals.exit_status if is_stopped else 0
+    finish(result, json=json and is_main_process(), exit_status=status)
 
 
-def _about_recipe(plan: "Plan", given: Mapping[str, Any]) -> list[str]:
+def _check_find_lr(plot: Path | None, others: Mapping[str, Any], *, find_lr: bool) -> None:
+    """Raise an error for flags and launchers that contradict --find-lr."""
+    if not find_lr:
+        if plot is not None:
+            raise RequestError("--plot is for --find-lr: add it")
+        return
+    for flag, value in others.items():
+        if value is not None and value is not False:
+            raise RequestError(f"--find-lr makes no run: leave {flag} out")
+    if is_launched():
+        raise RequestError("--find-lr is for one process: start it without torchrun")
+
+
+def _show_note(console: "Console", note: str) -> None:
+    """Print a note once, however many processes there are."""
+    if is_main_process():
+        warn(console, f"note: {note}")
+
+
+def _note_other_recipe(plan: "Plan", given: Mapping[str, Any]) -> list[str]:
     """Return a note on the network if only the recipe of another one is given."""
     from cifar_cnn.models.registry import made_for
 
-    settings, meant = plan.settings, made_for(plan.settings.recipe)
-    if plan.checkpoint or "model" in given or meant in {None, settings.model}:
+    settings, model = plan.settings, made_for(plan.settings.recipe)
+    if plan.checkpoint or "model" in given or model in {None, settings.model}:
         return []
-    return [f"recipe {settings.recipe} is for --model {meant}; {settings.model} is trained with it"]
+    return [f"recipe {settings.recipe} is for --model {model}; {settings.model} is trained with it"]
 
 
-def _print_config(given: Mapping[str, Any], *, json: bool) -> None:
-    if json:
-        raise RequestError("--print-config prints TOML: leave --json out")
-    typer.echo(resolve_settings(given).to_toml(), nl=False)
+def _dry_run(settings: Settings, console: "Console") -> "DryRun":
+    from cifar_cnn import api
+    from cifar_cnn.report.progress import Display
+    from cifar_cnn.training.trial import DryRun
+
+    with Display(console) as progress:
+        loss = api.dry_run(settings, lambda note: _show_note(console, note), progress=progress)
+    console.print(f"one batch ran forward and backward, loss {loss:.4f}; nothing was written")
+    return DryRun(model=settings.model, loss=loss)
+
+
+def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "RangeTest":
+    from cifar_cnn import api
+    from cifar_cnn.report.curves import draw_range
+    from cifar_cnn.report.progress import Display
+    from cifar_cnn.storage.files import write_result
+
+    with Display(console) as progress:
+        result = api.find_lr(settings, lambda note: _show_note(console, note), progress=progress)
+    where = "midway between the two, for a peak" if result.is_peak else "where it falls fastest"
+    diverging = result.diverging_lr
+    say(
+        console,
+        f"loss falls fastest at learning rate {result.steepest_lr:.2g}",
+        f"loss is lowest at {result.lowest_lr:.2g}",
+        f"suggestion, {where}: --lr {result.suggested_lr:g} (now {settings.lr:g})",
+        f"loss does not diverge up to {result.curve[-1].lr:.2g}"
+        if diverging is None
+        else f"loss diverges from {diverging:.2g}",
+    )
+    if plot is not None:
+        write_result(plot, draw_range(result))
+        say(console, f"saved {plot}")
+    return result.model_copy(update={"plot": plot})
 
 
 def _train(
@@ -166,16 +189,12 @@ def _train(
     signals: StopSignals,
     deadline: float,
     *,
-    report: bool,
-    tensorboard: bool,
     quiet: bool,
+    **options: bool,
 ) -> "RunResult":
     """Run what the plan leaves to do, and report how it ended."""
     from cifar_cnn import api
-    from cifar_cnn.report.console import say, warn
     from cifar_cnn.report.progress import RunDisplay
-    from cifar_cnn.storage.naming import LAST
-    from cifar_cnn.training.run_files import REPORT
 
     if finished := plan.finished:
         if not quiet:
@@ -183,7 +202,7 @@ def _train(
         return finished
 
     def can_save(_event: "Event") -> None:
-        signals.training = True
+        signals.is_training = True
 
     with RunDisplay(console) as display:
         result = api.train(
@@ -192,20 +211,19 @@ def _train(
             replace=plan.replace,
             numbered=plan.numbered,
             checkpoint=plan.checkpoint,
-            report=report,
-            tensorboard=tensorboard,
             progress=None if quiet else display,
             listeners=[can_save] if quiet or not is_main_process() else [can_save, display.listen],
-            should_stop=lambda: bool(signals.received) or time.monotonic() > deadline,
+            should_stop=lambda: bool(signals.number) or time.monotonic() > deadline,
+            **options,
         )
     if result.model_file is None:
-        done = f"stopped after {counted(result.epochs, 'epoch')}, step {result.steps}"
         if is_main_process():
+            done = f"stopped after {counted(result.epochs, 'epoch')}, step {result.steps}"
             go_on = _resume_command(plan, result.run)
             warn(console, f"{done}; saved {result.run / LAST}; go on with: {go_on}")
     elif not quiet:
-        beside = f" and {result.run / REPORT}" if report else ""
-        say(console, f"saved {result.model_file}{beside}")
+        page = f" and {result.run / REPORT}" if options["report"] else ""
+        say(console, f"saved {result.model_file}{page}")
     return result
 
 
@@ -213,6 +231,6 @@ def _resume_command(plan: "Plan", run: Path) -> str:
     from cifar_cnn.models.registry import is_built_in
 
     words = ["cifar-cnn", "train", "--resume", str(run)]
-    if not is_built_in(plan.settings.model):  # whose code runs only when it is named again
+    if not is_built_in(plan.settings.model):  # its code runs only when it is named again
         words += ["--model", plan.settings.model]
     return shlex.join(words)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
@@ -86,7 +86,7 @@ def plan_run(
     *,
     output_dir: Path = RUNS,
     name: str | None = None,
-    resume: Path | Literal["auto"] | None = None,
+    resume: Path | str | None = None,
     exist_ok: bool = False,
 ) -> Plan:
     """Decide what a run starts with, and where; write nothing.

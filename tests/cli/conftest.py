@@ -55,3 +55,10 @@ def _folder_of_examples(tmp_path_factory, make_image_folder):
 def folder_of_examples(_folder_of_examples, tmp_path):
     """Fill the test's folder with a copy of it."""
     return lambda: shutil.copytree(_folder_of_examples, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def examples(quick_cli, _folder_of_examples, monkeypatch):
+    """Go to the folder of examples itself; no test may change it."""
+    monkeypatch.chdir(_folder_of_examples)
+    return _folder_of_examples

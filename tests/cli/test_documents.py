@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from cifar_cnn.cli.catalog import schema_of_results
 from cifar_cnn.cli.main import app
-from cifar_cnn.cli.schema import results_schema
 
 LINES = [
     "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --no-report --name x",
@@ -84,7 +84,7 @@ def test_what_a_command_prints_is_as_the_published_schema_says(quick_cli, folder
     folder_of_examples()
     done = quick_cli(*line.split(), "--json")
     document = json.loads(done.stdout)
-    validator = jsonschema.Draft202012Validator(results_schema())
+    validator = jsonschema.Draft202012Validator(schema_of_results())
     validator.validate({_command(line): document})
     assert not validator.is_valid({_command(line): {"another": 1}})
     _check_stored(line, document)
@@ -111,7 +111,7 @@ def _entries(document):
 
 def test_every_command_that_prints_documents_is_in_the_schema_and_tried(quick_cli):
     published = json.loads(quick_cli("settings", "--results-schema").stdout)
-    assert published == results_schema()
+    assert published == schema_of_results()
     assert set(published["properties"]) == DOCUMENTED
     assert {_command(line) for line in LINES} == DOCUMENTED
 

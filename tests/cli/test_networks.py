@@ -13,7 +13,7 @@ import pytest
 
 from cifar_cnn.analysis import isolation
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.cli.summarize import _summary_of
+from cifar_cnn.cli.summarize import _summarize_one
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="processes fork on POSIX only")
 GOOD = """
@@ -78,15 +78,9 @@ FAILED = {
 }
 
 
-def run(folder, *words, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "cifar_cnn", *words],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "80"} | environment,
-        check=False,
-    )
+def run(folder, *words):
+    command = [sys.executable, "-m", "cifar_cnn", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +165,7 @@ def test_one_network_is_as_one_of_several(graded, name):
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_ends_a_verdict_under_way_with_its_status(tmp_path, number):
-    (tmp_path / "net.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
+    (tmp_path / "net.py").write_text("import time\nprint(flush=True)\ntime.sleep(30)\n")
     command = [sys.executable, "-m", "cifar_cnn", "summary", "--model", "net.py:Net"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, process_group=0, stderr=subprocess.PIPE
@@ -180,13 +174,14 @@ def test_a_signal_ends_a_verdict_under_way_with_its_status(tmp_path, number):
         os.killpg(process.pid, number)
         process.wait(30)
         assert process.returncode in {-number, 128 + number}
-        end = b"cifar-cnn: stopped before the verdict\n"
-        assert process.stderr.read().endswith(end) or number == signal.SIGKILL
+        if number != signal.SIGKILL:  # which leaves the child, and with it the pipe
+            end = b"cifar-cnn: stopped before the verdict\n"
+            assert process.stderr.read().endswith(end)
 
 
-def test_debug_shows_the_traceback_of_the_networks_code(tmp_path):
+def test_debug_shows_the_traceback_of_the_networks_code(tmp_path, cli):
     (tmp_path / "net.py").write_text("def helper(): raise ValueError('no')\nhelper()\n")
-    assert "in helper" in run(tmp_path, "summary", "net.py", "--debug").stderr
+    assert "in helper" in cli("summary", "net.py", "--debug").stderr
 
 
 def test_the_limit_of_time_holds_for_one(tmp_path, cli):
@@ -217,7 +212,9 @@ def test_a_name_that_is_no_text_is_a_name(tmp_path, quick_cli):
 def test_a_system_without_fork_spawns(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(SMALL)
     monkeypatch.setattr(isolation.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
-    job = partial(_summary_of, overrides={}, of_several=False, budget=Budget(), assume_pointwise=())
+    job = partial(
+        _summarize_one, overrides={}, of_several=False, budget=Budget(), assume_pointwise=()
+    )
     (answer,) = isolation.answer_each(job, [f"{tmp_path}/net.py:net"], 300)
     assert (answer.error, answer.document.totals.parameters) == ("", 8)
 
@@ -241,18 +238,3 @@ def test_without_a_budget_no_operation_has_to_be_known(tmp_path, quick_cli):
     done = quick_cli("summary", "fourier.py", "baseline", "--no-budget", "--json")
     assert done.returncode == 0, done.stderr
     assert [each["totals"]["parameters"] for each in json.loads(done.stdout)] == [280, 197_922]
-
-
-@pytest.mark.parametrize(
-    ("line", "status", "said"),
-    [
-        ("summary nets/*.py:net", 2, "no file matches nets/*.py: name files that are there"),
-        ("receptive-field baseline compact --verify", 2, "are for one network: give one"),
-        ("summary baseline compact --csv none/grades.csv", 1,
-         "none/grades.csv cannot be written: there is no folder none"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_asked_of_several_is_one_line_before_any_runs(quick_cli, line, status, said):
-    done = quick_cli(*line.split())
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1)
-    assert said in done.stderr

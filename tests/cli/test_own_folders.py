@@ -27,6 +27,13 @@ def found(file, **options):
     return result.split, result.samples, result.notes
 
 
+def test_class_folders_alone_are_split_alike_in_training_and_evaluation(trained_on_a_part):
+    splits = {name: evaluate(trained_on_a_part, split=name) for name in ("train", "val", "test")}
+    files = [image.file for result in splits.values() for image in result.images]
+    assert len(files) == len({*files}) == 36
+    assert [result.samples for result in splits.values()] == [21, 6, 9]
+
+
 def test_a_folder_that_is_split_is_taken_as_it_is(trained_on_a_part, image_folder):
     split = {"overrides": {"data_dir": image_folder}}
     assert found(trained_on_a_part, **split) == ("test", 12, ())

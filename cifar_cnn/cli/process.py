@@ -1,19 +1,24 @@
-"""Standard streams: usable from the start, and JSON documents for machines."""
+"""The program's process: standard streams, JSON documents, and signals that stop it."""
 
 import json
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from dataclasses import dataclass
 from io import TextIOWrapper
+from types import FrameType
 from typing import Any, TextIO
 
+import typer
 from pydantic_core import to_jsonable_python
 
 from cifar_cnn.errors import UserError, format_warning
+from cifar_cnn.training import is_launched
 
 _DOCUMENTS: ContextVar[TextIO | None] = ContextVar("documents", default=None)
 
@@ -25,7 +30,10 @@ def settle() -> None:
     os.environ["MPLBACKEND"] = "agg"  # pictures are files; a notebook's backend may not be here
     for name in ("COLUMNS", "LINES"):
         if os.environ.get(name, "").strip() in {"0", "00"}:
-            del os.environ[name]  # unknown, as some terminals say it
+            del os.environ[name]  # some terminals mean by it that they do not know
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a bar or a tick must not end the program
+            stream.reconfigure(encoding="utf-8" if os.name == "nt" else None, errors="replace")
 
 
 def _open_closed_streams() -> None:
@@ -35,10 +43,8 @@ def _open_closed_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-    if sys.stdin is None:
-        sys.stdin = os.fdopen(0, encoding="utf-8")
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(2, "w", encoding="utf-8")
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8")
         sys.stderr.write(
@@ -46,6 +52,14 @@ def _open_closed_streams() -> None:
             "to throw the answer away, say > /dev/null\n"
         )
         sys.exit(UserError.exit_status)
+
+
+def finish(document: Any, *, json: bool, exit_status: int = 0) -> None:
+    """Print the document with `--json`, and end the command with an exit code."""
+    if json:
+        print_json(document)
+    if exit_status:
+        raise typer.Exit(exit_status)
 
 
 def print_json(document: Any) -> None:
@@ -62,9 +76,8 @@ def print_json(document: Any) -> None:
 def documents_only() -> Iterator[None]:
     """Keep standard output for `print_json`: what else is printed goes to standard error."""
     documents: TextIO = sys.stdout
-    if (
-        isinstance(documents, TextIOWrapper) and documents is sys.__stdout__
-    ):  # C code and other processes print there too, up to the end
+    if isinstance(documents, TextIOWrapper) and documents is sys.__stdout__:
+        # C code and other processes print there too, up to the end
         encoding, errors = documents.encoding, documents.errors
         documents = os.fdopen(os.dup(1), "w", encoding=encoding, errors=errors)
         os.dup2(2, 1)
@@ -94,3 +107,55 @@ def drop_output() -> None:
     """Discard buffered output: the disk is full, or nobody reads the pipe."""
     stream = _DOCUMENTS.get() or sys.stdout
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class StoppedError(UserError):
+    """A signal came while there was nothing to save."""
+
+
+class _Interrupted(BaseException):
+    """Like KeyboardInterrupt, no error: nothing but `stop_signals` catches it."""
+
+
+@dataclass
+class StopSignals:
+    """The number of the first signal, 0 before it, and whether the training looks for it."""
+
+    number: int = 0
+    is_training: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """The exit code that shells use for a process ended by the signal."""
+        return 128 + self.number
+
+
+@contextmanager
+def stop_signals(message: str, *also: signal.Signals) -> Iterator[StopSignals]:
+    """Record the first signal; unless the training looks for it, raise a StoppedError.
+
+    A second signal ends the process at once. Under a launcher later ones are ignored: it passes
+    each on, and sends SIGKILL in the end. Signals in `also` are handled too, unless they are
+    ignored, as by nohup.
+    """
+    signals = StopSignals()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers += [each for each in also if signal.getsignal(each) != signal.SIG_IGN]
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        signals.number = number
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN if is_launched() else signal.SIG_DFL)
+        if not signals.is_training:
+            raise _Interrupted
+
+    before = [signal.signal(each, remember) for each in numbers]
+    try:
+        yield signals
+    except _Interrupted:
+        stopped = StoppedError(message)
+        stopped.exit_status = signals.exit_status
+        raise stopped from None
+    finally:
+        for each, handler in zip(numbers, before, strict=True):
+            signal.signal(each, handler)

@@ -1,4 +1,4 @@
-"""`cifar-cnn models`: the built-in networks and what they reach."""
+"""`cifar-cnn models` and `cifar-cnn settings`."""
 
 import json
 import re
@@ -8,6 +8,8 @@ import pytest
 
 from cifar_cnn.models import BUILT_IN
 from cifar_cnn.recipes import RECIPES
+from cifar_cnn.settings import resolve_settings
+from cifar_cnn.settings.fields import MODELS
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -25,6 +27,7 @@ def test_the_document_has_what_the_analysis_finds_and_what_was_reached(quick_cli
 
 
 def test_each_built_in_network_says_how_it_is_used():
+    assert BUILT_IN.keys() == {*MODELS}
     assert {network.recipe for network in BUILT_IN.values()} <= {*RECIPES}
 
 
@@ -36,19 +39,14 @@ def test_what_is_reached_is_what_the_readme_says():
             assert any(re.search(figures, row) for row in rows), figures
 
 
-@pytest.mark.parametrize("columns", [40, 80])
-def test_people_read_it_at_any_width(quick_cli, columns):
-    done = quick_cli("models", columns=columns)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert max(len(line) for line in lines) <= columns
-    for whole in ("baseline", "197,922", "13.40 M", "25×25 map", "49×49 output", "tuned", "best"):
-        assert any(whole in line for line in lines)
-    for network in BUILT_IN.values():
-        for epochs, accuracy, n in network.reached:
-            assert any(f"{accuracy:.2%}, {epochs} epochs, n = {n}" in s for s in lines)
-
-
-def test_it_takes_no_network(quick_cli):
-    done = quick_cli("models", "net.py")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+def test_the_schema_accepts_what_print_config_prints_and_refuses_typos(quick_cli):
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema, of the extra `test`")
+    schema = json.loads(quick_cli("settings", "--schema").stdout)
+    validator = jsonschema.Draft202012Validator(schema)
+    for recipe in RECIPES:
+        document = resolve_settings({"recipe": recipe}).model_dump(mode="json")
+        validator.validate(document)
+    for size in (32, "32x48", [32, 48]):
+        validator.validate({"input_size": size})
+    for wrong in ({"epoch": 3}, {"epochs": 0}, {"scheduler": "onecyle"}):
+        assert not validator.is_valid(wrong)

@@ -14,7 +14,7 @@ from cifar_cnn.analysis.results import EffectiveField, Target
 from cifar_cnn.data.dataset import Progress, measure, normalize
 from cifar_cnn.data.load import load_test, load_trained_on
 from cifar_cnn.errors import DataError, RunError, UserError
-from cifar_cnn.inference.predict import FP32, predictions
+from cifar_cnn.inference.predict import FP32, classify_readable
 from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.report.curves import TensorBoardEvents, draw_at_end
@@ -210,7 +210,7 @@ def explain(
     """
     network = open_trained(checkpoint, FP32 | dict(overrides or {}))
     explanation = Explanation(network)
-    answers = [*islice(predictions(network, images, top=1), MAX_EXPLAINED)]
+    answers = [*islice(classify_readable(network, images, top=1), MAX_EXPLAINED)]
     if not answers:
         raise DataError("there is no image to explain")
     return explanation.draw(answers)

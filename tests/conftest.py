@@ -13,7 +13,10 @@ from cifar_cnn.models import build_model
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.checkpoint import Checkpoint, pack
 
-SLOWEST_FILES = ("test_distributed.py", "test_kill.py", "test_readme.py", "test_train.py")
+SLOWEST_FILES = [
+    f"test_{name}.py"
+    for name in ("distributed", "interruptions", "train", "kill", "readme", "networks")
+]
 """They start first, so that parallel test processes end at about the same time."""
 
 

@@ -64,7 +64,7 @@ def predict(
         cifar-cnn predict photo.png --checkpoint runs/first/model.pt
         cifar-cnn predict photos --checkpoint runs/first/model.pt --top 1
     """
-    from cifar_cnn.inference.predict import FP32, Predictions, Unreadable, answers
+    from cifar_cnn.inference.predict import FP32, Predictions, Unreadable, classify
     from cifar_cnn.inference.trained import open_trained
     from cifar_cnn.report.console import people_console, say
     from cifar_cnn.report.evaluation_tables import PredictionPrinter
@@ -82,7 +82,7 @@ def predict(
     lines = PredictionPrinter(console, network.classes, network.settings.input_size)
     predictions: list[Prediction] = []
     unreadable: list[Unreadable] = []
-    for answer in answers(network, sources, top=top):
+    for answer in classify(network, sources, top=top):
         if isinstance(answer, Unreadable):
             unreadable.append(answer)
         else:

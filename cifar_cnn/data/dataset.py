@@ -77,7 +77,7 @@ class Split:
 
         A smaller subset is part of a larger one; None, or too large a size, keeps all images.
         """
-        return self._take(balanced(self.labels.numpy(), size))
+        return self._take(choose_balanced(self.labels.numpy(), size))
 
     def cut(self, size: int) -> tuple["Split", "Split"]:
         """Return (the rest, a part of `size` images) with the same share of each class.
@@ -126,7 +126,7 @@ def describe_lacking(
     return (note,) if lacking else ()
 
 
-def balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:
+def choose_balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:
     """Return the indices of the images that `Split.limited` takes, ascending."""
     if size is None or size >= len(labels):
         return np.arange(len(labels))

@@ -12,7 +12,7 @@ import PIL
 import torch
 from numpy.typing import NDArray
 
-from cifar_cnn.data.dataset import Progress, Split, balanced, describe_lacking
+from cifar_cnn.data.dataset import Progress, Split, choose_balanced, describe_lacking
 from cifar_cnn.data.images import (
     DECODER,
     Decoded,
@@ -110,7 +110,7 @@ class FolderSource(DataSource):
         if not self.is_split:
             is_test, test_sha256 = _cut_test(classes, files, labels, self.settings.test_size)
             chosen = np.flatnonzero(is_test == (name == "test"))
-        chosen = chosen[balanced(labels[chosen], limit)]
+        chosen = chosen[choose_balanced(labels[chosen], limit)]
         tell = progress and partial(progress, "decoding", folder)
         decoded = _decode_once(files, chosen, size, tell)
         advice = describe_misnamed(self.root)
@@ -141,15 +141,15 @@ def _describe_changes(
     If none has the size, and `first` has it with height and width swapped, a note says so.
     """
     height, width = size
-    resized, on_white = int(decoded.resized.sum()), int(decoded.on_white.sum())
-    of_all = f"of {counted(len(decoded.images), 'image')} in {folder}"
+    (resized, on_white), count = decoded.changes.sum(axis=0).tolist(), len(decoded.images)
+    of_all = f"of {counted(count, 'image')} in {folder}"
     notes = []
     if resized:
         note = f"resized {resized:,} {of_all} to {height}x{width}"
         if height != width:
             note += " (height x width)"
             swapped = (width, height)
-            if decoded.resized.all() and not read_image(Path(first), swapped)[1].resized:
+            if resized == count and not read_image(Path(first), swapped)[1].resized:
                 note += f"; --input-size {width}x{height} is their size"
         notes.append(note)
     if on_white:
@@ -164,8 +164,7 @@ def _decode_once(
     identities = [_identify(file) for file in files]
     own = [identities[index] for index in chosen]
     if len(own) < len(files) and (everything := read_cache(_key(identities, size))):
-        images, resized, on_white = everything
-        return Decoded(images[chosen], resized[chosen], on_white[chosen])
+        return Decoded(everything.images[chosen], everything.changes[chosen])
     key = _key(own, size)
     if cached := read_cache(key):
         return cached

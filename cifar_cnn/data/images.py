@@ -20,7 +20,7 @@ from cifar_cnn.data.dataset import allocate
 from cifar_cnn.data.layout import KINDS
 from cifar_cnn.errors import DataError, one_line
 
-DECODER = 3
+DECODER = 4
 """Version of the cached images; a new one makes older caches void."""
 MAX_PIXELS = 64_000_000  # beyond any photograph that is meant to become 32×32
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # none of Pillow's that starts other programs
@@ -43,11 +43,10 @@ class Changes(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Images uint8 (N, 3, H, W), and bool (N): which of them were changed."""
+    """Images uint8 (N, 3, H, W), and the `Changes` of each, bool (N, 2)."""
 
     images: NDArray[np.uint8]
-    resized: NDArray[np.bool_]
-    on_white: NDArray[np.bool_]
+    changes: NDArray[np.bool_]
 
 
 def read_images(
@@ -55,7 +54,7 @@ def read_images(
 ) -> Decoded:
     """Decode images to RGB of `size` (H, W); raise a DataError for the first that is unreadable."""
     images, changes = try_images(sources, size, tell, raise_errors=True)
-    return Decoded(images, *np.array(changes, dtype=bool).reshape(-1, 2).T)
+    return Decoded(images, np.array(changes, dtype=bool).reshape(-1, 2))
 
 
 def try_images(
@@ -166,8 +165,7 @@ def read_cache(key: str) -> Decoded | None:
     try:
         with _cache_file(key).open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
-            changes = (arrays[name].view(bool) for name in ("resized", "on_white"))
-            return Decoded(arrays["images"], *changes)
+            return Decoded(arrays["images"], arrays["changes"])
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None
 

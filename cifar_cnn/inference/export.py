@@ -107,8 +107,8 @@ def export(
         answer = "log_probabilities" if is_log else "logits"
     example = images[:2].clone()  # torch.export keeps it, with all the memory it is a part of
     content, run = formats.write(format, network, model, example, answer, opset or DEFAULT_OPSET)
-    difference = _check(model, run, images)
-    milliseconds = _time(run, images[:1])
+    difference = _compare(model, run, images)
+    milliseconds = _measure_latency(run, images[:1])
     write_result(target, content)
     return Exported(
         file=target,
@@ -154,7 +154,7 @@ def _example_images(network: Network) -> Tensor:
 
 
 @torch.no_grad()
-def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
+def _compare(model: nn.Module, run: Runner, images: Tensor) -> float:
     """Return the largest difference of the two networks' outputs."""
     with guarded(f"the network fails on {counted(len(images), 'image')}", ExportError, model):
         expected = model(images)
@@ -174,7 +174,7 @@ def _check(model: nn.Module, run: Runner, images: Tensor) -> float:
 
 
 @torch.no_grad()
-def _time(run: Runner, image: Tensor) -> float:
+def _measure_latency(run: Runner, image: Tensor) -> float:
     seconds = []
     for _ in range(WARM_UPS + TIMED):
         started = time.perf_counter()

@@ -70,7 +70,7 @@ def to_onnx(
     model: nn.Module, example: Tensor, output: str, about: Mapping[str, str], opset: int
 ) -> bytes:
     """Return the ONNX file, batch size free, by torch's exporter of captured programs."""
-    with _exporting(model):
+    with _capturing(model):
         program = torch.onnx.export(
             model,
             (example,),
@@ -110,7 +110,7 @@ def run_onnx(content: bytes) -> Runner:
 def to_torch_export(model: nn.Module, example: Tensor, about: Mapping[str, str]) -> bytes:
     """Return the file of torch.export.save, batch size free."""
     buffer = io.BytesIO()
-    with _exporting(model):
+    with _capturing(model):
         program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch")},))
         torch.export.save(program, buffer, extra_files={METADATA: json.dumps(dict(about))})
     return buffer.getvalue()
@@ -152,7 +152,7 @@ def check_onnx_is_installed() -> None:
 
 
 @contextmanager
-def _exporting(model: nn.Module) -> Iterator[None]:
+def _capturing(model: nn.Module) -> Iterator[None]:
     disabled = logging.root.manager.disable
     with (
         guarded("the network cannot be exported", ExportError, model),

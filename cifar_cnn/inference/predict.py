@@ -70,8 +70,8 @@ class Predictions(Result):
         on_white = sum(image.on_white for image in self.predictions)
         notes = []
         if on_white:
-            of_all = counted(len(self.predictions), "image")
-            notes.append(f"laid {on_white:,} of {of_all} on white: transparent")
+            images = counted(len(self.predictions), "image")
+            notes.append(f"laid {on_white:,} of {images} on white: transparent")
         if self.precision != "fp32":
             notes.append(f"{self.precision} arithmetic: exported files compute in fp32")
         return tuple(notes)
@@ -103,46 +103,48 @@ def predict(
         DataError: an image is missing or unreadable; the message names it.
         RequestError: a setting is invalid.
     """
-    given = FP32 | dict(overrides or {})
-    network = open_trained(checkpoint, given, normalization=normalization)
-    found = tuple(predictions(network, images, top=top))
-    return Predictions(predictions=found, precision=network.precision)
+    overrides = FP32 | dict(overrides or {})
+    network = open_trained(checkpoint, overrides, normalization=normalization)
+    answers = tuple(classify_readable(network, images, top=top))
+    return Predictions(predictions=answers, precision=network.precision)
 
 
-def answers(
+def classify(
     network: Network, images: Iterable[Path | str | BinaryIO], *, top: int = 3
 ) -> Iterator[Prediction | Unreadable]:
     """Yield the answer for each image, in their order, as soon as its batch is done."""
     height, width = network.settings.input_size
     at_once = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
-    sources = itertools.chain.from_iterable(map(_find, images))
+    sources = itertools.chain.from_iterable(map(_find_images, images))
     while batch := list(itertools.islice(sources, at_once)):
-        yield from _answer(network, batch, top)
+        yield from _classify_batch(network, batch, top)
 
 
-def predictions(
+def classify_readable(
     network: Network, images: Iterable[Path | str | BinaryIO], *, top: int
 ) -> Iterator[Prediction]:
-    """Yield as `answers` does, but raise a DataError for an unreadable image."""
-    for answer in answers(network, images, top=top):
+    """Yield as `classify` does, but raise a DataError for an unreadable image."""
+    for answer in classify(network, images, top=top):
         if isinstance(answer, Unreadable):
             raise DataError(answer.reason)
         yield answer
 
 
 @global_state_kept()
-def _answer(
+def _classify_batch(
     network: Network, batch: list[Source | Unreadable], count: int
 ) -> list[Prediction | Unreadable]:
     sources = [each for each in batch if not isinstance(each, Unreadable)]
     pixels, outcomes = try_images(sources, network.settings.input_size)
     readable = [not isinstance(each, DataError) for each in outcomes]
-    tops = iter(_top(network, torch.from_numpy(pixels[readable]), count) if any(readable) else [])
-    done = iter([_result(*each, tops) for each in zip(sources, outcomes, strict=True)])
-    return [each if isinstance(each, Unreadable) else next(done) for each in batch]
+    tops = iter(
+        _rank_classes(network, torch.from_numpy(pixels[readable]), count) if any(readable) else []
+    )
+    answers = iter([_make_answer(*each, tops) for each in zip(sources, outcomes, strict=True)])
+    return [each if isinstance(each, Unreadable) else next(answers) for each in batch]
 
 
-def _result(
+def _make_answer(
     source: Source, outcome: Changes | DataError, tops: Iterator[tuple[ClassProbability, ...]]
 ) -> Prediction | Unreadable:
     """Return the prediction for an image; if it could be read, the next of `tops` is its."""
@@ -155,7 +157,9 @@ def _result(
     return Prediction(file=file, top=top, source=source, **outcome._asdict())
 
 
-def _top(network: Network, images: Tensor, count: int) -> list[tuple[ClassProbability, ...]]:
+def _rank_classes(
+    network: Network, images: Tensor, count: int
+) -> list[tuple[ClassProbability, ...]]:
     """Return the classes of each image with their probabilities; none where an answer is NaN."""
     classes, output = network.classes, answer_images(network, images)
     values, indices = output.exp().topk(min(count, len(classes)))
@@ -170,7 +174,7 @@ def _top(network: Network, images: Tensor, count: int) -> list[tuple[ClassProbab
     ]
 
 
-def _find(name: Path | str | BinaryIO) -> Iterator[Source | Unreadable]:
+def _find_images(name: Path | str | BinaryIO) -> Iterator[Source | Unreadable]:
     """Yield the image files that a path, folder or pattern names; an open file as it is."""
     if not isinstance(name, Path | str):
         yield name

@@ -1,5 +1,6 @@
 """Open trained networks, and get their answers for many images."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,7 @@ def predict_log_probabilities(
     set_training(model, False)
     batches = torch.split(images, BATCH_SIZE[device.type])
     at_once = device.type == "cpu" and is_built_in(model)
+    layout = torch.channels_last if is_built_in(model) else torch.contiguous_format
 
     @torch.no_grad()
     def answer(batch: Tensor) -> Tensor:
@@ -121,8 +123,12 @@ def predict_log_probabilities(
             explaining_memory(device, "in evaluation", "--device cpu"),
             autocast(device, precision),
         ):
-            inputs = normalize(batch.to(device), normalization)
-            return _answers(model, inputs, tta=tta).cpu()
+            inputs = normalize(batch.to(device), normalization).contiguous(memory_format=layout)
+            output = log_probabilities(model, inputs)
+            if tta:
+                mirrored = log_probabilities(model, inputs.flip(-1))
+                output = torch.logaddexp(output, mirrored) - math.log(2)
+            return output.cpu()
 
     try:
         with folded(model):
@@ -146,13 +152,3 @@ def answer_images(network: Network, images: Tensor, *, tta: bool = False) -> Ten
         tta=tta,
         threads=network.settings.threads,
     )
-
-
-def _answers(model: nn.Module, images: Tensor, *, tta: bool) -> Tensor:
-    layout = torch.channels_last if is_built_in(model) else torch.contiguous_format
-    inputs = images.contiguous(memory_format=layout)
-    output = log_probabilities(model, inputs)
-    if tta:
-        mirrored = log_probabilities(model, inputs.flip(-1))
-        output = torch.logaddexp(output, mirrored) - torch.log(torch.tensor(2.0))
-    return output

@@ -32,11 +32,10 @@ def rearrange(root, changes):
 def unsplit(image_folder):
     """Class folders alone, of 24, 12 and 4 images."""
     root = image_folder.with_name("unsplit")
-    for name, count in {"blue": 24, "green": 12, "red": 4}.items():
-        (root / name).mkdir(parents=True)
-        for index in range(count):
-            source = image_folder / "train" / name / f"{index % 12:03}.png"
-            shutil.copy(source, root / name / f"{index:03}.png")
+    shutil.copytree(image_folder / "train", root)
+    for image in [*root.glob("blue/*")]:
+        shutil.copy(image, image.with_stem(f"{int(image.stem) + 12:03}"))
+    rearrange(root, "-red/00[4-9].png -red/01?.png")
     return root
 
 

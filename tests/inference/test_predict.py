@@ -9,7 +9,7 @@ from PIL import Image
 from cifar_cnn import build_model, predict
 from cifar_cnn.data.load import load_test
 from cifar_cnn.errors import DataError
-from cifar_cnn.inference.predict import answers
+from cifar_cnn.inference.predict import classify
 from cifar_cnn.inference.trained import answer_images, open_trained
 
 
@@ -130,6 +130,6 @@ def test_answers_come_before_all_images_are_read(
             read.append(path.name)
             yield path
 
-    first = next(answers(open_trained(untrained_file), images()))
+    first = next(classify(open_trained(untrained_file), images()))
     assert first.file.endswith("000.png")
     assert read == ["000.png", "001.png"]

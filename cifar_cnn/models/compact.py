@@ -33,7 +33,7 @@ class Whitening(nn.Conv2d):
     """
 
     SWAPS = (slice(0, 12), slice(18, 24), slice(12, 18))
-    """The answers, in the order in which they stand for these in the mirrored image."""
+    """Output channels in the order in which the mirrored image gives the same values."""
 
     def __init__(self) -> None:
         super().__init__(3, 24, 2, bias=False)
@@ -65,7 +65,7 @@ def separable(in_channels: int, out_channels: int) -> list[nn.Module]:
 
 
 class Stage(nn.Module):
-    """Convolve, halve the map, and add what one or two more convolutions make of it.
+    """Convolve and halve the map, then add the output of one or two more convolutions to it.
 
     Maps (N, C, H, W) to (N, C', ⌊(H - 1)/2⌋, ⌊(W - 1)/2⌋), floating point.
     """
@@ -110,7 +110,7 @@ class Compact(nn.Module):
         self.classify = nn.Linear(96, num_classes, bias=False)
 
     def see_images(self, images: Tensor) -> None:
-        """Whiten by these training images: normalized float32 (N, 3, H, W)."""
+        """Make the whitening filters from training images: normalized float32 (N, 3, H, W)."""
         self.whiten.fit(images)
 
     def forward(self, images: Tensor) -> Tensor:

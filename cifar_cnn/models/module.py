@@ -1,4 +1,4 @@
-"""Networks handled as torch does, whatever their authors call methods and attributes."""
+"""Operations on networks that ignore overridden methods of nn.Module, such as `parameters`."""
 
 import copy
 import inspect
@@ -31,7 +31,7 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def set_training(model: nn.Module, training: bool) -> None:  # noqa: FBT001 - as torch's `train`
-    """Set the mode of all modules; call a `train` of their own if it takes torch's `mode`."""
+    """Set the mode of all modules; also call an overridden `train` that has torch's `mode`."""
     modules = [*nn.Module.modules(model)]
     for module in modules:
         module.training = training
@@ -52,7 +52,7 @@ def move(model: nn.Module, device: torch.device, *, channels_last: bool = False)
 
 
 def copy_network(model: nn.Module) -> nn.Module:
-    """Return a deep copy; of a tensor that `forward` computes anew (pruning), the values."""
+    """Return a deep copy; tensors that `forward` recomputes (pruning) are copied as values."""
     values = (value for module in nn.Module.modules(model) for value in vars(module).values())
     computed = [each for each in values if isinstance(each, Tensor) and not each.is_leaf]
     with guarded("the network cannot be copied", ModelError, model):
@@ -61,7 +61,7 @@ def copy_network(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Put the network's tensors, gradients, attributes and all random numbers back at the end."""
+    """Restore tensors, gradients and attributes of the network, and random states at the end."""
     attributes = [vars(module) for module in nn.Module.modules(model)]
     values = [value for each in attributes for value in each.values()]
     containers = [*attributes, *(value for value in values if type(value) in {dict, list})]

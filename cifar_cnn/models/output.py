@@ -56,10 +56,10 @@ class _Reshapes(TorchFunctionMode):
 def check_output(
     model: nn.Module, input_size: tuple[int, int], num_classes: int | None, *, remedy: str = ""
 ) -> Tensor:
-    """Return what the network, in evaluation mode, makes of one black image of `input_size` (H, W).
+    """Return the network's output in evaluation mode for one black image of `input_size`, (H, W).
 
-    Refuse another number of outputs than `num_classes`; `remedy`, the end of that line, says what
-    to do. None is any number.
+    Raise a ModelError, which ends with `remedy`, for another number of outputs than `num_classes`;
+    None allows any number.
     """
     parameter = next(iter(parameters_of(model)), torch.empty(0))
     was_training, (height, width) = model.training, input_size

@@ -165,10 +165,10 @@ def _find_networks(spec: str, arguments: Arguments, module: ModuleType) -> list[
 def _only_network(spec: str, kinds: Sequence[list[Definition]]) -> Definition:
     """Return the only network of a file.
 
-    That is the only class that can be built with the arguments; without one, the only network
-    that stands there ready; without one, the only function that takes them; without one, the same
-    of those that take `dropout` besides. If nothing does, it is the only class or function, whose
-    arguments are wrong.
+    Groups are tried in this order: classes that can be built with the arguments, networks that are
+    built already, functions that take the arguments; the same with `dropout` filled in; classes
+    that lack no argument; then any class, network or function, whose arguments are wrong. The first
+    group with a member must have exactly one.
     """
     tiers = [
         [each for each in kind if each.fits(*filled)]

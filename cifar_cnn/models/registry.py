@@ -51,8 +51,8 @@ def build_model(
 def build_checked(settings: Settings, num_classes: int | None) -> tuple[nn.Module, Tensor]:
     """Build the network of the settings; return it with its output for a black image.
 
-    It takes images of their size and fits the classes, any number of them if that is None. Lazy
-    layers have taken their shape.
+    Raise a ModelError if it cannot take images of that size, or has not `num_classes` outputs
+    (None: any number). Lazy layers have their shape afterwards.
     """
     definition = find_definition(settings.model, settings.model_arg)
     model = definition.build(num_classes, settings.dropout)
@@ -82,7 +82,7 @@ def source_file(spec: str, model_arg: Sequence[str] = ()) -> Path | None:
 
 
 def check_spec(spec: str) -> None:
-    """Refuse what names no network at first sight, before anything is loaded for it."""
+    """Refuse an unknown name or a missing file, before anything is loaded for it."""
     source, _ = split_spec(spec)
     if not source and spec not in BUILT_IN:
         raise ModelError(

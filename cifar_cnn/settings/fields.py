@@ -57,9 +57,8 @@ class Settings(BaseModel):
     """Everything that decides what a run computes.
 
     Each field is also a flag of `cifar-cnn train` (`batch_size`: `--batch-size`) and a key of the
-    config file. What is left out is neutral: each recipe says how it differs, and
-    `resolve_settings` starts from one. Raises pydantic's ValidationError, which that turns into one
-    line.
+    config file. Its default is neutral: recipes say how they differ, and `resolve_settings` starts
+    from one. Invalid values raise pydantic's ValidationError, or SettingsError there.
     """
 
     model_config = ConfigDict(

@@ -1,4 +1,4 @@
-"""How recipe, config file and command line make settings, and what is said where they do not."""
+"""Merge recipe, config file and command line into settings, and explain invalid ones."""
 
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.settings.fields import DEVICES, SOURCES, Settings
 
 REMOVED = ("ema", "teacher", "distill_alpha", "distill_temperature")
-"""Settings until version 0.2.0; the last two had an effect beside a teacher only."""
+"""Settings until version 0.2.0; the last two had an effect only together with `teacher`."""
 FOR_BUILT_IN = ("dropout", "ghost_batch_size")
 """Settings of recipes that reach built-in networks."""
 

@@ -23,7 +23,7 @@ _ALLOWED: Final = {
     *(f"torch {kind}Storage" for kind in ("Bool", "Byte", "Char", "Short", "Int", "Long")),
     *(f"torch {kind}Storage" for kind in ("Half", "BFloat16", "Float", "Double")),
 }
-"""All that a pickle of tensors, numbers, strings and containers of them refers to."""
+"""Names that a pickle of tensors, numbers, strings and containers refers to."""
 
 _PROGRAM_ENTRIES: Final = {"constants.pkl", "archive_format", "serialized_exported_program.json"}
 """Entries that only archives of TorchScript and torch.export have, which hold their own code."""
@@ -55,12 +55,12 @@ def is_whole(content: bytes) -> bool:
 
 
 def load_archive(content: bytes) -> object:
-    """Return what an archive of torch.save holds, on the CPU, if its digest, if any, is right.
+    """Return the content of an archive of torch.save, on the CPU; a digest, if any, must match.
 
-    The archive is untrusted: nothing is called that `_ALLOWED` does not name, and memory stays
-    below a few times its size and a constant, as entries are neither compressed nor overlap,
-    tensors lie inside their entries, and the number of objects is limited. torch.load gets a new
-    archive of the entries that were checked, as its own reader of zip files may see others.
+    The archive is untrusted. Only names in `_ALLOWED` are called. Memory stays below a few times
+    the archive's size plus a constant: entries are neither compressed nor overlap, tensors lie
+    inside their entries, and the number of objects is limited. torch.load gets a new archive of the
+    checked entries, as its own reader of zip files may see others.
     """
     if has_seal(content) and not is_whole(content):
         raise UnreadableArchiveError("its digest does not match its content")

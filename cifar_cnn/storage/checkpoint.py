@@ -56,7 +56,7 @@ class Checkpoint(BaseModel):
 
 
 OF_FORMER_COMPACT = "middle.0.skip"
-"""A weight that only the gated network had which bore the name of `compact` until 0.1.0."""
+"""A weight of the gated network that was called `compact` until 0.1.0, and of no other."""
 
 
 def pack(checkpoint: Checkpoint) -> bytes:
@@ -118,8 +118,8 @@ def check_code(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any
 def settings_of(checkpoint: Checkpoint, source: Path, overrides: Mapping[str, Any]) -> Settings:
     """Return a checkpoint's settings for its use, with `overrides` in their place.
 
-    Device, threads and the limit of the run's own evaluation are left out, and for another data set
-    what depends on the run's. A warning names arguments for the user's own code.
+    They leave out device, threads and `limit_eval`, and, if `overrides` name another data set, the
+    settings that choose the run's images. A warning names arguments for the user's own code.
     """
     if arguments := check_code(checkpoint, source, overrides):
         warnings.warn(arguments, NetworkWarning, stacklevel=2)
@@ -155,7 +155,7 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: Pat
 
 
 def _unwrapped(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Strip the number of prefixes that makes the most names match the network."""
+    """Return the weights without as many wrappers' prefixes as make the most names match."""
     best = weights
     while True:
         stripped = {_WRAPPER.sub("", name): value for name, value in weights.items()}
@@ -199,7 +199,7 @@ def _is_state_dict(payload: object) -> bool:
 
 
 def _is_plain(settings: Mapping[Any, Any]) -> bool:
-    """Return whether these are names with single values or plain lists, and so small if shown."""
+    """Return whether all values are single or flat lists, so that a message can show them."""
     parts = list(settings)
     for value in settings.values():
         parts += value if isinstance(value, list) else [value]

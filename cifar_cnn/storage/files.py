@@ -11,10 +11,10 @@ from filelock import BaseFileLock, FileLock, Timeout
 from cifar_cnn.errors import UserError
 
 SOURCE = "network.py"
-"""The copy that a run keeps of the file that its network stands in, if that is the user's."""
+"""A run's copy of the file that defines the user's own network."""
 
 NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What a file system answers that cannot sync a folder, or knows no locks."""
+"""Errors of file systems that cannot sync a folder or have no locks."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -64,12 +64,12 @@ def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def file_lock(path: Path) -> BaseFileLock:
-    """Return a lock between processes by a file; it ends with the process that holds it."""
+    """Return a lock between processes; it ends with the process that holds it."""
     return FileLock(path, fallback_to_soft=False)
 
 
 def acquire(lock: BaseFileLock, seconds: float) -> bool:
-    """Take a lock, or raise Timeout after so long; return whether the file system knows locks."""
+    """Wait for a lock, or raise Timeout; return False if the file system has no locks."""
     try:
         lock.acquire(timeout=seconds)
     except OSError as error:
@@ -88,7 +88,7 @@ def is_held(path: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # in a folder that may only be read nothing is going on
+    except OSError:  # a run writes into its folder, so none holds a read-only one
         return False
 
 

@@ -87,7 +87,8 @@ def open_network(
             is a run or a file of weights whatever its name; None is the model of the settings.
         overrides: settings by name, before the file's own; `model` lets the code of a file's
             network run, and names the network of a bare state dict (`baseline` unless given).
-        of_several: whether `model` may be meant for another file than one of a built-in network.
+        of_several: whether there are other files, for which `model` may be; then it is ignored for
+            a file of a built-in network.
 
     Raises:
         CheckpointError: the file is unusable, or names the user's own code, and they do not.
@@ -108,7 +109,7 @@ def open_network(
 
 
 def read_source(settings: Settings) -> bytes | None:
-    """Return the file that the user's own network stands in; None for a built-in one."""
+    """Return the content of the file that defines the user's own network; None for built-in."""
     file = source_file(settings.model, settings.model_arg)
     return file.read_bytes() if file else None
 
@@ -119,9 +120,9 @@ def digest(source: bytes) -> str:
 
 
 def changed_source(path: Path, checkpoint: Checkpoint, settings: Settings) -> str | None:
-    """Return the line that says that the network's source file has changed; None if it has not.
+    """Return a line if the network's source file has changed since the training, else None.
 
-    The line, and that of the ModelError if the file is gone, name the run's copy beside `path`.
+    It names the run's copy beside `path`, and so does the ModelError if the file is gone.
     """
     if checkpoint.source_sha256 is None:
         return None

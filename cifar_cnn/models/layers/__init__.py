@@ -1,14 +1,14 @@
-"""What torch's layers of these names compute, quicker on a CPU; their weights are the same."""
+"""Torch's layers of these names, faster on a CPU; outputs and weights are the same."""
 
 import torch
 from torch import Tensor, nn
 
 
 class QuickAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    """`torch.nn.AdaptiveAvgPool2d`, in training on the CPU quick for one output pixel.
+    """`torch.nn.AdaptiveAvgPool2d` that trains fast on a CPU for one output pixel.
 
-    Maps (N, C, H, W), floating point. The gradient of torch's own is a broadcast one whose layout
-    the layers before it are slow on; here it comes in the layout of the maps.
+    Maps (N, C, H, W), floating point. The gradient has the layout of the maps. Torch's own gradient
+    is broadcast, and the layers before it are slow on that layout.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it

@@ -1,4 +1,4 @@
-"""Batch normalization, made quick for few channels on the CPU."""
+"""Batch normalization that is fast for few channels on a CPU."""
 
 import math
 from typing import Any
@@ -12,11 +12,11 @@ _LANES = 32
 _LINE = 16
 """Sums of four bytes in a line of the cache."""
 _NOTHING = 1e-30
-"""Added to 1 it leaves 1; some versions of torch refuse 0 in its place."""
+"""An epsilon that changes nothing when added to 1; some versions of torch refuse 0."""
 
 
 class QuickBatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d`, in training on the CPU quick for any number of channels.
+    """`torch.nn.BatchNorm2d` that trains fast on a CPU for any number of channels.
 
     Maps (N, C, H, W), floating point. For channels-last maps torch's own keeps one row of C sums
     for each thread; where C is not a multiple of 16, rows of two threads share a line of the
@@ -107,7 +107,7 @@ def _widen(maps: Tensor) -> Tensor:
 
 
 def _narrow(wide: Tensor, maps: Tensor) -> Tensor:
-    """Return what `_widen` made of `maps` in their shape again."""
+    """Undo `_widen`: return `wide` in the shape of `maps`."""
     count, channels, height, width = maps.shape
     return wide.permute(0, 2, 3, 1).view(count, height, width, channels).permute(0, 3, 1, 2)
 

@@ -1,4 +1,4 @@
-"""Convolution, made quick in bfloat16 training on the CPU where torch's own is slow."""
+"""Convolution that is fast in bfloat16 training on a CPU where torch's own is slow."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def _windows(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> Tensor:
-    """Return what each output pixel sees, (N·H'·W', kh·kw·C), outputs and channels last."""
+    """Return the input window of each output pixel, (N·H'·W', kh·kw·C)."""
     count, channels = images.shape[:2]
     padded = F.pad(images, (padding[1], padding[1], padding[0], padding[0]))
     image, channel, row, column = padded.stride()

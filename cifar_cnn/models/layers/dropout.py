@@ -1,4 +1,4 @@
-"""Dropout that costs what it drops."""
+"""Dropout whose cost is that of the elements it drops, not of all."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class QuickDropout(nn.Dropout):
-    """`torch.nn.Dropout`, drawing on the CPU only where the dropped elements are.
+    """`torch.nn.Dropout` that draws random numbers on a CPU for the dropped elements only.
 
     Input and output (N, …), floating point. Each element is zeroed with probability p by itself and
     the others scaled by 1/(1 - p), as in torch's. Instead of one draw for each element, the

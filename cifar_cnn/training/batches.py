@@ -36,19 +36,19 @@ class TrainingBatches:
         self.count = len(train)
         whole, rest = divmod(self.count, settings.batch_size)
         self.per_epoch = whole + (rest > 1 or whole == 0)
-        self._drawn: tuple[int, Tensor, Draws] | None = None
+        self._cache: tuple[int, Tensor, Draws] | None = None
 
     def size(self, index: int) -> int:
         """Return how many images the batch of that index within an epoch has."""
-        done = index * self.settings.batch_size
-        return min(self.settings.batch_size, self.count - done)
+        start = index * self.settings.batch_size
+        return min(self.settings.batch_size, self.count - start)
 
     def at(self, epoch: int, index: int, part: slice = WHOLE) -> tuple[Tensor, Tensor, Mix | None]:
         """Return a batch: float32 images (N, 3, H, W), labels, and how images were mixed.
 
         Only those of the `part`; where they are mixed, their partners' labels follow their own.
         """
-        settings, labels = self.settings, self.labels[self._chosen(epoch, index)]
+        settings, labels = self.settings, self.labels[self._indices(epoch, index)]
         if not settings.mixup:
             return self.augmented(epoch, index, part), labels[part], None
         source = generator(settings.seed, Purpose.MIXUP, epoch, index)
@@ -61,23 +61,23 @@ class TrainingBatches:
 
     def augmented(self, epoch: int, index: int, part: slice = WHOLE) -> Tensor:
         """Return the images of a batch, or part of one, as `at` does, but not mixed."""
-        chosen, done = self._chosen(epoch, index), index * self.settings.batch_size
-        first, stop, _ = part.indices(len(chosen))
-        draws = self._draws(epoch)[1].of(slice(done + first, done + stop))
-        images = self.images.index_select(0, chosen[part])
+        indices, start = self._indices(epoch, index), index * self.settings.batch_size
+        first, stop, _ = part.indices(len(indices))
+        draws = self._draws(epoch)[1].of(slice(start + first, start + stop))
+        images = self.images.index_select(0, indices[part])
         images = apply(images, draws, self.settings.cutout_size, self.normalization)
         return images.contiguous(memory_format=self.layout)
 
     def names(self, epoch: int, index: int) -> list[str]:
         """Return the training images of a batch by index and file."""
-        chosen = self._chosen(epoch, index).tolist()
-        return [f"{each} ({self.files[each]})" if self.files else str(each) for each in chosen]
+        indices = self._indices(epoch, index).tolist()
+        return [f"{each} ({self.files[each]})" if self.files else str(each) for each in indices]
 
     def free(self) -> None:
         """Free the images; no batch can be made afterwards."""
-        self.images, self.labels, self._drawn = self.images[:0].clone(), self.labels[:0], None
+        self.images, self.labels, self._cache = self.images[:0].clone(), self.labels[:0], None
 
-    def _chosen(self, epoch: int, index: int) -> Tensor:
+    def _indices(self, epoch: int, index: int) -> Tensor:
         """Return which training images the batch has, int64."""
         size = self.settings.batch_size
         return self._draws(epoch)[0][index * size : (index + 1) * size]
@@ -87,10 +87,10 @@ class TrainingBatches:
 
         Threads that ask first at once draw the same.
         """
-        drawn = self._drawn
-        if drawn is None or drawn[0] != epoch:
+        cached = self._cache
+        if cached is None or cached[0] != epoch:
             seed = self.settings.seed
             order = torch.randperm(self.count, generator=generator(seed, Purpose.ORDER, epoch))
             draws = draw(self.settings, self.count, generator(seed, Purpose.AUGMENTATION, epoch))
-            drawn = self._drawn = epoch, order.to(self.device), draws.to(self.device)
-        return drawn[1:]
+            cached = self._cache = epoch, order.to(self.device), draws.to(self.device)
+        return cached[1:]

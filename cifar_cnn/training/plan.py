@@ -202,10 +202,10 @@ def _check_same(path: Path, checkpoint: Checkpoint, settings: Settings) -> None:
     if differences:
         raise SettingsError(f"{path} has other settings: {'; '.join(differences)}")
     state = read_state(checkpoint, path)
-    begun = state.epoch + (state.batch > 0)
-    if settings.epochs < begun:
+    epochs = state.epoch + (state.batch > 0)
+    if settings.epochs < epochs:
         raise SettingsError(
-            f"{path} has begun {counted(begun, 'epoch')}: --epochs {settings.epochs} is fewer"
+            f"{path} has begun {counted(epochs, 'epoch')}: --epochs {settings.epochs} is fewer"
         )
 
 

@@ -91,17 +91,17 @@ def open_run_directory(
     """Keep other processes from a run's directory, and check it.
 
     The lock is the kernel's, so it ends with the process however that ends. Until the run begins,
-    nothing in the folder changes but the lock, and a folder that was made for it goes again.
+    nothing in the folder changes but the lock, and a new folder is removed again.
     """
     if not writes:
         yield RunDirectory(path, writes=False)
         return
-    made = [each for each in path.parents if not each.exists()]
+    new_folders = [each for each in path.parents if not each.exists()]
     with explaining_errors(path):
         if numbered:
             path = _make_next(path)
         if numbered or not path.exists():
-            made.insert(0, path)
+            new_folders.insert(0, path)
         path.mkdir(parents=True, exist_ok=True)
     directory = RunDirectory(path, replaces=bool(replace) and not resume)
     lock, was_locked = file_lock(path / LOCK), (path / LOCK).exists()
@@ -124,7 +124,7 @@ def open_run_directory(
                 (path / LOCK).unlink(missing_ok=True)
         lock.release()
         with suppress(OSError):
-            for folder in () if directory.has_begun else made:
+            for folder in () if directory.has_begun else new_folders:
                 folder.rmdir()
 
 

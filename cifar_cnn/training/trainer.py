@@ -178,8 +178,8 @@ class Trainer:
         if totals.failed_step < 0:
             return
         step = int(totals.failed_step)
-        finite = math.isfinite(totals.failed_loss)
-        what = "the gradient is not finite" if finite else f"the loss is {totals.failed_loss}"
+        is_finite = math.isfinite(totals.failed_loss)
+        what = "the gradient is not finite" if is_finite else f"the loss is {totals.failed_loss}"
         epoch, index = divmod(step, self.batches.per_epoch)
         images = self.update.describe_failing_images(epoch, index)
         raise RunError(
@@ -240,5 +240,5 @@ def describe_lost_time(epoch: int, seconds: float, processor: float, threads: in
             cause = f"a CPU quota allows {quota / period:g} of {counted(threads, 'core')}"
     except (OSError, ValueError):  # no such system, or no quota
         pass
-    had = f"in epoch {epoch} this run had {fraction:.0%} of the processor time it could use"
-    return [f"{had}: {cause}"]
+    share = f"in epoch {epoch} this run had {fraction:.0%} of the processor time it could use"
+    return [f"{share}: {cause}"]

@@ -38,12 +38,12 @@ class Update:
         self.batches = batches
         self.threads = threads
         self.notes = notes
-        self.graphed: Learn | None = None
+        self.replay: Learn | None = None
         self.ghosts: GhostBatches | None = None
         self.busy_threads = 1  # that compute all the time
-        known = is_built_in(step.settings.model)  # of the user's own code nothing is known
-        self.captures = step.device.type == "cuda" and step.processes.size == 1 and known
-        if step.settings.ghost_batch_size and step.device.type == "cpu" and known:
+        built_in = is_built_in(step.settings.model)  # other code may do anything
+        self.captures = step.device.type == "cuda" and step.processes.size == 1 and built_in
+        if step.settings.ghost_batch_size and step.device.type == "cpu" and built_in:
             self.ghosts = GhostBatches(step, threads)
             self.busy_threads = min(threads, self.ghosts.count)
             self.threads = 1  # outside of the ghost batches
@@ -60,9 +60,9 @@ class Update:
                 return
             batch = batches.at(epoch, index, part.images)
             is_full = part.count == step.settings.batch_size
-            if is_full and self.captures and not self.graphed:
+            if is_full and self.captures and not self.replay:
                 try:
-                    self.graphed = capture(step, *batch)
+                    self.replay = capture(step, *batch)
                 except Exception as error:  # noqa: BLE001 - a driver or an operation refuses it
                     self.captures = False
                     self.notes.append(
@@ -70,7 +70,7 @@ class Update:
                         f"without one: {one_line(error)}"
                     )
             seed_network(step.device, (seed + step.processes.rank) % 2**64)
-            learn = self.graphed if is_full and self.graphed else step.update
+            learn = self.replay if is_full and self.replay else step.update
             learn(*batch)
 
     def describe_failing_images(self, epoch: int, index: int) -> str:
@@ -94,7 +94,7 @@ class Update:
 
     def free(self) -> None:
         """Free the working memory, once no batch is left to learn from."""
-        self.graphed = self.ghosts = None
+        self.replay = self.ghosts = None
         self.batches.free()
 
 
@@ -121,7 +121,7 @@ def capture(step: TrainingStep, images: Tensor, labels: Tensor, mix: Mix | None)
     with torch.cuda.graph(graph):
         step.update(images, labels, mix)
 
-    def replay(new_images: Tensor, new_labels: Tensor, new_mix: Mix | None) -> None:
+    def replay_graph(new_images: Tensor, new_labels: Tensor, new_mix: Mix | None) -> None:
         images.copy_(new_images)
         labels.copy_(new_labels)
         if mix and new_mix:
@@ -129,7 +129,7 @@ def capture(step: TrainingStep, images: Tensor, labels: Tensor, mix: Mix | None)
             mix.fraction.copy_(new_mix.fraction)
         graph.replay()
 
-    return replay
+    return replay_graph
 
 
 def remember(step: TrainingStep) -> Callable[[], None]:

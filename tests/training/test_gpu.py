@@ -67,7 +67,7 @@ def trained(steps, *, captures, **overrides):
     for _ in range(steps):
         trainer.learn()
         trainer.index += 1
-    assert (trainer.update.graphed is not None) == captures, trainer.notes
+    assert (trainer.update.replay is not None) == captures, trainer.notes
     return trainer
 
 

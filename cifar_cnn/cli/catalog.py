@@ -73,7 +73,7 @@ def schema_of_results() -> dict[str, Any]:
     from cifar_cnn.report.run_report import RunReport
     from cifar_cnn.results import Failure
     from cifar_cnn.training.history import RunResult
-    from cifar_cnn.training.record import Run, RunRecord
+    from cifar_cnn.training.record import RunEntry, RunRecord
     from cifar_cnn.training.trial import DryRun, RangeTest
 
     documents: dict[str, Any] = {
@@ -85,7 +85,7 @@ def schema_of_results() -> dict[str, Any]:
         "export": Exported,
         "report": RunReport,
         "models": list[BuiltIn],
-        "runs": list[Run],
+        "runs": list[RunEntry],
         "runs show": RunRecord,
         "runs compare": Comparison,
     }

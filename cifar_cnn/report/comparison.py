@@ -14,13 +14,13 @@ from cifar_cnn.report.console import NARROW, Column, Table, format_setting, say,
 from cifar_cnn.results import IfGiven, NotInJson, Result
 from cifar_cnn.settings import SOURCES, Settings
 from cifar_cnn.training.history import SplitFigures
-from cifar_cnn.training.record import Run, RunRecord, read_run
+from cifar_cnn.training.record import RunEntry, RunRecord, read_run
 
 OPTIONAL_COLUMNS = ("data set", "epochs", "parameters")
 """Columns that become a line below the table if all runs have the same value."""
 
 
-class ComparedRun(Run):
+class ComparedRun(RunEntry):
     """A run of a comparison."""
 
     seed: int

@@ -20,7 +20,7 @@ from cifar_cnn.training.run_files import ENVIRONMENT, METRICS, is_finished
 State = Literal["finished", "interrupted", "running"]
 
 
-class Run(Result):
+class RunEntry(Result):
     """A run in a list of runs; `eval` is of the epoch that `model.pt` holds, None before one."""
 
     name: str
@@ -43,7 +43,7 @@ class RunFile(Result):
     size: int
 
 
-class RunRecord(Run):
+class RunRecord(RunEntry):
     """A run, read without opening its checkpoints.
 
     `environment` is empty for a run that was stopped before it started, or of version 0.1.0.
@@ -73,9 +73,9 @@ class RunRecord(Run):
         return best_row(self.history) if self.history else None
 
     @property
-    def entry(self) -> Run:
+    def entry(self) -> RunEntry:
         """The run in a list of runs."""
-        return Run(**{name: getattr(self, name) for name in Run.model_fields})
+        return RunEntry(**{name: getattr(self, name) for name in RunEntry.model_fields})
 
 
 def read_run(directory: Path | str) -> RunRecord:

@@ -22,9 +22,13 @@ from cifar_cnn.training.optimizer import (
 from cifar_cnn.training.step import TrainingStep
 
 
-def test_only_weights_decay():
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_torchs_optimizers_decay_only_weights(name, kind):
     model = build_model("baseline")
-    optimizer = make_optimizer(model, resolve_settings({"weight_decay": 0.25}))
+    settings = resolve_settings({"optimizer": name, "lr": 0.01, "weight_decay": 0.25})
+    optimizer = make_optimizer(model, settings)
+    assert isinstance(optimizer, kind)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.01}
     names = {id(p): name for name, p in model.named_parameters()}
     decay = {
         names[id(p)]: group["weight_decay"]
@@ -32,11 +36,10 @@ def test_only_weights_decay():
         for p in group["params"]
     }
     assert set(decay) == set(names.values())
-    normalizations = ("convblock1.1", "convblock2.1", "convblock3.1", "convblock3.5")
-    normalizations += ("convblock4.1",)
-    for name, value in decay.items():
-        is_weight = name.endswith("weight") and not name.startswith(normalizations)
-        assert value == (0.25 if is_weight else 0.0), name
+    normalizations = tuple(f"convblock{each}" for each in ("1.1", "2.1", "3.1", "3.5", "4.1"))
+    for weight, value in decay.items():
+        decays = weight.endswith("weight") and not weight.startswith(normalizations)
+        assert value == (0.25 if decays else 0.0), weight
 
 
 def test_frozen_parameters_are_left_out_and_a_network_of_them_alone_is_refused():
@@ -48,14 +51,6 @@ def test_frozen_parameters_are_left_out_and_a_network_of_them_alone_is_refused()
     model.requires_grad_(requires_grad=False)
     with pytest.raises(ModelError, match="no parameters to train"):
         make_optimizer(model, resolve_settings())
-
-
-def test_adamw_is_torchs_and_decays_weights_only():
-    settings = resolve_settings({"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05})
-    optimizer = make_optimizer(build_model("baseline"), settings)
-    assert isinstance(optimizer, torch.optim.AdamW)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
-    assert {group["lr"] for group in optimizer.param_groups} == {0.01}
 
 
 def test_a_complex_parameter_is_refused_in_one_line():

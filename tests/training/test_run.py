@@ -152,13 +152,6 @@ def test_a_network_that_is_not_there_is_refused_before_images_are_looked_for(
         dry_run(small_settings(model=model, data_dir=tmp_path / "none"))
 
 
-def test_a_dry_run_writes_nothing(small_settings, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    before = set(tmp_path.rglob("*"))
-    assert 0.1 < dry_run(small_settings()) < 10
-    assert set(tmp_path.rglob("*")) == before
-
-
 @pytest.mark.parametrize("between", [1, 2])
 def test_reading_the_totals_seldom_as_on_cuda_changes_nothing_nor_hides_divergence(
     plain, tmp_path, monkeypatch, between

@@ -8,8 +8,10 @@ from urllib.parse import unquote
 
 import pytest
 from markdown_it import MarkdownIt
+from typer.testing import CliRunner
 
 from cifar_cnn import write_report
+from cifar_cnn.cli.main import app
 from cifar_cnn.errors import UserError
 
 
@@ -92,20 +94,23 @@ def test_accuracy_is_named_by_its_split(run, images, tmp_path):
     assert result["test accuracy"].endswith("by the run's log")
 
 
-def test_the_command_replaces_what_it_wrote_only_with_exist_ok(cli, run, tmp_path):
-    command = ("report", run, "--markdown", "work.md", "--json")
-    (tmp_path / "work_files").mkdir()
-    (tmp_path / "work.md").write_text("My own words.")
-    done = cli(*command)
-    assert done.returncode == 1
-    assert "work.md exists: give another name, or --exist-ok to replace it" in done.stderr
-    assert (tmp_path / "work.md").read_text() == "My own words."
-    done = cli(*command, "--exist-ok")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["markdown"] == "work.md"
-    assert "My own words." not in (tmp_path / "work.md").read_text()
+def test_the_command_replaces_what_it_wrote_only_with_exist_ok(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def report(*flags):
+        done = CliRunner().invoke(app, ["report", str(run), *flags, "--json"])
+        return done.exit_code, json.loads(done.stdout)
+
+    written = report("--markdown", "work.md")
+    assert (written[0], written[1]["markdown"]) == (0, "work.md")
+    Path("work.md").write_text("My own words.")
+    status, document = report("--markdown", "work.md")
+    assert (status, Path("work.md").read_text()) == (1, "My own words.")
+    assert "work.md exists: give another name, or --exist-ok to replace it" in document["error"]
+    assert report("--markdown", "work.md", "--exist-ok") == written
+    assert Path("work.md").read_text() != "My own words."
     assert {each.name for each in tmp_path.iterdir()} == {"work.md", "work_files"}
-    assert cli("report", run, "--exist-ok").returncode == 2
+    assert report("--exist-ok")[0] == 2
 
 
 @pytest.mark.parametrize(

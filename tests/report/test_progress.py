@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cifar_cnn import evaluate, train, write_report
+import cifar_cnn
 from cifar_cnn.report.progress import Display, RunDisplay
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.history import EpochEnded, EpochRow, RunStarted, StepEnded
@@ -111,11 +111,11 @@ def test_training_evaluation_and_report_tell_what_they_decode(
             calls.append((folder.name, total))
 
     settings = small_settings(epochs=1)
-    run = train(settings, tmp_path / "run", report=False, progress=progress).run
+    run = cifar_cnn.train(settings, tmp_path / "run", report=False, progress=progress).run
     monkeypatch.setenv("CIFAR_CNN_CACHE", str(tmp_path / "empty"))
-    evaluate(run / "model.pt", progress=progress)
+    cifar_cnn.evaluate(run / "model.pt", progress=progress)
     monkeypatch.setenv("CIFAR_CNN_CACHE", str(tmp_path / "empty too"))
-    write_report(run, progress=progress)
+    cifar_cnn.write_report(run, progress=progress)
     assert calls == [("train", 36), *[("test", 12)] * 3, ("train", 36)]
 
 

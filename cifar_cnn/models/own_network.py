@@ -43,18 +43,18 @@ class Definition:
         file = getattr(module, "__file__", None) or ""
         return Path(file) if file.endswith(".py") else None
 
-    def missing(self, *filled: str) -> list[str]:
+    def find_missing(self, *filled: str) -> list[str]:
         """Return the parameters that only the user can fill in, and has not."""
         known = {*CLASSES, *self.arguments, *filled}
         return [n for n, p in self.parameters.items() if p.default is p.empty and n not in known]
 
-    def unknown(self) -> list[str]:
+    def find_unknown(self) -> list[str]:
         """Return the arguments that it does not take."""
         return [n for n in self.arguments if not (self.takes_any or n in self.parameters)]
 
-    def fits(self, *filled: str) -> bool:
+    def is_buildable(self, *filled: str) -> bool:
         """Return whether it can be built with its arguments and those that are filled in."""
-        return not self.missing(*filled) and not self.unknown()
+        return not self.find_missing(*filled) and not self.find_unknown()
 
     def check(self, dropout: float | None) -> None:
         """Refuse what cannot be built, arguments that it does not take, and missing ones."""
@@ -64,11 +64,11 @@ class Definition:
                 f"is {type(self.target).__name__} data, not a class or factory: "
                 "name something that returns the network when called without arguments"
             )
-        elif unknown := self.unknown():
+        elif unknown := self.find_unknown():
             hint = did_you_mean(unknown[0], self.parameters)
             has = f"it has {', '.join(self.parameters)}" if self.parameters else ""
             problem = f"has no argument {unknown[0]!r}{hint}: {has or 'leave --model-arg out'}"
-        elif missing := self.missing(*([] if dropout is None else ["dropout"])):
+        elif missing := self.find_missing(*([] if dropout is None else ["dropout"])):
             in_train = " (to train, dropout by --dropout VALUE)" if "dropout" in missing else ""
             problem = (
                 f"needs arguments ({', '.join(missing)}): "
@@ -99,7 +99,7 @@ class Definition:
             raise ModelError(f"model {self.spec!r} returns {kind}, not a torch.nn.Module")
         return model
 
-    def remedy(self, num_classes: int | None) -> str:
+    def describe_remedy(self, num_classes: int | None) -> str:
         """Return what to do if the network has another number of outputs than classes."""
         takes = [n for n in CLASSES if n in self.parameters] + ["num_classes"] * self.takes_any
         if takes:
@@ -171,11 +171,11 @@ def _only_network(spec: str, kinds: Sequence[list[Definition]]) -> Definition:
     group with a member must have exactly one.
     """
     tiers = [
-        [each for each in kind if each.fits(*filled)]
+        [each for each in kind if each.is_buildable(*filled)]
         for filled in ((), ("dropout",))
         for kind in kinds
     ]
-    buildable = [each for each in kinds[0] if not each.missing()]
+    buildable = [each for each in kinds[0] if not each.find_missing()]
     candidates = next(filter(None, [*tiers, buildable, *kinds]), [])
     if len(candidates) == 1:
         return candidates[0]

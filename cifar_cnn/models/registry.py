@@ -56,7 +56,7 @@ def build_checked(settings: Settings, num_classes: int | None) -> tuple[nn.Modul
     """
     definition = find_definition(settings.model, settings.model_arg)
     model = definition.build(num_classes, settings.dropout)
-    remedy = definition.remedy(num_classes)
+    remedy = definition.describe_remedy(num_classes)
     return model, check_output(model, settings.input_size, num_classes, remedy=remedy)
 
 

@@ -7,7 +7,6 @@ channels-last, where sums round otherwise and dropout draws otherwise: what is l
 not the same.
 """
 
-import json
 import shutil
 import tomllib
 from pathlib import Path
@@ -15,25 +14,33 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from cifar_cnn import read_run
+from cifar_cnn import UserError, evaluate, plan_run, read_run, resolve_settings, train
 from cifar_cnn.storage.archive import load_archive, save_archive
 from cifar_cnn.storage.checkpoint import read_checkpoint
 
-MODEL = ("--model", "small.py:net")
+MODEL = {"model": "small.py:net"}
 VERSIONS = ("made_by_0_1_0", "made_by_0_2_0")
 
 
-def copy_made(version, folder):
-    """Fill the folder with the network and what the version wrote."""
-    here = Path(__file__).parent
-    shutil.copytree(here / version, folder, dirs_exist_ok=True)
-    shutil.copy(here / "small.py", folder)
-    return folder
-
-
 @pytest.fixture
-def made(request, tmp_path):
-    return copy_made(request.param, tmp_path)
+def made(request, tmp_path, monkeypatch):
+    """Fill the current folder with the network and what the version wrote."""
+    here = Path(__file__).parent
+    shutil.copytree(here / request.param, tmp_path, dirs_exist_ok=True)
+    shutil.copy(here / "small.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def resume():
+    plan = plan_run(MODEL, resume=Path("stopped"))
+    return train(plan.settings, plan.directory, checkpoint=plan.checkpoint, report=False)
+
+
+def check_as_good(path):
+    trained, expected = read_checkpoint(path), read_checkpoint(Path("model.pt"))
+    assert trained.state_dict.keys() == expected.state_dict.keys()
+    assert trained.metrics["step"] == expected.metrics["step"] == 60
+    assert trained.metrics["eval_loss"] == pytest.approx(expected.metrics["eval_loss"], rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -45,59 +52,38 @@ def made(request, tmp_path):
     ],
     indirect=["made"],
 )
-def test_a_checkpoint_evaluates_to_the_same_numbers(cli, made, file, accuracy, loss):
-    done = cli("eval", file, *MODEL, "--json")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert (answer["samples"], answer["accuracy"]) == (2000, accuracy)
-    assert answer["loss"] == pytest.approx(loss, rel=1e-6)
+def test_a_checkpoint_evaluates_to_the_same_numbers(made, file, accuracy, loss):
+    result = evaluate(file, overrides=MODEL)
+    assert (result.samples, result.accuracy) == (2000, accuracy)
+    assert result.loss == pytest.approx(loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("made", VERSIONS, indirect=True)
-def test_a_stopped_run_goes_on_to_its_end(cli, made):
-    done = cli("train", "--resume", "stopped", *MODEL, "--no-report")
-    assert done.returncode == 0, done.stderr
-    _check_as_good(made / "stopped" / "model.pt", made / "model.pt")
+def test_a_stopped_run_goes_on_to_its_end(made):
+    check_as_good(resume().model_file)
 
 
 @pytest.mark.parametrize("made", VERSIONS, indirect=True)
-def test_a_config_file_trains_the_same_network(cli, made):
-    done = cli("train", "--config", "config.toml", "--name", "again", "--no-report")
-    assert done.returncode == 0, done.stderr
-    _check_as_good(made / "runs" / "again" / "model.pt", made / "model.pt")
+def test_a_config_file_trains_the_same_network(made):
+    settings = resolve_settings(config=Path("config.toml"))
+    check_as_good(train(settings, Path("again"), report=False).model_file)
 
 
-def _check_as_good(path, whole):
-    found, expected = read_checkpoint(path), read_checkpoint(whole)
-    assert found.state_dict.keys() == expected.state_dict.keys()
-    assert found.metrics["step"] == expected.metrics["step"] == 60
-    assert found.metrics["eval_loss"] == pytest.approx(expected.metrics["eval_loss"], rel=0.05)
-
-
-class TestRemovedSettings:
-    """Files of a run that used settings which version 0.2.0 was the last to have."""
-
-    @pytest.fixture(params=[{"ema": 0.9}, {"teacher": "t.pt"}], ids=["ema", "teacher"])
-    def removed(self, request, tmp_path):
-        copy_made("made_by_0_2_0", tmp_path)
-        ((name, value),) = request.param.items()
-        payload = load_archive((tmp_path / "stopped" / "last.pt").read_bytes())
-        payload["settings"] |= {name: value}
-        (tmp_path / "stopped" / "last.pt").write_bytes(save_archive(payload))
-        for file in (tmp_path / "config.toml", tmp_path / "stopped" / "settings.toml"):
-            written = tomllib.loads(file.read_text()) | {name: value}
-            file.write_text(tomli_w.dumps(written))
-        return f"setting {name} = {value!r} was removed after version 0.2.0"
-
-    def test_the_run_is_listed_and_its_network_evaluates(self, cli, removed, tmp_path):
-        assert read_run(tmp_path / "stopped").state == "interrupted"
-        done = cli("eval", "stopped/last.pt", *MODEL, "--limit-eval", 20)
-        assert done.returncode == 0, done.stderr
-
-    def test_training_is_refused_in_one_line(self, cli, removed):
-        for words, status in (("--resume", "stopped", *MODEL), 1), (("--config", "config.toml"), 2):
-            done = cli("train", *words)
-            assert done.returncode == status
-            (line,) = done.stderr.splitlines()
-            assert removed in line
-            assert status == 1 or "config file config.toml: " in line
+@pytest.mark.parametrize("made", ["made_by_0_2_0"], indirect=True)
+@pytest.mark.parametrize(("name", "value"), [("ema", 0.9), ("teacher", "t.pt")])
+def test_a_run_with_a_removed_setting_evaluates_and_does_not_go_on(made, name, value):
+    last = Path("stopped", "last.pt")
+    payload = load_archive(last.read_bytes())
+    payload["settings"] |= {name: value}
+    last.write_bytes(save_archive(payload))
+    for file in (Path("config.toml"), Path("stopped", "settings.toml")):
+        file.write_text(tomli_w.dumps(tomllib.loads(file.read_text()) | {name: value}))
+    assert read_run("stopped").state == "interrupted"
+    assert evaluate(last, overrides=MODEL | {"limit_eval": 20}).samples == 20
+    line = f"setting {name} = {value!r} was removed after version 0.2.0: use that version"
+    with pytest.raises(UserError, match=f"^{last} cannot be resumed: {line}") as caught:
+        resume()
+    assert caught.value.exit_status == 1
+    with pytest.raises(UserError, match=f"^config file config.toml: {line}") as caught:
+        resolve_settings(config=Path("config.toml"))
+    assert caught.value.exit_status == 2

@@ -15,8 +15,14 @@ from cifar_cnn.data.dataset import normalize
 from cifar_cnn.data.images import fit
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import ExportError, SettingsError, counted, did_you_mean
-from cifar_cnn.inference import formats
-from cifar_cnn.inference.formats import SUFFIXES, Runner, WithPreprocessing
+from cifar_cnn.inference.formats import (
+    FORMATS,
+    INPUT,
+    Exportable,
+    Runner,
+    WithPreprocessing,
+    check_onnx_is_installed,
+)
 from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.results import Pair, Result
@@ -93,7 +99,8 @@ def export(
     """
     path = find_checkpoint(file)
     _check_request(format, with_preprocessing=with_preprocessing, opset=opset)
-    target = Path(output) if output is not None else path.with_suffix(SUFFIXES[format])
+    suffix, write = FORMATS[format]
+    target = Path(output) if output is not None else path.with_suffix(suffix)
     if target.exists() and not exist_ok:
         raise ExportError(f"{target} exists: choose another --output, or --exist-ok to replace it")
     check_folder(target)
@@ -106,7 +113,7 @@ def export(
         is_log = getattr(network.model, "outputs_log_probabilities", False)
         answer = "log_probabilities" if is_log else "logits"
     example = images[:2].clone()  # torch.export keeps it, with all the memory it is a part of
-    content, run = formats.write(format, network, model, example, answer, opset or DEFAULT_OPSET)
+    content, run = write(Exportable(network, model, example, answer, opset or DEFAULT_OPSET))
     difference = _compare(model, run, images)
     milliseconds = _measure_latency(run, images[:1])
     write_result(target, content)
@@ -115,7 +122,7 @@ def export(
         format=format,
         size=len(content),
         inputs=TensorFormat(
-            name=formats.INPUT,
+            name=INPUT,
             shape=("batch", *images.shape[1:]),
             dtype="uint8" if with_preprocessing else "float32",
             range=(0, 255) if with_preprocessing else None,
@@ -129,9 +136,9 @@ def export(
 
 
 def _check_request(name: str, *, with_preprocessing: bool, opset: int | None) -> None:
-    if name not in SUFFIXES:
-        hint = did_you_mean(name, SUFFIXES)
-        raise SettingsError(f"unknown format {name!r}{hint}: choose from {', '.join(SUFFIXES)}")
+    if name not in FORMATS:
+        hint = did_you_mean(name, FORMATS)
+        raise SettingsError(f"unknown format {name!r}{hint}: choose from {', '.join(FORMATS)}")
     if name == "safetensors" and with_preprocessing:
         raise SettingsError("safetensors holds weights alone: leave --with-preprocessing out")
     if name != "onnx" and opset is not None:
@@ -141,7 +148,7 @@ def _check_request(name: str, *, with_preprocessing: bool, opset: int | None) ->
             f"opset {opset} is out of range: choose from {OPSETS.start} to {OPSETS.stop - 1}"
         )
     if name == "onnx":
-        formats.check_onnx_is_installed()
+        check_onnx_is_installed()
 
 
 def _example_images(network: Network) -> Tensor:

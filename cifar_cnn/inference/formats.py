@@ -1,12 +1,12 @@
-"""The formats that a network is exported to: how each is written, and how it is run again."""
+"""The formats that a network is exported to: each is written, and can be run from its file."""
 
 import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.output import log_probabilities
 from cifar_cnn.storage.network import Network
 
-SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT = "images"
 METADATA = "cifar_cnn.json"
@@ -42,43 +41,42 @@ class WithPreprocessing(nn.Module):
         return log_probabilities(self.model, normalize(images, self.normalization)).exp()
 
 
-def write(
-    name: str, network: Network, model: nn.Module, example: Tensor, output: str, opset: int
-) -> tuple[bytes, Runner]:
-    """Return the file of a format, and a function that runs it.
+@dataclass(frozen=True)
+class Exportable:
+    """A network as it is exported."""
 
-    `model` is the network's own or with preprocessing, `output` the name of what it returns.
-    """
-    about = {
-        "model": network.settings.model,
-        "classes": json.dumps(network.classes),
-        "mean": json.dumps(network.normalization.mean),
-        "std": json.dumps(network.normalization.std),
-        "input_size": json.dumps(network.settings.input_size),
-    }
-    if name == "onnx":
-        content = to_onnx(model, example, output, about, opset)
-        return content, run_onnx(content)
-    if name == "torch-export":
-        content = to_torch_export(model, example, about)
-        return content, run_torch_export(content)
-    content = to_safetensors(network, about)
-    return content, run_safetensors(network, content)
+    network: Network
+    model: nn.Module  # the network's own, or with preprocessing
+    example: Tensor  # images as the model takes them
+    output: str  # name of what the model returns
+    opset: int  # version of ONNX's operators
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a file says of its network: text, or JSON."""
+        settings, normalization = self.network.settings, self.network.normalization
+        return {
+            "model": settings.model,
+            "classes": json.dumps(self.network.classes),
+            "mean": json.dumps(normalization.mean),
+            "std": json.dumps(normalization.std),
+            "input_size": json.dumps(settings.input_size),
+        }
 
 
-def to_onnx(
-    model: nn.Module, example: Tensor, output: str, about: Mapping[str, str], opset: int
-) -> bytes:
-    """Return the ONNX file, batch size free, by torch's exporter of captured programs."""
-    with _capturing(model):
+def write_onnx(source: Exportable) -> tuple[bytes, Runner]:
+    """Write by torch's exporter of captured programs, batch size free; run with onnxruntime."""
+    import onnxruntime
+
+    with _capturing(source.model):
         program = torch.onnx.export(
-            model,
-            (example,),
+            source.model,
+            (source.example,),
             dynamo=True,
             dynamic_shapes=({0: Dim("batch")},),
             input_names=[INPUT],
-            output_names=[output],
-            opset_version=opset,
+            output_names=[source.output],
+            opset_version=source.opset,
             verbose=False,
         )
         assert program is not None
@@ -86,62 +84,45 @@ def to_onnx(
         if proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
             raise ExportError(
                 "the network cannot be exported: to ONNX, its code fixes the batch size "
-                f"at {len(example)} images"
+                f"at {len(source.example)} images"
             )
-    for key, value in about.items():
+    for key, value in source.metadata.items():
         proto.metadata_props.add(key=key, value=value)
     content: bytes = proto.SerializeToString()
-    return content
-
-
-def run_onnx(content: bytes) -> Runner:
-    """Return a function that runs the file with onnxruntime on the CPU."""
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    def run(images: Tensor) -> Tensor:
-        (output,) = session.run(None, {INPUT: images.numpy()})
-        return torch.from_numpy(output)
-
-    return run
+    return content, lambda images: torch.from_numpy(*session.run(None, {INPUT: images.numpy()}))
 
 
-def to_torch_export(model: nn.Module, example: Tensor, about: Mapping[str, str]) -> bytes:
-    """Return the file of torch.export.save, batch size free."""
-    buffer = io.BytesIO()
-    with _capturing(model):
-        program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch")},))
-        torch.export.save(program, buffer, extra_files={METADATA: json.dumps(dict(about))})
-    return buffer.getvalue()
-
-
-def run_torch_export(content: bytes) -> Runner:
-    """Return the file as a function."""
+def write_torch_export(source: Exportable) -> tuple[bytes, Runner]:
+    """Write with torch.export, batch size free."""
+    buffer, batch = io.BytesIO(), {0: Dim("batch")}
+    with _capturing(source.model):
+        program = torch.export.export(source.model, (source.example,), dynamic_shapes=(batch,))
+        torch.export.save(program, buffer, extra_files={METADATA: json.dumps(source.metadata)})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        runner: Runner = torch.export.load(io.BytesIO(content)).module()
-    return runner
+        runner: Runner = torch.export.load(io.BytesIO(buffer.getvalue())).module()
+    return buffer.getvalue(), runner
 
 
-def to_safetensors(network: Network, about: Mapping[str, str]) -> bytes:
-    """Return the weights alone, with `about` in the file's metadata."""
-    from safetensors.torch import save
+def write_safetensors(source: Exportable) -> tuple[bytes, Runner]:
+    """Write the weights alone; run a network that is built anew and given them."""
+    from safetensors.torch import load, save
 
-    tensors = {
-        name: value.clone(memory_format=torch.contiguous_format)
-        for name, value in weights_of(network.model).items()
-    }
-    content: bytes = save(tensors, metadata=dict(about))
-    return content
-
-
-def run_safetensors(network: Network, content: bytes) -> Runner:
-    """Return a network that is built anew and given the file's weights."""
-    from safetensors.torch import load
-
+    weights = weights_of(source.network.model).items()
+    tensors = {k: v.clone(memory_format=torch.contiguous_format) for k, v in weights}
+    content: bytes = save(tensors, metadata=source.metadata)
     file = Path("the exported file")
-    return replace(network, file=file, state_dict=load(content), checkpoint=None).model
+    stored = replace(source.network, file=file, state_dict=load(content), checkpoint=None)
+    return content, stored.model
+
+
+FORMATS = {
+    "onnx": (".onnx", write_onnx),
+    "torch-export": (".pt2", write_torch_export),
+    "safetensors": (".safetensors", write_safetensors),
+}
+"""By name: the ending of the file, and the function that writes it."""
 
 
 def check_onnx_is_installed() -> None:

@@ -1,6 +1,7 @@
 """What a person sees while work goes on: live on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -123,17 +124,20 @@ class RunDisplay(Display):
 
     def listen(self, event: Event) -> None:
         """Show an event of a run."""
-        if isinstance(event, RunStarted | EpochEnded):
-            for note in event.notes:
-                warn(self.console, f"note: {note}")
         if isinstance(event, RunStarted):
+            self._show_notes(event.notes)
             self._start(event)
         elif isinstance(event, StepEnded):
             self._step = event
         elif isinstance(event, EpochEnded):
             self._show_row(event.history[-1])
+            self._show_notes(event.notes)
         elif isinstance(event, RunEnded):
             self.close()
+
+    def _show_notes(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            warn(self.console, f"note: {note}")
 
     def _start(self, event: RunStarted) -> None:
         settings, steps = event.settings, event.steps_per_epoch

@@ -60,27 +60,28 @@ def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None 
         SettingsError: an item is unknown or its value invalid.
     """
     start = (folder or Path()).absolute()
-    paths = (parent / "pyproject.toml" for parent in (start, *start.parents))
-    tables = ((os.path.relpath(path), _read_table(path)) for path in paths)
-    nothing: tuple[str | None, dict[str, Any]] = (None, {})
-    file, table = next(((file, table) for file, table in tables if table is not None), nothing)
+    limits: dict[str, Any] = {}
+    for parent in (start, *start.parents):
+        if (table := _read_table(parent / "pyproject.toml")) is not None:
+            limits = {**table, "file": os.path.relpath(parent / "pyproject.toml")}
+            break
     try:
-        return Budget.model_validate({**table, **(overrides or {}), "file": file})
+        return Budget.model_validate({**limits, **(overrides or {})})
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
 
 
 def _read_table(path: Path) -> dict[str, Any] | None:
+    """Return the limits that a file sets by field name, or None if it has no such table."""
     shown = os.path.relpath(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise SettingsError(f"{shown} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError(f"{shown} is not valid TOML: {one_line(error)}") from error
-    table: Any = document
     for key in ("tool", "cifar-cnn", "budget"):
         if key not in table:
             return None
@@ -89,10 +90,8 @@ def _read_table(path: Path) -> dict[str, Any] | None:
             raise SettingsError(f"{shown}: [tool.cifar-cnn.budget] is not a table")
     for name in table:
         if name not in ITEMS:
-            raise SettingsError(
-                f"{shown}: unknown budget item {name!r}{did_you_mean(name, ITEMS)}: "
-                f"one of {', '.join(ITEMS)}"
-            )
+            wrong = f"unknown budget item {name!r}{did_you_mean(name, ITEMS)}"
+            raise SettingsError(f"{shown}: {wrong}: one of {', '.join(ITEMS)}")
     return {ITEMS[name]: value for name, value in table.items()}
 
 

@@ -10,6 +10,7 @@ from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.field import Field, IntArray
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import POINT, Kind, Value, Window, closed_steps
+from cifar_cnn.results import Number
 
 MAP_RANKS = (3, 4)
 """Dimensions of a tensor that holds a map: a batch of them, or one."""
@@ -21,23 +22,28 @@ class Walk:
 
     low: IntArray
     high: IntArray
-    jump: Fraction | None
+    jump: Number | None
+
+    @property
+    def sizes(self) -> IntArray:
+        """Pixels from the first to the last that each unit sees; 0 for one that sees none."""
+        return (self.high - self.low + 1).clip(0)
 
     @property
     def size(self) -> int:
-        """Pixels that the unit with the largest field sees; 0 where no unit sees any."""
-        return max(int((self.high - self.low).max()) + 1, 0)
+        """Pixels that the unit with the largest field sees."""
+        return int(self.sizes.max())
 
     @property
-    def start(self) -> Fraction | None:
+    def start(self) -> Number | None:
         """Center of the field of the first unit that sees any; the first pixel's center is 0."""
-        centers = (self.center(unit) for unit in range(len(self.low)))
-        return next((center for center in centers if center is not None), None)
+        seeing = np.flatnonzero(self.sizes)
+        return self.center(int(seeing[0])) if len(seeing) else None
 
     @property
     def padding(self) -> int:
         """Pixels that the first field reaches beyond the image's edge."""
-        low = self.low[self.low <= self.high]  # units that are filled in by hand see nothing
+        low = self.low[self.sizes > 0]  # units that are filled in by hand see nothing
         return -int(low.min()) if low.size else 0
 
     @property
@@ -45,14 +51,10 @@ class Walk:
         """Whether all units see the same window, moved by the jump."""
         return len(np.unique(self.high - self.low)) == 1 and len(np.unique(np.diff(self.low))) <= 1
 
-    def size_of(self, unit: int) -> int:
-        """Return how many pixels from its first to its last a unit sees."""
-        return max(int(self.high[unit] - self.low[unit]) + 1, 0)
-
-    def center(self, unit: int) -> Fraction | None:
+    def center(self, unit: int) -> Number | None:
         """Return the center of a unit's field, if it sees any pixel."""
-        low, high = int(self.low[unit]), int(self.high[unit])
-        return Fraction(low + high, 2) if low <= high else None
+        is_seeing = self.sizes[unit] > 0
+        return _plain(Fraction(int(self.low[unit] + self.high[unit]), 2)) if is_seeing else None
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,12 @@ def _walk(field: Field, axis: int, dim: int) -> Walk:
     if dim < 0:
         return Walk(low, high, None)
     jumps = [family.slope for family in field.along(axis) if family.dim == dim]
-    return Walk(low, high, max(jumps) if jumps else _mean_jump(low, high))
+    return Walk(low, high, _plain(max(jumps) if jumps else _mean_jump(low, high)))
+
+
+def _plain(number: Fraction) -> Number:
+    """Return a whole number as int, another as float."""
+    return number.numerator if number.denominator == 1 else float(number)
 
 
 def _mean_jump(low: IntArray, high: IntArray) -> Fraction:
@@ -181,16 +188,14 @@ def _mean_jump(low: IntArray, high: IntArray) -> Fraction:
 
 def _window(run: Run, call: Call) -> Window:
     """Return the last window of a call, plus the padding of the operations before it."""
-    windows = [run.steps[index].outcome.window for index in call.steps]
-    windows = [window for window in windows if window != POINT]
+    outcomes = [run.steps[index].outcome for index in call.steps]
+    windows = [each.window for each in outcomes if each.window != POINT]
     if not windows:
         return POINT
     main = next((w for w in reversed(windows) if w.kernel != POINT.kernel), windows[-1])
     pads = [window.padding for window in windows[: windows.index(main) + 1]]
-    (top, bottom), (left, right) = (
-        (sum(pad[axis][0] for pad in pads), sum(pad[axis][1] for pad in pads)) for axis in (0, 1)
-    )
-    return replace(main, padding=((top, bottom), (left, right)))
+    vertical, horizontal = (tuple(sides) for sides in np.sum(pads, axis=0).tolist())
+    return replace(main, padding=(vertical, horizontal))
 
 
 def _numbers(row: Layer) -> tuple[object, ...]:

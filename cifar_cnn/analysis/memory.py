@@ -64,18 +64,19 @@ class Memory:
     def _follow(self, tensor: Tensor, view: Tensor, written: Value) -> None:
         """Update a tensor after a write through another tensor that shares its memory."""
         before, shape = self._values.get(tensor), tuple(tensor.shape)
-        old = Field(shape) if before is None else before.field
-        places = None if _hold_the_same(tensor, view) else _places_in(view, tensor)
-        if places is None:
-            self._values[tensor] = Value(reshape(written.field, shape), written.made)
-        elif (places >= 0).all():
-            self._values[tensor] = Value(write_part(old, written.field, places), written.made)
-        elif (places >= 0).any():
+        field, made = None, written.made
+        if _hold_the_same(tensor, view):
+            field = reshape(written.field, shape)
+        elif ((places := _places_in(view, tensor)) >= 0).any():
+            old = Field(shape) if before is None else before.field
             field = write_part(old, written.field, places)
-            inputs = (written,) if before is None else (before, written)
-            call = self._steps[written.made].call
-            self._steps.append(Step("copy", Kind.MOVE, Outcome((field,)), call, inputs))
-            self._values[tensor] = Value(field, len(self._steps) - 1)
+            if (places < 0).any():
+                inputs = (written,) if before is None else (before, written)
+                call = self._steps[written.made].call
+                made = len(self._steps)
+                self._steps.append(Step("copy", Kind.MOVE, Outcome((field,)), call, inputs))
+        if field is not None:
+            self._values[tensor] = Value(field, made)
 
 
 def _memory_of(tensor: Tensor) -> int:
@@ -95,11 +96,10 @@ def _places_in(view: Tensor, tensor: Tensor) -> IntArray:
     """Return, for each element of a tensor, its number in a view of the same memory, or -1."""
     with _disable_current_modes():
         memory = torch.full((tensor.untyped_storage().nbytes() // tensor.element_size(),), -1)
-        numbers = torch.arange(view.numel()).reshape(view.shape)
-        _same_place(memory, view).copy_(numbers)
-        places: IntArray = _same_place(memory, tensor).numpy()
+        mine, theirs = (
+            memory.as_strided(each.shape, each.stride(), each.storage_offset())
+            for each in (tensor, view)
+        )
+        theirs.copy_(torch.arange(view.numel()).reshape(view.shape))
+        places: IntArray = mine.numpy()
     return places
-
-
-def _same_place(memory: Tensor, tensor: Tensor) -> Tensor:
-    return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())

@@ -1,6 +1,5 @@
 """A network, run once for its analysis."""
 
-import inspect
 import sys
 import threading
 import warnings
@@ -54,7 +53,6 @@ def run_network(
 
     ModelError: the forward cannot run, or be followed if an unknown operation is an error.
     """
-    _check_one_input(model)
     with evaluating(model):
         image = random_image(model, size)
         run = Run(model, image, assume_pointwise, is_strict=is_strict)
@@ -66,7 +64,7 @@ def run_network(
                 output = model(image)
     if not isinstance(output, Tensor):
         raise ModelError(
-            f"the network returns {_described(output)}, not one tensor: wrap it in a module "
+            f"the network returns a {type(output).__name__}, not one tensor: wrap it in a module "
             "that returns the tensor to analyze"
         )
     value = run.values[output]
@@ -96,23 +94,6 @@ def random_image(model: nn.Module, size: tuple[int, int], count: int = 1) -> Ten
     return image.to(weight.device, dtype)
 
 
-def _check_one_input(model: nn.Module) -> None:
-    try:
-        parameters = inspect.signature(model.forward).parameters.values()
-    except ValueError:  # a traced network
-        return
-    required = [
-        p.name
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    if len(required) > 1:
-        raise ModelError(
-            f"{type(model).__name__}.forward takes {len(required)} inputs "
-            f"({', '.join(required)}): only networks of one image tensor can be analyzed"
-        )
-
-
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the network into evaluation mode, and each module back into its own at the end.
@@ -139,11 +120,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(fast_path)
             for module in training:
                 module.training = True
-
-
-def _described(output: object) -> str:
-    if isinstance(output, tuple | list):
-        return f"a {type(output).__name__} of {len(output)}"
-    if isinstance(output, dict):
-        return f"a dict of {', '.join(map(str, output))}"
-    return f"a {type(output).__name__}"

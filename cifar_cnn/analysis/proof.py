@@ -171,7 +171,7 @@ def _canvases(maps: Sequence[Layer], size: Size, axis: int) -> Iterator[Canvas]:
     step from unit to unit: for each layer some unit begins in the first, and some unit ends in the
     last.
     """
-    jump = max([1, *(math.ceil(abs(float(row.walks[axis].jump or 1))) for row in maps)])
+    jump = max([1, *(math.ceil(abs(row.walks[axis].jump or 1)) for row in maps)])
     largest = max((row.walks[axis].size for row in maps), default=1)
     length = -(-(largest + ROOM * jump) // jump) * jump
     rows = np.arange(length)

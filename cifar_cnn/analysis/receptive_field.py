@@ -31,16 +31,15 @@ from cifar_cnn.analysis.results import (
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Value, used_steps
 from cifar_cnn.errors import ModelError
-from cifar_cnn.results import Number, Pair
+from cifar_cnn.results import Pair
 
-Size = tuple[int, int]
 Line = tuple[Fraction, ...]
 AXIS_NAMES = ("vertically", "horizontally")
 
 
 def receptive_field(
     model: Model,
-    input_size: Size = (32, 32),
+    input_size: tuple[int, int] = (32, 32),
     *,
     model_arg: Sequence[str] = (),
     minimum: int = Budget().min_rf,
@@ -75,29 +74,37 @@ def analyze(name: str, run: Run, output: Value, minimum: int) -> ReceptiveField:
     misaligned = [line for call, read in calls for line in _misalignments(call.name, read)]
     spanning = [*dict.fromkeys(step.call.name for step in run.steps if step.outcome.spans)]
     walks = last_row(run, output).walks
-    final = _sizes(walks)
-    without_gates = _sizes(local_walks(features)) if features is not None and gates else None
-    covers = all(
-        (walk.low <= 0).all() and (walk.high >= side - 1).all()
-        for walk, side in zip(walks, size, strict=True)
-    )
-    warnings = [*misaligned, *_warnings(features, without_gates, gates, spanning)]
     is_uniform = features is None or all(walk.is_uniform for walk in features.walks)
+    warnings, without_gates = [*misaligned], None
+    if features is not None and gates:
+        height, width = without_gates = _sizes(local_walks(features))
+        warnings.append(
+            f"global gate at {', '.join(gates)}: each unit behind it sees the whole "
+            f"image; without such gates the field at {features.name} is {height}×{width}"
+        )
+    if spanning:
+        warnings.append(
+            f"statistics over the whole map in {', '.join(spanning)}: as usual, they do not count"
+        )
     if features is not None and not (is_uniform or misaligned or gates):
         warnings.append(
             f"the field at {features.name} differs from unit to unit: the size is the largest"
         )
+    covers = [
+        walk.low.max() <= 0 and walk.high.min() >= side - 1
+        for walk, side in zip(walks, size, strict=True)
+    ]
     return ReceptiveField(
         model=name,
         input_size=(3, *size),
         layers=tuple(_field_layer(layer) for layer in layers),
         features=_features(features, without_gates),
-        final=Final(receptive_field=final, covers_input=bool(covers)),
+        final=Final(receptive_field=_sizes(walks), covers_input=all(covers)),
         aligned=not misaligned,
         units=_units(features.walks) if features and (misaligned or not is_uniform) else None,
         warnings=tuple(warnings),
         minimum=minimum,
-        passed=min(final) > minimum,
+        passed=min(_sizes(walks)) > minimum,
     )
 
 
@@ -109,30 +116,13 @@ def last_map(run: Run, output: Value, layers: Sequence[Layer]) -> Layer | None:
     return next((row for row in reversed(layers) if row.is_map and row.value.made in used), None)
 
 
-def _warnings(
-    features: Layer | None, without_gates: Size | None, gates: list[str], spanning: list[str]
-) -> list[str]:
-    lines = []
-    if features is not None and without_gates is not None:
-        height, width = without_gates
-        lines.append(
-            f"global gate at {', '.join(gates)}: each unit behind it sees the whole "
-            f"image; without such gates the field at {features.name} is {height}×{width}"
-        )
-    if spanning:
-        lines.append(
-            f"statistics over the whole map in {', '.join(spanning)}: as usual, they do not count"
-        )
-    return lines
-
-
-def _features(layer: Layer | None, without_gates: Size | None) -> Features:
+def _features(layer: Layer | None, without_gates: Pair | None) -> Features:
     if layer is None:  # the network flattens the image itself
         return Features(receptive_field=(1, 1), jump=(1, 1), padding=(0, 0), layer="input")
     vertical, horizontal = layer.walks
     return Features(
         receptive_field=_sizes(layer.walks),
-        jump=(_number(vertical.jump), _number(horizontal.jump)),
+        jump=(vertical.jump, horizontal.jump),
         padding=(vertical.padding, horizontal.padding),
         layer=layer.name,
         without_gates=without_gates,
@@ -141,17 +131,14 @@ def _features(layer: Layer | None, without_gates: Size | None) -> Features:
 
 def _units(walks: tuple[Walk, Walk]) -> Units:
     """Return three units of a map."""
-    return Units(first=_unit(walks, 0), middle=_unit(walks, 0.5), last=_unit(walks, 1))
 
+    def unit(part: float) -> Unit:
+        chosen = [(walk, int((len(walk.low) - 1) * part)) for walk in walks]
+        height, width = (int(walk.sizes[at]) for walk, at in chosen)
+        top, left = (walk.center(at) for walk, at in chosen)
+        return Unit(receptive_field=(height, width), start=(top, left))
 
-def _unit(walks: tuple[Walk, Walk], where: float) -> Unit:
-    (vertical, row), (horizontal, column) = (
-        (walk, int((len(walk.low) - 1) * where)) for walk in walks
-    )
-    return Unit(
-        receptive_field=(vertical.size_of(row), horizontal.size_of(column)),
-        start=(_number(vertical.center(row)), _number(horizontal.center(column))),
-    )
+    return Units(first=unit(0), middle=unit(0.5), last=unit(1))
 
 
 def _field_layer(layer: Layer) -> FieldLayer:
@@ -162,20 +149,13 @@ def _field_layer(layer: Layer) -> FieldLayer:
         output_size=layer.output_size,
         **vars(layer.window),
         receptive_field=_sizes(layer.walks),
-        jump=(_number(vertical.jump), _number(horizontal.jump)) if layer.is_map else None,
-        start=(_number(vertical.start), _number(horizontal.start)),
+        jump=(vertical.jump, horizontal.jump) if layer.is_map else None,
+        start=(vertical.start, horizontal.start),
     )
 
 
 def _sizes(walks: tuple[Walk, Walk]) -> Pair:
     return walks[0].size, walks[1].size
-
-
-def _number(value: Fraction | None) -> Number | None:
-    """Return a whole number as int, another as float."""
-    if value is None:
-        return None
-    return value.numerator if value.denominator == 1 else float(value)
 
 
 def _is_gate(inputs: Sequence[Field]) -> bool:

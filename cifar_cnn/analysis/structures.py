@@ -1,7 +1,6 @@
 """Structures that a budget may require, found in what the network does and not by class names."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.layers import row_of
@@ -19,46 +18,35 @@ JOINS = {"add", "sub", "mul"}
 """What adds a residual or applies a gate: the other side may come from anywhere."""
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """The layers that form a structure, or in `instead` the nearest miss."""
-
-    layers: list[str]
-    instead: str = ""
-
-    @property
-    def detail(self) -> str:
-        """The text for the verdict."""
-        return first_few(self.layers) or self.instead or "no layer of this kind"
-
-
 def candidates(run: Run) -> list[Call]:
     """Return the calls that may be part of a structure."""
     steps = (step for step in run.steps if step.filter is not None or _is_average(step))
     return list(dict.fromkeys(step.call for step in steps if step.call.name))
 
 
-def find_structures(run: Run, output: Value, dead: Collection[Call] = ()) -> dict[str, Sighting]:
-    """Look for every structure in what the output depends on; dead calls do not count."""
+def find_structures(
+    run: Run, output: Value, dead: Collection[Call] = ()
+) -> dict[str, tuple[int, str]]:
+    """Count every structure in what the output depends on, and say where, or what is there instead.
+
+    Dead calls do not count.
+    """
     steps = run.steps
-    used = {i for i in used_steps(run.steps, output) if i >= 0 and steps[i].call not in dead}
-    pooled = [i for i in used if _is_global_average(steps, i)]
-    dilated = [i for i in used if _is_dilated(steps[i])]
-    separable = {
-        i: pointwise
-        for i in used
-        if _is_depthwise(steps[i]) and (pointwise := _pointwise_after(steps, i, used))
-    }
-    return {
-        "depthwise-separable": Sighting(
-            [f"{steps[i].call.name} + {p.call.name}" for i, p in sorted(separable.items())]
-        ),
-        "dilated": Sighting([steps[i].call.name for i in sorted(dilated)]),
-        "gap": Sighting(
-            [steps[i].call.name for i in sorted(pooled)],
-            "" if pooled else _partial_average(run, sorted(used)),
-        ),
-    }
+    used = {i for i in used_steps(steps, output) if i >= 0 and steps[i].call not in dead}
+    separable, dilated, pooled = [], [], []
+    for index in sorted(used):
+        step, name = steps[index], steps[index].call.name
+        if _is_depthwise(step) and (pointwise := _pointwise_after(steps, index, used)):
+            separable.append(f"{name} + {pointwise.call.name}")
+        if _is_dilated(step):
+            dilated.append(name)
+        if _is_global_average(steps, index):
+            pooled.append(name)
+    found = {"depthwise-separable": separable, "dilated": dilated, "gap": pooled}
+    instead = "" if pooled else _partial_average(run, sorted(used))
+    details = {name: first_few(layers) or "no layer of this kind" for name, layers in found.items()}
+    details["gap"] = instead or details["gap"]
+    return {name: (len(layers), details[name]) for name, layers in found.items()}
 
 
 def _is_dilated(step: Step) -> bool:

@@ -1,7 +1,8 @@
 """What a network is made of: its layers with their outputs, parameters and mult-adds; its sizes."""
 
 import math
-from collections.abc import Collection, Sequence
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -9,17 +10,24 @@ from torch import nn
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.network import Model, open_model, run_network
 from cifar_cnn.analysis.receptive_field import analyze
-from cifar_cnn.analysis.results import Summary, SummaryLayer, Totals
+from cifar_cnn.analysis.results import (
+    Features,
+    Final,
+    ReceptiveField,
+    Requirement,
+    Summary,
+    SummaryLayer,
+    Totals,
+    Verdict,
+)
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.structures import candidates, find_structures
-from cifar_cnn.analysis.verdict import judge
 from cifar_cnn.analysis.weights import OUTSIDE, unregistered, without_effect
 from cifar_cnn.errors import ModelError, first_few
 from cifar_cnn.models.layers import type_name
 from cifar_cnn.models.module import parameters_of
 
-MEBIBYTE = 1 << 20
-FLOAT32_BYTES = 4
+FLOATS_PER_MIB = (1 << 20) / 4
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 UNLISTED = (nn.ModuleList, nn.ParameterList, torch.jit.ScriptModule)
 """Modules that run inside of others, as parametrizations do: what they compute counts there."""
@@ -54,18 +62,23 @@ def summarize(
     name, module, file = open_model(model, model_arg)
     run, output = run_network(module, input_size, assume_pointwise, is_strict=False)
     rows = _rows_of(module, run)
-    _check_answers(output.field.shape)
+    shape = output.field.shape
+    if len(shape) > 1 and shape[0] != 1:  # the answer to one image may lack the batch
+        raise ModelError(
+            f"one image gives {shape[0]} answers, of shape {tuple(shape[1:])}: a view or reshape "
+            "of the network takes places for images; keep the batch first, as x.flatten(1) does"
+        )
     totals = _totals(module, rows, input_size)
     outside = unregistered(module, run.unregistered)
     warnings = [OUTSIDE.format(", ".join(outside))] if outside else []
-    field = verdict = None
+    verdict = None
     if budget is not None:
-        effect = without_effect(module, input_size, candidates(run))
-        if effect.parameters:
-            warnings.append(f"no effect on the output: {first_few(effect.parameters)} (gradient 0)")
-        field = None if run.unknown else analyze(name, run, output, budget.min_rf)
-        structures = find_structures(run, output, effect.calls)
-        verdict = judge(budget, rows, totals, field or run.unknown, structures, outside)
+        idle, dead = without_effect(module, input_size, candidates(run))
+        if idle:
+            warnings.append(f"no effect on the output: {first_few(idle)} (gradient 0)")
+        field = run.unknown or analyze(name, run, output, budget.min_rf)
+        structures = find_structures(run, output, dead)
+        verdict = _judge(budget, rows, totals, field, structures, outside)
     return Summary(
         model=name,
         input_size=(3, *input_size),
@@ -82,49 +95,40 @@ def _rows_of(model: nn.Module, run: Run) -> list[SummaryLayer]:
     names = {module: name for name, module in nn.Module.named_modules(model)}
     counted: set[int] = set()
     rows, unlisted = [], 0
+
+    def add_row(module: nn.Module, size: tuple[int, ...], mult_adds: int, *, is_row: bool) -> None:
+        own = {id(p): p.numel() for _, p in nn.Module.named_parameters(module, recurse=False)}
+        parameters = sum(count for key, count in own.items() if key not in counted)
+        counted.update(own)
+        if is_row or parameters or mult_adds:
+            row = SummaryLayer(
+                name=names.get(module) or type_name(module),
+                type=type_name(module),
+                output_size=size,
+                parameters=parameters,
+                mult_adds=mult_adds,
+            )
+            rows.append(row)
+
     for module, size, mult_adds in run.calls.ended:
         if isinstance(module, UNLISTED) and module is not model:
             unlisted += mult_adds
             continue
-        own = mult_adds + (unlisted if module is model else 0)
-        parameters = _count_new(module, counted)
         is_row = not isinstance(module, CONTAINERS) and module is not model
-        if is_row or parameters or own:
-            name = names.get(module) or type_name(module)
-            rows.append(_row(name, module, size, parameters, own))
-    for module, name in names.items():  # what holds parameters and did not run as a module
-        if parameters := _count_new(module, counted):
-            rows.append(_row(name, module, (), parameters, 0))
+        own = mult_adds + (unlisted if module is model else 0)
+        add_row(module, size, own, is_row=is_row)
+    for module in names:  # what holds parameters and did not run as a module
+        add_row(module, (), 0, is_row=False)
     return rows
-
-
-def _count_new(module: nn.Module, counted: set[int]) -> int:
-    """Return how many parameters a module holds itself that are not counted yet; note them."""
-    fresh = {id(p): p.numel() for _, p in nn.Module.named_parameters(module, recurse=False)}
-    new = sum(count for key, count in fresh.items() if key not in counted)
-    counted.update(fresh)
-    return new
-
-
-def _row(
-    name: str, module: nn.Module, size: tuple[int, ...], parameters: int, mult_adds: int
-) -> SummaryLayer:
-    return SummaryLayer(
-        name=name,
-        type=type_name(module),
-        output_size=size,
-        parameters=parameters,
-        mult_adds=mult_adds,
-    )
 
 
 def _totals(module: nn.Module, rows: Sequence[SummaryLayer], size: tuple[int, int]) -> Totals:
     parameters = sum(p.numel() for p in parameters_of(module))
     trainable = sum(p.numel() for p in parameters_of(module) if p.requires_grad)
-    input_mb = 3 * math.prod(size) * FLOAT32_BYTES / MEBIBYTE
+    input_mb = 3 * math.prod(size) / FLOATS_PER_MIB
     elements = sum(math.prod(row.output_size) for row in rows if row.output_size)
-    forward_backward_mb = 2 * elements * FLOAT32_BYTES / MEBIBYTE
-    parameters_mb = parameters * FLOAT32_BYTES / MEBIBYTE
+    forward_backward_mb = 2 * elements / FLOATS_PER_MIB
+    parameters_mb = parameters / FLOATS_PER_MIB
     return Totals(
         parameters=parameters,
         trainable=trainable,
@@ -137,10 +141,64 @@ def _totals(module: nn.Module, rows: Sequence[SummaryLayer], size: tuple[int, in
     )
 
 
-def _check_answers(shape: tuple[int, ...]) -> None:
-    """Refuse a network that takes places for images; the answer to one image may lack the batch."""
-    if len(shape) > 1 and shape[0] != 1:
-        raise ModelError(
-            f"one image gives {shape[0]} answers, of shape {tuple(shape[1:])}: a view or reshape "
-            "of the network takes places for images; keep the batch first, as x.flatten(1) does"
+def _judge(
+    budget: Budget,
+    rows: Sequence[SummaryLayer],
+    totals: Totals,
+    field: ReceptiveField | str,
+    structures: Mapping[str, tuple[int, str]],
+    outside: Sequence[str],
+) -> Verdict:
+    """Compare a network with the budget; `field` may say why receptive fields are not known."""
+    if isinstance(field, str):
+        features, final, at_map, at_output = None, None, field, field
+    else:
+        features, final = field.features, field.final
+        where = "the input" if features.layer == "input" else features.layer
+        at_map = f"{_shown(features)} at {where}; must be above the limit"
+        at_output = f"{_shown(final)} at the output, {at_map}"
+    fewer = f"most in {_most(rows, 'parameters')}; must be below the limit"
+    most = f"most in {_most(rows, 'mult_adds')}"
+    items: list[tuple[str, int | None, int | None, Callable[[int, int], bool], str]] = [
+        ("max-params", budget.max_params, totals.parameters, operator.lt, fewer),
+        ("min-rf", budget.min_rf, _smaller_side(final), operator.gt, at_output),
+        ("min-rf-features", budget.min_rf_features, _smaller_side(features), operator.gt, at_map),
+        ("max-mult-adds", budget.max_mult_adds, totals.mult_adds, operator.le, most),
+    ]
+    for name in dict.fromkeys(budget.require):
+        count, detail = structures[name]
+        items.append((f"require:{name}", 1, count, operator.ge, detail))
+    if outside:
+        detail = OUTSIDE.format(", ".join(outside))
+        items.append(("registered", 0, len(outside), operator.le, detail))
+    requirements = [
+        Requirement(
+            name=name,
+            limit=limit,
+            actual=actual,
+            passed=actual is not None and meets(actual, limit),
+            detail=detail,
         )
+        for name, limit, actual, meets, detail in items
+        if limit is not None
+    ]
+    return Verdict(
+        passed=all(each.passed for each in requirements),
+        file=budget.file,
+        requirements=tuple(requirements),
+        features=features,
+        final=final,
+    )
+
+
+def _smaller_side(found: Features | Final | None) -> int | None:
+    return None if found is None else min(found.receptive_field)
+
+
+def _shown(found: Features | Final) -> str:
+    return "×".join(map(str, found.receptive_field))
+
+
+def _most(rows: Sequence[SummaryLayer], attribute: str) -> str:
+    """Return the name of the row whose attribute is largest."""
+    return max(rows, key=lambda row: getattr(row, attribute)).name if rows else "no layer"

@@ -1,7 +1,6 @@
 """Find weights that are not registered as parameters, or that do not affect the output."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -74,19 +73,13 @@ def _tensors(value: object, depth: int) -> list[Tensor]:
     return [tensor for item in items if depth for tensor in _tensors(item, depth - 1)]
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What has no effect on the output: parameters by name, and calls."""
-
-    parameters: tuple[str, ...] = ()
-    calls: frozenset[Call] = frozenset()
-
-
-def without_effect(model: nn.Module, size: tuple[int, int], calls: Sequence[Call]) -> Effect:
+def without_effect(
+    model: nn.Module, size: tuple[int, int], calls: Sequence[Call]
+) -> tuple[list[str], set[Call]]:
     """Find parameters, and results of calls, whose gradient is exactly zero on random images.
 
     It is taken on a copy whose weights are moved a little, so that weights which begin at zero do
-    not count. A network that cannot be copied or differentiated is not judged.
+    not count. In a network that cannot be copied or differentiated nothing is found.
     """
     try:
         moved = copy_network(model)
@@ -96,14 +89,20 @@ def without_effect(model: nn.Module, size: tuple[int, int], calls: Sequence[Call
             parameter.data.add_(noise.to(parameter.device, parameter.dtype), alpha=0.01)
         images = random_image(moved, size, max(MOST_PIXELS // (size[0] * size[1]), 1))
         *results, output = results_of(moved, images, [call.number for call in calls])
-        named = [(n, p) for n, p in nn.Module.named_parameters(moved) if p.requires_grad]
-        kept = [(call, t) for call, t in zip(calls, results, strict=True) if t.requires_grad]
         score = (output * torch.randn(output.shape, generator=generator).to(output)).sum()
-        sources = [*(p for _, p in named), *(t for _, t in kept)]
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(score, sources, allow_unused=True)
+        sources: list[tuple[str | Call, Tensor]] = [
+            *nn.Module.named_parameters(moved),
+            *zip(calls, results, strict=True),
+        ]
+        sources = [(source, tensor) for source, tensor in sources if tensor.requires_grad]
+        tensors = [tensor for _, tensor in sources]
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(score, tensors, allow_unused=True)
     except Exception:  # noqa: BLE001 - the user's code may raise anything
-        return Effect()
-    is_zero = [g is not None and not bool(g.any()) for g in gradients]
-    names = [n for (n, p), zero in zip(named, is_zero, strict=False) if zero and p.dim() > 1]
-    dead = [call for (call, _), zero in zip(kept, is_zero[len(named) :], strict=True) if zero]
-    return Effect(tuple(names), frozenset(dead))
+        return [], set()
+    dead = [
+        (source, tensor)
+        for (source, tensor), gradient in zip(sources, gradients, strict=True)
+        if gradient is not None and not gradient.any()
+    ]
+    names = [source for source, tensor in dead if isinstance(source, str) and tensor.dim() > 1]
+    return names, {source for source, _ in dead if isinstance(source, Call)}

@@ -3,19 +3,20 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from cifar_cnn import Budget, summarize
 
 
 def judged(model, size=(16, 16), **options):
-    summary = summarize(model, size, budget=Budget(**options))
+    summary = summarize(model, size, budget=Budget(), **options)
     return {item.name: item for item in summary.budget.requirements}, summary
 
 
-def found(model, name, size=(16, 16)):
+def found(model, name, size=(16, 16), **options):
     """Return where a structure is; None if it is nowhere."""
-    item = judged(model, size, require=(name,))[0][f"require:{name}"]
+    item = judged(model, size, **options)[0][f"require:{name}"]
     assert item.passed == (item.actual > 0)
     return item.detail if item.passed else None
 
@@ -32,67 +33,42 @@ def stem():
     return nn.Conv2d(3, 4, 1)
 
 
-BETWEEN = [nn.BatchNorm2d(4), nn.ReLU6(), nn.Dropout()]
-
-
 def ones(*shape):
     return nn.Parameter(torch.ones(*shape))
 
 
 @pytest.mark.parametrize(
-    ("model", "is_separable"),
+    ("layers", "is_separable"),
     [
-        (nn.Sequential(stem(), depthwise(), point()), True),
-        (nn.Sequential(stem(), depthwise(), *BETWEEN, point()), True),
-        (nn.Sequential(stem(), nn.Conv2d(4, 8, 3, groups=4), point(channels=8)), True),
-        (nn.Sequential(depthwise(3), point(channels=3)), True),
-        (nn.Sequential(stem(), nn.utils.parametrizations.weight_norm(depthwise()), point()), True),
-        (nn.Sequential(stem(), depthwise()), False),
-        (nn.Sequential(stem(), nn.Conv2d(4, 4, 3, groups=2), point()), False),
-        (nn.Sequential(stem(), nn.Conv2d(4, 4, 1, groups=4), point()), False),
-        (nn.Sequential(stem(), depthwise(), point(groups=2)), False),
-        (nn.Sequential(stem(), depthwise(), nn.Conv2d(4, 8, 3)), False),
+        ([depthwise(), point()], True),
+        ([depthwise(), nn.BatchNorm2d(4), nn.ReLU6(), nn.Dropout(), point()], True),
+        ([nn.Conv2d(4, 8, 3, groups=4), point(channels=8)], True),
+        ([nn.utils.parametrizations.weight_norm(depthwise()), point()], True),
+        ([depthwise()], False),
+        ([nn.Conv2d(4, 4, 3, groups=2), point()], False),
+        ([nn.Conv2d(4, 4, 1, groups=4), point()], False),
+        ([depthwise(), point(groups=2)], False),
+        ([depthwise(), nn.Conv2d(4, 8, 3)], False),
     ],
 )
-def test_a_depthwise_then_a_pointwise_convolution_is_found_whatever_its_class(model, is_separable):
-    assert (found(model, "depthwise-separable") is not None) == is_separable
-
-
-def test_functional_convolutions_are_found(net):
-    def forward(net, x):
-        maps = F.conv2d(x, net.one, groups=3)
-        return F.conv2d(maps * torch.sigmoid(maps), net.two)
-
-    model = net(forward, one=ones(3, 1, 3, 3), two=ones(8, 3, 1, 1))
-    assert found(model, "depthwise-separable") == "conv2d + conv2d_1"
-
-
-@pytest.fixture
-def between(net):
-    """Make a depthwise convolution, what a function does with it and its input, a pointwise one."""
-
-    def make(function, last=None):
-        def forward(n, x):
-            before = n.stem(x)
-            return n.last(function(n, n.depthwise(before), before))
-
-        layers = {"stem": stem(), "depthwise": depthwise(padding=1), "excite": nn.Conv2d(4, 4, 1)}
-        layers |= {"mix": nn.Conv2d(4, 4, 3, padding=1), "last": last or point()}
-        return net(forward, blur=nn.Buffer(torch.ones(4, 1, 3, 3) / 9), **layers)
-
-    return make
-
-
-def shuffled(x, groups=2):
-    grouped = x.unflatten(1, (groups, x.shape[1] // groups))
-    return grouped.transpose(1, 2).reshape(x.shape)
+def test_a_depthwise_then_a_pointwise_convolution_is_found_whatever_its_class(layers, is_separable):
+    name = found(nn.Sequential(stem(), *layers), "depthwise-separable")
+    assert (name is not None) == is_separable
 
 
 def gate(net, x):
     return net.excite(x.mean((2, 3), keepdim=True)).sigmoid()
 
 
-CHANNEL_BY_CHANNEL = {
+def shuffled(x):
+    return x.unflatten(1, (2, x.shape[1] // 2)).transpose(1, 2).reshape(x.shape)
+
+
+def tokens(x):
+    return F.layer_norm(x.flatten(2).transpose(1, 2), (4,))
+
+
+BETWEEN = {
     "squeeze and excitation": lambda net, x, _: x * gate(net, x),
     "gated in place": lambda net, x, _: x.mul_(gate(net, x)),
     "residual": lambda _, x, before: before + F.gelu(x),
@@ -106,8 +82,11 @@ CHANNEL_BY_CHANNEL = {
     "in another's form": lambda _, x, before: x.type_as(before).view_as(before),
     "mixed beside it": lambda net, x, before: x + net.mix(before),
     "bessel": lambda _, x, __: torch.special.i0e(x),
+    "vouched for": lambda _, x, __: x.cummax(2)[0],
+    "linear layer on channels": lambda _, x, __: x.permute(0, 2, 3, 1),
+    "linear layer on tokens": lambda _, x, __: tokens(x),
 }
-MIXED = {
+MIXING = {
     "vector norm over channels": lambda _, x, __: torch.linalg.vector_norm(x, dim=2, keepdim=True),
     "expanded norm": lambda _, x, __: x.norm(dim=1, keepdim=True).expand_as(x),
     "divided by its norm": lambda _, x, __: x / x.norm(dim=1, keepdim=True),
@@ -117,84 +96,87 @@ MIXED = {
     "convolution": lambda net, x, _: net.mix(x),
     "global pooling": lambda _, x, __: x.mean((2, 3), keepdim=True),
     "only in the gate": lambda net, x, before: before * gate(net, x),
+    "linear layer on columns": lambda _, x, __: x.permute(0, 1, 3, 2),
+    "linear layer on rows": lambda _, x, __: x.permute(0, 3, 1, 2),
 }
 
 
-@pytest.mark.parametrize("function", CHANNEL_BY_CHANNEL.values(), ids=CHANNEL_BY_CHANNEL.keys())
-def test_what_works_channel_by_channel_may_stand_between(between, function):
-    assert found(between(function), "depthwise-separable") == "depthwise + last"
+@pytest.mark.parametrize("between", [*BETWEEN, *MIXING])
+def test_what_works_channel_by_channel_may_stand_between_and_what_mixes_may_not(net, between):
+    function = {**BETWEEN, **MIXING}[between]
+
+    def forward(n, x):
+        before = n.stem(x)
+        return n.last(function(n, n.depthwise(before), before))
+
+    layers = {"stem": stem(), "depthwise": depthwise(padding=1), "excite": nn.Conv2d(4, 4, 1)}
+    layers |= {"mix": nn.Conv2d(4, 4, 3, padding=1), "blur": nn.Buffer(torch.ones(4, 1, 3, 3) / 9)}
+    is_linear, inputs = between.startswith("linear"), 4 if between in BETWEEN else 16
+    model = net(forward, last=nn.Linear(inputs, 8) if is_linear else point(), **layers)
+    name = found(model, "depthwise-separable", assume_pointwise=["cummax"])
+    assert name == ("depthwise + last" if between in BETWEEN else None)
 
 
-@pytest.mark.parametrize("function", MIXED.values(), ids=MIXED.keys())
-def test_what_mixes_channels_or_places_may_not_stand_between(between, function):
-    assert found(between(function), "depthwise-separable") is None
+def attended(net, x):
+    tokens = net.stem(x).flatten(2).transpose(1, 2)
+    return net.mix(tokens, tokens, tokens)[0].transpose(1, 2).unflatten(2, (8, 8))
 
 
-@pytest.mark.parametrize(
-    ("order", "is_pointwise"),
-    [((0, 2, 3, 1), True), ((0, 1, 3, 2), False), ((0, 3, 1, 2), False)],
-)
-def test_a_linear_layer_counts_as_pointwise_where_it_mixes_channels(between, order, is_pointwise):
-    last = nn.Linear([1, 4, 16, 16][order[-1]], 8)
-    model = between(lambda _, x, __: x.permute(order), last)
-    assert (found(model, "depthwise-separable") is not None) == is_pointwise
+def squeezed(net, x):
+    x = net.stem(x)
+    return torch.squeeze(F.avg_pool2d(torch.cat([x, net.more(x)], 1), 8))
 
 
-def test_a_linear_layer_on_tokens_is_pointwise(between):
-    tokens = between(
-        lambda _, x, __: F.layer_norm(x.flatten(2).transpose(1, 2), (4,)), nn.Linear(4, 8)
-    )
-    assert found(tokens, "depthwise-separable")
-
-
-def test_concatenated_depthwise_branches_count(net):
-    model = net(
-        lambda n, x: n.point(torch.cat([n.three(x), n.five(x)], 1)),
-        three=depthwise(3, padding=1),
-        five=nn.Conv2d(3, 3, 5, padding=2, groups=3),
-        point=point(channels=6),
-    )
-    assert found(model, "depthwise-separable") == "three + point, five + point"
-
-
-def test_a_fixed_blur_is_no_depthwise_convolution(net):
-    blur = nn.Buffer(torch.ones(3, 1, 3, 3) / 9)
-    model = net(
-        lambda n, x: n.point(F.conv2d(x, n.blur * 2, groups=3)), blur=blur, point=point(channels=3)
-    )
-    assert found(model, "depthwise-separable") is None
-
-
-def test_an_operation_that_the_user_vouches_for_may_stand_between(between):
-    model = between(lambda _, x, __: x.cummax(2)[0])
-    summary = summarize(model, (16, 16), budget=Budget(), assume_pointwise=["cummax"])
-    (item,) = [r for r in summary.budget.requirements if "separable" in r.name]
-    assert item.passed
-
-
-def test_of_many_layers_three_are_named_and_the_others_counted():
-    blocks = [nn.Sequential(depthwise(padding=1), nn.Conv2d(4, 4, 1)) for _ in range(5)]
-    detail = found(nn.Sequential(stem(), *blocks), "depthwise-separable")
-    assert detail == "1.0 + 1.1, 2.0 + 2.1, 3.0 + 3.1 and 2 more"
-
-
-def test_a_layer_that_the_output_does_not_need_does_not_count(net):
-    layers = {"used": nn.Conv2d(3, 4, 3), "unused": nn.Conv2d(3, 4, 3, dilation=2)}
-    assert found(net(lambda n, x: (n.unused(x), n.used(x))[1], **layers), "dilated") is None
+ATTENTION = {
+    "stem": nn.Conv2d(3, 16, 4, 4),
+    "mix": nn.MultiheadAttention(16, 2, batch_first=True),
+    "more": nn.Conv2d(16, 16, 3, padding=1),
+    "rows": nn.Linear(64, 64),
+}
+POOL = "adaptive_avg_pool2d"
+BRANCHES = {
+    "three": depthwise(3, padding=1),
+    "five": nn.Conv2d(3, 3, 5, padding=2, groups=3),
+    "point": point(channels=6),
+}
+BLOCKS = [nn.Sequential(depthwise(padding=1), nn.Conv2d(4, 4, 1)) for _ in range(5)]
+POOLED = [nn.Conv2d(3, 8, 3, 4, 1), nn.AvgPool2d(8), nn.Conv2d(8, 8, 3, padding=1), nn.Flatten()]
 
 
 @pytest.mark.parametrize(
-    ("convolution", "is_dilated"),
+    ("function", "layers", "structure", "where"),
     [
-        (nn.Conv2d(3, 4, 3, dilation=2), True),
-        (nn.Conv2d(3, 4, (1, 3), dilation=(1, 2)), True),
-        (nn.Conv2d(3, 4, (1, 3), dilation=(2, 1)), False),
-        (nn.Conv2d(3, 4, 1, dilation=2), False),
-        (nn.Conv2d(3, 4, 3), False),
+        (lambda n, x: F.conv2d(F.conv2d(x, n.one, groups=3).sigmoid(), n.two),
+         {"one": ones(3, 1, 3, 3), "two": ones(8, 3, 1, 1)},
+         "depthwise-separable", "conv2d + conv2d_1"),
+        (lambda n, x: n.point(torch.cat([n.three(x), n.five(x)], 1)), BRANCHES,
+         "depthwise-separable", "three + point, five + point"),
+        (lambda n, x: n.point(F.conv2d(x, n.blur * 2, groups=3)),
+         {"blur": nn.Buffer(torch.ones(3, 1, 3, 3) / 9), "point": point(channels=3)},
+         "depthwise-separable", None),
+        (nn.Sequential(stem(), *BLOCKS), {},
+         "depthwise-separable", "1.0 + 1.1, 2.0 + 2.1, 3.0 + 3.1 and 2 more"),
+        (lambda n, x: (n.unused(x), n.used(x))[1],
+         {"used": nn.Conv2d(3, 4, 3), "unused": nn.Conv2d(3, 4, 3, dilation=2)}, "dilated", None),
+        (nn.Conv2d(3, 4, 3, dilation=2), {}, "dilated", "Conv2d"),
+        (nn.Conv2d(3, 4, (1, 3), dilation=(1, 2)), {}, "dilated", "Conv2d"),
+        (nn.Conv2d(3, 4, (1, 3), dilation=(2, 1)), {}, "dilated", None),
+        (nn.Conv2d(3, 4, 1, dilation=2), {}, "dilated", None),
+        (lambda n, x: F.adaptive_avg_pool2d(attended(n, x), 1).flatten(1), ATTENTION, "gap", POOL),
+        (lambda n, x: F.adaptive_avg_pool2d(n.stem(x) + attended(n, x), 1), ATTENTION, "gap", POOL),
+        (lambda n, x: (n.stem(x) + attended(n, x)).flatten(2).transpose(1, 2).mean(1), ATTENTION,
+         "gap", "mean"),
+        (lambda n, x: (n.stem(x).flatten(2) + n.rows(n.stem(x).flatten(2))).mean(2), ATTENTION,
+         "gap", "mean"),
+        (squeezed, ATTENTION, "gap", "avg_pool2d"),
+        (lambda n, x: n.conv(x * n.gate(x.mean((2, 3), keepdim=True)).sigmoid()),
+         {"gate": nn.Conv2d(3, 3, 1), "conv": nn.Conv2d(3, 8, 3)}, "gap", None),
+        (nn.Sequential(*POOLED), {}, "gap", None),
+        (torchvision.models.resnet18(), {}, "gap", "avgpool"),  # of a map that is already 1×1
     ],
-)
-def test_dilation_counts_only_where_the_kernel_has_more_than_one_place(convolution, is_dilated):
-    assert (found(convolution, "dilated") is not None) == is_dilated
+)  # fmt: skip
+def test_structures_are_found_in_what_the_network_does(net, function, layers, structure, where):
+    assert found(net(function, **layers), structure, (32, 32)) == where
 
 
 def head(net, pool, size=16):
@@ -235,59 +217,8 @@ def test_global_average_pooling_is_found_in_every_spelling(net, pool, is_gap):
     assert (found(head(net, pool), "gap") is not None) == is_gap
 
 
-def mixed(net, x):
-    tokens = net.stem(x).flatten(2).transpose(1, 2)
-    return net.mix(tokens, tokens, tokens)[0].transpose(1, 2).unflatten(2, (8, 8))
-
-
-def squeezed(net, x):
-    x = net.stem(x)
-    return torch.squeeze(F.avg_pool2d(torch.cat([x, net.more(x)], 1), 8))
-
-
-ATTENTION = {
-    "stem": nn.Conv2d(3, 16, 4, 4),
-    "mix": nn.MultiheadAttention(16, 2, batch_first=True),
-    "more": nn.Conv2d(16, 16, 3, padding=1),
-    "rows": nn.Linear(64, 64),
-}
-
-
 @pytest.mark.parametrize(
-    ("function", "layer"),
-    [
-        (lambda n, x: F.adaptive_avg_pool2d(mixed(n, x), 1).flatten(1), "adaptive_avg_pool2d"),
-        (lambda n, x: F.adaptive_avg_pool2d(n.stem(x) + mixed(n, x), 1), "adaptive_avg_pool2d"),
-        (lambda n, x: (n.stem(x) + mixed(n, x)).flatten(2).transpose(1, 2).mean(1), "mean"),
-        (lambda n, x: (n.stem(x).flatten(2) + n.rows(n.stem(x).flatten(2))).mean(2), "mean"),
-        (squeezed, "avg_pool2d"),
-    ],
-    ids=["attention", "residual", "tokens", "mixer", "squeezed"],
-)
-def test_an_average_over_all_places_is_global_pooling_though_they_were_mixed(net, function, layer):
-    assert found(net(function, **ATTENTION), "gap", (32, 32)) == layer
-
-
-def test_the_pooling_of_a_squeeze_and_excitation_gate_is_not_global_pooling(net):
-    model = net(
-        lambda n, x: n.conv(x * n.gate(x.mean((2, 3), keepdim=True)).sigmoid()),
-        gate=nn.Conv2d(3, 3, 1),
-        conv=nn.Conv2d(3, 8, 3),
-    )
-    assert found(model, "gap") is None
-
-
-def test_a_pool_that_a_convolution_follows_is_not_global_pooling():
-    pooled = [nn.Conv2d(3, 8, 3, 2, 1), nn.AvgPool2d(8), nn.Conv2d(8, 8, 3, padding=1)]
-    assert found(nn.Sequential(*pooled, nn.Flatten(), nn.Linear(8, 10)), "gap") is None
-
-
-def test_global_pooling_of_a_map_that_is_already_1x1_counts():
-    assert found("torchvision.models:resnet18", "gap", (32, 32)) == "avgpool"
-
-
-@pytest.mark.parametrize(
-    ("pool", "said"),
+    ("pool", "detail"),
     [
         (nn.AvgPool2d(2), "pool pools 2×2 of 3×3"),
         (nn.AdaptiveAvgPool2d(2), "pool pools 2×2 of 3×3"),
@@ -297,9 +228,9 @@ def test_global_pooling_of_a_map_that_is_already_1x1_counts():
         (nn.Sequential(nn.AvgPool2d(2, 1), nn.Conv2d(4, 4, 2)), "no layer of this kind"),
     ],
 )
-def test_a_pooling_of_a_part_of_the_map_is_said(net, pool, said):
-    items, _ = judged(head(net, pool, 3), (3, 3), require=("gap",))
-    assert items["require:gap"].detail == said
+def test_a_pooling_of_a_part_of_the_map_is_said(net, pool, detail):
+    items, _ = judged(head(net, pool, 3), (3, 3))
+    assert items["require:gap"].detail == detail
 
 
 def branch(net, x):
@@ -348,29 +279,24 @@ def test_weights_that_begin_at_zero_have_an_effect(start):
     assert items["require:dilated"].passed
 
 
-def kept_in(kind):
-    layer = nn.Conv2d(3, 3, 3, padding=1)
-    return {
-        "list": [layer],
-        "dict": {"one": layer},
-        "nested": [{"one": (layer,)}],
-        "closure": lambda x: layer(x) + 0,
-        "tensor": torch.ones(3, 3, 3, 3, requires_grad=True),
-    }[kind]
+LAYER = nn.Conv2d(3, 3, 3, padding=1)
+TENSOR = torch.ones(3, 3, 3, 3, requires_grad=True)
 
 
-def read(kept, x):
-    if isinstance(kept, torch.Tensor):
-        return F.conv2d(x, kept)
-    while isinstance(kept, list | tuple | dict):
-        kept = next(iter(kept.values())) if isinstance(kept, dict) else kept[0]
-    return kept(x)
-
-
-@pytest.mark.parametrize("kind", ["list", "dict", "nested", "closure", "tensor"])
-def test_learned_tensors_outside_of_the_parameters_fail_and_are_named(net, kind):
+@pytest.mark.parametrize(
+    ("kept", "read"),
+    [
+        ([LAYER], lambda kept, x: kept[0](x)),
+        ({"one": LAYER}, lambda kept, x: kept["one"](x)),
+        ([{"one": (LAYER,)}], lambda kept, x: kept[0]["one"][0](x)),
+        ((lambda layer: lambda x: layer(x) + 0)(LAYER), lambda kept, x: kept(x)),
+        (TENSOR, lambda kept, x: F.conv2d(x, kept)),
+    ],
+    ids=["list", "dict", "nested", "closure", "tensor"],
+)
+def test_learned_tensors_outside_of_the_parameters_fail_and_are_named(net, kept, read):
     model = net(lambda n, x: n.head(read(n.blocks, x).mean((2, 3))), head=nn.Linear(3, 10))
-    model.blocks = kept_in(kind)
+    model.blocks = kept
     items, summary = judged(model)
     registered = items["registered"]
     assert (registered.actual, registered.limit, registered.passed) == (1, 0, False)
@@ -387,16 +313,15 @@ def test_a_layer_made_in_the_forward_is_named_by_its_line(net):
     assert "(test_structures.py:" in items["registered"].detail
 
 
-@pytest.mark.parametrize("kind", ["module", "buffer"])
-def test_registered_and_fixed_tensors_are_no_lost_weights(net, kind):
-    kept = (
-        nn.ModuleList([nn.Conv2d(3, 3, 3)])
-        if kind == "module"
-        else nn.Buffer(torch.ones(3, 3, 3, 3))
-    )
-    read_it = (lambda n, x: n.kept[0](x)) if kind == "module" else lambda n, x: F.conv2d(x, n.kept)
-    items, summary = judged(
-        net(lambda n, x: n.head(read_it(n, x).mean((2, 3))), kept=kept, head=nn.Linear(3, 9))
-    )
+@pytest.mark.parametrize(
+    ("kept", "read"),
+    [
+        (nn.ModuleList([LAYER]), lambda kept, x: kept[0](x)),
+        (nn.Buffer(TENSOR.detach()), lambda kept, x: F.conv2d(x, kept)),
+    ],
+)
+def test_registered_and_fixed_tensors_are_no_lost_weights(net, kept, read):
+    layers = {"kept": kept, "head": nn.Linear(3, 9)}
+    items, summary = judged(net(lambda n, x: n.head(read(n.kept, x).mean((2, 3))), **layers))
     assert "registered" not in items
     assert summary.warnings == ()

@@ -28,15 +28,8 @@ def test_a_linear_networks_heat_is_its_kernels_magnitude_where_the_unit_looks(im
     assert (found.layer, found.unit, found.samples) == ("1", (4, 4), 5)
     field = found.theoretical
     assert (field.top, field.left, field.receptive_field, field.clipped) == (6, 6, (5, 5), 0)
-
-
-def test_the_mass_lies_inside_the_theoretical_field_and_adds_up_to_one(images):
-    found = effective_receptive_field(linear_model(), images)
-    field = found.theoretical
-    height, width = field.receptive_field
-    inside = found.heat[field.top : field.top + height, field.left : field.left + width]
-    assert inside.sum() == pytest.approx(1)
-    assert found.squares[1].side <= height
+    assert found.heat[6:11, 6:11].sum() == pytest.approx(1)
+    assert found.squares[1].side <= 5
 
 
 def test_the_result_does_not_depend_on_how_images_are_grouped(images, monkeypatch):
@@ -70,16 +63,12 @@ def test_squares_are_the_smallest_that_hold_their_share():
 
 
 def test_a_network_without_a_map_is_refused_for_features(images):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 10))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 10))
     with pytest.raises(ModelError, match="target logits"):
         effective_receptive_field(model, images)
     assert effective_receptive_field(model, images, target="logits").theoretical.clipped == 0
 
 
-def test_dead_units_are_one_line(images):
-    class Dead(nn.Module):
-        def forward(self, x):
-            return (x * 0).relu()
-
+def test_dead_units_are_one_line(images, net):
     with pytest.raises(ModelError, match="zero on every image"):
-        effective_receptive_field(Dead(), images)
+        effective_receptive_field(net(lambda _, x: (x * 0).relu()), images)

@@ -15,7 +15,7 @@ def images():
     return torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-class Net(nn.Module):
+class Classifier(nn.Module):
     """Two convolutions, then `head` from the maps to the answer."""
 
     def __init__(self, head):
@@ -59,7 +59,7 @@ HEADS = {
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 def test_behind_global_average_pooling_it_is_cam(images, head):
-    net = Net(head).eval()
+    net = Classifier(head).eval()
     classes = [0, 3, 4]
     heat = GradCam(net, (16, 16))(images, classes)
     assert heat.dtype == np.float32
@@ -67,7 +67,7 @@ def test_behind_global_average_pooling_it_is_cam(images, head):
 
 
 def test_behind_flattening_it_is_the_papers_formula(images):
-    net = Net(lambda net, maps: net.flat(maps.flatten(1))).eval()
+    net = Classifier(lambda net, maps: net.flat(maps.flatten(1))).eval()
     maps = net.maps(images).detach().numpy()
     gradient = net.flat.weight.detach().numpy()[2].reshape(8, 8, 8)
     expected = np.maximum((gradient.mean((1, 2))[:, None, None] * maps).sum(1), 0)
@@ -109,43 +109,33 @@ def test_heat_lies_where_its_units_look(net, peak):
     assert not spread[:, 14:].any()
 
 
-def test_units_that_all_see_the_whole_image_fill_it_evenly():
-    class Global(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.patches, self.mix = nn.Conv2d(3, 2, 4, 4), nn.Linear(16, 16)
+def test_units_that_all_see_the_whole_image_fill_it_evenly(net):
+    def forward(n, x):
+        x = n.patches(x)
+        return n.mix(x.flatten(2)).view_as(x).relu().mean((2, 3))
 
-        def forward(self, x):
-            x = self.patches(x)
-            return self.mix(x.flatten(2)).view_as(x).relu().mean((2, 3))
-
-    explain = GradCam(Global(), (16, 16))
+    model = net(forward, patches=nn.Conv2d(3, 2, 4, 4), mix=nn.Linear(16, 16))
     heat = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
     expected = F.interpolate(torch.from_numpy(heat)[None], (16, 16), mode="bilinear")[0]
-    np.testing.assert_allclose(explain.over_images(heat), expected, rtol=1e-5, atol=1e-6)
+    found = GradCam(model, (16, 16)).over_images(heat)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_units_that_are_filled_in_by_hand_heat_no_pixel():
-    class Padded(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.patches = nn.Conv2d(3, 2, 4, 4)
+def test_units_that_are_filled_in_by_hand_heat_no_pixel(net):
+    def forward(n, x):
+        padded = torch.zeros(1, 2, 6, 6)
+        padded[:, :, 1:-1, 1:-1] = n.patches(x)
+        return padded.flatten(1)
 
-        def forward(self, x):
-            padded = torch.zeros(1, 2, 6, 6)
-            padded[:, :, 1:-1, 1:-1] = self.patches(x)
-            return padded.flatten(1)
-
-    explain = GradCam(Padded(), (16, 16))
+    patches = nn.Conv2d(3, 2, 4, 4)
     heat = np.arange(36, dtype=np.float32).reshape(1, 6, 6)
-    without = GradCam(nn.Sequential(nn.Conv2d(3, 2, 4, 4), nn.Flatten()), (16, 16))
-    np.testing.assert_allclose(
-        explain.over_images(heat), without.over_images(heat[:, 1:-1, 1:-1]), rtol=1e-6
-    )
+    found = GradCam(net(forward, patches=patches), (16, 16)).over_images(heat)
+    without = GradCam(nn.Sequential(patches, nn.Flatten()), (16, 16))
+    np.testing.assert_allclose(found, without.over_images(heat[:, 1:-1, 1:-1]), rtol=1e-6)
 
 
 def test_the_network_stays_as_it_is(images):
-    net = Net(pooled).train()
+    net = Classifier(pooled).train()
     net.second.eval()
     net.first.weight.requires_grad_(False)
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -155,23 +145,30 @@ def test_the_network_stays_as_it_is(images):
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_an_operation_that_the_analysis_does_not_know_is_no_hindrance(images):
-    net = Net(lambda net, maps: pooled(net, torch.special.erf(maps))).eval()
-    assert GradCam(net, (16, 16))(images, [0, 1, 2]).shape == (3, 8, 8)
-
-
-def test_maps_of_one_unit_are_passed_over(images):
-    net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Conv2d(4, 5, 12), nn.Flatten())
+@pytest.mark.parametrize(
+    ("net", "layer", "size"),
+    [
+        (Classifier(lambda net, maps: pooled(net, torch.special.erf(maps))), "special_erf", (8, 8)),
+        (nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Conv2d(4, 5, 12), nn.Flatten()), "1",
+         (12, 12)),
+    ],
+    ids=["unknown operation", "map of one unit"],
+)  # fmt: skip
+def test_the_last_map_of_several_units_is_explained(images, net, layer, size):
     explain = GradCam(net, (16, 16))
-    assert (explain.layer, explain.size) == ("1", (12, 12))
+    assert (explain.layer, explain.size) == (layer, size)
+    assert explain(images, [0, 1, 2]).shape == (3, *size)
 
 
 @pytest.mark.parametrize(
     ("net", "message"),
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), "needs a map before .* Sequential has"),
-        (Net(lambda net, maps: pooled(net, maps.detach())), "needs the gradient of the answer at"),
-        (Net(torch.no_grad()(pooled)), "lets none through"),
+        (
+            Classifier(lambda net, maps: pooled(net, maps.detach())),
+            "needs the gradient of the answer at",
+        ),
+        (Classifier(torch.no_grad()(pooled)), "lets none through"),
     ],
 )
 def test_a_network_that_cannot_be_explained_is_one_line(images, net, message):

@@ -34,19 +34,17 @@ class Strict(nn.Module):
         return self.network(x)
 
 
-def test_every_layer_of_a_deep_network_is_compared():
-    proof = verify("torchvision.models:resnet18", (64, 64))
-    rows = receptive_field("torchvision.models:resnet18", (64, 64)).layers
+@pytest.mark.parametrize(("name", "side"), [("baseline", 32), ("torchvision.models:resnet18", 64)])
+def test_every_layer_is_compared(name, side):
+    proof, rows = verify(name, (side, side)), receptive_field(name, (side, side)).layers
     assert (proof.agreed, proof.not_shown) == (True, ())
-    assert proof.layers >= len({row.name for row in rows})
-    assert proof.units > 1000
+    assert proof.layers >= len({row.name for row in rows if row.type != "Dropout"})
+    assert proof.units > 400
 
 
 def test_fields_larger_than_the_image_are_shown_whole_but_those_of_everything():
-    proof, rows = verify("baseline"), receptive_field("baseline").layers
-    assert (proof.agreed, proof.not_shown) == (True, ())
+    proof = verify("baseline")
     assert proof.clipped == ("gap", "convblock5.0", "log_softmax")
-    assert proof.layers >= len({row.name for row in rows if row.type != "Dropout"})
     ((height, same), (other, width)) = proof.canvases
     assert height == width > 32 == same == other
     far = verify(nn.Sequential(conv(3), conv(9, dilation=6, padding=24)), (32, 32))
@@ -85,34 +83,26 @@ def blocks():
 
 
 WINDOW = taps.window
-ERRORS = {
-    "no dilation": (lambda k, s, p, d: WINDOW(k, s, p, 1), "3"),
-    "one tap wider": (lambda k, s, p, d: WINDOW(k + 1, s, p, d), "0"),
-    "one tap narrower": (lambda k, s, p, d: WINDOW(max(k - 1, 1), s, p, d), "0"),
-    "one dilated tap wider": (lambda k, s, p, d: WINDOW(k + (d > 1), s, p, d), "3"),
-    "a wrong stride": (lambda k, s, p, d: WINDOW(k, s + (s > 1), p, d), "1"),
-    "no stride": (lambda k, s, p, d: WINDOW(k, 1, p, d), "1"),
-    "no padding": (lambda k, s, p, d: WINDOW(k, s, 0, d), "0"),
-}
+ERRORS = [
+    (WINDOW, None),
+    (lambda k, s, p, d: WINDOW(k, s, p, 1), "3"),
+    (lambda k, s, p, d: WINDOW(k + 1, s, p, d), "0"),
+    (lambda k, s, p, d: WINDOW(max(k - 1, 1), s, p, d), "0"),
+    (lambda k, s, p, d: WINDOW(k + (d > 1), s, p, d), "3"),
+    (lambda k, s, p, d: WINDOW(k, s + (s > 1), p, d), "1"),
+    (lambda k, s, p, d: WINDOW(k, 1, p, d), "1"),
+    (lambda k, s, p, d: WINDOW(k, s, 0, d), "0"),
+]
 
 
-WRAPS = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     "wrap", [{}, {"most": 1}, {"size": (32, 32)}, {"most": 1, "size": (32, 32)}]
 )
-
-
-@WRAPS
-def test_without_an_error_networks_of_every_restriction_agree(wrap):
-    assert verify(Strict(blocks(), **wrap)).agreed
-
-
-@WRAPS
-@pytest.mark.parametrize(("error", "layer"), ERRORS.values(), ids=ERRORS.keys())
+@pytest.mark.parametrize(("error", "layer"), ERRORS)
 def test_a_planted_error_is_found_and_its_layer_is_named(monkeypatch, error, layer, wrap):
     monkeypatch.setattr(taps, "window", error)
-    proof = verify(Strict(blocks(), **wrap))
-    assert not proof.agreed
-    assert proof.first_disagreement.layer == f"network.{layer}"
+    wrong = verify(Strict(blocks(), **wrap)).first_disagreement
+    assert (wrong and wrong.layer) == (layer and f"network.{layer}")
 
 
 def test_holes_are_reported_where_they_are_and_are_no_error(net):
@@ -197,46 +187,33 @@ CHANNELS = 4
 
 
 class Step(nn.Module):
-    """One random piece of a network; maps that must meet are cropped to the smaller."""
+    """One random piece of a network: a layer, or a function of its layers and the map."""
 
     def __init__(self, kind, window):
         super().__init__()
         kernel, stride, dilation = window["kernel"], window["stride"], window["dilation"]
         same = [(k - 1) * d // 2 for k, d in zip(kernel, dilation, strict=True)]
         wider, ceil = [k + 1 for k in kernel], window["ceil"]
-        both = (CHANNELS, CHANNELS)
-        make = {
-            "conv": lambda: nn.Conv2d(*both, kernel, stride, same, dilation, window["groups"]),
+        both, half = (CHANNELS, CHANNELS), (CHANNELS // 2, CHANNELS // 2)
+        self.layer = {
             "valid": lambda: nn.Conv2d(*both, kernel, stride, 0, dilation),
             "same": lambda: nn.Conv2d(*both, kernel, 1, "same", dilation),
             "max": lambda: nn.MaxPool2d(wider, stride, 1, dilation, ceil_mode=ceil),
             "avg": lambda: nn.AvgPool2d(kernel, stride, ceil_mode=ceil),
             "lp": lambda: nn.LPPool2d(2, kernel, stride, ceil_mode=ceil),
             "transposed": lambda: nn.ConvTranspose2d(*both, kernel, 2, dilation=dilation),
-            "split": lambda: nn.Conv2d(CHANNELS // 2, CHANNELS // 2, kernel, 1, same, dilation),
-        }
-        layer = {"added": "conv", "joined": "conv"}.get(kind, kind)
-        layer = "same" if kind in {"written", "assigned", "part"} else layer
-        self.layer = make.get(layer, nn.Identity)()
+            "split": lambda: nn.Conv2d(*half, kernel, 1, same, dilation),
+        }.get(
+            "same" if kind in {"written", "assigned", "part"} else kind,
+            lambda: nn.Conv2d(*both, kernel, stride, same, dilation, window["groups"]),
+        )()
         self.other = nn.Conv2d(*both, 1, stride)
         self.join = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
         self.kind, self.window = kind, window
 
     def forward(self, x):
-        return getattr(self, f"run_{self.kind}", self.layer)(x)
-
-    def run_nearest(self, x):
-        return F.interpolate(x, scale_factor=2, mode="nearest")
-
-    def run_bilinear(self, x):
-        return F.interpolate(x, scale_factor=2, mode="bilinear")
-
-    def run_corners(self, x):
-        size = [n * 2 for n in x.shape[-2:]]
-        return F.interpolate(x, size, mode="bilinear", align_corners=True)
-
-    def run_padded(self, x):
-        return F.relu(F.pad(x, [*self.window["kernel"], *self.window["stride"]]))
+        function = FUNCTIONS.get(self.kind) or getattr(Step, f"run_{self.kind}", None)
+        return function(self, x) if function else self.layer(x)
 
     def run_sliced(self, x):
         (top, left), (rows, columns) = self.window["kernel"], self.window["stride"]
@@ -246,17 +223,9 @@ class Step(nn.Module):
         even = F.pad(x, [0, x.shape[-1] % 2, 0, x.shape[-2] % 2])
         return self.join(F.pixel_unshuffle(even, 2)[:, : 2 * CHANNELS])
 
-    def run_added(self, x):
-        one, other = cropped(self.layer(x), self.other(x))
-        return one + other
-
-    def run_joined(self, x):
-        return self.join(torch.cat(cropped(self.layer(x), self.other(x)), 1))
-
     def run_split(self, x):
         first, second = x.chunk(2, dim=1)
-        first, second = cropped(first, self.layer(second))
-        return torch.cat([second, first], dim=1)
+        return torch.cat(cropped(first, self.layer(second))[::-1], dim=1)
 
     def run_written(self, x):
         y = x.clone()
@@ -284,19 +253,29 @@ class Step(nn.Module):
         (rows, columns), (down, along) = self.window["kernel"], self.window["stride"]
         return x.unfold(2, rows, down).unfold(3, columns, along).mean((4, 5))
 
-    def run_statistics(self, x):
-        return torch.var_mean(x, 1, keepdim=True)[1] + x.topk(CHANNELS, 1)[0]
-
 
 def cropped(one, other):
+    """Crop maps that must meet to the smaller."""
     rows, columns = (min(one.shape[d], other.shape[d]) for d in (-2, -1))
     return one[..., :rows, :columns], other[..., :rows, :columns]
 
 
+def resized(x, **options):
+    return F.interpolate(x, [n * 2 for n in x.shape[-2:]], **options)
+
+
+FUNCTIONS = {
+    "nearest": lambda _, x: resized(x),
+    "bilinear": lambda _, x: resized(x, mode="bilinear"),
+    "corners": lambda _, x: resized(x, mode="bilinear", align_corners=True),
+    "padded": lambda n, x: F.relu(F.pad(x, [*n.window["kernel"], *n.window["stride"]])),
+    "added": lambda n, x: sum(cropped(n.layer(x), n.other(x))),
+    "joined": lambda n, x: n.join(torch.cat(cropped(n.layer(x), n.other(x)), 1)),
+    "statistics": lambda _, x: torch.var_mean(x, 1, keepdim=True)[1] + x.topk(CHANNELS, 1)[0],
+}
 KINDS = [
-    *("conv", "valid", "same", "max", "avg", "lp", "transposed", "nearest", "bilinear"),
-    *("corners", "sliced", "padded", "shuffled", "added", "joined", "split"),
-    *("written", "assigned", "part", "unpooled", "windows", "statistics"),
+    *("conv", "valid", "same", "max", "avg", "lp", "transposed", *FUNCTIONS, "sliced", "shuffled"),
+    *("split", "written", "assigned", "part", "unpooled", "windows"),
 ]
 
 

@@ -283,13 +283,17 @@ LAYER = nn.Conv2d(3, 3, 3, padding=1)
 TENSOR = torch.ones(3, 3, 3, 3, requires_grad=True)
 
 
+def closing_over(layer):
+    return lambda x: layer(x) + 0
+
+
 @pytest.mark.parametrize(
     ("kept", "read"),
     [
         ([LAYER], lambda kept, x: kept[0](x)),
         ({"one": LAYER}, lambda kept, x: kept["one"](x)),
         ([{"one": (LAYER,)}], lambda kept, x: kept[0]["one"][0](x)),
-        ((lambda layer: lambda x: layer(x) + 0)(LAYER), lambda kept, x: kept(x)),
+        (closing_over(LAYER), lambda kept, x: kept(x)),
         (TENSOR, lambda kept, x: F.conv2d(x, kept)),
     ],
     ids=["list", "dict", "nested", "closure", "tensor"],

@@ -23,40 +23,31 @@ def final(model, size=(16, 16)):
     return receptive_field(model, size).final.receptive_field
 
 
-def test_layers_have_their_modules_names_and_functions_their_modules_and_their_own(net):
-    block = net(lambda n, x: torch.relu(n.conv(x) + x + x), conv=nn.Conv2d(3, 3, 1))
-    assert names(nn.Sequential(block)) == ["0.conv", "0.add", "0.add_1", "0.relu"]
+LAYERS = {"first": nn.ReLU(), "last": nn.Sigmoid()}
+IDLE = [
+    *(lambda x: x.float(), lambda x: x.contiguous(), lambda x: x.detach(), lambda x: x.data),
+    *(lambda x: x.to("cpu"), lambda x: x.view(x.shape), lambda x: x.requires_grad_()),
+]
 
 
-def test_a_users_own_layer_is_one_row_if_it_does_one_thing():
-    class Once(nn.Module):
-        def forward(self, x):
-            return F.avg_pool2d(x, 3)
-
-    class Twice(nn.Module):
-        def forward(self, x):
-            return x.relu().sigmoid()
-
-    rows = [(row.name, row.type) for row in receptive_field(nn.Sequential(Once(), Twice())).layers]
-    assert rows == [("0", "Once"), ("1.relu", "relu"), ("1.sigmoid", "sigmoid")]
+def by_size(_, x):
+    return x.relu().exp() if x.shape[-1] > 16 else x.sigmoid().exp()
 
 
 @pytest.mark.parametrize(
-    "idle",
+    ("function", "layers", "rows"),
     [
-        *(lambda x: x.float(), lambda x: x.contiguous(), lambda x: x.detach(), lambda x: x.data),
-        *(lambda x: x.to("cpu"), lambda x: x.view(x.shape), lambda x: x.requires_grad_()),
+        (lambda n, x: torch.tanh(n.first(x) + x + x), LAYERS,
+         {"0.first": "ReLU", "0.add": "add", "0.add_1": "add", "0.tanh": "tanh"}),
+        *[(lambda n, x, idle=idle: n.last(idle(n.first(x))), LAYERS,
+           {"0.first": "ReLU", "0.last": "Sigmoid"}) for idle in IDLE],
+        (lambda _, x: F.avg_pool2d(x, 3), {}, {"0": "Net"}),  # a layer of the user's own
+        (by_size, {}, {"0.sigmoid": "sigmoid", "0.exp": "exp"}),
     ],
-)
-def test_a_call_that_does_nothing_has_no_row(net, idle):
-    model = net(lambda n, x: n.last(idle(n.first(x))), first=nn.ReLU(), last=nn.Sigmoid())
-    assert names(model) == ["first", "last"]
-
-
-def test_decisions_on_shapes_are_followed(net):
-    model = net(lambda _, x: x.relu().exp() if x.shape[-1] > 16 else x.sigmoid().exp())
-    assert names(model, (16, 16)) == ["sigmoid", "exp"]
-    assert names(model, (16, 17)) == ["relu", "exp"]
+)  # fmt: skip
+def test_rows_have_the_names_of_layers_and_functions_in_their_modules(net, function, layers, rows):
+    found = receptive_field(nn.Sequential(net(function, **layers)), (16, 16)).layers
+    assert {row.name: row.type for row in found} == rows
 
 
 def on_a_buffer(net, x):
@@ -130,19 +121,14 @@ def running_maximum(x):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_a_refusal_inside_a_scripted_function_keeps_its_words(net):
-    act = torch.jit.script(running_maximum)
-    with pytest.raises(ModelError, match=r"unknown operation .*cummax"):
-        final(net(lambda _, x: act(x)))
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_a_scripted_activation_is_followed(net):
-    act = torch.jit.script(swish)
+def test_a_scripted_function_is_followed_and_a_refusal_inside_keeps_its_words(net):
+    act, refused = torch.jit.script(swish), torch.jit.script(running_maximum)
     model = net(lambda n, x: n.last(act(n.first(x))), first=nn.Conv2d(3, 4, 3), last=nn.ReLU())
     assert final(model) == (3, 3)
     assert names(model) == ["first", "sigmoid", "mul", "last"]
     assert verify(model, (16, 16)).agreed
+    with pytest.raises(ModelError, match=r"unknown operation .*cummax"):
+        final(net(lambda _, x: refused(x)))
 
 
 @pytest.mark.parametrize(
@@ -206,6 +192,12 @@ HERE = r"\(test_run\.py:\d+\)"
         (lambda _, x: x * x.mean().tolist(), "decides by the values in a tensor"),
         (lambda _, x: x[x > 0], rf"decides by the values in a tensor in 0 {HERE}"),
         (lambda _, x: x.sort(2).values, rf"unknown operation 'sort' .* in 0 {HERE}"),
+        (
+            lambda _, x: x.cummax(2)[0],
+            rf"unknown operation 'cummax' .*aten\.cummax\..* in 0 {HERE}",
+        ),
+        (lambda _, x: x.renorm(2, 0, 1.0), r"unknown operation .*aten\.renorm\.default"),
+        (lambda _, x: x.histc(8), r"unknown operation .*aten\.histc\.default"),
         (
             lambda _, x: x.gather(1, x.argmax(1, keepdim=True)),
             "'gather' with an index whose numbers",
@@ -300,17 +292,3 @@ def test_every_operation_that_is_named_exists():
     existing |= {name.removesuffix("_") for name in existing}
     named = [*KNOWN, *choice.NUMBERED, *choice.CUTS, *choice.SHAPE_ONLY]
     assert [name for name in named if name not in existing] == []
-
-
-@pytest.mark.parametrize(
-    ("function", "name"),
-    [
-        (lambda _, x: x.sort(2)[0], "sort"),
-        (lambda _, x: x.cummax(2)[0], "cummax"),
-        (lambda _, x: x.renorm(2, 0, 1.0), "renorm"),
-        (lambda _, x: x.histc(8), "histc"),
-    ],
-)
-def test_an_operation_without_tag_and_rule_is_refused_with_its_name(net, function, name):
-    with pytest.raises(ModelError, match=rf"unknown operation .*aten\.{name}\.default.* {HERE}"):
-        final(net(function))

@@ -73,25 +73,25 @@ def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None 
 
 def _read_table(path: Path) -> dict[str, Any] | None:
     """Return the limits that a file sets by field name, or None if it has no such table."""
-    shown = os.path.relpath(path)
+    file = os.path.relpath(path)
     try:
         table: Any = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise SettingsError(f"{shown} cannot be read: {error.strerror}") from error
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not UTF-8, or not TOML
-        raise SettingsError(f"{shown} is not valid TOML: {one_line(error)}") from error
+        raise SettingsError(f"{file} is not valid TOML: {one_line(error)}") from error
     for key in ("tool", "cifar-cnn", "budget"):
         if key not in table:
             return None
         table = table[key]
         if not isinstance(table, dict):
-            raise SettingsError(f"{shown}: [tool.cifar-cnn.budget] is not a table")
+            raise SettingsError(f"{file}: [tool.cifar-cnn.budget] is not a table")
     for name in table:
         if name not in ITEMS:
             wrong = f"unknown budget item {name!r}{did_you_mean(name, ITEMS)}"
-            raise SettingsError(f"{shown}: {wrong}: one of {', '.join(ITEMS)}")
+            raise SettingsError(f"{file}: {wrong}: one of {', '.join(ITEMS)}")
     return {ITEMS[name]: value for name, value in table.items()}
 
 

@@ -104,10 +104,10 @@ def _follow_view(of: Operation, _: Shape, x: Field, *__: Any, **___: Any) -> Out
 
 def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | Outcome:
     """Run the operation on element numbers to see where each element goes."""
-    named = of.arguments(args)
-    is_data = [name in MOVED and isinstance(each, Field) for name, each in named.items()]
-    data = [each for each, moved in zip(args, is_data, strict=True) if moved]
-    index = [each for each, moved in zip(args, is_data, strict=True) if not moved]
+    arguments = of.arguments(args)
+    is_data = [name in MOVED and isinstance(each, Field) for name, each in arguments.items()]
+    data = [each for each, is_moved in zip(args, is_data, strict=True) if is_moved]
+    index = [each for each, is_moved in zip(args, is_data, strict=True) if not is_moved]
     by_image = [leaf for leaf in leaves(index) if isinstance(leaf, Field) and leaf.families]
     if by_image and of.op == "index_put" and by_image[0].shape == args[0].shape:
         return pointwise(out, *data, *by_image)  # a mask
@@ -116,7 +116,9 @@ def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | 
 
     def move(*numbers: Tensor) -> Any:
         left, both = iter(numbers), zip(of.args, is_data, strict=True)
-        return of.func(*[next(left) if moved else _on_cpu(a) for a, moved in both], **of.kwargs)
+        return of.func(
+            *[next(left) if is_moved else _on_cpu(a) for a, is_moved in both], **of.kwargs
+        )
 
     with _disable_current_modes():
         return Outcome(tuple(move_by_numbers(move, data)))

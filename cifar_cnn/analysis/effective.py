@@ -48,9 +48,16 @@ def effective_receptive_field(
         raise ModelError("the network has no map before it flattens: ask for --target logits")
     layer = last_row(run, output) if features is None or target == "logits" else features
     unit = None if target == "logits" else (layer.output_size[0] // 2, layer.output_size[1] // 2)
+    at: list[Any] = [slice(None)] * len(layer.value.field.shape)
+    if unit is not None:
+        at[layer.dims[0]], at[layer.dims[1]] = unit
     heat = np.zeros(size)
     for batch in torch.split(images, BATCH):
-        heat += _magnitude(model, batch, layer, unit)
+        leaf = batch.clone().requires_grad_()
+        tensor, _ = results_of(model, leaf, [layer.call.number])
+        chosen = tensor.amax(1) if unit is None else tensor[tuple(at)]
+        (gradient,) = torch.autograd.grad(chosen.sum(), leaf)
+        heat += gradient.abs().double().sum((0, 1)).cpu().numpy()
     if not heat.sum():
         raise ModelError(f"the gradient at {layer.name} is zero on every image")
     heat /= heat.sum()
@@ -94,20 +101,3 @@ def _theoretical(layer: Layer, unit: tuple[int, int], size: tuple[int, int]) -> 
     columns = min(right, size[1] - 1) - max(left, 0) + 1
     clipped = 1 - rows * columns / (height * width)
     return TheoreticalField(receptive_field=(height, width), top=top, left=left, clipped=clipped)
-
-
-def _magnitude(
-    model: nn.Module, images: Tensor, layer: Layer, unit: tuple[int, int] | None
-) -> NDArray[np.float64]:
-    leaf = images.clone().requires_grad_()
-    tensor, _ = results_of(model, leaf, [layer.call.number])
-    if unit is None:
-        chosen = tensor.amax(1)
-    else:
-        rows, columns = layer.dims
-        index: list[Any] = [slice(None)] * tensor.dim()
-        index[rows], index[columns] = unit
-        chosen = tensor[tuple(index)]
-    (gradient,) = torch.autograd.grad(chosen.sum(), leaf)
-    total: NDArray[np.float64] = gradient.abs().double().sum((0, 1)).cpu().numpy()
-    return total

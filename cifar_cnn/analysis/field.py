@@ -58,8 +58,8 @@ class Family:
         turns, phase = np.divmod(np.asarray(units, dtype=np.int64), self.period)
         column = [1] * self.low.ndim
         column[self.dim] = len(turns)
-        moved = (turns * self.shift).reshape(column)
-        return self.low.take(phase, self.dim) + moved, self.high.take(phase, self.dim) + moved
+        distance = (turns * self.shift).reshape(column)
+        return self.low.take(phase, self.dim) + distance, self.high.take(phase, self.dim) + distance
 
     def unroll(self, shape: Sequence[int]) -> "Family":
         """Return the same intervals unit by unit, for the units that a tensor of `shape` has."""
@@ -91,8 +91,8 @@ class Field:
         """Return first and last pixel of each element's hull; sizes are 1 where all agree."""
         low, high = np.full((1,) * len(self.shape), FAR), np.full((1,) * len(self.shape), -FAR)
         for family in self.along(axis):
-            listed = family.unroll(self.shape)
-            low, high = np.minimum(low, listed.low), np.maximum(high, listed.high)
+            each_unit = family.unroll(self.shape)
+            low, high = np.minimum(low, each_unit.low), np.maximum(high, each_unit.high)
         return low, high
 
 
@@ -104,10 +104,10 @@ def image_field(shape: tuple[int, ...], dims: tuple[int, int] = (2, 3)) -> Field
 
 def hull(shape: tuple[int, ...], fields: Iterable[Field]) -> Field:
     """Return the field of a tensor of `shape` made element by element from broadcast tensors."""
-    fitted = [_broadcast(field, shape) for field in fields]
-    if len(fitted) == 1:
-        return fitted[0]
-    return Field(shape, merge(family for field in fitted for family in field.families))
+    parts = [_broadcast(field, shape) for field in fields]
+    if len(parts) == 1:
+        return parts[0]
+    return Field(shape, merge(family for field in parts for family in field.families))
 
 
 def merge(families: Iterable[Family]) -> tuple[Family, ...]:

@@ -22,8 +22,9 @@ from cifar_cnn.analysis.layers import (
     local_walks,
 )
 from cifar_cnn.analysis.network import results_of, run_network
+from cifar_cnn.analysis.receptive_field import last_map
 from cifar_cnn.analysis.run import Run
-from cifar_cnn.analysis.steps import Kind, Value, used_steps
+from cifar_cnn.analysis.steps import Kind, Value
 from cifar_cnn.errors import UserError
 from cifar_cnn.runtime import torch_threads
 
@@ -38,15 +39,13 @@ class GradCam:
 
     def __init__(self, model: nn.Module, input_size: tuple[int, int]) -> None:
         run, output = run_network(model, input_size, is_strict=False)  # where maps are, not fields
-        used = used_steps(run.steps, output)
-        rows = [row for row in layers_of(run) if row.is_map and max(row.output_size) > 1]
-        maps = [row for row in rows if row.value.made in used]
-        if not maps:
+        rows = [row for row in layers_of(run) if max(row.output_size) > 1]
+        row = last_map(run, output, rows)
+        if row is None:
             raise UserError(
                 "Grad-CAM needs a map before the network's global pooling or flattening, and "
                 f"{type(model).__name__} has none"
             )
-        row = maps[-1]
         self.layer, self.size = row.name, row.output_size
         self._model = model
         self._calls = [row.call.number, _before_softmax(run, output)]
@@ -84,8 +83,8 @@ class GradCam:
         others = [dim for dim in range(maps.dim()) if dim not in self._dims]
         heat = (weights * maps).sum(others).relu()  # equation 2
         upright = heat if rows < columns else heat.T
-        found: NDArray[np.float32] = upright.detach().float().cpu().numpy()
-        return found
+        array: NDArray[np.float32] = upright.detach().float().cpu().numpy()
+        return array
 
 
 def _spread(walk: Walk, side: int) -> NDArray[np.float32]:
@@ -106,16 +105,16 @@ def _spread(walk: Walk, side: int) -> NDArray[np.float32]:
 def _before_softmax(run: Run, output: Value) -> int:
     """Return the number of the call that computes the logits, before a final softmax."""
     calls = {call.value.made: call for call in run.calls.rows}
-    value, found = output, last_row(run, output).call.number
+    value, number = output, last_row(run, output).call.number
     while value.made in calls:
         call = calls[value.made]
         inputs = external_inputs(run, call)
         if call.function in SOFTMAX and inputs[0].made in calls:
-            found = calls[inputs[0].made].number
+            number = calls[inputs[0].made].number
         elif len(inputs) != 1 or not (_rearranges(run, call) or call.function == "log"):
             break
         value = inputs[0]
-    return found
+    return number
 
 
 def _rearranges(run: Run, call: Call) -> bool:

@@ -57,10 +57,11 @@ class Answer(Result):
     @property
     def passed(self) -> bool:
         """Whether the network meets the budget, or the minimum of its receptive field."""
-        found = self.document
-        if isinstance(found, ReceptiveField):
-            return found.passed and (found.verification is None or found.verification.agreed)
-        return found is not None and (found.budget is None or found.budget.passed)
+        document = self.document
+        if isinstance(document, ReceptiveField):
+            proof = document.verification
+            return document.passed and (proof is None or proof.agreed)
+        return document is not None and (document.budget is None or document.budget.passed)
 
     @property
     def result(self) -> Summary | ReceptiveField | NetworkFailure:
@@ -203,8 +204,8 @@ def _confine(at_once: int) -> None:
         os.setsid()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, most))
+        limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def _failure(model: str, line: str, error: type[UserError] | UserError, trace: str = "") -> Answer:

@@ -14,12 +14,12 @@ def reduce(field: Field, dims: Iterable[int], *, keep: bool = True) -> Field:
     over = tuple(sorted({d % len(field.shape) for d in dims}))
     shape = tuple(1 if d in over else n for d, n in enumerate(field.shape))
 
-    def reduced(family: Family) -> Family:
+    def reduce_family(family: Family) -> Family:
         family = family.unroll(field.shape) if family.dim in over else family
         low, high = family.low.min(over, keepdims=True), family.high.max(over, keepdims=True)
         return replace(family, low=low, high=high)
 
-    result = field.change(shape, reduced)
+    result = field.change(shape, reduce_family)
     return result if keep else reshape(result, [n for d, n in enumerate(shape) if d not in over])
 
 
@@ -47,11 +47,11 @@ def reshape(field: Field, shape: Sequence[int]) -> Field:
     walked_dims = {family.dim for family in field.families}
     global_axes = {f.axis for f in field.families if f.dim is None and f.low.size == 1}
 
-    def reshaped(family: Family) -> Family:
+    def reshape_family(family: Family) -> Family:
         place = None if family.dim is None else _place_after(family.dim, old, new, walked_dims)
         if place is None:
             flat = family.unroll(old)
-            low, high = _reshaped(flat.low, old, new), _reshaped(flat.high, old, new)
+            low, high = _reshape_array(flat.low, old, new), _reshape_array(flat.high, old, new)
             listed = compress(Family(family.axis, low, high))
             # behind attention, a place tells only where its query comes from
             return listed if family.axis in global_axes else _recognize(listed, new)
@@ -59,12 +59,15 @@ def reshape(field: Field, shape: Sequence[int]) -> Field:
         dim, inner = place
         before = (*old[: family.dim], family.period, *old[family.dim + 1 :])
         after = (*new[:dim], family.period * inner, *new[dim + 1 :])
-        low, high = _reshaped(family.low, before, after), _reshaped(family.high, before, after)
+        low, high = (
+            _reshape_array(family.low, before, after),
+            _reshape_array(family.high, before, after),
+        )
         if low.shape[dim] < family.period * inner:
             low, high = low.repeat(inner, dim), high.repeat(inner, dim)
         return replace(family, low=low, high=high, dim=dim)
 
-    return field.change(new, reshaped)
+    return field.change(new, reshape_family)
 
 
 def _place_after(
@@ -74,7 +77,7 @@ def _place_after(
 
     It may be merged with dimensions behind it along which no field walks.
     """
-    before, found = math.prod(old[:dim]), []
+    before, places = math.prod(old[:dim]), []
     for place, size in enumerate(new):
         if math.prod(new[:place]) != before or size % old[dim]:
             continue
@@ -83,12 +86,12 @@ def _place_after(
             end += 1
         is_free = inner == 1 or walked_dims.isdisjoint(range(dim + 1, end))
         if is_free and math.prod(old[dim + 1 : end]) == inner:
-            found.append((place, inner))
+            places.append((place, inner))
     same_from_end = (dim - len(old) + len(new), 1)
-    return same_from_end if same_from_end in found else next(iter(found), None)
+    return same_from_end if same_from_end in places else next(iter(places), None)
 
 
-def _reshaped(array: IntArray, old: tuple[int, ...], new: tuple[int, ...]) -> IntArray:
+def _reshape_array(array: IntArray, old: tuple[int, ...], new: tuple[int, ...]) -> IntArray:
     """Reshape an array whose dimensions are 1 (the same for all) or full."""
     spread: list[int] = []
     sizes: list[int] = []

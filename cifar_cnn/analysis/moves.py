@@ -32,10 +32,10 @@ def gather(
     say along which dimension of the result a dimension goes on; by default they are found in the
     coordinates. `valid` says which elements come from the other tensor at all.
     """
-    walked = {family.dim for family in field.families}
+    walked_dims = {family.dim for family in field.families}
     everywhere = np.zeros((1,) * len(shape), dtype=np.int64)
 
-    def moved(family: Family) -> Family:
+    def move(family: Family) -> Family:
         own, walk = family.dim, None
         if own is not None and walks is not None:
             walk = walks.get(own)
@@ -50,7 +50,7 @@ def gather(
             mask = mask if mask is None or mask.shape[dim] == 1 else mask.take([0], dim)
             shift = family.shift * step * period // family.period
         for d, size in enumerate(field.shape):
-            if d != own and (family.low.shape[d] > 1 or d not in walked):
+            if d != own and (family.low.shape[d] > 1 or d not in walked_dims):
                 inside = (index[d] >= 0) & (index[d] < size)
                 if not inside.all():
                     mask = inside if mask is None else mask & inside
@@ -64,7 +64,7 @@ def gather(
             low, high = np.where(mask, low, FAR), np.where(mask, high, -FAR)
         return compress(Family(family.axis, low, high, walk[0] if walk else None, shift))
 
-    return field.change(shape, moved)
+    return field.change(shape, move)
 
 
 def _walk_of(
@@ -156,8 +156,8 @@ def write_part(field: Field, part: Field, places: IntArray) -> Field:
     """
     shape, written = field.shape, places >= 0
     coordinates = np.unravel_index(np.where(written, places, 0), part.shape)
-    kept = [gather(field, shape, *_stay(shape, mask), mask) for mask in _unwritten(written)]
-    return hull(shape, [*kept, gather(part, shape, coordinates, valid=written)])
+    rest = [gather(field, shape, *_stay(shape, mask), mask) for mask in _unwritten(written)]
+    return hull(shape, [*rest, gather(part, shape, coordinates, valid=written)])
 
 
 def _unwritten(written: Mask) -> Iterator[Mask]:

@@ -88,9 +88,9 @@ def verify(
             if is_mixed and canvas is not canvases[-1]:
                 continue  # one image at a time they are apart
             seen = [proof.seen for proof in proofs]
-            for call, shown in judge(proofs[-1].steps, seen, reasons, canvas).items():
-                if call.name in names or shown.wrong is not None:
-                    evidence[call.name, axis_name].add(shown)
+            for call, finding in judge(proofs[-1].steps, seen, reasons, canvas).items():
+                if call.name in names or finding.wrong is not None:
+                    evidence[call.name, axis_name].add(finding)
             if error is None:
                 proved.append(canvas.size)
                 break

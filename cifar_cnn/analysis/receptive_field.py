@@ -172,8 +172,8 @@ def _misalignments(name: str, inputs: Sequence[Field]) -> list[str]:
         if len(lines) > 1:
             axes.setdefault(_tell_apart(lines), []).append(axis_name)
     return [
-        f"paths meet misaligned at {name} {' and '.join(names)}: {shown}"
-        for shown, names in axes.items()
+        f"paths meet misaligned at {name} {' and '.join(names)}: {lines}"
+        for lines, names in axes.items()
     ]
 
 

@@ -201,13 +201,13 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shapes = [tuple(output.shape) for output in outputs]
         args, kwargs = map_leaves((args, kwargs), self.values.field_of)
         try:
-            found = rule(shapes[0], *args, **kwargs) if outputs[0].numel() else Field(())
+            answer = rule(shapes[0], *args, **kwargs) if outputs[0].numel() else Field(())
         except (UnsupportedError, ValueError) as error:
             function = self.calls.current.function if self.calls.current else ""
             why = f"operation {function!r} {one_line(error)} is not supported"
             self._refuse(f"{why} {self.place()}", error)
-            found = anything(shapes[0], *args, **kwargs)
-        outcome = found if isinstance(found, Outcome) else Outcome((found,))
+            answer = anything(shapes[0], *args, **kwargs)
+        outcome = answer if isinstance(answer, Outcome) else Outcome((answer,))
         fields = outcome.fields * (len(shapes) if len(outcome.fields) == 1 else 1)
         fitting = (hull(shape, [field]) for shape, field in zip(shapes, fields, strict=False))
         return replace(outcome, fields=tuple(fitting))

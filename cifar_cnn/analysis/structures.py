@@ -42,11 +42,11 @@ def find_structures(
             dilated.append(name)
         if _is_global_average(steps, index):
             pooled.append(name)
-    found = {"depthwise-separable": separable, "dilated": dilated, "gap": pooled}
+    layers = {"depthwise-separable": separable, "dilated": dilated, "gap": pooled}
     instead = "" if pooled else _partial_average(run, sorted(used))
-    details = {name: first_few(layers) or "no layer of this kind" for name, layers in found.items()}
+    details = {name: first_few(each) or "no layer of this kind" for name, each in layers.items()}
     details["gap"] = instead or details["gap"]
-    return {name: (len(layers), details[name]) for name, layers in found.items()}
+    return {name: (len(each), details[name]) for name, each in layers.items()}
 
 
 def _is_dilated(step: Step) -> bool:

@@ -155,8 +155,8 @@ def _judge(
     else:
         features, final = field.features, field.final
         where = "the input" if features.layer == "input" else features.layer
-        at_map = f"{_shown(features)} at {where}; must be above the limit"
-        at_output = f"{_shown(final)} at the output, {at_map}"
+        at_map = f"{_size(features)} at {where}; must be above the limit"
+        at_output = f"{_size(final)} at the output, {at_map}"
     fewer = f"most in {_most(rows, 'parameters')}; must be below the limit"
     most = f"most in {_most(rows, 'mult_adds')}"
     items: list[tuple[str, int | None, int | None, Callable[[int, int], bool], str]] = [
@@ -191,12 +191,12 @@ def _judge(
     )
 
 
-def _smaller_side(found: Features | Final | None) -> int | None:
-    return None if found is None else min(found.receptive_field)
+def _smaller_side(field: Features | Final | None) -> int | None:
+    return None if field is None else min(field.receptive_field)
 
 
-def _shown(found: Features | Final) -> str:
-    return "×".join(map(str, found.receptive_field))
+def _size(field: Features | Final) -> str:
+    return "×".join(map(str, field.receptive_field))
 
 
 def _most(rows: Sequence[SummaryLayer], attribute: str) -> str:

@@ -1,12 +1,15 @@
 """Which input units each output unit of a window reads along a dimension, and what it sees."""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from cifar_cnn.analysis.field import FAR, Family, Field, shorten_period
+
+HALF = Fraction(1, 2)
 
 
 @dataclass(frozen=True)
@@ -75,27 +78,24 @@ def transposed(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
 def adaptive(size_in: int, size_out: int) -> Taps:
     """Return the taps of adaptive pooling: bin o is from ⌊o·in/out⌋ up to ⌈(o+1)·in/out⌉."""
     step = Fraction(size_in, size_out)
-    bins = (range(math.floor(o * step), math.ceil((o + 1) * step)) for o in range(step.denominator))
-    return Taps(step.numerator, tuple(tuple(b) for b in bins))
+    return _repeat(step, lambda o: range(math.floor(o * step), math.ceil((o + 1) * step)))
 
 
 def nearest(scale: Fraction, *, exact: bool) -> Taps:
     """Return the taps of nearest-neighbor resampling, `scale` input units to an output unit."""
-    center = Fraction(1, 2) if exact else Fraction(0)
-    reads = ((math.floor((o + center) * scale),) for o in range(scale.denominator))
-    return Taps(scale.numerator, tuple(reads))
+    center = HALF if exact else 0
+    return _repeat(scale, lambda o: [math.floor((o + center) * scale)])
 
 
 def interpolated(scale: Fraction, radius: int, *, align_corners: bool) -> Taps:
     """Return the taps of interpolation by `radius` units (linear 1, cubic 2) on each side."""
-    half = Fraction(1, 2)
 
-    def reads(output: int) -> tuple[int, ...]:
-        source = output * scale if align_corners else (output + half) * scale - half
+    def reads(output: int) -> Iterable[int]:
+        source = output * scale if align_corners else (output + HALF) * scale - HALF
         below = math.floor(source)
-        return (below,) if source == below else tuple(range(below + 1 - radius, below + 1 + radius))
+        return [below] if source == below else range(below + 1 - radius, below + 1 + radius)
 
-    return Taps(scale.numerator, tuple(reads(o) for o in range(scale.denominator)))
+    return _repeat(scale, reads)
 
 
 def antialiased(scale: Fraction, radius: int, *, corners: bool = False) -> Taps:
@@ -104,9 +104,14 @@ def antialiased(scale: Fraction, radius: int, *, corners: bool = False) -> Taps:
         raise ValueError("with antialias and align_corners")
     support = radius * max(scale, Fraction(1))
 
-    def reads(output: int) -> tuple[int, ...]:
-        center = scale * (output + Fraction(1, 2))
+    def reads(output: int) -> Iterable[int]:
+        center = scale * (output + HALF)
         near, far = math.floor(center - support), math.ceil(center + support)
-        return tuple(u for u in range(near, far + 1) if abs(u + Fraction(1, 2) - center) < support)
+        return (unit for unit in range(near, far + 1) if abs(unit + HALF - center) < support)
 
-    return Taps(scale.numerator, tuple(reads(o) for o in range(scale.denominator)))
+    return _repeat(scale, reads)
+
+
+def _repeat(scale: Fraction, reads: Callable[[int], Iterable[int]]) -> Taps:
+    """Return the taps of output units that lie `scale` input units apart."""
+    return Taps(scale.numerator, tuple(tuple(reads(o)) for o in range(scale.denominator)))

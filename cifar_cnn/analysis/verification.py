@@ -121,15 +121,15 @@ def judge(
     for index, step in enumerate(steps):
         jump = max([jump, *(math.ceil(abs(family.slope)) for family in step.field.along(0))])
         before = (lost[value.made] for value in step.inputs if value.made in lost)
-        shown = Evidence(lost=reasons.get(index) or next(before, None))
+        finding = Evidence(lost=reasons.get(index) or next(before, None))
         if reaches := [seen[index] for seen in batches if index in seen]:
-            shown.compare(step, reaches, canvas, 2 * jump)
-        if len(shown.ends) == 2 and index not in reasons:
-            shown.lost = None  # NaN got here by another way
-        if shown.lost is not None:
-            lost[index] = shown.lost
+            finding.compare(step, reaches, canvas, 2 * jump)
+        if len(finding.ends) == 2 and index not in reasons:
+            finding.lost = None  # NaN got here by another way
+        if finding.lost is not None:
+            lost[index] = finding.lost
         if step.call.name:
-            evidence[step.call] = shown
+            evidence[step.call] = finding
     return evidence
 
 

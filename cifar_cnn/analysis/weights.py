@@ -82,16 +82,16 @@ def without_effect(
     not count. In a network that cannot be copied or differentiated nothing is found.
     """
     try:
-        moved = copy_network(model)
+        copied = copy_network(model)
         generator = torch.Generator().manual_seed(0)
-        for parameter in parameters_of(moved):
+        for parameter in parameters_of(copied):
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.data.add_(noise.to(parameter.device, parameter.dtype), alpha=0.01)
-        images = random_image(moved, size, max(MOST_PIXELS // (size[0] * size[1]), 1))
-        *results, output = results_of(moved, images, [call.number for call in calls])
+        images = random_image(copied, size, max(MOST_PIXELS // (size[0] * size[1]), 1))
+        *results, output = results_of(copied, images, [call.number for call in calls])
         score = (output * torch.randn(output.shape, generator=generator).to(output)).sum()
         sources: list[tuple[str | Call, Tensor]] = [
-            *nn.Module.named_parameters(moved),
+            *nn.Module.named_parameters(copied),
             *zip(calls, results, strict=True),
         ]
         sources = [(source, tensor) for source, tensor in sources if tensor.requires_grad]

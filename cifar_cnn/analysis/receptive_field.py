@@ -20,14 +20,7 @@ from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.layers import Layer, Walk, external_inputs, last_row, layers_of, local_walks
 from cifar_cnn.analysis.network import Model, open_model, run_network
-from cifar_cnn.analysis.results import (
-    Features,
-    FieldLayer,
-    Final,
-    ReceptiveField,
-    Unit,
-    Units,
-)
+from cifar_cnn.analysis.results import Features, FieldLayer, Final, ReceptiveField, Unit, Units
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Value, used_steps
 from cifar_cnn.errors import ModelError

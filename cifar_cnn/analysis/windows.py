@@ -19,20 +19,9 @@ Shape = tuple[int, ...]
 
 
 @rule(Kind.WINDOW, "convolution _convolution")
-def convolution(  # noqa: PLR0917 - torch's order
-    out: Shape,
-    x: Field,
-    weight: Field,
-    bias: Field | None,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    is_transposed: bool,  # noqa: FBT001
-    output_padding: Ints,
-    groups: int,
-    *_: object,
-) -> Outcome:
+def convolution(out: Shape, x: Field, weight: Field, bias: Field | None, *geometry: Any) -> Outcome:
     """Apply `weight` at every position: (out, in / groups, …), or (in, out / groups, …)."""
+    stride, padding, dilation, is_transposed, _, groups, *_ = geometry
     kernel = weight.shape[2:]
     strides, pads, dilations = (sizes(n, len(kernel)) for n in (stride, padding, dilation))
     kind = taps.transposed if is_transposed else taps.window
@@ -60,17 +49,11 @@ def _mix_channels(x: Field, groups: int, channels: int) -> Field:
 
 @rule(Kind.WINDOW, "max_pool2d_with_indices max_pool3d_with_indices")
 def pool(
-    out: Shape,
-    x: Field,
-    kernel: Ints,
-    stride: Ints = (),
-    padding: Ints = (0,),
-    dilation: Ints = (1,),
-    *_: object,
+    out: Shape, x: Field, kernel: Ints, stride: Ints = (), pad: Ints = (0,), *dilation: Any
 ) -> Outcome:
     """Take the maximum of each window; one that is the whole map reads no more than it."""
     rank = len(kernel)
-    pads, dilations = sizes(padding, rank), sizes(dilation, rank)
+    pads, dilations = sizes(pad, rank), sizes(dilation[0] if dilation else 1, rank)
     strides = sizes(stride, rank) if stride else kernel
     before, after = x.shape[-rank:], out[-rank:]
     reads = [taps.window(*each) for each in zip(kernel, strides, pads, dilations, strict=True)]
@@ -86,10 +69,10 @@ def pool(
 
 @rule(Kind.WINDOW, "avg_pool1d avg_pool2d avg_pool3d")
 def average_pool(
-    out: Shape, x: Field, kernel: Ints, stride: Ints = (), padding: Ints = (0,), *_: object
+    out: Shape, x: Field, kernel: Ints, stride: Ints = (), pad: Ints = (0,), *_: object
 ) -> Outcome:
     """Take the mean of each window."""
-    return pool(out, x, kernel, stride, padding)
+    return pool(out, x, kernel, stride, pad)
 
 
 @rule(Kind.WINDOW, "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d")
@@ -181,13 +164,7 @@ def unfolding(
 
 @rule(Kind.MOVE, "col2im")
 def folding(
-    out: Shape,
-    x: Field,
-    output_size: Ints,
-    kernel: Ints,
-    dilation: Ints,
-    padding: Ints,
-    stride: Ints,
+    out: Shape, x: Field, _: Ints, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints
 ) -> Field:
     """Add each column's units up at the places of its window: the reverse of unfolding."""
     first = len(out) - 2
@@ -205,17 +182,11 @@ def folding(
 
 @rule(Kind.WINDOW, functions="max_unpool1d max_unpool2d max_unpool3d")
 def max_unpool(
-    out: Shape,
-    x: Field,
-    indices: Field,
-    kernel: int | Ints,
-    stride: int | Ints | None = None,
-    padding: int | Ints = 0,
-    output_size: object = None,
+    out: Shape, x: Field, indices: Field, kernel: Any, stride: Any = None, pad: Any = 0, *_: object
 ) -> Field:
     """Put each unit at one place of its window, which only the image decides."""
     rank = len(x.shape) - 2
-    geometry = sizes(kernel, rank), sizes(stride or kernel, rank), sizes(padding, rank)
+    geometry = sizes(kernel, rank), sizes(stride or kernel, rank), sizes(pad, rank)
     reads = [taps.transposed(*each, 1) for each in zip(*geometry, strict=True)]
     return _read_map(hull(x.shape, [x, indices]), reads, out)
 

@@ -225,8 +225,6 @@ TABLE = {
         lambda n, x: torch.stack([n.wide(image) for image in x]), put(0, wide(0)),
         lambda n, x: put(n.wide(x) < 0, 0.0)(n, x), added(lambda x: x.permute(0, 2, 3, 1)),
         lambda n, x: n.wide(put((..., slice(4)), 0.0)(n, x)), put((..., None), wide(..., None)),
-
-
         lambda n, x: torch.cat([x, n.wide(x)], 1).softmax(1)[:, :1],
         lambda n, x: F.softmax(torch.cat([x, n.wide(x)], 1))[:, :1],
         added(lambda x: x.flatten(2), lambda y, x: y.view(x.shape)),
@@ -253,6 +251,10 @@ def test_each_network_has_its_field_and_the_network_proves_it(function, size):
     assert_proved(Behind(function))
 
 
+def resize(size, mode, **options):
+    return lambda _, x: F.interpolate(x, size, mode=mode, **options)
+
+
 @pytest.mark.parametrize(
     ("model", "known"),
     [
@@ -273,6 +275,15 @@ def test_each_network_has_its_field_and_the_network_proves_it(function, size):
         (nn.Sequential(nn.PixelUnshuffle(2), nn.PixelShuffle(2)), (1, 1, 0)),
         (lambda _, x: F.avg_pool2d(input=F.normalize(x), kernel_size=3), (3, 3, 0)),
         (lambda _, x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2), (1, 1, 0)),
+        (lambda _, x: F.adaptive_avg_pool2d(x, 5), (8, 32 / 5, 0)),
+        (lambda _, x: F.conv_transpose2d(x, torch.ones(3, 3, 2, 2), stride=3, dilation=2),
+         (1, 1 / 3, 0)),
+        (resize(9, "nearest"), (1, 32 / 9, 0)), (resize(9, "nearest-exact"), (1, 32 / 9, -1)),
+        (resize(18, "bilinear"), (2, 16 / 9, 0)), (resize(48, "bicubic"), (4, 2 / 3, 2)),
+        (resize(23, "bilinear", align_corners=True), (2, 31 / 22, 0)),
+        (resize(12, "bilinear", antialias=True), (6, 8 / 3, 1)),
+        (resize(60, "bilinear", antialias=True), (2, 8 / 15, 1)),
+        (resize(16, "bicubic", antialias=True), (8, 2, 3)),
     ],
 )  # fmt: skip
 def test_each_kind_of_window_has_its_size_jump_and_padding(net, model, known):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +50,18 @@ class Call:
     value: Any = None
 
 
-class ModuleRun(NamedTuple):
-    """One forward of a module: output shape without the batch, mult-adds without its children's."""
+@dataclass
+class ModuleRun:
+    """A forward of a module: output shape without the batch, mult-adds without its children's.
+
+    `first_row` is the number of rows when it begins, `layer_call` the call of a torch.nn layer.
+    """
 
     module: nn.Module
-    output_size: tuple[int, ...]
-    mult_adds: int
+    first_row: int = 0
+    layer_call: Call | None = None
+    output_size: tuple[int, ...] = ()
+    mult_adds: int = 0
 
 
 class Calls(TorchFunctionMode):
@@ -81,7 +87,7 @@ class Calls(TorchFunctionMode):
         self._model, self._values, self._run_function = model, values, run_function
         self._keep, self._number = keep, -1
         self._names = {id(module): name for name, module in nn.Module.named_modules(model)}
-        self._stack: list[_AtWork] = [_AtWork(None)]
+        self._stack = [ModuleRun(model)]
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def __torch_function__(
@@ -135,7 +141,7 @@ class Calls(TorchFunctionMode):
 
     def module_name(self) -> str:
         """Return the innermost module at work that has a name in the network."""
-        names = (self._names.get(id(at_work.module)) for at_work in reversed(self._stack))
+        names = (self._names.get(id(running.module)) for running in reversed(self._stack))
         return next((name for name in names if name is not None), "")
 
     @contextmanager
@@ -172,30 +178,20 @@ class Calls(TorchFunctionMode):
             own.update(before)
 
     def _enter(self, module: nn.Module, _: Any) -> None:
-        self._stack.append(_AtWork(module, len(self.rows)))
+        self._stack.append(ModuleRun(module, len(self.rows)))
         is_torchs = type(module).__module__.startswith("torch.nn.")
         if is_torchs and not any(nn.Module.children(module)):
             self._stack[-1].layer_call = Call("", self.module_name(), module)
 
     def _leave(self, module: nn.Module, _: Any, output: Any) -> None:
-        at_work = self._stack.pop()
+        ended = self._stack.pop()
+        self.ended.append(ended)
         tensors = tensors_in([*output.values()][-1:] if isinstance(output, dict) else output)
-        size = tuple(tensors[0].shape[1:]) if tensors else ()
-        self.ended.append(ModuleRun(module, size, at_work.mult_adds))
-        new = self.rows[at_work.rows :]
+        ended.output_size = tuple(tensors[0].shape[1:]) if tensors else ()
+        new = self.rows[ended.first_row :]
         if len(new) == 1 and not any(nn.Module.children(module)):  # a layer of the user's own
             new[0].type = type_name(module)
             new[0].name = self._names[id(module)] or new[0].type
-
-
-@dataclass
-class _AtWork:
-    """A module whose forward is running, the row count at its start, and its own mult-adds."""
-
-    module: nn.Module | None
-    rows: int = 0
-    mult_adds: int = 0
-    layer_call: Call | None = None
 
 
 def leaves(tree: object) -> Iterator[object]:

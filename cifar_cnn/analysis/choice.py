@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from cifar_cnn.analysis.calls import leaves, map_leaves, tensors_in
 from cifar_cnn.analysis.field import Field
 from cifar_cnn.analysis.memory import Memory
-from cifar_cnn.analysis.moves import locate_views, move_by_numbers
+from cifar_cnn.analysis.moves import move_by_numbers, read_views
 from cifar_cnn.analysis.rules import pointwise, reduction
 from cifar_cnn.analysis.steps import RULES, Kind, Outcome, Rule, UnsupportedError
 from cifar_cnn.analysis.windows import Shape, adaptive_window
@@ -96,10 +96,9 @@ def _follow_view(of: Operation, _: Shape, x: Field, *__: Any, **___: Any) -> Out
     """Follow elements by the strides of a view."""
     try:
         with _disable_current_modes():
-            places = locate_views(lambda base: of.func(base, *of.args[1:], **of.kwargs), x.shape)
+            return Outcome(read_views(lambda base: of.func(base, *of.args[1:], **of.kwargs), x))
     except RuntimeError as error:  # a view as another type
         raise UnsupportedError(f"({of.func})") from error
-    return Outcome(tuple(place.read(x) for place in places))
 
 
 def _follow_numbers(of: Operation, out: Shape, *args: Any, **_: Any) -> Field | Outcome:

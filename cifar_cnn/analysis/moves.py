@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -95,46 +94,39 @@ def _walk_of(
     return (family.dim, 1) if stays else None
 
 
-@dataclass(frozen=True)
-class View:
-    """Where the elements of a view lie in its base.
+def read_view(
+    field: Field, shape: Sequence[int], start: Sequence[int], walks: Sequence[Walk | None]
+) -> Field:
+    """Return the field of a view of a tensor.
 
-    Element o of the view is element start[d] + sum(step * o[k]) of dimension d of the base, over
+    Element o of the view is element start[d] + sum(step * o[k]) of dimension d of the tensor, over
     all k with walks[k] == (d, step). Along other dimensions of the view nothing changes.
     """
-
-    shape: tuple[int, ...]
-    start: tuple[int, ...]
-    walks: tuple[Walk | None, ...]
-
-    def read(self, field: Field) -> Field:
-        """Return the field of the view, from that of its base."""
-        rank = len(self.shape)
-        coordinates = [np.full((1,) * rank, first) for first in self.start]
-        longest: dict[int, Walk] = {}
-        for k, walk in enumerate(self.walks):
-            if walk is not None:
-                dim, step = walk
-                units = _along(k, rank, step * np.arange(self.shape[k]))
-                coordinates[dim] = coordinates[dim] + units
-                if dim not in longest or self.shape[k] > self.shape[longest[dim][0]]:
-                    longest[dim] = k, step
-        return gather(field, self.shape, coordinates, longest)
+    rank = len(shape)
+    coordinates = [np.full((1,) * rank, first) for first in start]
+    longest: dict[int, Walk] = {}
+    for k, walk in enumerate(walks):
+        if walk is not None:
+            dim, step = walk
+            coordinates[dim] = coordinates[dim] + _along(k, rank, step * np.arange(shape[k]))
+            if dim not in longest or shape[k] > shape[longest[dim][0]]:
+                longest[dim] = k, step
+    return gather(field, shape, coordinates, longest)
 
 
-def locate_views(func: Callable[..., object], shape: Sequence[int]) -> list[View]:
-    """Return where the views lie that `func` gives of a tensor of `shape`, without its numbers.
+def read_views(func: Callable[..., object], field: Field) -> tuple[Field, ...]:
+    """Return the fields of the views that `func` gives of a tensor, found by their strides.
 
-    ValueError: one is no box of evenly spaced units.
+    ValueError: one is no box of evenly spaced elements.
     """
-    strides, stride = [0] * len(shape), 2
-    for dim in reversed(range(len(shape))):
-        strides[dim], stride = stride, stride * (shape[dim] + 1)  # so that no two are alike
-    base = torch.empty_strided(tuple(shape), strides, device="meta")
-    return [_locate(view, strides) for view in tensors_in(func(base))]
+    strides, stride = [0] * len(field.shape), 2
+    for dim in reversed(range(len(strides))):
+        strides[dim], stride = stride, stride * (field.shape[dim] + 1)  # so that no two are alike
+    views = tensors_in(func(torch.empty_strided(field.shape, strides, device="meta")))
+    return tuple(_read_by_strides(field, view, strides) for view in views)
 
 
-def _locate(view: Tensor, strides: Sequence[int]) -> View:
+def _read_by_strides(field: Field, view: Tensor, strides: Sequence[int]) -> Field:
     start, rest = [], int(view.storage_offset())
     for stride in strides:
         first, rest = divmod(rest, stride)
@@ -145,7 +137,7 @@ def _locate(view: Tensor, strides: Sequence[int]) -> View:
         if count > 1 and stride and not dims:
             raise ValueError("not a box of the base")
         walks.append((dims[0], stride // strides[dims[0]]) if dims else None)
-    return View(tuple(view.shape), tuple(start), tuple(walks))
+    return read_view(field, tuple(view.shape), start, walks)
 
 
 def write_part(field: Field, part: Field, places: IntArray) -> Field:

@@ -13,7 +13,7 @@ import numpy as np
 from cifar_cnn.analysis.calls import leaves
 from cifar_cnn.analysis.field import Family, Field, hull
 from cifar_cnn.analysis.layout import concatenate, reduce, reshape
-from cifar_cnn.analysis.moves import locate_views
+from cifar_cnn.analysis.moves import read_views
 from cifar_cnn.analysis.steps import Kind, Outcome, UnsupportedError, Window, rule
 from cifar_cnn.analysis.windows import Ints, Shape, folding, seen_by_all, sizes, unfolding
 
@@ -112,8 +112,7 @@ def cumulative(out: Shape, x: Field, dim: int, *_: object, **__: object) -> Fiel
 @rule(Kind.MOVE, "glu")
 def gated_halves(out: Shape, x: Field, dim: int = -1) -> Field:
     """Multiply one half of `dim` by a function of the other."""
-    halves = locate_views(lambda tensor: tensor.chunk(2, dim), x.shape)
-    return hull(out, [half.read(x) for half in halves])
+    return hull(out, read_views(lambda tensor: tensor.chunk(2, dim), x))
 
 
 @rule(Kind.MOVE, "_unsafe_view view _reshape_alias")

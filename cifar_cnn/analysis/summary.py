@@ -110,13 +110,14 @@ def _rows_of(model: nn.Module, run: Run) -> list[SummaryLayer]:
             )
             rows.append(row)
 
-    for module, size, mult_adds in run.calls.ended:
-        if isinstance(module, UNLISTED) and module is not model:
-            unlisted += mult_adds
+    for ended in run.calls.ended:
+        is_model = ended.module is model
+        if isinstance(ended.module, UNLISTED) and not is_model:
+            unlisted += ended.mult_adds
             continue
-        is_row = not isinstance(module, CONTAINERS) and module is not model
-        own = mult_adds + (unlisted if module is model else 0)
-        add_row(module, size, own, is_row=is_row)
+        is_row = not isinstance(ended.module, CONTAINERS) and not is_model
+        own = ended.mult_adds + (unlisted if is_model else 0)
+        add_row(ended.module, ended.output_size, own, is_row=is_row)
     for module in names:  # what holds parameters and did not run as a module
         add_row(module, (), 0, is_row=False)
     return rows

@@ -10,7 +10,7 @@ import numpy as np
 from cifar_cnn.analysis import taps
 from cifar_cnn.analysis.field import Field, hull
 from cifar_cnn.analysis.layout import reduce, reshape
-from cifar_cnn.analysis.moves import View
+from cifar_cnn.analysis.moves import read_view
 from cifar_cnn.analysis.steps import POINT, Kind, Outcome, Window, rule
 from cifar_cnn.analysis.taps import Taps, apply_taps
 
@@ -141,8 +141,7 @@ def padding(out: Shape, x: Field, pads: Ints, *_: object) -> Outcome:
     sides = [(0, 0)] * rank
     for i, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
         sides[rank - 1 - i] = before, after
-    start = tuple(-before for before, _ in sides)
-    field = View(out, start, tuple((d, 1) for d in range(rank))).read(x)
+    field = read_view(x, out, [-before for before, _ in sides], [(d, 1) for d in range(rank)])
     vertical, horizontal = sides[-2:] if rank > 1 else ((0, 0), sides[-1])
     return Outcome((field,), Window(padding=(vertical, horizontal)))
 
@@ -158,8 +157,8 @@ def unfolding(
     inside = [(first + i, dilation[i]) for i in (0, 1)]
     between = [(first + i, stride[i]) for i in (0, 1)]
     start = (*[0] * first, -padding[0], -padding[1])
-    view = View((*x.shape[:first], *kernel, *counts), start, (*kept, *inside, *between))
-    return reshape(view.read(x), out)
+    shape = (*x.shape[:first], *kernel, *counts)
+    return reshape(read_view(x, shape, start, (*kept, *inside, *between)), out)
 
 
 @rule(Kind.MOVE, "col2im")
@@ -173,7 +172,7 @@ def folding(
     walks = (*((d, 1) for d in range(first)), (first + 2, 1), (first + 3, 1))
     pieces = []
     for y, z in np.ndindex(*kernel):
-        part = View((*out[:first], *counts), (*[0] * first, y, z, 0, 0), walks).read(split)
+        part = read_view(split, (*out[:first], *counts), (*[0] * first, y, z, 0, 0), walks)
         places = padding[0] - y * dilation[0], padding[1] - z * dilation[1]
         reads = [taps.transposed(1, s, p, 1) for s, p in zip(stride, places, strict=True)]
         pieces.append(_read_map(part, reads, out))

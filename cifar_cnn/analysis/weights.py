@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_cnn.analysis.calls import Call
-from cifar_cnn.analysis.network import random_image, results_of
+from cifar_cnn.analysis.network import evaluating, random_image, results_of
 from cifar_cnn.errors import ModelError
 from cifar_cnn.models.module import copy_network, parameters_of
 
@@ -82,7 +82,8 @@ def without_effect(
     not count. In a network that cannot be copied or differentiated nothing is found.
     """
     try:
-        copied = copy_network(model)
+        with evaluating(model):  # no other thread follows it meanwhile
+            copied = copy_network(model)
         generator = torch.Generator().manual_seed(0)
         for parameter in parameters_of(copied):
             noise = torch.randn(parameter.shape, generator=generator)

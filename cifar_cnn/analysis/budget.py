@@ -52,7 +52,7 @@ def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None 
     """Return the budget: `overrides`, else `[tool.cifar-cnn.budget]` in pyproject.toml, else ours.
 
     Args:
-        overrides: what the command line gives, by field name.
+        overrides: what the command line gives, by field name; None where it gives nothing.
         folder: where the search for pyproject.toml begins, and goes upwards until there is the
             table; the current folder if not given.
 
@@ -65,8 +65,9 @@ def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None 
         if (table := _read_table(parent / "pyproject.toml")) is not None:
             limits = {**table, "file": os.path.relpath(parent / "pyproject.toml")}
             break
+    flags = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        return Budget.model_validate({**limits, **(overrides or {})})
+        return Budget.model_validate({**limits, **flags})
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
 

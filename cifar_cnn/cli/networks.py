@@ -81,13 +81,10 @@ def _expand(networks: Sequence[str]) -> list[str]:
         files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones too
         if not files:
             raise RequestError(f"no file matches {pattern}: name files that are there")
-        names += [f"{file}{colon}{attribute}" if colon else _model_of(file) for file in files]
+        for file in files:  # a folder without a model.pt gets a line with that error
+            path = str(Path(file) / MODEL) if Path(file).is_dir() else file
+            names.append(f"{file}{colon}{attribute}" if colon else path)
     return list(dict.fromkeys(names))
-
-
-def _model_of(match: str) -> str:
-    """Return a folder's model.pt, even if it is missing: its line of the table shows the error."""
-    return str(Path(match) / MODEL) if Path(match).is_dir() else match
 
 
 def analyze_one(job: "Job", model: str, time_limit: float, file: Path | None = None) -> "Answer":

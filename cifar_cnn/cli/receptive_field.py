@@ -85,7 +85,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         raise SettingsError("--verify and --effective are for one network: give one")
     if checkpoint and is_file_of_weights(models[0]):
         raise SettingsError(f"--checkpoint and {models[0]} are both files of weights: give one")
-    budget = read_budget({} if min_rf is None else {"min_rf": min_rf})
+    budget = read_budget({"min_rf": min_rf})
     limits = budget.file if min_rf is None and "min_rf" in budget.model_fields_set else None
     job = partial(
         _analyze_one,

@@ -69,12 +69,11 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         "max_mult_adds": max_mult_adds,
         "require": require or None,
     }
-    flags = {name: limit for name, limit in limits.items() if limit is not None}
     job = partial(
         _summarize_one,
         overrides=overrides,
         of_several=len(models) > 1,
-        budget=None if no_budget else read_budget(flags),
+        budget=None if no_budget else read_budget(limits),
         assume_pointwise=assume_pointwise or (),
     )
     if len(models) > 1 or csv or junit:

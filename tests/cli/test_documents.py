@@ -12,6 +12,7 @@ import typer
 
 from cifar_cnn.cli.catalog import schema_of_results
 from cifar_cnn.cli.main import app
+from cifar_cnn.settings import Settings
 
 LINES = [
     "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --no-report --name x",
@@ -88,25 +89,7 @@ def test_what_a_command_prints_is_as_the_published_schema_says(quick_cli, folder
     validator.validate({_command(line): document})
     assert not validator.is_valid({_command(line): {"another": 1}})
     _check_stored(line, document)
-    if done.returncode == 0:
-        assert done.stderr == ""
-    for name, value in _entries(document):
-        if name == "input_size":
-            assert value == [3, 32, 32]
-        if "accuracy" in name:
-            assert name in {"accuracy", "balanced_accuracy"}
-            assert 0 <= value <= 1
-
-
-def _entries(document):
-    """Yield each key with its value, wherever it stands."""
-    if isinstance(document, list):
-        for each in document:
-            yield from _entries(each)
-    elif isinstance(document, dict):
-        for name, value in document.items():
-            yield name, value
-            yield from _entries(value)
+    assert not done.stderr or done.returncode
 
 
 def test_every_command_that_prints_documents_is_in_the_schema_and_tried(quick_cli):
@@ -116,10 +99,7 @@ def test_every_command_that_prints_documents_is_in_the_schema_and_tried(quick_cl
     assert {_command(line) for line in LINES} == DOCUMENTED
 
 
-def test_settings_of_a_document_are_settings(quick_cli, folder_of_examples):
-    from cifar_cnn.settings import Settings
-
-    folder_of_examples()
+def test_settings_of_a_document_are_settings(quick_cli, examples):
     document = json.loads(quick_cli("runs", "show", "first", "--json").stdout)
     assert document["settings"]["input_size"] == [3, 32, 32]
     assert Settings.model_validate(document["settings"]).input_size == (32, 32)

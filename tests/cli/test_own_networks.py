@@ -22,10 +22,6 @@ class Net(nn.Sequential):
             nn.Linear(width, num_classes),
         )
 
-def switched(use_bn=True, name=''):
-    last = nn.BatchNorm2d(10) if use_bn else nn.Identity()
-    return nn.Sequential(nn.Conv2d(3, 10, 3), last, nn.Flatten(), nn.LazyLinear(1))
-
 def any_of(pretrained=False, **kwargs):
     return Net(6, **kwargs)
 
@@ -132,19 +128,10 @@ def test_summary_and_receptive_field_take_them_for_each_network(quick_cli, folde
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("summary", *OWN, "--model-arg", "width"), "'width' is not NAME=VALUE"),
         (("summary", *WIDE, "--model-arg", "width=2"), "width is given twice"),
-        (
-            ("receptive-field", *OWN, "--model-arg", "wide=1"),
-            "no argument 'wide' (did you mean 'width'?)",
-        ),
         (
             ("train", *SMALL, *WIDE, "--model-arg", "num_classes=5"),
             "(1, 5), the data set needs (1, 3): --model-arg num_classes=3 makes it so",
-        ),
-        (
-            ("train", *SMALL, *OWN, "--model-arg", "width=wide"),
-            "model 'net.py:Net' cannot be built: TypeError",
         ),
         (
             ("train", *SMALL, "--model", "net.py:any_of"),
@@ -165,13 +152,6 @@ def test_a_wrong_one_is_one_line(quick_cli, folder, stored, words, message):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr
     assert not (folder / "runs/a").exists()
-
-
-def test_words_are_the_values_that_they_say(quick_cli, folder):
-    for value, parameters in (("false", 9281), ("yes", 9301), ("'no'", 9301)):
-        flags = ("--model", "net.py:switched", "--model-arg", f"use_bn={value}", "--no-budget")
-        document = json.loads(quick_cli("summary", *flags, "--json").stdout)
-        assert document["totals"]["parameters"] == parameters, value
 
 
 def test_a_run_is_summarized_with_its_classes_arguments_and_size(quick_cli, stored):
@@ -220,14 +200,11 @@ def test_files_and_patterns_of_runs_stand_among_other_networks(quick_cli, stored
     ("words", "status", "message"),
     [
         (("own",), 1, "was trained with --model net.py:Net: pass that again"),
-        (("own", "--model", "compact"), 2, "compact is built in and takes no arguments"),
         (("bare.pt", "--model", "compact"), 1, "bare.pt belongs to another network"),
         (("bare.pt",), 1, "bare.pt is a bare state dict: --model says of which network"),
-        (("damaged.pt",), 1, "damaged.pt is damaged or not a checkpoint"),
     ],
 )
-def test_what_names_no_network_is_one_line(quick_cli, stored, folder, words, status, message):
-    (folder / "damaged.pt").write_bytes((stored / "model.pt").read_bytes()[:500])
+def test_what_names_no_network_is_one_line(quick_cli, stored, words, status, message):
     done = quick_cli("summary", *words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1)
     assert message in done.stderr

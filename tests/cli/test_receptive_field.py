@@ -1,14 +1,11 @@
 import json
 
 import pytest
-from rich.console import Console
 
 from cifar_cnn import api, effective_field
 from cifar_cnn.analysis import taps
-from cifar_cnn.analysis.verification import Evidence, conclude
 from cifar_cnn.data.dataset import MEAN, STD, measure
 from cifar_cnn.data.load import load_train
-from cifar_cnn.report.analysis_tables import show_verification
 
 NETWORKS = """
 import torch
@@ -59,15 +56,6 @@ def test_verify_and_effective_answer_for_a_users_network(fields, tmp_path):
     shown = fields(*flags).stdout
     assert "verified: 2 layers" in shown
     assert "gridding: 5 of 9 pixels" in shown
-
-
-def test_of_layers_that_are_clipped_five_are_named_and_the_others_counted(capsys):
-    evidence = {(f"layer{n}", "vertically"): Evidence(units=1) for n in range(571)}
-    show_verification(Console(width=80), conclude([(32, 32)] * 2, evidence))
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "clipped: layer0, layer1, layer2, layer3, layer4 and 566 more: fields that reach the "
-        "border of these images are shown as far as these go"
-    )
 
 
 def test_the_verdict_names_the_file_that_set_the_limit(fields, tmp_path):

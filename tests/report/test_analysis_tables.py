@@ -5,6 +5,7 @@ from rich.console import Console
 from torch import nn
 
 from cifar_cnn import Budget, receptive_field, summarize, verify
+from cifar_cnn.analysis.verification import Evidence, conclude
 from cifar_cnn.report.analysis_tables import (
     show_receptive_field,
     show_summary,
@@ -65,3 +66,9 @@ def test_warnings_are_shown():
 def test_a_proof_says_what_it_checked():
     text = printed(show_verification, verify(nn.Conv2d(3, 4, 3)))
     assert text.startswith("verified: 1 layer, ")
+
+
+def test_of_layers_that_are_clipped_five_are_named_and_the_others_counted():
+    evidence = {(f"layer{n}", "vertically"): Evidence(units=1) for n in range(571)}
+    text = printed(show_verification, conclude([(32, 32)] * 2, evidence))
+    assert "clipped: layer0, layer1, layer2, layer3, layer4 and 566 more: " in text

@@ -30,9 +30,9 @@ class Group(_Help, TyperGroup):
     """Commands under one name, with the help of this module."""
 
 
-def show_everything(ctx: typer.Context, wanted: bool) -> None:
+def show_everything(ctx: typer.Context, is_wanted: bool) -> None:
     """Print the help with all flags and end the program: what `--help-all` does."""
-    if wanted:
+    if is_wanted:
         typer.echo(help_text(ctx, everything=True), nl=False)
         raise typer.Exit
 
@@ -40,13 +40,13 @@ def show_everything(ctx: typer.Context, wanted: bool) -> None:
 def help_text(ctx: Any, *, everything: bool = False) -> str:
     """Return the help of a command, with the flags that few people use only if `everything`."""
     console = people_console()
-    with console.capture() as shown:
+    with console.capture() as capture:
         for line in _lines(ctx, min(console.width, WIDEST), everything=everything):
             text = Text(line)
             text.highlight_regex(r"^\S.*:$", "bold")
             text.highlight_regex(r"(?<![\w-])--?[a-z][a-z-]*", "cyan")
             console.print(text, soft_wrap=True)
-    return shown.get()
+    return capture.get()
 
 
 def purpose_and_examples(command: Any) -> tuple[list[str], list[str]]:
@@ -58,9 +58,9 @@ def purpose_and_examples(command: Any) -> tuple[list[str], list[str]]:
 def _lines(ctx: Any, width: int, *, everything: bool) -> Iterator[str]:
     command = ctx.command
     purpose, examples = purpose_and_examples(command)
-    shown = [option for option in command.get_params(ctx) if not option.hidden]
-    arguments = {_argument(a): a.help or "" for a in shown if isinstance(a, TyperArgument)}
-    options = [each for each in shown if not isinstance(each, TyperArgument)]
+    params = [option for option in command.get_params(ctx) if not option.hidden]
+    arguments = {_argument(a): a.help or "" for a in params if isinstance(a, TyperArgument)}
+    options = [each for each in params if not isinstance(each, TyperArgument)]
     usage = [ctx.command_path, "[OPTIONS]", *arguments]
     subcommands = getattr(command, "commands", {})
     if subcommands:

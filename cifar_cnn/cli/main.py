@@ -106,7 +106,7 @@ def _fail(error: UserError | typer.TyperException | OSError, *, json: bool) -> i
     if json and is_main_process():
         try:
             print_json(Failure(error=message, exit_status=status))
-        except OSError:  # nobody reads it, or there is no room for it: the line has said it
+        except OSError:  # nobody reads it, or the disk is full: the line is on standard error
             drop_output()
     return status
 

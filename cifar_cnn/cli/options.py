@@ -134,13 +134,13 @@ def _of_setting(name: str, default: str) -> inspect.Parameter:
     field, flag = Settings.model_fields[name], FLAGS[name]
     description = str(field.description)
     recipe_value = read_recipe(DEFAULT_RECIPE).get(name, field.default)
-    shown = default or flag.shown or _show(recipe_value)
+    default = default or flag.shown or _show(recipe_value)
     word = name.replace("_", "-")
     literals = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     choices = literals or flag.choices
     option = typer.Option(
         f"--{word}/--no-{word}" if field.annotation is bool else f"--{word}",
-        help=f"{description[0].upper()}{description[1:]} (default: {shown}).",
+        help=f"{description[0].upper()}{description[1:]} (default: {default}).",
         rich_help_panel=flag.panel,
         metavar="|".join(literals) or flag.metavar,
         autocompletion=complete_from(choices) if choices else None,

@@ -93,7 +93,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         overrides=overrides,
         of_several=len(models) > 1,
         minimum=budget.min_rf,
-        vouched={"assume_pointwise": assume_pointwise or ()},
+        trust={"assume_pointwise": assume_pointwise or ()},
         verify=verify,
         effective={"samples": samples, "target": target} if effective else None,
         plot=plot is not None,
@@ -133,7 +133,7 @@ def _analyze_one(
     overrides: dict[str, Any],
     of_several: bool,
     minimum: int,
-    vouched: dict[str, Any],
+    trust: dict[str, Any],
     verify: bool,
     effective: dict[str, Any] | None,
     plot: bool,
@@ -149,19 +149,19 @@ def _analyze_one(
 
     network = open_network(checkpoint or name, overrides, of_several=of_several)
     size = network.settings.input_size
-    result, picture = compute(network, size, minimum=minimum, **vouched), b""
+    result, picture = compute(network, size, minimum=minimum, **trust), b""
     if effective is not None:
         from cifar_cnn.api import effective_field
         from cifar_cnn.report.charts import draw_effective
 
-        # a line has said which arguments are the checkpoint's own
-        given = overrides | {"model_arg": network.settings.model_arg}
+        # given again, as a warning has named the checkpoint's own arguments once
+        values = overrides | {"model_arg": network.settings.model_arg}
         with Display(people_console(json=json)) as progress:
-            field = effective_field(network.file, given, **effective, **vouched, progress=progress)
+            field = effective_field(network.file, values, **effective, **trust, progress=progress)
         result = result.model_copy(update={"effective": field})
         picture = b64encode(draw_effective(field)) if plot else b""
     if verify:
         with Display(progress_console(json=json)) as progress:
-            proof = prove(network, size, **vouched, progress=progress)
+            proof = prove(network, size, **trust, progress=progress)
         result = result.model_copy(update={"verification": proof})
     return Answer(model=name, title=network.title, document=result, picture=picture)

@@ -73,11 +73,11 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         cifar-cnn train --model compact --recipe best --epochs 100
         cifar-cnn train --resume runs/first --epochs 4
     """
-    given = merge_settings(overrides, config)
+    values = merge_settings(overrides, config)
     if print_config:
         if json:
             raise RequestError("--print-config prints TOML: leave --json out")
-        typer.echo(resolve_settings(given).to_toml(), nl=False)
+        typer.echo(resolve_settings(values).to_toml(), nl=False)
         return
     others = {"--resume": resume, "--dry-run": dry_run, "--max-time": max_time}
     _check_find_lr(plot, others, find_lr=find_lr)
@@ -89,13 +89,13 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
 
             console = people_console(json=json or not is_main_process())
             plan = plan_run(
-                given,
+                values,
                 output_dir=output_dir,
                 name=None if find_lr else name,
                 resume=resume,
                 exist_ok=exist_ok,
             )
-            for note in [*plan.notes, *_note_other_recipe(plan, given)]:
+            for note in plan.notes:
                 _show_note(console, note)
             result: Any
             if find_lr:
@@ -135,16 +135,6 @@ def _show_note(console: "Console", note: str) -> None:
     """Print a note once, however many processes there are."""
     if is_main_process():
         warn(console, f"note: {note}")
-
-
-def _note_other_recipe(plan: "Plan", given: Mapping[str, Any]) -> list[str]:
-    """Return a note on the network if only the recipe of another one is given."""
-    from cifar_cnn.models.registry import made_for
-
-    settings, model = plan.settings, made_for(plan.settings.recipe)
-    if plan.checkpoint or "model" in given or model in {None, settings.model}:
-        return []
-    return [f"recipe {settings.recipe} is for --model {model}; {settings.model} is trained with it"]
 
 
 def _dry_run(settings: Settings, console: "Console") -> "DryRun":
@@ -218,9 +208,9 @@ def _train(
         )
     if result.model_file is None:
         if is_main_process():
-            done = f"stopped after {counted(result.epochs, 'epoch')}, step {result.steps}"
+            end = f"stopped after {counted(result.epochs, 'epoch')}, step {result.steps}"
             go_on = _resume_command(plan, result.run)
-            warn(console, f"{done}; saved {result.run / LAST}; go on with: {go_on}")
+            warn(console, f"{end}; saved {result.run / LAST}; go on with: {go_on}")
     elif not quiet:
         page = f" and {result.run / REPORT}" if options["report"] else ""
         say(console, f"saved {result.model_file}{page}")

@@ -9,7 +9,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from cifar_cnn.errors import CheckpointError, RequestError, SettingsError, counted
-from cifar_cnn.models.registry import check_settings, find_definition, is_built_in, source_file
+from cifar_cnn.models.registry import (
+    check_settings,
+    find_definition,
+    is_built_in,
+    made_for,
+    source_file,
+)
 from cifar_cnn.runtime import resolve_device, resolve_precision
 from cifar_cnn.settings import Settings, complete_settings, parse_arguments, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, check_code, read_checkpoint
@@ -122,12 +128,17 @@ def plan_run(
         return _resume(given, directory, path, _read(path))
     settings = complete_settings(given)
     check_settings(settings)
+    notes: tuple[str, ...] = ()
+    model = made_for(settings.recipe)
+    if "model" not in given and model not in {None, settings.model}:
+        recipe = f"recipe {settings.recipe} is for --model {model}"
+        notes = (f"{recipe}; {settings.model} is trained with it",)
     if directory is None:
         directory = output_dir / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.recipe}"
-        return Plan(settings, directory, numbered=True)
+        return Plan(settings, directory, notes=notes, numbered=True)
     replace: Replace = exist_ok or ("unsaved" if resume == "auto" else False)
     check_directory(directory, replace=replace)
-    return Plan(settings, directory, replace=replace)
+    return Plan(settings, directory, replace=replace, notes=notes)
 
 
 def _read(path: Path) -> Checkpoint:

@@ -1,11 +1,9 @@
 """`cifar-cnn runs`: the list, one run, and several beside one another."""
 
-import io
 import json
 import os
 
 import pytest
-from PIL import Image
 
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.training.history import COLUMNS, LOG_END
@@ -228,12 +226,3 @@ def test_the_tables_of_a_comparison_fit_the_screen(quick_cli, add_run, columns, 
     assert max(map(len, lines)) <= columns
     assert "…" not in done.stdout
     assert done.stdout.count("0.002") == 1
-
-
-def test_the_curves_are_one_picture(quick_cli, add_run, tmp_path):
-    add_run("a", [0.5, 0.6])
-    add_run("b", [0.5, 0.7], lr=0.1)
-    done = quick_cli("runs", "compare", "a", "b", "--plot", "curves.png")
-    assert done.stdout.splitlines()[-1] == "saved curves.png"
-    picture = Image.open(io.BytesIO((tmp_path / "curves.png").read_bytes()))
-    assert (picture.format, picture.width > 900) == ("PNG", True)

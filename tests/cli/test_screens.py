@@ -71,19 +71,3 @@ def test_people_are_told_of_an_export_what_they_need_to_use_it(quick_cli, folder
     assert lines[3] == "largest difference from PyTorch on 100 images: 0"
     assert lines[4].startswith("latency: ")
     assert lines[5] == "arithmetic: fp32, as predict's unless --precision says otherwise"
-
-
-def test_people_see_how_a_learning_rate_was_found(quick_cli, folder_of_examples):
-    folder_of_examples()
-    flags = ("--dataset", "folder", "--data-dir", "images", "--batch-size", 8)
-    done = quick_cli("train", *flags, "--find-lr", "--plot", "rates.png")
-    number = r"[0-9.e-]+"
-    expected = [
-        f"loss falls fastest at learning rate {number}",
-        f"loss is lowest at {number}",
-        rf"suggestion, midway between the two, for a peak: --lr {number} \(now 0.2\)",
-        rf"loss (diverges from|does not diverge up to) {number}",
-        "saved rates.png",
-    ]
-    lines = done.stdout.splitlines()
-    assert [bool(re.fullmatch(*pair)) for pair in zip(expected, lines, strict=True)] == 5 * [True]

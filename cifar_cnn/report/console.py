@@ -1,11 +1,9 @@
-"""Consoles for people, and how they show values and tables; tables in HTML and Markdown too."""
+"""Consoles for people, and how they show values and tables."""
 
-import html
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from rich.console import Console
@@ -113,7 +111,7 @@ class Table:
     def to_rich(self, console: Console, title: str | None = None) -> ConsoleTable:
         """Return a table without lines, of the columns that a console has room for."""
         columns = [column for column in self.columns if console.width >= column.least]
-        table = ConsoleTable(box=None, pad_edge=False, title=title, show_header=self._has_headings)
+        table = ConsoleTable(box=None, pad_edge=False, title=title, show_header=self.has_headings)
         for column in columns:
             table.add_column(
                 Text(column.heading),
@@ -134,22 +132,16 @@ class Table:
         """Return the table as GitHub's Markdown, which shows each cell as it is."""
         headings = [escape_markdown(column.heading) for column in self.columns]
         sides = ["---:" if column.right else "---" for column in self.columns]
-        rows = ([escape_markdown(cell) for cell in cells] for cells in self._text_rows())
+        rows = ([escape_markdown(cell) for cell in cells] for cells in self.text_rows())
         return "".join(f"| {' | '.join(cells)} |\n" for cells in (headings, sides, *rows))
 
-    def to_html(self) -> str:
-        """Return the table as HTML, with classes for what a page aligns, hides and colors."""
-        rows = [("td", cells) for cells in self._text_rows()]
-        if self._has_headings:
-            rows.insert(0, ("th", [column.heading for column in self.columns]))
-        lines = ["".join(map(partial(_html_cell, tag), self.columns, cells)) for tag, cells in rows]
-        return "<table>\n" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
-
-    def _text_rows(self) -> list[list[str]]:
+    def text_rows(self) -> list[list[str]]:
+        """Return each row's cells as plain text."""
         return [[printable(str(each.cell(row))) for each in self.columns] for row in self.rows]
 
     @property
-    def _has_headings(self) -> bool:
+    def has_headings(self) -> bool:
+        """Whether a column has a heading."""
         return any(column.heading for column in self.columns)
 
 
@@ -166,16 +158,3 @@ def _rich_text(cell: str | Text) -> Text:
     if isinstance(cell, Text):
         return cell
     return Text("\n".join(map(printable, cell.split("\n"))), style=MARK_STYLES.get(cell, ""))
-
-
-def _html_cell(tag: str, column: Column, text: str) -> str:
-    flags = {
-        "right": column.right,
-        "whole": column.whole,
-        "rest": column.least,
-        "yes": text == "✓",
-        "no": text == "✗",
-    }
-    names = " ".join(name for name, is_set in flags.items() if is_set)
-    attribute = f' class="{names}"' if names else ""
-    return f"<{tag}{attribute}>{html.escape(text)}</{tag}>"

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cifar_cnn.errors import counted
 from cifar_cnn.report.console import Column, Table, escape_markdown, format_size
+from cifar_cnn.report.run_report import TEMPLATES
 
 TABLE = Table(
     [
@@ -70,12 +71,13 @@ def test_markdown_shows_each_cell_as_it_is():
 
 
 def test_html_is_escaped_and_has_classes_for_what_a_page_aligns_hides_and_colors():
-    page = TABLE.to_html()
-    assert "<td>[b]&lt;i&gt;</td>" in page
+    show_table = TEMPLATES.get_template("table.html.j2").module.show_table
+    page = show_table(TABLE)
+    assert '<td class="">[b]&lt;i&gt;</td>' in page
     assert '<td class="right">1,234</td>' in page
     assert '<td class="rest">x</td>' in page
     assert '<td class="no">✗</td>' in page
-    assert "<th" not in Table([Column("", str)], "ab").to_html()
+    assert "<th" not in show_table(Table([Column("", str)], "ab"))
 
 
 @pytest.mark.parametrize(

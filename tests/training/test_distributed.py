@@ -1,6 +1,5 @@
 """Several processes on this machine, through torchrun and gloo."""
 
-import itertools
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import cifar_cnn
 from cifar_cnn.storage.checkpoint import read_checkpoint
 from cifar_cnn.training.distributed import ALONE, Processes
 
@@ -59,37 +59,37 @@ with join("cpu") as processes:
     processes.wait()
 print([(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()])
 """
-SETTINGS = ("--dataset", "folder", "--batch-size", 11, "--recipe", "reference", "--epochs", 6)
+SETTINGS = {"recipe": "reference", "batch_size": 11, "epochs": 6, "lr": 0.05, "precision": "fp32"}
 """36 images: 4 steps an epoch, the last one with three images for all processes."""
 
 
 @pytest.fixture
-def command(tmp_path, image_folder):
-    """Return the words that train a network of NET with so many processes, in `tmp_path`."""
+def start(tmp_path, image_folder):
+    """Start a run of several processes in `tmp_path`, which has NET as net.py."""
     (tmp_path / "net.py").write_text(NET)
 
-    def words(processes, *arguments, name, net="Net"):
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        start = [*start, "--nproc-per-node", processes, "-m"] if processes else [start[0], "-m"]
-        train = ["cifar_cnn", "train", *SETTINGS, "--data-dir", image_folder, "--no-report"]
-        train += [] if "--model" in arguments else ["--model", f"net.py:{net}"]
-        train += ["--name", name, "--lr", 0.05, *arguments]
-        return [str(word) for word in [*start, *train]]
+    def run(processes, *flags, **changes):
+        words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        words += ["--nproc-per-node", processes, "-m", "cifar_cnn", "train", "--no-report", *flags]
+        values = {"dataset": "folder", "data_dir": image_folder, "model": "net.py:Net"}
+        for key, value in (values | SETTINGS | changes | {"name": "run"}).items():
+            words += [f"--{key.replace('_', '-')}", value]
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([*map(str, words)], cwd=tmp_path, **output)
 
-    return words
+    return run
 
 
 @pytest.fixture
-def train(command, tmp_path):
-    def run(processes, *arguments, **options):
-        return subprocess.run(
-            command(processes, *arguments, **options),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+def train_alone(tmp_path, small_settings, monkeypatch):
+    """Train in this process, and return the run's directory."""
+
+    def run(name="alone", *, resume=None, **changes):
+        monkeypatch.chdir(tmp_path)
+        settings = small_settings(**{"model": "net.py:Net"} | SETTINGS | changes)
+        checkpoint = read_checkpoint(resume / "last.pt") if resume else None
+        directory = tmp_path / "runs" / name
+        return cifar_cnn.train(settings, directory, checkpoint=checkpoint, report=False).run
 
     return run
 
@@ -142,8 +142,9 @@ def test_parts_are_the_batch_once_and_their_weights_give_its_mean(count, size):
 
 
 COMPACT = {"model": "compact", "recipe": "best", "batch_size": 8, "ghost_batch_size": 4}
+COMPACT |= {"epochs": 1, "limit_train": 32, "lr": 0.01}
 ONE_STEP = {"model": "baseline", "recipe": "tuned", "batch_size": 7, "ghost_batch_size": 4}
-FP32 = {"epochs": 1, "precision": "fp32"}
+ONE_STEP |= {"epochs": 1, "limit_train": 7}
 WEIGHTED = {"class_weights": "balanced", "label_smoothing": 0.1, "mixup": 0.2}
 
 
@@ -152,29 +153,34 @@ class TestTorchrun:
     @pytest.mark.parametrize(
         ("processes", "changes", "compare"),
         [
-            ([2, 4], {}, assert_close),
-            ([2], {"model": "net.py:Unused"}, assert_close),
-            ([2], WEIGHTED, assert_close),
-            ([2], COMPACT | FP32 | {"limit_train": 32, "lr": 0.01}, assert_close_in_fp32),
-            ([2], ONE_STEP | FP32 | {"limit_train": 7}, assert_close_losses),
+            (2, {}, assert_close),
+            (4, {}, assert_close),
+            (2, {"model": "net.py:Unused"}, assert_close),
+            (2, WEIGHTED, assert_close),
+            (2, COMPACT, assert_close_in_fp32),
+            (2, ONE_STEP, assert_close_losses),
         ],
-        ids=["plain", "an unused part", "class weights", "ghost batches", "ghosts of 3 and 4"],
+        ids=[
+            "two",
+            "four",
+            "an unused part",
+            "class weights",
+            "ghost batches",
+            "ghosts of 3 and 4",
+        ],
     )
     def test_several_processes_learn_what_one_learns(
-        self, train, image_folder, tmp_path, processes, changes, compare
+        self, start, train_alone, image_folder, tmp_path, processes, changes, compare
     ):
         """In ghost batches of the same images, statistics of normalization are the same, too."""
         if changes is WEIGHTED:
             for image in sorted((image_folder / "train" / "red").iterdir())[2:]:
                 image.unlink()
-        flags = [(f"--{name.replace('_', '-')}", value) for name, value in changes.items()]
-        for count in (0, *processes):
-            done = train(count, "--json", *itertools.chain(*flags), name=f"of{count}")
-            assert done.returncode == 0, done.stderr
-            assert json.loads(done.stdout)["run"] == f"runs/of{count}"
-            assert "epoch" not in done.stderr
-            assert read_checkpoint(tmp_path / "runs" / f"of{count}" / "model.pt")
-            compare(tmp_path / "runs" / f"of{count}", tmp_path / "runs" / "of0")
+        output, errors = start(processes, "--json", **changes).communicate(timeout=300)
+        assert json.loads(output)["run"] == "runs/run", errors
+        assert "epoch" not in errors
+        assert read_checkpoint(tmp_path / "runs" / "run" / "model.pt")
+        compare(tmp_path / "runs" / "run", train_alone(**changes))
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to see the threads")
     def test_no_thread_of_the_exchange_outlives_it(self, tmp_path):
@@ -193,16 +199,10 @@ class TestTorchrun:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the process")
     def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_with_another_number(
-        self, train, command, tmp_path
+        self, start, train_alone, tmp_path
     ):
         run = tmp_path / "runs" / "run"
-        process = subprocess.Popen(
-            command(2, name="run", net="Slow"),
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = start(2, model="net.py:Slow")
         while not (run / "last.pt").exists():
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
@@ -212,20 +212,21 @@ class TestTorchrun:
         assert 'Traceback (most recent call last):\n  File "<frozen runpy>"' not in output
         stopped = read_checkpoint(run / "last.pt").training
         assert (stopped["epoch"], stopped["batch"]) < (6, 0)
-        train(0, name="one")
+        whole = train_alone("whole")
         shutil.copytree(run, run.with_name("alone"))
-        for processes, name in ((4, "run"), (0, "alone")):
-            done = train(processes, "--resume", run.with_name(name), name=name, net="Slow")
-            assert done.returncode == 0, done.stderr
-            assert_close(run.with_name(name), run.with_name("one"))
+        assert_close(train_alone(model="net.py:Slow", resume=run.with_name("alone")), whole)
+        process = start(4, "--resume", run, model="net.py:Slow")
+        assert "saved " in process.communicate(timeout=300)[0]
+        assert_close(run, whole)
 
-    def test_a_process_that_dies_stops_the_job_and_its_error_is_shown(self, train):
-        done = train(2, name="run", net="Dying")
-        assert done.returncode != 0
+    def test_a_process_that_dies_stops_the_job_and_its_error_is_shown(self, start):
+        process = start(2, model="net.py:Dying")
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode != 0
         assert (
             "cifar-cnn: process 1: at epoch 0, step 2: the network fails on a training batch of 6: "
             "ValueError: the second process has had enough (net.py:30)"
-        ) in done.stderr
+        ) in errors
 
 
 def process_of_rank(launcher, rank):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,10 +29,6 @@ SOURCES = {
 }
 MEASURED = [name for name, source in SOURCES.items() if source.normalization == "dataset"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
-if TYPE_CHECKING:
-    SourceName = str
-else:
-    SourceName = Literal[tuple(SOURCES)]
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class Settings(BaseModel):
         (32, 32), "image size, N or HxW (height×width)", Flag(metavar="N|HxW")
     )
 
-    dataset: SourceName = setting(
+    dataset: Literal[tuple(SOURCES)] = setting(  # type: ignore[valid-type]
         "cifar10",
         "source of the images: " + ", ".join(f"{n} ({each.origin})" for n, each in SOURCES.items()),
         Flag("Data", rank=3),

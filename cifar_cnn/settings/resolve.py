@@ -13,8 +13,6 @@ from cifar_cnn.settings.fields import DEVICES, SOURCES, Settings
 
 REMOVED = ("ema", "teacher", "distill_alpha", "distill_temperature")
 """Settings until version 0.2.0; the last two had an effect only together with `teacher`."""
-FOR_BUILT_IN = ("dropout", "ghost_batch_size")
-"""Settings of recipes that reach built-in networks."""
 
 
 def resolve_settings(
@@ -54,8 +52,10 @@ def complete_settings(values: Mapping[str, Any]) -> Settings:
 def _recipe_for(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the recipe, for the user's own network without what would not reach it."""
     recipe, model = read_recipe(name, values.get("epochs")), str(values.get("model", ""))
-    is_own = ":" in model or model.endswith(".py")
-    return {key: recipe[key] for key in recipe if not (is_own and key in FOR_BUILT_IN)}
+    if ":" in model or model.endswith(".py"):
+        for key in ("dropout", "ghost_batch_size"):
+            recipe.pop(key, None)
+    return recipe
 
 
 def validate(values: Mapping[str, Any]) -> Settings:

@@ -92,5 +92,5 @@ def _download(url: str, target: Path, md5: str, progress: Progress | None) -> No
         if progress and total:
             progress("downloading", target, done, total)
         if not check_integrity(path, md5):
-            raise RuntimeError(f"what came from {url}, {done:,} bytes, is not the archive")
+            raise RuntimeError(f"the download from {url}, {done:,} bytes, is not the archive")
         path.replace(target)

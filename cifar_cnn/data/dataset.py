@@ -95,8 +95,8 @@ class Split:
         """Return the split with labels into `classes`, which include its own."""
         places = torch.tensor([classes.index(name) for name in self.classes])
         labels = places[self.labels]
-        lacking = describe_lacking(classes, labels.numpy(), self.name)
-        return replace(self, labels=labels, classes=classes, notes=(*self.notes, *lacking))
+        empty = describe_empty_classes(classes, labels.numpy(), self.name)
+        return replace(self, labels=labels, classes=classes, notes=(*self.notes, *empty))
 
     def resized(self, size: tuple[int, int]) -> "Split":
         """Return the split with images of `size` (H, W), by anti-aliased bilinear interpolation."""
@@ -117,13 +117,13 @@ class Split:
         return replace(self, images=self.images[indices], labels=self.labels[indices], files=files)
 
 
-def describe_lacking(
+def describe_empty_classes(
     classes: Iterable[str], labels: NDArray[np.int64], name: str
 ) -> tuple[str, ...]:
     """Return a note on the classes without images in a split, if there are any."""
-    lacking = [each for label, each in enumerate(classes) if label not in labels]
-    note = f"no {name} images of {first_few(lacking)}: their accuracy is not measured"
-    return (note,) if lacking else ()
+    empty = [each for label, each in enumerate(classes) if label not in labels]
+    note = f"no {name} images of {first_few(empty)}: their accuracy is not measured"
+    return (note,) if empty else ()
 
 
 def choose_balanced(labels: NDArray[np.int64], size: int | None) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import PIL
 import torch
 from numpy.typing import NDArray
 
-from cifar_cnn.data.dataset import Progress, Split, choose_balanced, describe_lacking
+from cifar_cnn.data.dataset import Progress, Split, choose_balanced, describe_empty_classes
 from cifar_cnn.data.images import (
     DECODER,
     Decoded,
@@ -98,14 +98,13 @@ class FolderSource(DataSource):
         folders alone, `test_size` is the fraction of each class that is `test`.
         """
         size, (folder, classes) = self.settings.input_size, self._class_folders(name)
-        listed = [list_images(each) if each.is_dir() else ([], 0) for each in classes.values()]
-        files = [file for images, _ in listed for file in images]
-        labels = np.repeat(np.arange(len(classes)), [len(images) for images, _ in listed])
-        empty = [
-            each for (images, _), each in zip(listed, classes.values(), strict=True) if not images
-        ]
-        if empty and (name == "train" or len(empty) == len(classes)):
-            raise DataError(f"class folder {empty[0]} has no {KINDS} images")
+        folders = [*classes.values()]
+        listings = [list_images(each) if each.is_dir() else ([], 0) for each in folders]
+        files = [file for images, _ in listings for file in images]
+        counts = [len(images) for images, _ in listings]
+        labels = np.repeat(np.arange(len(classes)), counts)
+        if 0 in counts and (name == "train" or not files):
+            raise DataError(f"class folder {folders[counts.index(0)]} has no {KINDS} images")
         chosen, test_sha256 = np.arange(len(files)), None
         if not self.is_split:
             is_test, test_sha256 = _cut_test(classes, files, labels, self.settings.test_size)
@@ -115,9 +114,9 @@ class FolderSource(DataSource):
         decoded = _decode_once(files, chosen, size, tell)
         advice = describe_misnamed(self.root)
         notes = [f"{advice}, or it is not used"] if advice else []
-        notes += describe_lacking(classes, labels, name)
+        notes += describe_empty_classes(classes, labels, name)
         notes += _describe_changes(folder, decoded, files[chosen[0]], size)
-        if skipped := sum(others for _, others in listed):
+        if skipped := sum(others for _, others in listings):
             notes.append(f"skipped {counted(skipped, 'file')} in {folder}, not named as {KINDS}")
         return Split(
             torch.from_numpy(decoded.images),
@@ -203,8 +202,8 @@ def _cut_test(
     if count < 2:
         raise DataError(f"{problem}: each class needs two or more")
     if not 0 < round(count * test_size) < count:
-        lacking = "the test" if round(count * test_size) == 0 else "training"
-        raise SettingsError(f"{problem}: test_size {test_size:g} leaves none of them for {lacking}")
+        split = "the test" if round(count * test_size) == 0 else "training"
+        raise SettingsError(f"{problem}: test_size {test_size:g} leaves none of them for {split}")
     is_test = np.zeros(len(files), dtype=bool)
     test_names: list[str] = []
     for label, (name, folder) in enumerate(classes.items()):

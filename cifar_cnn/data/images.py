@@ -1,4 +1,4 @@
-"""Decode image files of any format, mode and size; cache what was decoded."""
+"""Decode image files of any format, mode and size, and cache them."""
 
 import itertools
 import os
@@ -106,7 +106,7 @@ def _count_workers(sources: Sequence[Source]) -> int:
 
 
 def read_image(source: Source, size: tuple[int, int]) -> tuple[NDArray[np.uint8], Changes]:
-    """Decode an image, upright, to RGB uint8 (3, H, W) of `size` (H, W); tell what that changed.
+    """Decode an image, upright, to RGB uint8 (3, H, W) of `size` (H, W); return its `Changes` too.
 
     Transparent parts become white; an animation is its first frame.
     """

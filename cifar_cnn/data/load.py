@@ -56,7 +56,7 @@ def source_of(settings: Settings) -> DataSource:
 
 
 def load_train(settings: Settings, progress: Progress | None = None) -> tuple[Split, Split | None]:
-    """Return what a run trains on: `load_trained_on`, after its settings are checked."""
+    """Check that a run can use the source, then return its images as `load_trained_on` does."""
     source_of(settings).check()
     return load_trained_on(settings, progress)
 

@@ -21,9 +21,9 @@ from cifar_cnn.storage.network import Network
 
 
 class JudgedImage(NamedTuple):
-    """One image, what it is and what it was taken for, with the probability of that.
+    """One image: its class, the predicted class, and the probability of the latter.
 
-    Where the network's answer is NaN, `predicted` is empty and the probability NaN.
+    If the network's answer is NaN, `predicted` is empty and the probability NaN.
     """
 
     file: str
@@ -137,7 +137,7 @@ def notes_on(data: Split, network: Network) -> tuple[str, ...]:
 
 
 def write_predictions(images: Iterable[JudgedImage], path: Path) -> None:
-    """Write a CSV file with a line for each image; one that is there is replaced."""
+    """Write a CSV file with a line for each image; replace an existing file."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(JudgedImage._fields)

@@ -85,16 +85,16 @@ def measure(log_probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -
     equation 3).
     """
     count, number = log_probabilities.shape
-    answered = is_answer(log_probabilities)
+    has_answer = is_answer(log_probabilities)
     samples = torch.bincount(labels, minlength=number).tolist()
-    log_probabilities, labels = log_probabilities[answered], labels[answered]
+    log_probabilities, labels = log_probabilities[has_answer], labels[has_answer]
     predicted = log_probabilities.argmax(dim=1)
     correct = int((predicted == labels).sum())
     confusion = torch.bincount(labels * number + predicted, minlength=number * number)
     confusion = confusion.view(number, number)
     counts = zip(samples, confusion.sum(0).tolist(), confusion.diagonal().tolist(), strict=True)
     scores = [_scores(*each) for each in counts]
-    occurring = [each for each in scores if each.f1 is not None]
+    present = [each for each in scores if each.f1 is not None]
     recalls = [each.recall for each in scores if each.recall is not None]
     calibration = calibrate(log_probabilities, labels)
     gaps = (calibration.hits - calibration.confidence).abs()
@@ -104,9 +104,9 @@ def measure(log_probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -
         accuracy=correct / count,
         balanced_accuracy=sum(recalls) / len(recalls),
         macro=MacroScores(
-            precision=sum(each.precision for each in occurring) / len(occurring),
-            recall=sum(each.recall or 0.0 for each in occurring) / len(occurring),
-            f1=sum(each.f1 or 0.0 for each in occurring) / len(occurring),
+            precision=sum(each.precision for each in present) / len(present),
+            recall=sum(each.recall or 0.0 for each in present) / len(present),
+            f1=sum(each.f1 or 0.0 for each in present) / len(present),
         ),
         per_class=dict(zip(classes, scores, strict=True)),
         confusion=confusion.tolist(),

@@ -74,7 +74,7 @@ def open_trained(
 
 
 def _complete(network: Network, name: str, progress: Progress | None) -> Network:
-    """Give a bare state dict classes and a normalization, and say what was assumed."""
+    """Return the network of a bare state dict with classes and normalization, noting both."""
     settings = network.settings
     fixed = None if name == "dataset" else parse_normalization(name)
     classes = source_of(settings).classes

@@ -104,14 +104,14 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Any]
 
-    def show(self, console: Console, title: str | None = None) -> None:
+    def show(self, console: Console) -> None:
         """Print the columns that a console has room for."""
-        console.print(self.to_rich(console, title))
+        console.print(self.to_rich(console))
 
-    def to_rich(self, console: Console, title: str | None = None) -> ConsoleTable:
+    def to_rich(self, console: Console) -> ConsoleTable:
         """Return a table without lines, of the columns that a console has room for."""
         columns = [column for column in self.columns if console.width >= column.least]
-        table = ConsoleTable(box=None, pad_edge=False, title=title, show_header=self.has_headings)
+        table = ConsoleTable(box=None, pad_edge=False, show_header=self.has_headings)
         for column in columns:
             table.add_column(
                 Text(column.heading),

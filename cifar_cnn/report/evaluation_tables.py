@@ -14,7 +14,6 @@ from cifar_cnn.inference.predict import Prediction
 from cifar_cnn.report.console import NARROW, Column, Table, say, warn
 
 MAX_CONFUSED = 5
-CONFUSION_TITLE = "true class (row) by predicted class (column)"
 MAX_BAR = 30
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -34,45 +33,41 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
         f"calibration error {result.calibration_error:.4f}\n"
         f"balanced accuracy {result.balanced_accuracy:.2%}  macro f1 {result.macro.f1:.4f}"
     )
+    scores = result.per_class
     columns = [
-        Column("class", itemgetter(0)),
-        Column("accuracy", lambda row: row[1].recall, ".2%", right=True),
-        Column("precision", lambda row: row[1].precision, ".2%", right=True, least=NARROW),
-        Column("f1", lambda row: row[1].f1, ".2%", right=True, least=NARROW),
-        Column("images", lambda row: row[1].samples, right=True),
+        Column("class", str),
+        Column("accuracy", lambda name: scores[name].recall, ".2%", right=True),
+        Column("precision", lambda name: scores[name].precision, ".2%", right=True, least=NARROW),
+        Column("f1", lambda name: scores[name].f1, ".2%", right=True, least=NARROW),
+        Column("images", lambda name: scores[name].samples, right=True),
     ]
-    Table(columns, [*result.per_class.items()]).show(console)
-    _show_confusion(console, result)
+    Table(columns, [*scores]).show(console)
+    _show_confusion(console, [*scores], result.confusion)
 
 
-def _show_confusion(console: Console, result: CheckpointEvaluation) -> None:
+def _show_confusion(console: Console, names: list[str], confusion: list[list[int]]) -> None:
     """Print the confusion matrix; if the console is too narrow, its largest errors."""
-    names, counts = [*result.per_class], result.confusion
+
+    def image_count(predicted: int, true: int) -> Text:
+        return Text(str(confusion[true][predicted]), "bold" if true == predicted else "")
+
+    classes = range(len(names))
     columns = [Column("", lambda true: f"{true} {names[true]}")]
-    columns += [
-        Column(str(i), partial(_format_images, counts, i), right=True) for i in range(len(names))
-    ]
-    matrix = Table(columns, range(len(names)))
-    width = matrix.measure(console)
-    if width > console.width:
-        errors = [
-            (counts[true][predicted], names[true], names[predicted])
-            for true, predicted in itertools.permutations(range(len(names)), 2)
-            if counts[true][predicted]
-        ]
-        columns = [Column("true", itemgetter(1)), Column("taken for", itemgetter(2))]
-        columns.append(Column("images", itemgetter(0), right=True))
-        worst = sorted(errors, reverse=True)[:MAX_CONFUSED]
-        Table(columns, worst).show(console, "most confused")
-    elif width < len(CONFUSION_TITLE):  # as a title it would be as narrow as the table
-        console.print(CONFUSION_TITLE)
+    columns += [Column(str(i), partial(image_count, i), right=True) for i in classes]
+    matrix = Table(columns, classes)
+    if matrix.measure(console) <= console.width:
+        console.print("true class (row) by predicted class (column)")
         matrix.show(console)
-    else:
-        matrix.show(console, CONFUSION_TITLE)
-
-
-def _format_images(confusion: list[list[int]], predicted: int, true: int) -> Text:
-    return Text(str(confusion[true][predicted]), "bold" if true == predicted else "")
+        return
+    errors = [
+        (confusion[true][predicted], names[true], names[predicted])
+        for true, predicted in itertools.permutations(classes, 2)
+        if confusion[true][predicted]
+    ]
+    columns = [Column("true", itemgetter(1)), Column("taken for", itemgetter(2))]
+    columns.append(Column("images", itemgetter(0), right=True))
+    console.print("most confused")
+    Table(columns, sorted(errors, reverse=True)[:MAX_CONFUSED]).show(console)
 
 
 class PredictionPrinter:

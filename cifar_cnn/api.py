@@ -174,11 +174,11 @@ def effective_field(
     Raises:
         UserError: the checkpoint does not fit the network, or the images are unusable.
     """
-    given = dict(overrides or {})
-    network = open_network(Path(checkpoint) if checkpoint else None, given)
+    values = dict(overrides or {})
+    network = open_network(Path(checkpoint) if checkpoint else None, values)
     settings = network.settings
     if network.checkpoint is None:
-        settings = resolve_settings({"dataset": "synthetic"} | given)
+        settings = resolve_settings({"dataset": "synthetic"} | values)
     data = load_test(settings, samples, progress)
     network = dataclasses.replace(network, classes=network.classes or data.classes)
     torch.manual_seed(settings.seed)

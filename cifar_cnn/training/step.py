@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,7 @@ MOST_LISTED = 10
 SAMPLES, LOSS, CORRECT, LAST_LOSS, FAILED_STEP, FAILED_LOSS = range(6)
 
 
-@dataclass(frozen=True)
-class Totals:
+class Totals(NamedTuple):
     """Sums over the images of the epoch so far; losses in nats."""
 
     samples: float = 0.0
@@ -59,7 +58,7 @@ class RunningTotals:
 
     def set(self, totals: Totals) -> None:
         """Start from these."""
-        self.values.copy_(torch.tensor(list(vars(totals).values()), dtype=torch.float64))
+        self.values.copy_(torch.tensor(totals, dtype=torch.float64))
         self._copied = None
 
     def read(self) -> Totals:

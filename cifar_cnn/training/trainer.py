@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ class Trainer:
             "epoch": self.epoch,
             "batch": self.index,
             "seconds": self.seconds,
-            "totals": asdict(self.training_step.totals.read()),
+            "totals": self.training_step.totals.read()._asdict(),
             "optimizer": self.optimizer.state_dict(),
             "images": self.batches.count,
         }

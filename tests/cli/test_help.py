@@ -35,28 +35,28 @@ def test_help_fits_the_screen_and_no_word_is_cut(quick_cli, words):
     wide = quick_cli(*words, columns=100).stdout
     assert "Usage: cifar-cnn" in wide
     for columns in (80, 40):
-        shown = quick_cli(*words, columns=columns).stdout
-        assert max(map(len, shown.splitlines())) <= columns
-        assert _words(shown) == _words(wide)
+        text = quick_cli(*words, columns=columns).stdout
+        assert max(map(len, text.splitlines())) <= columns
+        assert _words(text) == _words(wide)
 
 
 def test_help_reads_as_it_was_stored(quick_cli):
-    shown = "".join(f"$ cifar-cnn {' '.join(each)}\n{quick_cli(*each).stdout}" for each in HELPS)
+    text = "".join(f"$ cifar-cnn {' '.join(each)}\n{quick_cli(*each).stdout}" for each in HELPS)
     stored = Path(__file__).parent / "stored" / "help.txt"
     if os.environ.get("STORE"):
-        stored.write_text(shown)
-    assert shown == stored.read_text()
+        stored.write_text(text)
+    assert text == stored.read_text()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_numbers_are_called_n_or_float_and_switches_have_no_value(quick_cli, name):
-    shown = quick_cli(*name.split(), "--help-all" if name == "train" else "--help").stdout
-    assert not re.search(r"<|>|\[x|typing|bool|range\b", shown)
+    text = quick_cli(*name.split(), "--help-all" if name == "train" else "--help").stdout
+    assert not re.search(r"<|>|\[x|typing|bool|range\b", text)
     for option in COMMANDS[name].params:
         if isinstance(option, typer.core.TyperArgument):
             continue
         flags = rf"^  (?:-\w, )?{option.opts[0]}(?: / --no-\S+)?"
-        line = re.search(rf"{flags}(?: (\S+))?(?:  .*)?$", shown, re.MULTILINE)
+        line = re.search(rf"{flags}(?: (\S+))?(?:  .*)?$", text, re.MULTILINE)
         assert (line[1] is None) == option.is_flag, line[0]
         kind = option.type_descriptor.annotation
         if kind in {int, float} and option.metavar is None:
@@ -66,8 +66,8 @@ def test_numbers_are_called_n_or_float_and_switches_have_no_value(quick_cli, nam
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_ends_with_two_or_three_examples_of_it(quick_cli, name):
     for columns in (40, 80):
-        shown = quick_cli(*name.split(), "--help", columns=columns).stdout
-        lines = shown.partition("\nExamples:\n")[2].replace(" \\\n", " ").splitlines()
+        text = quick_cli(*name.split(), "--help", columns=columns).stdout
+        lines = text.partition("\nExamples:\n")[2].replace(" \\\n", " ").splitlines()
         assert [" ".join(line.split()) for line in lines] == EXAMPLES[name]
     assert 2 <= len(EXAMPLES[name]) <= 3
     aliases = {"summarize": "summary", "evaluate": "eval"}
@@ -91,11 +91,11 @@ def test_an_example_of_the_help_runs_as_it_stands(quick_cli, folder_of_examples,
 
 def test_the_help_of_train_shows_a_dozen_flags_and_help_all_every_one(quick_cli):
     flags = re.compile(r"^  (?:-\w, )?--([a-z-]+)", re.MULTILINE)
-    shown = flags.findall(quick_cli("train", "--help").stdout)
+    names = flags.findall(quick_cli("train", "--help").stdout)
     ranked = sorted((flag.rank, name) for name, flag in FLAGS.items() if flag.rank)
     everyday = [name.replace("_", "-") for _, name in ranked]
-    assert shown == [*everyday, "name", "resume", "json", "help-all", "help"]
-    assert len(shown) == 14
+    assert names == [*everyday, "name", "resume", "json", "help-all", "help"]
+    assert len(names) == 14
     everything = flags.findall(quick_cli("train", "--help-all").stdout)
     train = COMMANDS["train"].params
     assert sorted(everything) == sorted([*(each.opts[0][2:] for each in train), "help"])

@@ -107,13 +107,13 @@ def test_each_network_has_its_answer_whatever_the_others_do(graded):
     assert done.returncode == 1
     first, second, *others = json.loads(done.stdout)
     assert [each["totals"]["parameters"] for each in (first, second)] == [1050, 3370]
-    found = {each["model"].partition(":")[0]: each for each in others}
-    assert {*found} == {*ANSWERED, *FAILED}
+    answers = {each["model"].partition(":")[0]: each for each in others}
+    assert {*answers} == {*ANSWERED, *FAILED}
     for name in ANSWERED:
-        assert found[name]["totals"]["parameters"] == 8, found[name]
-    for name, (_, said) in FAILED.items():
-        assert said in found[name]["error"]
-        assert found[name]["exit_status"] == 2
+        assert answers[name]["totals"]["parameters"] == 8, answers[name]
+    for name, (_, message) in FAILED.items():
+        assert message in answers[name]["error"]
+        assert answers[name]["exit_status"] == 2
     assert "networks" not in done.stderr
     assert "not JSON" in done.stderr
 
@@ -186,8 +186,8 @@ def test_debug_shows_the_traceback_of_the_networks_code(tmp_path, cli):
 def test_the_limit_of_time_holds_for_one(tmp_path, cli):
     (tmp_path / "net.py").write_text("while True: pass")
     done = cli("receptive-field", "net.py:net", "--time-limit", "1")
-    said = "cifar-cnn: model 'net.py:net' took longer than 1 s: see --time-limit\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    message = "cifar-cnn: model 'net.py:net' took longer than 1 s: see --time-limit\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
 
 @POSIX

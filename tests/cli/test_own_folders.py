@@ -22,7 +22,7 @@ def trained_on_a_part(small_settings, classes_alone, tmp_path):
     return train(settings, tmp_path / "part", report=False).model_file
 
 
-def found(file, **options):
+def summarize_images(file, **options):
     result = evaluate(file, **options)
     return result.split, result.samples, result.notes
 
@@ -36,25 +36,25 @@ def test_class_folders_alone_are_split_alike_in_training_and_evaluation(trained_
 
 def test_a_folder_that_is_split_is_taken_as_it_is(trained_on_a_part, image_folder):
     split = {"overrides": {"data_dir": image_folder}}
-    assert found(trained_on_a_part, **split) == ("test", 12, ())
-    assert found(trained_on_a_part, split="train", **split) == ("train", 30, ())
+    assert summarize_images(trained_on_a_part, **split) == ("test", 12, ())
+    assert summarize_images(trained_on_a_part, split="train", **split) == ("train", 30, ())
     (image_folder / "test").rename(image_folder / "val")
-    assert found(trained_on_a_part, **split) == ("val", 12, ())
-    assert found(trained_on_a_part, split="train", **split) == ("train", 36, ())
+    assert summarize_images(trained_on_a_part, **split) == ("val", 12, ())
+    assert summarize_images(trained_on_a_part, split="train", **split) == ("train", 36, ())
 
 
 def test_training_images_alone_can_be_evaluated_on(trained_on_a_part, image_folder):
     shutil.rmtree(image_folder / "test")
     split = {"overrides": {"data_dir": image_folder}, "split": "train"}
-    assert found(trained_on_a_part, **split) == ("train", 30, ())
+    assert summarize_images(trained_on_a_part, **split) == ("train", 30, ())
 
 
 def test_the_share_that_was_cut_is_said(trained_on_a_part, quick_cli, image_folder, tmp_path):
     elsewhere = tmp_path / "pics" / ".." / "pics"
     for flags in ([], ["--data-dir", elsewhere]):
         done = quick_cli("eval", trained_on_a_part, *flags)
-        said = f"{trained_on_a_part}: baseline on 9 test images of folder (test_size 0.25)"
-        assert said in done.stdout.splitlines()
+        line = f"{trained_on_a_part}: baseline on 9 test images of folder (test_size 0.25)"
+        assert line in done.stdout.splitlines()
     done = quick_cli("eval", trained_on_a_part, "--data-dir", image_folder)
     assert done.stdout.splitlines()[0].endswith("on 12 test images of folder")
 
@@ -78,10 +78,10 @@ def test_other_files_for_the_test_than_in_training_are_told(
 ):
     moved = classes_alone.rename(tmp_path / "moved")
     overrides = {"data_dir": moved}
-    assert found(trained_on_a_part, split=split, overrides=overrides)[2] == ()
+    assert summarize_images(trained_on_a_part, split=split, overrides=overrides)[2] == ()
     (name, *_) = evaluate(trained_on_a_part, overrides=overrides).images
     (moved / name.file).rename((moved / name.file).with_name("renamed.png"))
-    assert found(trained_on_a_part, split=split, overrides=overrides)[2] == (
+    assert summarize_images(trained_on_a_part, split=split, overrides=overrides)[2] == (
         f"the files in {moved} that test_size 0.25 makes the test images are not those of the "
         "training: some may have been trained on",
     )

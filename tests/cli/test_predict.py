@@ -32,8 +32,8 @@ def test_json_says_class_probability_and_what_was_resized(predict):
     assert {top["class"] for top in first["top"]} == {"blue", "green", "red"}
     assert sum(top["probability"] for top in first["top"]) == pytest.approx(1)
     assert "large.png (resized to 32×32)" in predict(RED, "large.png").stdout
-    shown = predict("large.png", "--input-size", "32x48").stdout
-    assert "large.png (resized to 32×48, height×width)" in shown
+    text = predict("large.png", "--input-size", "32x48").stdout
+    assert "large.png (resized to 32×48, height×width)" in text
 
 
 @pytest.fixture

@@ -53,9 +53,9 @@ def test_verify_and_effective_answer_for_a_users_network(fields, tmp_path):
     assert (proof["agreed"], proof["layers"], proof["not_shown"]) == (True, 2, [])
     assert document["effective"]["theoretical"]["receptive_field"] == [9, 9]
     assert (tmp_path / "heat.png").read_bytes().startswith(b"\x89PNG")
-    shown = fields(*flags).stdout
-    assert "verified: 2 layers" in shown
-    assert "gridding: 5 of 9 pixels" in shown
+    text = fields(*flags).stdout
+    assert "verified: 2 layers" in text
+    assert "gridding: 5 of 9 pixels" in text
 
 
 def test_the_verdict_names_the_file_that_set_the_limit(fields, tmp_path):
@@ -85,9 +85,9 @@ def test_effective_gives_squares_and_a_picture(fields, tmp_path):
     half, most = effective["squares"]
     assert half["side"] < most["side"] <= 25
     assert (tmp_path / "heat.png").read_bytes().startswith(b"\x89PNG")
-    shown = fields(*flags).stdout
-    assert "32×32 image clips 0%" in shown
-    assert "fresh weights, seed 0" in shown
+    text = fields(*flags).stdout
+    assert "32×32 image clips 0%" in text
+    assert "fresh weights, seed 0" in text
 
 
 def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, examples):

@@ -16,7 +16,7 @@ def root(folder_of_examples, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "text"),
     [
         ("eval first", "mine/first/model.pt: baseline on 12 test images of folder"),
         ("predict photo.png --checkpoint first --top 1", "photo.png"),
@@ -27,11 +27,11 @@ def root(folder_of_examples, tmp_path):
         ("train --resume first", "mine/first is already finished"),
     ],
 )
-def test_a_run_is_found_by_its_name_in_the_folder_of_the_runs(quick_cli, root, line, said):
+def test_a_run_is_found_by_its_name_in_the_folder_of_the_runs(quick_cli, root, line, text):
     (root / "runs").rename(root / "mine")
     done = quick_cli(*line.split(), "--output-dir", "mine", columns=200)
     assert (done.returncode, done.stderr) == (0, "")
-    assert said in done.stdout.replace("\\", "/")
+    assert text in done.stdout.replace("\\", "/")
 
 
 @pytest.mark.parametrize("name", ["first", "runs/first", "runs/first/", "runs/first/model.pt"])

@@ -163,12 +163,12 @@ def test_runs_that_differ_otherwise_are_lines_of_their_own(add_run, compare, acc
 def test_arguments_of_a_network_are_a_list_and_none_of_them_a_dash(quick_cli, add_run):
     for name, arguments in (("a", ()), ("b", ("width=8", "depth=2"))):
         add_run(name, [0.5], model="net.py:Net", model_arg=arguments, input_size="48x64")
-    shown = quick_cli("runs", "compare", "a", "b").stdout
-    (row,) = [line for line in shown.splitlines() if "model_arg" in line]
+    text = quick_cli("runs", "compare", "a", "b").stdout
+    (row,) = [line for line in text.splitlines() if "model_arg" in line]
     assert row.split("  ")[-2:] == ["–", "width=8, depth=2"]
-    shown = quick_cli("runs", "show", "b").stdout
-    assert "input_size 48x64" in shown
-    assert "model_arg width=8, depth=2" in shown
+    text = quick_cli("runs", "show", "b").stdout
+    assert "input_size 48x64" in text
+    assert "model_arg width=8, depth=2" in text
 
 
 @pytest.mark.parametrize(

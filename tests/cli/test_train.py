@@ -138,11 +138,11 @@ def test_on_a_terminal_the_table_grows_and_no_line_is_wider_than_the_screen(fold
                 break
         assert process.wait() == 0
     os.close(master)
-    shown = [line.rstrip() for line in screen.display if line.strip()]
-    heading = next(index for index, line in enumerate(shown) if "test %" in line)
-    assert [line.split()[0] for line in shown[heading + 1 : heading + 3]] == ["0", "1"]
-    assert shown[heading + 3].startswith("saved ")
-    assert len({len(line) for line in shown[heading : heading + 3]}) == 1
+    rows = [line.rstrip() for line in screen.display if line.strip()]
+    heading = next(index for index, line in enumerate(rows) if "test %" in line)
+    assert [line.split()[0] for line in rows[heading + 1 : heading + 3]] == ["0", "1"]
+    assert rows[heading + 3].startswith("saved ")
+    assert len({len(line) for line in rows[heading : heading + 3]}) == 1
 
 
 def test_the_recipe_of_another_network_says_which_one_is_trained(quick_cli, folder):

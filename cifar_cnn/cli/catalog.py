@@ -4,9 +4,10 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from rich.console import Console
 
-from cifar_cnn.cli.options import JsonFlag, command
-from cifar_cnn.cli.process import finish, print_json
+from cifar_cnn.cli.options import command
+from cifar_cnn.cli.process import print_json
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.settings import Settings
 
@@ -15,19 +16,18 @@ SERIALIZATION: Literal["serialization"] = "serialization"
 
 
 @command()
-def models(json: JsonFlag = False) -> None:
+def models(*, console: Console) -> tuple[Any, int]:
     """The built-in networks: size, receptive field, recipe, accuracy that they reach.
 
     Examples:
         cifar-cnn models
         cifar-cnn models --json
     """
-    from cifar_cnn.report.console import people_console
     from cifar_cnn.report.network_tables import built_in_networks, show_models
 
     networks = built_in_networks()
-    show_models(people_console(json=json), networks)
-    finish(networks, json=json)
+    show_models(console, networks)
+    return networks, 0
 
 
 @command()

@@ -3,17 +3,9 @@
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from cifar_cnn.cli.options import (
-    OWN,
-    BareNormalization,
-    CsvFile,
-    JsonFlag,
-    OutputDir,
-    Run,
-    command,
-)
-from cifar_cnn.cli.process import finish
+from cifar_cnn.cli.options import OWN, BareNormalization, CsvFile, OutputDir, Run, command
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 
@@ -36,10 +28,10 @@ def evaluate(
     predictions: CsvFile = None,
     normalization: BareNormalization = None,
     output_dir: OutputDir = RUNS,
-    json: JsonFlag = False,
     *,
+    console: Console,
     overrides: dict[str, Any],
-) -> None:
+) -> tuple[Any, int]:
     """Loss, accuracy, confusion and calibration of a checkpoint. Alias: eval.
 
     Options:
@@ -55,11 +47,9 @@ def evaluate(
     """
     from cifar_cnn.inference.evaluate import evaluate as evaluate_checkpoint
     from cifar_cnn.inference.evaluate import write_predictions
-    from cifar_cnn.report.console import people_console
     from cifar_cnn.report.evaluation_tables import show_evaluation
     from cifar_cnn.report.progress import Display
 
-    console = people_console(json=json)
     with Display(console) as progress:
         result = evaluate_checkpoint(
             find_checkpoint(file, output_dir),
@@ -72,4 +62,4 @@ def evaluate(
     if predictions is not None:
         write_predictions(result.images, predictions)
     show_evaluation(console, result)
-    finish(result, json=json)
+    return result, 0

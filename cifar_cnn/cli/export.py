@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, Run, command
-from cifar_cnn.cli.process import finish
+from cifar_cnn.cli.options import OWN, OutputDir, Run, command
+from cifar_cnn.report.console import format_size, say
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 
@@ -19,10 +20,10 @@ def export(
     opset: int | None = None,
     exist_ok: bool = False,
     output_dir: OutputDir = RUNS,
-    json: JsonFlag = False,
     *,
+    console: Console,
     overrides: dict[str, Any],
-) -> None:
+) -> tuple[Any, int]:
     """Write a network for other programs, in fp32, checked against PyTorch on 100 images.
 
     Exit code 1, and no file, if the exported network gives other answers.
@@ -41,7 +42,6 @@ def export(
         cifar-cnn export runs/first/model.pt --format safetensors --exist-ok
     """
     from cifar_cnn.inference import export as exporting
-    from cifar_cnn.report.console import format_size, people_console, say
 
     def describe(tensor: exporting.TensorFormat, otherwise: str) -> str:
         shape, ends = ", ".join(map(str, tensor.shape)), tensor.range
@@ -58,7 +58,7 @@ def export(
         overrides=overrides,
     )
     say(
-        people_console(json=json),
+        console,
         f"saved {result.file}: {result.format}, {format_size(result.size)}",
         f"input: {describe(result.inputs, 'normalized float32')}",
         f"output: {describe(result.outputs, 'float32')}",
@@ -67,4 +67,4 @@ def export(
         f"latency: {result.milliseconds:.2f} ms (one image, median of {exporting.TIMED})",
         "arithmetic: fp32, as predict's unless --precision says otherwise",
     )
-    finish(result, json=json)
+    return result, 0

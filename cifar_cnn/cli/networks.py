@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from cifar_cnn.cli.options import complete_from
-from cifar_cnn.cli.process import finish, stop_signals
+from cifar_cnn.cli.process import stop_signals
 from cifar_cnn.errors import RequestError, UserError
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.settings.fields import MODELS
@@ -109,28 +110,27 @@ def analyze_each(
     time_limit: float,
     csv: Path | None,
     junit: Path | None,
+    console: Console,
     limits: str | None = None,
-    *,
-    json: bool,
-) -> None:
-    """Show a line for each network, write the files, and exit with 1 unless all passed.
+) -> tuple[Any, int]:
+    """Show a line for each network, write the files, and return the documents.
 
     `limits` is the file that set the limit, where the documents do not name it.
     """
-    from cifar_cnn.report.console import people_console, progress_console
+    from cifar_cnn.report.console import progress_console
     from cifar_cnn.report.network_tables import row_of, show_networks, to_csv, to_junit
     from cifar_cnn.report.progress import Display
 
-    with Display(progress_console(json=json)) as display:
+    with Display(progress_console(json=console.quiet)) as display:
         answers = _analyze(job, models, time_limit, display)
     rows = [row_of(answer, limits) for answer in answers]
-    show_networks(people_console(json=json), rows)
+    show_networks(console, rows)
     if csv is not None:
         write_result(csv, to_csv(rows))
     if junit is not None:
         write_result(junit, to_junit(rows, command))
     have_passed = all(answer.passed for answer in answers)
-    finish([answer.result for answer in answers], json=json, exit_status=int(not have_passed))
+    return [answer.result for answer in answers], int(not have_passed)
 
 
 def _analyze(

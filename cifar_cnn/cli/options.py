@@ -12,9 +12,12 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cifar_cnn.analysis.budget import Budget
+from cifar_cnn.cli.process import print_json
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
+from cifar_cnn.report.console import people_console
 from cifar_cnn.settings import FLAGS, Settings
 from cifar_cnn.storage.naming import RUNS, SETTINGS
+from cifar_cnn.training import is_main_process
 from cifar_cnn.training.run_files import check_result
 
 OWN = "the checkpoint's own"
@@ -83,15 +86,18 @@ BareNormalization = Annotated[
 ]
 
 
-def command(**settings: str) -> Callable[[Callable[..., None]], Any]:
+def command(**settings: str) -> Callable[[Callable[..., tuple[Any, int] | None]], Any]:
     """Return a decorator that makes a function a command.
 
     The section `Options` of its docstring is the help of its parameters; a switch needs no other
     declaration. Each of `settings` gets a flag, whose text is its default in the help; if it is
     empty, the field says it. The function gets those on the command line as `overrides`.
+
+    A function with a parameter `console` returns its document and exit code, and gets a flag
+    `--json`: the document is printed then, and what the function prints on the console is not.
     """
 
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+    def decorate(function: Callable[..., tuple[Any, int] | None]) -> Callable[..., None]:
         docstring = inspect.getdoc(function) or ""
         texts = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", docstring, re.MULTILINE))
         signature = inspect.signature(function)
@@ -102,13 +108,23 @@ def command(**settings: str) -> Callable[[Callable[..., None]], Any]:
             if settings:
                 overrides = {name: each for name, each in flags.items() if each not in (None, [])}
                 arguments["overrides"] = overrides
-            function(**arguments)
+            json = arguments.pop("json", False)
+            if "console" in signature.parameters:
+                arguments["console"] = people_console(json=json or not is_main_process())
+            document, exit_status = function(**arguments) or (None, 0)
+            if json and document is not None and is_main_process():
+                print_json(document)
+            if exit_status:
+                raise typer.Exit(exit_status)
 
         parameters = [
             _with_help(parameter, texts.get(parameter.name))
             for parameter in signature.parameters.values()
-            if parameter.name != "overrides"
-        ] + [_of_setting(name, default) for name, default in settings.items()]
+            if parameter.name not in {"console", "overrides"}
+        ]
+        if "console" in signature.parameters:
+            parameters.append(_keyword("json", False, JsonFlag))
+        parameters += [_of_setting(name, default) for name, default in settings.items()]
         wrapper.__doc__ = re.sub(r"\n\nOptions:(?:\n {4}.*)+", "", docstring)
         wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -145,9 +161,12 @@ def _of_setting(name: str, default: str) -> inspect.Parameter:
         metavar="|".join(literals) or flag.metavar,
         autocompletion=complete_from(choices) if choices else None,
     )
-    annotation = Annotated[_flag_type(field) | None, option]  # type: ignore[valid-type]
+    return _keyword(name, None, Annotated[_flag_type(field) | None, option])
+
+
+def _keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
 
 

@@ -8,18 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
+from rich.console import Console
 
-from cifar_cnn.cli.options import (
-    OWN,
-    BareNormalization,
-    JsonFlag,
-    OutputDir,
-    PngFile,
-    command,
-    complete_run,
-)
-from cifar_cnn.cli.process import finish
+from cifar_cnn.cli.options import OWN, BareNormalization, OutputDir, PngFile, command, complete_run
 from cifar_cnn.errors import DataError, printable
+from cifar_cnn.report.console import say
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 if TYPE_CHECKING:
@@ -45,10 +38,10 @@ def predict(
     explain: PngFile = None,
     normalization: BareNormalization = None,
     output_dir: OutputDir = RUNS,
-    json: JsonFlag = False,
     *,
+    console: Console,
     overrides: dict[str, Any],
-) -> None:
+) -> tuple[Any, int]:
     """Classes of images of any size, most probable first.
 
     With --top 1 each image is one line. Images without an answer come last: exit code 1.
@@ -66,7 +59,6 @@ def predict(
     """
     from cifar_cnn.inference.predict import FP32, Predictions, Unreadable, classify
     from cifar_cnn.inference.trained import open_trained
-    from cifar_cnn.report.console import people_console, say
     from cifar_cnn.report.evaluation_tables import PredictionPrinter
     from cifar_cnn.storage.files import write_result
 
@@ -78,7 +70,6 @@ def predict(
         from cifar_cnn.report.mosaics import Explanation  # and matplotlib
 
         explanation = Explanation(network)
-    console = people_console(json=json)
     lines = PredictionPrinter(console, network.classes, network.settings.input_size)
     predictions: list[Prediction] = []
     unreadable: list[Unreadable] = []
@@ -102,7 +93,7 @@ def predict(
         write_result(explain, explanation.draw(predictions))
         say(console, f"saved {explain}: {explanation.describe(len(predictions))}")
         more["explain"] = explain
-    finish(result.model_copy(update=more), json=json, exit_status=status)
+    return result.model_copy(update=more), status
 
 
 def _print_notes(notes: Sequence[str]) -> None:

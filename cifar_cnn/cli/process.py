@@ -14,7 +14,6 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import Any, TextIO
 
-import typer
 from pydantic_core import to_jsonable_python
 
 from cifar_cnn.errors import UserError, format_warning
@@ -52,14 +51,6 @@ def _open_closed_streams() -> None:
             "to throw the answer away, say > /dev/null\n"
         )
         sys.exit(UserError.exit_status)
-
-
-def finish(document: Any, *, json: bool, exit_status: int = 0) -> None:
-    """Print the document with `--json`, and end the command with an exit code."""
-    if json:
-        print_json(document)
-    if exit_status:
-        raise typer.Exit(exit_status)
 
 
 def print_json(document: Any) -> None:

@@ -7,21 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.results import ReceptiveField
 from cifar_cnn.cli.networks import Models, Networks, analyze_each, analyze_one, find_networks
-from cifar_cnn.cli.options import (
-    AssumePointwise,
-    CsvFile,
-    JsonFlag,
-    MinRf,
-    PngFile,
-    XmlFile,
-    command,
-)
-from cifar_cnn.cli.process import finish
+from cifar_cnn.cli.options import AssumePointwise, CsvFile, MinRf, PngFile, XmlFile, command
 from cifar_cnn.errors import SettingsError
+from cifar_cnn.report.console import people_console, progress_console, say
 from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.files import write_result
 from cifar_cnn.storage.naming import is_file_of_weights
@@ -51,10 +44,10 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     time_limit: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS")] = None,
     csv: CsvFile = None,
     junit: XmlFile = None,
-    json: JsonFlag = False,
     *,
+    console: Console,
     overrides: dict[str, Any],
-) -> None:
+) -> tuple[Any, int]:
     """Receptive field, jump and padding of every layer.
 
     Several networks get a line each; a user's code runs in a process of its own.
@@ -97,19 +90,17 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         verify=verify,
         effective={"samples": samples, "target": target} if effective else None,
         plot=plot is not None,
-        json=json,
+        is_quiet=console.quiet,
     )
     if time_limit is None:
         time_limit = math.inf if verify or effective else 60
     if not is_one:
-        analyze_each(job, models, "receptive-field", time_limit, csv, junit, limits, json=json)
-        return
+        return analyze_each(job, models, "receptive-field", time_limit, csv, junit, console, limits)
     answer = analyze_one(job, models[0], time_limit, checkpoint)
 
     from cifar_cnn.report import analysis_tables as tables
-    from cifar_cnn.report.console import people_console, say
 
-    console, result = people_console(json=json), answer.document
+    result = answer.document
     if answer.title:
         say(console, answer.title)
     assert isinstance(result, ReceptiveField)
@@ -123,7 +114,7 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
         tables.show_effective(console, result.effective, weights, result.input_size[1:])
     if plot is not None:
         write_result(plot, answer.picture)
-    finish(result, json=json, exit_status=int(not answer.passed))
+    return result, int(not answer.passed)
 
 
 def _analyze_one(
@@ -137,13 +128,12 @@ def _analyze_one(
     verify: bool,
     effective: dict[str, Any] | None,
     plot: bool,
-    json: bool,
+    is_quiet: bool,
 ) -> "Answer":
     """Compute the receptive fields of one network, with the proof and the effective field."""
     from cifar_cnn.analysis.isolation import Answer
     from cifar_cnn.analysis.proof import verify as prove
     from cifar_cnn.analysis.receptive_field import receptive_field as compute
-    from cifar_cnn.report.console import people_console, progress_console
     from cifar_cnn.report.progress import Display
     from cifar_cnn.storage.network import open_network
 
@@ -156,12 +146,12 @@ def _analyze_one(
 
         # given again, as a warning has named the checkpoint's own arguments once
         values = overrides | {"model_arg": network.settings.model_arg}
-        with Display(people_console(json=json)) as progress:
+        with Display(people_console(json=is_quiet)) as progress:
             field = effective_field(network.file, values, **effective, **trust, progress=progress)
         result = result.model_copy(update={"effective": field})
         picture = b64encode(draw_effective(field)) if plot else b""
     if verify:
-        with Display(progress_console(json=json)) as progress:
+        with Display(progress_console(json=is_quiet)) as progress:
             proof = prove(network, size, **trust, progress=progress)
         result = result.model_copy(update={"verification": proof})
     return Answer(model=name, title=network.title, document=result, picture=picture)

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from cifar_cnn.cli.options import OWN, JsonFlag, OutputDir, Run, command, complete_run
-from cifar_cnn.cli.process import finish
+from cifar_cnn.cli.options import OWN, OutputDir, Run, command, complete_run
 from cifar_cnn.errors import RequestError
+from cifar_cnn.report.console import say, warn
 from cifar_cnn.storage.naming import RUNS, find_run
 
 
@@ -21,10 +22,10 @@ def report(
     markdown: Annotated[Path | None, typer.Option(metavar="FILE.md")] = None,
     exist_ok: bool = False,
     output_dir: OutputDir = RUNS,
-    json: JsonFlag = False,
     *,
+    console: Console,
     overrides: dict[str, Any],
-) -> None:
+) -> tuple[Any, int]:
     """A run as pictures and as one self-contained page, in the run's directory.
 
     Options:
@@ -39,13 +40,11 @@ def report(
         cifar-cnn report first --compare second --reference
         cifar-cnn report first --markdown hand-in.md
     """
-    from cifar_cnn.report.console import people_console, say, warn
     from cifar_cnn.report.progress import Display
     from cifar_cnn.report.run_report import write_report
 
     if exist_ok and markdown is None:
         raise RequestError("--exist-ok replaces FILE.md: give --markdown FILE.md too")
-    console = people_console(json=json)
     with Display(console) as progress:
         written = write_report(
             find_run(run, output_dir),
@@ -59,4 +58,4 @@ def report(
     for note in written.notes:
         warn(console, f"left out: {note}")
     say(console, *(f"saved {path}" for path in (written.report, written.markdown) if path))
-    finish(written, json=json)
+    return written, 0

@@ -4,12 +4,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from cifar_cnn.analysis.budget import Budget, read_budget
 from cifar_cnn.analysis.results import Summary
 from cifar_cnn.cli.networks import Models, Networks, analyze_each, analyze_one, find_networks
-from cifar_cnn.cli.options import AssumePointwise, CsvFile, JsonFlag, MinRf, XmlFile, command
-from cifar_cnn.cli.process import finish
+from cifar_cnn.cli.options import AssumePointwise, CsvFile, MinRf, XmlFile, command
+from cifar_cnn.report.console import say
 
 if TYPE_CHECKING:
     from cifar_cnn.analysis.isolation import Answer
@@ -34,10 +35,10 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     time_limit: Annotated[float, typer.Option(min=0.1, metavar="SECONDS")] = 60,
     csv: CsvFile = None,
     junit: XmlFile = None,
-    json: JsonFlag = False,
     *,
+    console: Console,
     overrides: dict[str, Any],
-) -> None:
+) -> tuple[Any, int]:
     """Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
 
     Several networks get a line each; a user's code runs in a process of its own.
@@ -77,19 +78,16 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         assume_pointwise=assume_pointwise or (),
     )
     if len(models) > 1 or csv or junit:
-        analyze_each(job, models, "summary", time_limit, csv, junit, json=json)
-        return
+        return analyze_each(job, models, "summary", time_limit, csv, junit, console)
     answer = analyze_one(job, models[0], time_limit)
 
     from cifar_cnn.report.analysis_tables import show_summary
-    from cifar_cnn.report.console import people_console, say
 
-    console = people_console(json=json)
     if answer.title:
         say(console, answer.title)
     assert isinstance(answer.document, Summary)
     show_summary(console, answer.document)
-    finish(answer.document, json=json, exit_status=int(not answer.passed))
+    return answer.document, int(not answer.passed)
 
 
 def _summarize_one(

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from cifar_cnn.cli.help import show_everything
-from cifar_cnn.cli.options import JsonFlag, OutputDir, PngFile, command, complete_run
-from cifar_cnn.cli.process import StopSignals, finish, stop_signals
+from cifar_cnn.cli.options import OutputDir, PngFile, command, complete_run
+from cifar_cnn.cli.process import StopSignals, stop_signals
 from cifar_cnn.errors import RequestError, counted
-from cifar_cnn.report.console import people_console, say, warn
+from cifar_cnn.report.console import say, warn
 from cifar_cnn.settings import Settings, merge_settings, resolve_settings
 from cifar_cnn.storage.naming import LAST, RUNS
 from cifar_cnn.training import is_launched, is_main_process
 from cifar_cnn.training.run_files import REPORT
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cifar_cnn.training.history import Event, RunResult
     from cifar_cnn.training.plan import Plan
     from cifar_cnn.training.trial import DryRun, RangeTest
@@ -47,10 +46,10 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     help_all: Annotated[
         bool, typer.Option("--help-all", is_eager=True, callback=show_everything)
     ] = False,
-    json: JsonFlag = False,
     *,
+    console: Console,
     overrides: dict[str, Any],
-) -> None:
+) -> tuple[Any, int] | None:
     """Train a network; the run directory gets its metrics, log, curves and checkpoints.
 
     Options:
@@ -75,10 +74,10 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     """
     values = merge_settings(overrides, config)
     if print_config:
-        if json:
+        if console.quiet and is_main_process():
             raise RequestError("--print-config prints TOML: leave --json out")
         typer.echo(resolve_settings(values).to_toml(), nl=False)
-        return
+        return None
     others = {"--resume": resume, "--dry-run": dry_run, "--max-time": max_time}
     _check_find_lr(plot, others, find_lr=find_lr)
     deadline = time.monotonic() + 60 * (math.inf if max_time is None else max_time)
@@ -87,7 +86,6 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
         with stop_signals(f"stopped{when}; nothing was changed") as signals:
             from cifar_cnn.training.plan import plan_run
 
-            console = people_console(json=json or not is_main_process())
             plan = plan_run(
                 values,
                 output_dir=output_dir,
@@ -114,8 +112,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
             )
         raise
     is_stopped = signals.number and result.model_file is None
-    status = signals.exit_status if is_stopped else 0
-    finish(result, json=json and is_main_process(), exit_status=status)
+    return result, signals.exit_status if is_stopped else 0
 
 
 def _check_find_lr(plot: Path | None, others: Mapping[str, Any], *, find_lr: bool) -> None:
@@ -131,13 +128,13 @@ def _check_find_lr(plot: Path | None, others: Mapping[str, Any], *, find_lr: boo
         raise RequestError("--find-lr is for one process: start it without torchrun")
 
 
-def _show_note(console: "Console", note: str) -> None:
+def _show_note(console: Console, note: str) -> None:
     """Print a note once, however many processes there are."""
     if is_main_process():
         warn(console, f"note: {note}")
 
 
-def _dry_run(settings: Settings, console: "Console") -> "DryRun":
+def _dry_run(settings: Settings, console: Console) -> "DryRun":
     from cifar_cnn import api
     from cifar_cnn.report.progress import Display
     from cifar_cnn.training.trial import DryRun
@@ -148,7 +145,7 @@ def _dry_run(settings: Settings, console: "Console") -> "DryRun":
     return DryRun(model=settings.model, loss=loss)
 
 
-def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "RangeTest":
+def _find_lr(settings: Settings, console: Console, plot: Path | None) -> "RangeTest":
     from cifar_cnn import api
     from cifar_cnn.report.curves import draw_range
     from cifar_cnn.report.progress import Display
@@ -175,7 +172,7 @@ def _find_lr(settings: Settings, console: "Console", plot: Path | None) -> "Rang
 
 def _train(
     plan: "Plan",
-    console: "Console",
+    console: Console,
     signals: StopSignals,
     deadline: float,
     *,

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.cli.process import print_json
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.report.console import people_console
@@ -50,6 +49,8 @@ def _output_file(suffix: str) -> Any:
 CsvFile = Annotated[Path | None, _output_file(".csv")]
 PngFile = Annotated[Path | None, _output_file(".png")]
 XmlFile = Annotated[Path | None, _output_file(".xml")]
+Limit = Annotated[int | None, typer.Option(min=0)]
+Names = Annotated[list[str] | None, typer.Option(metavar="NAME")]
 Run = Annotated[Path, typer.Argument(autocompletion=complete_run)]
 OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 JsonFlag = Annotated[
@@ -57,22 +58,6 @@ JsonFlag = Annotated[
     typer.Option(
         "--json",
         help="One JSON document on standard output; standard error has warnings and errors only.",
-    ),
-]
-MinRf = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Receptive field at the output must be above this, in pixels "
-        f"(default: {Budget().min_rf}).",
-    ),
-]
-AssumePointwise = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="Vouch for an operation the tool does not know: each output position reads only the "
-        "same input position (repeatable).",
     ),
 ]
 BareNormalization = Annotated[

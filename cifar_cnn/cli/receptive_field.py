@@ -12,7 +12,7 @@ from rich.console import Console
 from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.results import ReceptiveField
 from cifar_cnn.cli.networks import Models, Networks, analyze_each, analyze_one, find_networks
-from cifar_cnn.cli.options import AssumePointwise, CsvFile, MinRf, PngFile, XmlFile, command
+from cifar_cnn.cli.options import CsvFile, Limit, Names, PngFile, XmlFile, command
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.report.console import people_console, progress_console, say
 from cifar_cnn.settings import resolve_settings
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     networks: Networks = None,
     model: Models = None,
-    min_rf: MinRf = None,
+    min_rf: Limit = None,
     verify: bool = False,
     effective: bool = False,
     checkpoint: Path | None = None,
     samples: Annotated[int, typer.Option(min=1)] = 64,
     target: Literal["features", "logits"] = "features",
     plot: PngFile = None,
-    assume_pointwise: AssumePointwise = None,
+    assume_pointwise: Names = None,
     time_limit: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS")] = None,
     csv: CsvFile = None,
     junit: XmlFile = None,
@@ -54,12 +54,15 @@ def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     Exit code 1 if the field at the output is not above --min-rf, or --verify finds a difference.
 
     Options:
+        min_rf: Receptive field at the output must be above this, in pixels (default: 44).
         verify: Prove every layer's field by setting pixels to NaN.
         effective: Show which pixels really move the last map's center.
         checkpoint: Weights for --effective (default: fresh ones, drawn from --seed).
         samples: Test images for --effective.
         target: Unit for --effective: of the last map, or the output.
         plot: Save the effective receptive field as a PNG.
+        assume_pointwise: Vouch for an operation the tool does not know: each output position reads
+            only the same input position (repeatable).
         time_limit: Time that the code of each network may take (default: 60; no limit with --verify
             or --effective).
         csv: Write a line a network.

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from cifar_cnn.analysis.budget import Budget, read_budget
+from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.results import Summary
 from cifar_cnn.cli.networks import Models, Networks, analyze_each, analyze_one, find_networks
-from cifar_cnn.cli.options import AssumePointwise, CsvFile, MinRf, XmlFile, command
+from cifar_cnn.cli.options import CsvFile, Limit, Names, XmlFile, command
 from cifar_cnn.report.console import say
 
 if TYPE_CHECKING:
@@ -20,18 +20,13 @@ if TYPE_CHECKING:
 def summarize(  # noqa: PLR0917 - typer reads the flags from it
     networks: Networks = None,
     model: Models = None,
-    max_params: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help=f"Parameters must be strictly fewer (default: {Budget().max_params})."
-        ),
-    ] = None,
-    min_rf: MinRf = None,
-    min_rf_features: Annotated[int | None, typer.Option(min=0)] = None,
+    max_params: Annotated[int | None, typer.Option(min=1)] = None,
+    min_rf: Limit = None,
+    min_rf_features: Limit = None,
     max_mult_adds: Annotated[int | None, typer.Option(min=1)] = None,
-    require: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
+    require: Names = None,
     no_budget: bool = False,
-    assume_pointwise: AssumePointwise = None,
+    assume_pointwise: Names = None,
     time_limit: Annotated[float, typer.Option(min=0.1, metavar="SECONDS")] = 60,
     csv: CsvFile = None,
     junit: XmlFile = None,
@@ -47,12 +42,16 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     Exit code 1 if a requirement fails.
 
     Options:
+        max_params: Parameters must be strictly fewer (default: 200000).
+        min_rf: Receptive field at the output must be above this, in pixels (default: 44).
         min_rf_features: Receptive field at the last map, before global pooling, must be above this,
             in pixels (default: no limit).
         max_mult_adds: Multiply-adds for one image at most (default: no limit).
         require: Structure that must be there: depthwise-separable, dilated or gap; repeatable,
             replaces the list (default: all three).
         no_budget: Give no verdict on the budget.
+        assume_pointwise: Vouch for an operation the tool does not know: each output position reads
+            only the same input position (repeatable).
         time_limit: Time that the code of each network may take.
         csv: Write a line a network.
         junit: Write a test a network, for CI to show.

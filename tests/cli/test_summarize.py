@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from cifar_cnn import Budget
+
 NETWORK = """
 from torch import nn
 Net = lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -23,6 +25,12 @@ def test_exit_status_tells_whether_the_budget_is_met(quick_cli, flags, status, b
     budget = json.loads(done.stdout)["budget"]
     assert done.returncode == status
     assert (budget and [r["name"] for r in budget["requirements"] if not r["passed"]]) == broken
+
+
+def test_the_help_names_the_limits_of_the_default_budget(quick_cli):
+    text = " ".join(quick_cli("summary", "--help", columns=100).stdout.split())
+    assert f"strictly fewer (default: {Budget().max_params})" in text
+    assert f"above this, in pixels (default: {Budget().min_rf})" in text
 
 
 def test_require_replaces_the_list(quick_cli):

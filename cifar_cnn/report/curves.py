@@ -12,17 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from cifar_cnn.errors import RunError, UserError
-from cifar_cnn.report.charts import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PANEL,
-    PINK,
-    SKY,
-    cut_end,
-    draw,
-    join_panels,
-)
+from cifar_cnn.report import charts
 from cifar_cnn.report.comparison import Comparison
 from cifar_cnn.training.history import (
     SPLIT_NAMES,
@@ -38,8 +28,8 @@ from cifar_cnn.training.trial import RangeTest
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-TRAIN_COLOR, EVAL_COLOR = BLUE, ORANGE
-RUN_COLORS = (ORANGE, BLUE, GREEN, PINK, SKY)
+TRAIN_COLOR, EVAL_COLOR = charts.BLUE, charts.ORANGE
+RUN_COLORS = (charts.ORANGE, charts.BLUE, charts.GREEN, charts.PINK, charts.SKY)
 DASHES = ("-", "--", ":")
 QUANTITIES = {"loss": "loss (nats per image)", "accuracy": "accuracy"}
 """What is drawn over the epochs, and how its axis is labeled."""
@@ -57,7 +47,7 @@ class Curve(NamedTuple):
 def draw_at_end(event: Event) -> None:
     """Listener that draws curves.png when a run ends."""
     if isinstance(event, RunEnded) and event.history:
-        write_file(event.directory / CURVES, join_panels(draw_curves(event.history)))
+        write_file(event.directory / CURVES, charts.join_panels(draw_curves(event.history)))
 
 
 class TensorBoardEvents:
@@ -126,7 +116,7 @@ def draw_curves(history: Sequence[EpochRow]) -> list[bytes]:
             title = f"{split} {last.eval_accuracy:.2%} after epoch {last.epoch}"
             axes.set_title(title, loc="right")
 
-    return [draw(*PANEL, partial(fill, quantity=quantity)) for quantity in QUANTITIES]
+    return [charts.draw(*charts.PANEL, partial(fill, quantity=quantity)) for quantity in QUANTITIES]
 
 
 def draw_comparison(curves: Mapping[str, Curve]) -> list[bytes]:
@@ -136,7 +126,7 @@ def draw_comparison(curves: Mapping[str, Curve]) -> list[bytes]:
         for index, (name, curve) in enumerate(curves.items()):
             values = getattr(curve, quantity)
             last = f"{values[-1]:{'.4f' if quantity == 'loss' else '.2%'}}"
-            label = f"{cut_end(name, 40)}, {SPLIT_NAMES[curve.split]}: {last}"
+            label = f"{charts.cut_end(name, 40)}, {SPLIT_NAMES[curve.split]}: {last}"
             label = f" {label}" if label.startswith("_") else label  # matplotlib hides _
             color = RUN_COLORS[index % len(RUN_COLORS)]
             dashes = DASHES[index // len(RUN_COLORS) % len(DASHES)]
@@ -144,9 +134,9 @@ def draw_comparison(curves: Mapping[str, Curve]) -> list[bytes]:
         axes.figure.legend(loc="outside lower center", frameon=False)
         _label_epochs(axes, quantity)
 
-    width, height = PANEL
+    width, height = charts.PANEL
     size = (width, height + 0.24 * len(curves))
-    return [draw(*size, partial(fill, quantity=quantity)) for quantity in QUANTITIES]
+    return [charts.draw(*size, partial(fill, quantity=quantity)) for quantity in QUANTITIES]
 
 
 def draw_runs(comparison: Comparison) -> bytes:
@@ -162,7 +152,7 @@ def draw_runs(comparison: Comparison) -> bytes:
             means[title] = Curve(split[0], epochs[0], *figures)
     if not means:
         raise RunError("no run has finished an epoch: there are no curves to draw")
-    return join_panels(draw_comparison(means))
+    return charts.join_panels(draw_comparison(means))
 
 
 def draw_range(result: RangeTest) -> bytes:
@@ -172,13 +162,13 @@ def draw_range(result: RangeTest) -> bytes:
 
     def fill(axes: Axes) -> None:
         losses = [each.loss for each in result.curve]
-        axes.plot(rates, losses, color=BLUE, alpha=0.25, linewidth=1, label="each step")
-        axes.plot(rates, smoothed, color=BLUE, linewidth=2, label="smoothed")
+        axes.plot(rates, losses, color=charts.BLUE, alpha=0.25, linewidth=1, label="each step")
+        axes.plot(rates, smoothed, color=charts.BLUE, linewidth=2, label="smoothed")
         for label, rate, color, style in (
-            ("falls fastest", result.steepest_lr, GREEN, "--"),
-            ("suggested", result.suggested_lr, GREEN, "-"),
-            ("lowest", result.lowest_lr, PINK, "--"),
-            ("diverges from", result.diverging_lr, ORANGE, "-."),
+            ("falls fastest", result.steepest_lr, charts.GREEN, "--"),
+            ("suggested", result.suggested_lr, charts.GREEN, "-"),
+            ("lowest", result.lowest_lr, charts.PINK, "--"),
+            ("diverges from", result.diverging_lr, charts.ORANGE, "-."),
             ("the settings' own", result.lr, "0.5", ":"),
         ):
             if rate is not None:
@@ -190,7 +180,7 @@ def draw_range(result: RangeTest) -> bytes:
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
-    return draw(9, 4, fill)
+    return charts.draw(9, 4, fill)
 
 
 def _label_epochs(axes: Axes, quantity: str) -> None:

@@ -60,7 +60,7 @@ def figures(monkeypatch):
         fill(collected[-1].subplots())
         return b""
 
-    monkeypatch.setattr("cifar_cnn.report.curves.draw", collect)
+    monkeypatch.setattr("cifar_cnn.report.charts.draw", collect)
     return collected
 
 

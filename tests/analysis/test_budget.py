@@ -92,7 +92,7 @@ def test_without_a_table_the_brief_applies_and_no_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('file = "x"', "unknown budget item 'file'"),
         ("max-param = 5", "did you mean 'max-params'"),
@@ -103,7 +103,7 @@ def test_without_a_table_the_brief_applies_and_no_file_is_named(tmp_path):
         ("min-rf = ", "not valid TOML"),
     ],
 )
-def test_a_wrong_item_is_named(tmp_path, text, said):
+def test_a_wrong_item_is_named(tmp_path, text, message):
     (tmp_path / "pyproject.toml").write_text(f"[tool.cifar-cnn.budget]\n{text}")
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         read_budget(folder=tmp_path)

@@ -256,7 +256,7 @@ def resize(size, mode, **options):
 
 
 @pytest.mark.parametrize(
-    ("model", "known"),
+    ("model", "expected"),
     [
         (nn.Sequential(conv(3, dilation=2), conv(3, 4, 4, dilation=2)), (9, 1, 0)),
         (conv((3, 5), padding=(1, 2)), ((3, 5), 1, (1, 2))), (conv(4, padding=1), (4, 1, 1)),
@@ -286,11 +286,11 @@ def resize(size, mode, **options):
         (resize(16, "bicubic", antialias=True), (8, 2, 3)),
     ],
 )  # fmt: skip
-def test_each_kind_of_window_has_its_size_jump_and_padding(net, model, known):
+def test_each_kind_of_window_has_its_size_jump_and_padding(net, model, expected):
     model = nn.Sequential(nn.ReLU(), net(model))
     found = receptive_field(model).features
     answer = (found.receptive_field, found.jump, found.padding)
-    assert tuple(a[0] if a[0] == a[1] else a for a in answer) == known
+    assert tuple(a[0] if a[0] == a[1] else a for a in answer) == expected
     assert_proved(model, (32, 32))
 
 

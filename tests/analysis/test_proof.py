@@ -114,16 +114,16 @@ def test_holes_are_reported_where_they_are_and_are_no_error(net):
 
     layers = {"sparse": conv(1, stride=2), "spread": conv(3, padding=1)}
     layers["dense"] = conv(5, stride=2, padding=2)
-    told = verify(net(lambda n, x: n.spread(n.sparse(x)) + n.dense(x), **layers)).gridding
-    assert {(g.layer, g.contributing, g.total) for g in told} == {("spread", 3, 5)}
+    reports = verify(net(lambda n, x: n.spread(n.sparse(x)) + n.dense(x), **layers)).gridding
+    assert {(g.layer, g.contributing, g.total) for g in reports} == {("spread", 3, 5)}
 
 
 def test_the_proof_tells_how_far_it_is_after_each_batch():
-    told = []
-    verify(Strict(blocks(), 1, (8, 8)), (8, 8), progress=lambda *now: told.append(now))
-    assert len(told) == 2 * 8
-    assert told == sorted(told, key=lambda now: now[2])
-    assert {(doing, total) for doing, _, _, total in told} == {("proving", told[-1][2])}
+    reports = []
+    verify(Strict(blocks(), 1, (8, 8)), (8, 8), progress=lambda *now: reports.append(now))
+    assert len(reports) == 2 * 8
+    assert reports == sorted(reports, key=lambda now: now[2])
+    assert {(doing, total) for doing, _, _, total in reports} == {("proving", reports[-1][2])}
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def finite(_, x):
 def test_a_network_that_nan_ends_is_one_line_with_exit_status_1(net):
     model = net(finite)
     assert receptive_field(model, (16, 16)).final.receptive_field == (5, 5)
-    said = r"network cannot run on them: RuntimeError in its forward \(test_proof\.py:\d+\): "
-    with pytest.raises(UserError, match=said) as raised:
+    message = r"network cannot run on them: RuntimeError in its forward \(test_proof\.py:\d+\): "
+    with pytest.raises(UserError, match=message) as raised:
         verify(model, (16, 16))
     assert raised.value.exit_status == 1
     assert "\n" not in str(raised.value)

@@ -48,7 +48,7 @@ def test_a_row_shows_its_window():
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "known"),
+    ("name", "side", "expected"),
     [
         ("vgg16", 224, (212, 32, 90)),
         *[("resnet18", side, (435, 32, 217)) for side in (32, 64, 224)],
@@ -58,8 +58,8 @@ def test_a_row_shows_its_window():
         ("densenet121", 224, (2071, 32, 1021)),
     ],
 )
-def test_torchvisions_networks_have_the_published_fields_at_every_size(name, side, known):
-    assert features(f"torchvision.models:{name}", (side, side)) == known
+def test_torchvisions_networks_have_the_published_fields_at_every_size(name, side, expected):
+    assert features(f"torchvision.models:{name}", (side, side)) == expected
 
 
 @pytest.mark.filterwarnings("ignore:.*init_weights:FutureWarning")

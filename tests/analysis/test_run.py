@@ -132,7 +132,7 @@ def test_a_scripted_function_is_followed_and_a_refusal_inside_keeps_its_words(ne
 
 
 @pytest.mark.parametrize(
-    ("index", "said"),
+    ("index", "message"),
     [
         ((slice(None), [1, 4]), r"index 4 is out of bounds for dimension \d with size 4"),
         ((..., np.array([-17]), slice(None)), r"index -17 is out of bounds for dimension"),
@@ -140,11 +140,11 @@ def test_a_scripted_function_is_followed_and_a_refusal_inside_keeps_its_words(ne
         ((0, 5), r"index 5 is out of bounds for dimension \d with size 4"),
     ],
 )
-def test_an_index_that_does_not_fit_is_one_line_with_torchs_own_words(net, index, said):
+def test_an_index_that_does_not_fit_is_one_line_with_torchs_own_words(net, index, message):
     place = r"cannot take a 3×16×16 image: IndexError in its forward \(test_run\.py:\d+\): .*"
     first = nn.Conv2d(3, 4, 3, padding=1)
     for function in (lambda n, x: n.first(x)[index], lambda n, x: put(n.first(x), index)):
-        with pytest.raises(ModelError, match=place + said) as caught:
+        with pytest.raises(ModelError, match=place + message) as caught:
             final(net(function, first=first))
         assert "\n" not in str(caught.value)
 
@@ -185,7 +185,7 @@ HERE = r"\(test_run\.py:\d+\)"
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         (lambda _, x: x if x.sum() > 0 else -x, rf"decides by the values in a tensor in 0 {HERE}"),
         (lambda _, x: x * x.sum().item(), "decides by the values in a tensor"),
@@ -218,8 +218,8 @@ HERE = r"\(test_run\.py:\d+\)"
         (nn.Bilinear(3, 3, 3), "cannot take a 3×32×32 image: .* missing .*'input2'"),
     ],
 )
-def test_what_cannot_be_analyzed_is_one_line_that_says_what_and_where(net, function, said):
-    with pytest.raises(ModelError, match=said) as raised:
+def test_what_cannot_be_analyzed_is_one_line_that_says_what_and_where(net, function, message):
+    with pytest.raises(ModelError, match=message) as raised:
         receptive_field(nn.Sequential(net(function)))
     assert "\n" not in str(raised.value)
 

@@ -9,14 +9,14 @@ from torch import nn
 from cifar_cnn import Budget, summarize
 
 
-def judged(model, size=(16, 16), **options):
+def judge(model, size=(16, 16), **options):
     summary = summarize(model, size, budget=Budget(), **options)
     return {item.name: item for item in summary.budget.requirements}, summary
 
 
-def found(model, name, size=(16, 16), **options):
+def locate(model, name, size=(16, 16), **options):
     """Return where a structure is; None if it is nowhere."""
-    item = judged(model, size, **options)[0][f"require:{name}"]
+    item = judge(model, size, **options)[0][f"require:{name}"]
     assert item.passed == (item.actual > 0)
     return item.detail if item.passed else None
 
@@ -52,7 +52,7 @@ def ones(*shape):
     ],
 )
 def test_a_depthwise_then_a_pointwise_convolution_is_found_whatever_its_class(layers, is_separable):
-    name = found(nn.Sequential(stem(), *layers), "depthwise-separable")
+    name = locate(nn.Sequential(stem(), *layers), "depthwise-separable")
     assert (name is not None) == is_separable
 
 
@@ -113,7 +113,7 @@ def test_what_works_channel_by_channel_may_stand_between_and_what_mixes_may_not(
     layers |= {"mix": nn.Conv2d(4, 4, 3, padding=1), "blur": nn.Buffer(torch.ones(4, 1, 3, 3) / 9)}
     is_linear, inputs = between.startswith("linear"), 4 if between in BETWEEN else 16
     model = net(forward, last=nn.Linear(inputs, 8) if is_linear else point(), **layers)
-    name = found(model, "depthwise-separable", assume_pointwise=["cummax"])
+    name = locate(model, "depthwise-separable", assume_pointwise=["cummax"])
     assert name == ("depthwise + last" if between in BETWEEN else None)
 
 
@@ -176,7 +176,7 @@ POOLED = [nn.Conv2d(3, 8, 3, 4, 1), nn.AvgPool2d(8), nn.Conv2d(8, 8, 3, padding=
     ],
 )  # fmt: skip
 def test_structures_are_found_in_what_the_network_does(net, function, layers, structure, where):
-    assert found(net(function, **layers), structure, (32, 32)) == where
+    assert locate(net(function, **layers), structure, (32, 32)) == where
 
 
 def head(net, pool, size=16):
@@ -214,7 +214,7 @@ def head(net, pool, size=16):
     ],
 )  # fmt: skip
 def test_global_average_pooling_is_found_in_every_spelling(net, pool, is_gap):
-    assert (found(head(net, pool), "gap") is not None) == is_gap
+    assert (locate(head(net, pool), "gap") is not None) == is_gap
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_global_average_pooling_is_found_in_every_spelling(net, pool, is_gap):
     ],
 )
 def test_a_pooling_of_a_part_of_the_map_is_said(net, pool, detail):
-    items, _ = judged(head(net, pool, 3), (3, 3))
+    items, _ = judge(head(net, pool, 3), (3, 3))
     assert items["require:gap"].detail == detail
 
 
@@ -239,7 +239,7 @@ def branch(net, x):
 
 def test_a_branch_without_effect_is_named_and_its_structures_do_not_count(net):
     side = nn.Sequential(depthwise(3, dilation=2), point(channels=3))
-    items, summary = judged(net(branch, side=side, head=nn.Linear(3, 8)))
+    items, summary = judge(net(branch, side=side, head=nn.Linear(3, 8)))
     assert not items["require:depthwise-separable"].passed
     assert not items["require:dilated"].passed
     assert summary.warnings == (
@@ -274,7 +274,7 @@ class Rezero(nn.Module):
     ids=["ReZero", "last norm", "norm and head", "convolution", "everything"],
 )
 def test_weights_that_begin_at_zero_have_an_effect(start):
-    items, summary = judged(Rezero(start))
+    items, summary = judge(Rezero(start))
     assert summary.warnings == ()
     assert items["require:dilated"].passed
 
@@ -301,7 +301,7 @@ def closing_over(layer):
 def test_learned_tensors_outside_of_the_parameters_fail_and_are_named(net, kept, read):
     model = net(lambda n, x: n.head(read(n.blocks, x).mean((2, 3))), head=nn.Linear(3, 10))
     model.blocks = kept
-    items, summary = judged(model)
+    items, summary = judge(model)
     registered = items["registered"]
     assert (registered.actual, registered.limit, registered.passed) == (1, 0, False)
     assert registered.detail.startswith("blocks holds learned tensors that are not among")
@@ -312,7 +312,7 @@ def test_learned_tensors_outside_of_the_parameters_fail_and_are_named(net, kept,
 
 def test_a_layer_made_in_the_forward_is_named_by_its_line(net):
     model = net(lambda n, x: n.head(nn.Conv2d(3, 3, 3)(x).mean((2, 3))), head=nn.Linear(3, 10))
-    items, _ = judged(model)
+    items, _ = judge(model)
     assert not items["registered"].passed
     assert "(test_structures.py:" in items["registered"].detail
 
@@ -326,6 +326,6 @@ def test_a_layer_made_in_the_forward_is_named_by_its_line(net):
 )
 def test_registered_and_fixed_tensors_are_no_lost_weights(net, kept, read):
     layers = {"kept": kept, "head": nn.Linear(3, 9)}
-    items, summary = judged(net(lambda n, x: n.head(read(n.kept, x).mean((2, 3))), **layers))
+    items, summary = judge(net(lambda n, x: n.head(read(n.kept, x).mean((2, 3))), **layers))
     assert "registered" not in items
     assert summary.warnings == ()

@@ -28,6 +28,8 @@ from cifar_cnn.results import Pair
 
 Line = tuple[Fraction, ...]
 AXIS_NAMES = ("vertically", "horizontally")
+MOST_CENTERS = 1 << 12
+"""Units whose centers are compared where paths meet."""
 
 
 def receptive_field(
@@ -158,7 +160,8 @@ def _is_gate(inputs: Sequence[Field]) -> bool:
 
 def _misalignments(name: str, inputs: Sequence[Field]) -> list[str]:
     """Describe where the inputs of a layer of this name differ in jump or in center."""
-    count = math.lcm(*(family.period for field in inputs for family in field.families))
+    periods = (family.period for field in inputs for family in field.families)
+    count = min(math.lcm(*periods), MOST_CENTERS)
     axes: dict[str, list[str]] = {}
     for axis, axis_name in enumerate(AXIS_NAMES if len(inputs) > 1 else ()):
         lines = {line for field in inputs if (line := _center_line(field, axis, count))}

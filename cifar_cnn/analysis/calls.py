@@ -1,19 +1,16 @@
 """Follow a network at the level at which its author wrote it: modules, and the functions called."""
 
 import functools
-import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cifar_cnn.models.guard import place_of
 from cifar_cnn.models.layers import type_name
 
 _ARITHMETIC = ("add", "sub", "mul", "div", "truediv", "floordiv", "pow", "mod", "matmul")
@@ -26,9 +23,6 @@ SYNONYMS = {
     "moveaxis": "movedim",
     "clip": "clamp",
 }
-STARTS = {"run_network", "prove"}
-"""Functions that run a network: the frames above them are the caller's code."""
-UNKNOWN = " (torch's own code)"
 
 
 @dataclass(eq=False)
@@ -226,20 +220,3 @@ def function_name(func: Callable[..., Any]) -> str:
         name = func.__self__.__name__  # type: ignore[attr-defined]
     name = name.strip("_") or name
     return SYNONYMS.get(name, name)
-
-
-def place_at_work() -> str:
-    """Return the innermost line at work that is the network's own, as ` (file:line)`."""
-    frames = traceback.extract_stack()
-    first = max(index for index, frame in enumerate(frames) if frame.name in STARTS)
-    return place_of(frames[first + 1 :]) or UNKNOWN
-
-
-def place_of_error(error: BaseException) -> str:
-    """Return the innermost line of an error that is the network's own, as ` (file:line)`."""
-    return place_of(traceback.extract_tb(error.__traceback__)) or UNKNOWN
-
-
-def is_ours(trace: TracebackType | None) -> bool:
-    """Return whether an error is the analysis's own: raised while it noted an operation."""
-    return any(frame.name == "note" for frame in traceback.extract_tb(trace))

@@ -103,13 +103,10 @@ def _before_softmax(run: Run, output: Value) -> int:
     while value.made in calls:
         call = calls[value.made]
         inputs = external_inputs(run, call)
+        is_moved = all(run.steps[index].kind == Kind.MOVE for index in call.steps)
         if call.function in SOFTMAX and inputs[0].made in calls:
             number = calls[inputs[0].made].number
-        elif len(inputs) != 1 or not (_rearranges(run, call) or call.function == "log"):
+        elif len(inputs) != 1 or not (is_moved or call.function == "log"):
             break
         value = inputs[0]
     return number
-
-
-def _rearranges(run: Run, call: Call) -> bool:
-    return all(run.steps[index].kind == Kind.MOVE for index in call.steps)

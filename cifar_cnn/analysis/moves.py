@@ -14,15 +14,14 @@ from cifar_cnn.analysis.field import FAR, Family, Field, IntArray, compress, hul
 
 Walk = tuple[int, int]
 """A dimension, and the step by which a coordinate grows along it."""
+Walks = Mapping[int, Walk] | None
+Shape = Sequence[int]
+Places = Sequence[IntArray]
 Mask = NDArray[np.bool_]
 
 
 def gather(
-    field: Field,
-    shape: Sequence[int],
-    coordinates: Sequence[IntArray],
-    walks: Mapping[int, Walk] | None = None,
-    valid: Mask | None = None,
+    field: Field, shape: Shape, coordinates: Places, walks: Walks = None, valid: Mask | None = None
 ) -> Field:
     """Return the field of a tensor of `shape` whose elements are those of another one.
 
@@ -67,11 +66,7 @@ def gather(
 
 
 def _walk_of(
-    field: Field,
-    shape: Sequence[int],
-    coordinates: Sequence[IntArray],
-    family: Family,
-    valid: Mask | None,
+    field: Field, shape: Shape, coordinates: Places, family: Family, valid: Mask | None
 ) -> Walk | None:
     """Return the largest dimension along which a lattice's coordinate grows in equal steps."""
     assert family.dim is not None
@@ -95,7 +90,7 @@ def _walk_of(
 
 
 def read_view(
-    field: Field, shape: Sequence[int], start: Sequence[int], walks: Sequence[Walk | None]
+    field: Field, shape: Shape, start: Sequence[int], walks: Sequence[Walk | None]
 ) -> Field:
     """Return the field of a view of a tensor.
 
@@ -165,7 +160,7 @@ def _unwritten(written: Mask) -> Iterator[Mask]:
         yield inside & ~written
 
 
-def _stay(shape: Sequence[int], mask: Mask) -> tuple[list[IntArray], dict[int, Walk]]:
+def _stay(shape: Shape, mask: Mask) -> tuple[list[IntArray], dict[int, Walk]]:
     """Return coordinates of elements that stay in place, and walks along dimensions not masked."""
     coordinates = [_along(d, len(shape), np.arange(size)) for d, size in enumerate(shape)]
     return coordinates, {d: (d, 1) for d, size in enumerate(mask.shape) if size == 1}
@@ -181,16 +176,17 @@ def move_by_numbers(func: Callable[..., object], fields: Sequence[Field]) -> lis
 
     It is called with the elements' numbers, a float64 tensor for each of the fields.
     """
-    starts = np.cumsum([1, *(math.prod(field.shape) for field in fields)]).tolist()
+    ends = np.cumsum([math.prod(field.shape) for field in fields]).tolist()
+    ranges = list(zip([0, *ends], ends, fields, strict=False))
     numbers = [
-        torch.arange(first, end, dtype=torch.float64).reshape(field.shape)
-        for first, end, field in zip(starts, starts[1:], fields, strict=False)
+        torch.arange(first, end, dtype=torch.float64).reshape(field.shape) + 1
+        for first, end, field in ranges
     ]
     answers = []
     for result in tensors_in(func(*numbers)):
-        source = result.numpy().astype(np.int64)
+        source = result.numpy().astype(np.int64) - 1  # -1: it comes from none of them
         parts = []
-        for first, end, field in zip(starts, starts[1:], fields, strict=False):
+        for first, end, field in ranges:
             valid = (source >= first) & (source < end)
             if valid.any() and field.families:
                 at = np.unravel_index(np.where(valid, source - first, 0), field.shape)

@@ -4,6 +4,7 @@ The network runs once, on its own weights and one image. PyTorch breaks what it 
 operations, and each of them passes through `Run.__torch_dispatch__`.
 """
 
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,14 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import flop_registry
 
-from cifar_cnn.analysis.calls import (
-    Calls,
-    is_ours,
-    map_leaves,
-    place_at_work,
-    place_of_error,
-    tensors_in,
-)
+from cifar_cnn.analysis.calls import Calls, map_leaves, tensors_in
 from cifar_cnn.analysis.choice import SHAPE_ONLY, Operation, positional
 from cifar_cnn.analysis.field import Field, hull, image_field
 from cifar_cnn.analysis.memory import Memory
@@ -39,8 +33,11 @@ from cifar_cnn.analysis.steps import (
 )
 from cifar_cnn.analysis.windows import Shape
 from cifar_cnn.errors import ModelError, UserError, one_line
+from cifar_cnn.models.guard import place_of
 from cifar_cnn.models.module import buffers_of, parameters_of
 
+STARTS = {"run_network", "prove"}
+"""Functions that run a network: the frames above them are the caller's code."""
 DECIDING = {"numpy", "tolist", "array"}
 """Functions that hand a tensor's numbers to the network's own code."""
 SHOWING = {"repr", "format", "str"}
@@ -159,7 +156,13 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def place(self) -> str:
         """Return where the network is at work, as messages say it."""
-        return f"in {self.calls.module_name() or 'the network'}{place_at_work()}"
+        frames = traceback.extract_stack()
+        first = max(index for index, frame in enumerate(frames) if frame.name in STARTS)
+        return self._describe_place(frames[first + 1 :], "the network")
+
+    def _describe_place(self, frames: list[traceback.FrameSummary], root: str) -> str:
+        line = place_of(frames) or " (torch's own code)"
+        return f"in {self.calls.module_name() or root}{line}"
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -179,9 +182,10 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except Exception as error:
             if self._refused is not None:
                 raise self._refused from error
-            if is_ours(error.__traceback__):
+            frames = traceback.extract_tb(error.__traceback__)
+            if any(frame.name == "note" for frame in frames):  # the error is the analysis's own
                 raise
-            where = f"in {self.calls.module_name() or 'its forward'}{place_of_error(error)}"
+            where = self._describe_place(frames, "its forward")
             line = f"{failure}: {type(error).__name__} {where}: {one_line(error)}"
             raise kind(line) from (error.__cause__ or error)
 

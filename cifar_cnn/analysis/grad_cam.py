@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.layers import Walk, external_inputs, last_row, layers_of, local_walks
 from cifar_cnn.analysis.network import results_of, run_network
 from cifar_cnn.analysis.receptive_field import last_map

@@ -76,10 +76,15 @@ def check_directory(path: Path, *, replace: Replace = False) -> None:
         )
     if not names or replace is True or (replace == "unsaved" and not _has_saved(path, names)):
         return
-    ways = "--resume auto to go on with it, or --exist-ok to start it again"
     if replace == "unsaved":
-        ways = "--exist-ok to start it again, as it has no checkpoint to go on from"
-    raise RunError(f"run directory {path} exists: choose another --name, or {ways}")
+        raise RunError(
+            f"run directory {path} exists and has no checkpoint to go on from: choose another "
+            "--name, or --exist-ok to start it again"
+        )
+    raise RunError(
+        f"run directory {path} exists: choose another --name, or --resume auto to go on with it, "
+        "or --exist-ok to start it again"
+    )
 
 
 def _is_run(path: Path) -> bool:

@@ -97,8 +97,8 @@ def test_a_finished_run_resumed_says_so_and_changes_nothing(quick_cli, folder):
     done = quick_cli("train", *SMALL, "--resume", "auto")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"cifar-cnn: run directory {Path('runs/a')} exists: choose another --name, or --exist-ok "
-        "to start it again, as it has no checkpoint to go on from\n"
+        f"cifar-cnn: run directory {Path('runs/a')} exists and has no checkpoint to go on from: "
+        "choose another --name, or --exist-ok to start it again\n"
     )
     assert {path: path.read_bytes() for path in run.iterdir()} == files
 

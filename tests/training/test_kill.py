@@ -31,7 +31,7 @@ from cifar_cnn.storage.checkpoint import read_checkpoint
 
 KILLS = int(os.environ.get("CIFAR_CNN_KILLS", "10"))
 FIRST_POINT = 20  # where the first save begins
-PRELOADED = ["cifar_cnn.api", "cifar_cnn.cli.main", "cifar_cnn.training.plan"]
+PRELOADED = ["torch._dynamo", "cifar_cnn.api", "cifar_cnn.cli.train", "cifar_cnn.training.plan"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")

@@ -42,7 +42,7 @@ def plain_text(token):
     return "".join(each.content for each in token.children)
 
 
-def test_it_holds_what_is_handed_in(written, run, images):
+def test_it_holds_what_is_handed_in(written, run):
     headings, rows, pictures = parse(written)
     assert headings == [
         run.name,

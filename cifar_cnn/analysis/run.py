@@ -158,11 +158,8 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Return where the network is at work, as messages say it."""
         frames = traceback.extract_stack()
         first = max(index for index, frame in enumerate(frames) if frame.name in STARTS)
-        return self._describe_place(frames[first + 1 :], "the network")
-
-    def _describe_place(self, frames: list[traceback.FrameSummary], root: str) -> str:
-        line = place_of(frames) or " (torch's own code)"
-        return f"in {self.calls.module_name() or root}{line}"
+        name = self.calls.module_name() or "the network"
+        return f"in {name}{place_of(frames[first + 1 :])}"
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -185,8 +182,8 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
             frames = traceback.extract_tb(error.__traceback__)
             if any(frame.name == "note" for frame in frames):  # the error is the analysis's own
                 raise
-            where = self._describe_place(frames, "its forward")
-            line = f"{failure}: {type(error).__name__} {where}: {one_line(error)}"
+            where = f"{self.calls.module_name() or 'its forward'}{place_of(frames)}"
+            line = f"{failure}: {type(error).__name__} in {where}: {one_line(error)}"
             raise kind(line) from (error.__cause__ or error)
 
     def _run_whole(self, name: str, func: Any, args: Any) -> Any:

@@ -211,7 +211,7 @@ HERE = r"\(test_run\.py:\d+\)"
         (lambda _, x: x.relu()[:, :, :0], "leaves an empty map"),
         (lambda _, x: torch.zeros_like(x), "does not depend on its input"),
         (lambda _, x: (x, x), "returns a tuple, not one tensor"),
-        (nn.Sequential(nn.ReLU(), nn.Conv2d(40, 4, 4)), "3×32×32 image: RuntimeError in 0.1 "),
+        (nn.Sequential(nn.ReLU(), nn.Conv2d(40, 4, 4)), "3×32×32 image: RuntimeError in 0.1: "),
         (nn.Conv2d(1, 4, 3), "cannot take a 3×32×32 image: .*to have 1 channels"),
         (nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(5, 4, 3)), "cannot take a 3×32×32 image"),
         (nn.Identity(), "returns its input as it is"),

@@ -64,11 +64,6 @@ def chosen(index):
     return lambda net, x: torch.cat([x, net.wide(x)], 1)[:, :4][:, index]
 
 
-def masked_in_the_forward(net, x):
-    mask = torch.tensor([1, 1, 1, 1, 0, 0, 0, 0], dtype=torch.bool)
-    return torch.cat([x, net.wide(x)], 1)[:, mask]
-
-
 def filled(net, x):
     y = torch.zeros_like(x)
     y[:, 0] = net.wide(x)[:, 0]
@@ -97,27 +92,6 @@ def added(view, back=lambda y, x: y):
     return function
 
 
-def through_a_view(net, x):
-    x.view(len(x), -1).add_(net.wide(x).flatten(1))
-    return F.avg_pool2d(x, 3)
-
-
-def apart(net, x):
-    x[:, np.array([0, 1])].add_(net.wide(x)[:, :2])  # a copy
-    return x
-
-
-def weighted_by_the_image(_, x):
-    weights = x.mean((2, 3)).view(4, 1, 1, 1).expand(4, 4, 3, 3)
-    return F.conv2d(x, weights, padding=1)
-
-
-def kept_apart(net, x):
-    y = F.relu(x)
-    y += net.wide(x)
-    return x + y
-
-
 class Clamp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -144,10 +118,6 @@ def hooked(*, ask):
     return function
 
 
-def converted(_, x):
-    return x[:, :2].type_as(F.avg_pool2d(x, 5, 1, 2)).view(len(x), -1).view(x[:, :2].shape)
-
-
 INDICES = [
     *(np.array([0, 3]), np.array(1), np.int64(2), (0, -1), [-4, 2], range(2), torch.tensor(1)),
     *(MASK, MASK.numpy(), MASK.tolist(), torch.tensor([1, 0, 0, 1], dtype=torch.uint8)),
@@ -172,7 +142,7 @@ TABLE = {
         lambda n, x: n.gru(x[..., ::4, ::4].flatten(2).mT)[0],
     ],
     19: [
-        weighted_by_the_image,
+        lambda _, x: F.conv2d(x, x.mean((2, 3)).view(4, 1, 1, 1).expand(4, 4, 3, 3), padding=1),
         lambda _, x: F.unfold(x, 3, padding=1, stride=2),
     ],
     12: [
@@ -183,7 +153,7 @@ TABLE = {
         lambda n, x: n.wide(checkpoint(n.wide, x, use_reentrant=False)),
     ],
     9: [
-        through_a_view,
+        lambda n, x: F.avg_pool2d((x.view(len(x), -1).add_(n.wide(x).flatten(1)), x)[1], 3),
     ],
     6: [
         lambda _, x: x.unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)),
@@ -194,9 +164,12 @@ TABLE = {
     ],
     3: [
         lambda n, x: torch.cat([x[:, :2], n.wide(x)[:, 2:]], 1).chunk(2, 1)[0],
-        lambda _, x: x.index_select(1, torch.tensor([2, 0])), lambda n, x: x[:, n.order], apart,
-        lambda _, x: x[:, torch.arange(0, 4, 2)], lambda _, x: x[:, [0, 2], [1, 3]], converted,
-        lambda n, x: torch.cat([x, n.wide(x)], 1)[:, [0, 3]], masked_in_the_forward,
+        lambda _, x: x.index_select(1, torch.tensor([2, 0])), lambda n, x: x[:, n.order],
+        lambda n, x: (x[:, np.array([0, 1])].add_(n.wide(x)[:, :2]), x)[1],  # into a copy
+        lambda _, x: x[:, torch.arange(0, 4, 2)], lambda _, x: x[:, [0, 2], [1, 3]],
+        lambda _, x: x.type_as(F.avg_pool2d(x, 5, 1, 2)).view(len(x), -1).view(x.shape),
+        lambda n, x: torch.cat([x, n.wide(x)], 1)[:, [0, 3]],
+        lambda n, x: torch.cat([x, n.wide(x)], 1)[:, torch.arange(8) < 4],
         lambda _, x: x.T.mean(2).T, lambda _, x: torch.std_mean(x, 1, keepdim=True)[0],
         lambda _, x: x.median(1, keepdim=True)[0], lambda _, x: x.topk(2, 1)[0],
         lambda _, x: x.topk(k=2, dim=1)[0], lambda _, x: F.normalize(x, dim=(1,)),
@@ -220,7 +193,8 @@ TABLE = {
         *[lambda n, x, mode=mode: n.wide(F.pad(x, [1] * 4, mode=mode)) for mode in MODES],
         lambda n, x: n.wide(x).rot90(1, (2, 3)), lambda n, x: F.cosine_similarity(x, n.wide(x)),
         lambda n, x: torch.max(x, n.wide(x)), lambda n, x: torch.min(x, other=n.wide(x)), filled,
-        lambda n, x: F.group_norm(n.wide(x), 2), turned_windows, kept_apart, hooked(ask=False),
+        lambda n, x: F.group_norm(n.wide(x), 2), turned_windows, hooked(ask=False),
+        lambda n, x: x + F.relu(x).add_(n.wide(x)),
         lambda n, x: torch.cat([n.wide(image[None]) for image in x]), hooked(ask=True),
         lambda n, x: torch.stack([n.wide(image) for image in x]), put(0, wide(0)),
         lambda n, x: put(n.wide(x) < 0, 0.0)(n, x), added(lambda x: x.permute(0, 2, 3, 1)),

@@ -13,7 +13,7 @@ from typing import Any
 LONGEST = 300
 """Characters of a foreign message that are shown."""
 LONGEST_NAME = 60
-"""Characters of a file's name that are shown, the last ones, where the system refuses it."""
+"""Characters of a name that are compared with others, or shown of a file (its last ones)."""
 
 
 class UserError(Exception):
@@ -80,7 +80,8 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
 
 def _likeness(*words: str) -> float:
     """Return 0–1; 0 for two words that share letters by chance, as `test` and `best` do."""
-    name, choice = both = [word.lower().replace("-", "_").strip("_") for word in words]
+    short = (word[:LONGEST_NAME].lower() for word in words)
+    name, choice = both = [word.replace("-", "_").strip("_") for word in short]
     ratio = difflib.SequenceMatcher(None, name, choice).ratio()
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False)))
     is_alike = (

@@ -28,7 +28,7 @@ from cifar_cnn.models.guard import guarded
 from cifar_cnn.results import Pair, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.files import check_folder, write_result
-from cifar_cnn.storage.naming import find_checkpoint
+from cifar_cnn.storage.naming import SETTINGS, find_checkpoint
 from cifar_cnn.storage.network import Network
 
 OPSETS = range(18, 24)
@@ -101,6 +101,8 @@ def export(
     _check_request(format, with_preprocessing=with_preprocessing, opset=opset)
     suffix, write = FORMATS[format]
     target = Path(output) if output is not None else path.with_suffix(suffix)
+    if target.exists() and target.suffix != suffix and (target.parent / SETTINGS).exists():
+        raise ExportError(f"{target} is a run's own file: choose another --output")
     if target.exists() and not exist_ok:
         raise ExportError(f"{target} exists: choose another --output, or --exist-ok to replace it")
     check_folder(target)

@@ -129,6 +129,14 @@ def test_an_existing_file_is_kept_unless_it_may_go(untrained_file, tmp_path):
     assert target.stat().st_size > 100_000
 
 
+def test_a_runs_own_file_is_not_replaced(untrained_file, tmp_path):
+    (tmp_path / "settings.toml").touch()
+    kept = untrained_file.read_bytes()
+    with pytest.raises(ExportError, match="is a run's own file"):
+        export(untrained_file, "safetensors", untrained_file, exist_ok=True)
+    assert untrained_file.read_bytes() == kept
+
+
 def test_an_export_that_answers_otherwise_is_not_written(untrained_file, tmp_path, monkeypatch):
     def write(source):
         content, run = write_torch_export(source)

@@ -100,13 +100,14 @@ def find_class_folders(root: Path) -> Mapping[str, Classes]:
 
 
 def describe_misnamed(root: Path) -> str | None:
-    """Return advice about the first folder whose name is almost a split's, if there is one."""
+    """Return advice about the folders whose names are almost a split's, if there are any."""
+    renames = []
     for path in sorted(root.iterdir()):
         name = path.name.lower()
         split = _SYNONYMS.get(name, name)
         if split in SPLITS and split != path.name and _class_folders(path):
-            return f"rename {path} to {split}"
-    return None
+            renames.append(f"{path} to {split}")
+    return f"rename {' and '.join(renames)}" if renames else None
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:

@@ -68,7 +68,12 @@ MISTAKES = [
     ("test>val", {"test_size": 0.2}, SettingsError, f"{ALONE} .* has val/: leave"),
     ("test+val", {"val_size": 3}, SettingsError, "val_size 3 would cut .* has val/: leave it out"),
     ("test>Validation", {}, DataError, "test/ nor val/ .* train/: rename .*Validation to val$"),
-    ("train>Train test>Test", {}, DataError, "neither train/ nor test/: rename .*Test to test"),
+    (
+        "train>Train test>Test",
+        {},
+        DataError,
+        "neither train/ nor test/: rename .*Test to test and .*Train to train",
+    ),
     ("-test", {}, DataError, "train/: add one of .* --data-dir .*train --test-size 0.2$"),
     ("test>val val/red>val/rot", {}, DataError, "class 'rot' is in .*val but not in train/"),
     (

@@ -82,7 +82,7 @@ class Plan:
         if self.checkpoint is None:
             return None
         rows = read_state(self.checkpoint, LAST).history
-        if len(rows) != self.settings.epochs or not is_finished(self.directory):
+        if len(rows) != self.settings.epochs or not is_finished(self.directory, rows):
             return None
         return conclude_run(self.directory, self.directory / MODEL, rows, rows[-1].step)
 

@@ -2,7 +2,7 @@
 
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 from cifar_cnn.errors import RequestError, RunError
 from cifar_cnn.storage.files import SOURCE, check_folder, leftovers, write_atomically
 from cifar_cnn.storage.naming import CHECKPOINTS, LOCK, MODEL, SETTINGS
-from cifar_cnn.training.history import COLUMNS, LOG_END
+from cifar_cnn.training.history import COLUMNS, EpochRow, to_log
 
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.csv"
@@ -108,9 +108,13 @@ def _has_saved(path: Path, names: set[str]) -> bool:
     return content_of(path / METRICS).count(b"\n") > 1 or bool(content_of(path / LOG))
 
 
-def is_finished(path: Path) -> bool:
-    """Return whether the run has finished: the last line of its log is written last."""
-    return content_of(path / LOG).endswith(LOG_END.encode()) and (path / MODEL).exists()
+def is_finished(path: Path, rows: Sequence[EpochRow] = ()) -> bool:
+    """Return whether the run has finished, and its log ends with these epochs.
+
+    The last line of the log is written last.
+    """
+    end = to_log(rows, finished=True).encode()
+    return content_of(path / LOG).endswith(end) and (path / MODEL).exists()
 
 
 def content_of(file: Path) -> bytes:

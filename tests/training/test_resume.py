@@ -283,6 +283,11 @@ class TestPlan:
         assert (result.run, result.model_file, len(result.history)) == (run, run / "model.pt", 2)
         assert {path: path.read_bytes() for path in run.iterdir()} == before
 
+    def test_going_back_to_fewer_epochs_than_a_finished_run_has_is_something_left_to_do(self, run):
+        result, _ = resume(run / "previous.pt", epochs=1)
+        assert len(result.history) == len((run / "metrics.csv").read_text().splitlines()) - 1 == 1
+        assert read_checkpoint(run / "model.pt").metrics["epoch"] == 0
+
     def test_a_lost_model_file_is_something_left_to_do(self, run):
         before = (run / "model.pt").read_bytes()
         (run / "model.pt").unlink()

@@ -91,11 +91,14 @@ def open_run_directory(
     """Keep other processes from a run's directory, and check it.
 
     The lock is the kernel's, so it ends with the process however that ends. Until the run begins,
-    nothing in the folder changes but the lock, and a new folder is removed again.
+    nothing in the folder changes but the lock, and a new folder is removed again. A folder that is
+    no run is refused before the lock is made in it.
     """
     if not writes:
         yield RunDirectory(path, writes=False)
         return
+    if not numbered:
+        check_directory(path, replace=replace or resume)
     new_folders = [each for each in path.parents if not each.exists()]
     with explaining_errors(path):
         if numbered:
@@ -116,7 +119,7 @@ def open_run_directory(
                     f"run directory {path} is in use by another process: wait for its end, or "
                     "choose another --name"
                 ) from error
-        check_directory(path, replace=replace or resume)
+        check_directory(path, replace=replace or resume)  # another process may have written it
         yield directory
     finally:
         with suppress(OSError):  # it matters less than what ended the run

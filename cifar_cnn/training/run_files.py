@@ -64,9 +64,9 @@ def check_directory(path: Path, *, replace: Replace = False) -> None:
         names = {each.name for each in path.iterdir()}
     except FileNotFoundError:
         return
-    except NotADirectoryError as error:
-        raise RunError(f"{path} is a file, no folder: choose another --name") from error
     except OSError as error:
+        if isinstance(error, NotADirectoryError) and path.is_file():
+            raise RunError(f"{path} is a file, no folder: choose another --name") from error
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
     names -= {LOCK, *(each.name for each in leftovers(path, FILES))}
     if names and not _is_run(path):

@@ -8,7 +8,7 @@ from cifar_cnn.settings import resolve_settings
 from cifar_cnn.storage.archive import save_archive
 from cifar_cnn.training.history import COLUMNS
 from cifar_cnn.training.run_directory import open_run_directory
-from cifar_cnn.training.run_files import FILES, check_directory
+from cifar_cnn.training.run_files import FILES
 
 OURS = {
     "settings.toml": resolve_settings().to_toml().encode(),
@@ -81,9 +81,11 @@ def test_a_process_that_does_not_write_touches_nothing(tmp_path):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_folder_that_is_no_run_is_refused_and_untouched_whatever_is_asked(make, names, way):
     folder = make(**{name: THEIRS[name] for name in names})
+    os.utime(folder, (0, 0))
     with pytest.raises(RunError, match=r"run exists and is no run of this program"):
         begin(folder, **way)
     assert contents(folder) == {name: THEIRS[name] for name in names}
+    assert folder.stat().st_mtime == 0
 
 
 @pytest.mark.parametrize("theirs", ["settings.toml", "metrics.csv"])
@@ -127,9 +129,9 @@ def test_a_place_that_holds_nothing_is_free_and_left_as_it_was(tmp_path, there):
 def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "run").touch()
     with pytest.raises(RunError, match="run is a file, no folder"):
-        check_directory(tmp_path / "run", replace=True)
-    with pytest.raises(RunError, match="run cannot be written: File exists"):
         begin(tmp_path / "run", replace=True)
+    with pytest.raises(RunError, match="run/below cannot be read: Not a directory"):
+        begin(tmp_path / "run" / "below")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs flock")

@@ -62,14 +62,15 @@ def check_directory(path: Path, *, replace: Replace = False) -> None:
     """Raise a RunError if the folder holds an earlier run, or files that are not of a run."""
     try:
         names = {each.name for each in path.iterdir()}
+        names -= {LOCK, *(each.name for each in leftovers(path, FILES))}
+        is_ours = not names or _is_run(path)
     except FileNotFoundError:
         return
     except OSError as error:
         if isinstance(error, NotADirectoryError) and path.is_file():
             raise RunError(f"{path} is a file, no folder: choose another --name") from error
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
-    names -= {LOCK, *(each.name for each in leftovers(path, FILES))}
-    if names and not _is_run(path):
+    if not is_ours:
         raise RunError(
             f"{path} exists and is no run of this program, so nothing is changed in it: choose "
             "another --name"
@@ -88,17 +89,26 @@ def check_directory(path: Path, *, replace: Replace = False) -> None:
 
 
 def _is_run(path: Path) -> bool:
-    """Return whether this program wrote the metrics, or a checkpoint, and the settings if any."""
+    """Return whether this program wrote the metrics, or a checkpoint, and the settings if any.
+
+    A run of an older version that was killed as it began has settings and a lock.
+    """
     from cifar_cnn.storage.archive import has_seal
 
-    metrics = content_of(path / METRICS)
+    def read(name: str) -> bytes:
+        with suppress(FileNotFoundError):
+            return (path / name).read_bytes()
+        return b""
+
+    metrics, settings, has_settings = read(METRICS), read(SETTINGS), False
     if metrics and not metrics.startswith(",".join(COLUMNS[:4]).encode()):
         return False
-    with suppress(OSError, ValueError):
-        settings = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
-        if not settings.keys() >= {"recipe", "batch_size"}:
+    with suppress(ValueError):
+        has_settings = tomllib.loads(settings.decode()).keys() >= {"recipe", "batch_size"}
+        if settings and not has_settings:
             return False
-    return bool(metrics) or any(has_seal(content_of(path / name)) for name in CHECKPOINTS)
+    has_begun = bool(metrics) or (has_settings and (path / LOCK).exists())
+    return has_begun or any(has_seal(read(name)) for name in CHECKPOINTS)
 
 
 def _has_saved(path: Path, names: set[str]) -> bool:

@@ -115,6 +115,21 @@ def test_a_run_that_was_stopped_before_its_first_epoch_may_start_again(tmp_path)
     begin(run, replace="unsaved")
 
 
+def test_a_run_of_an_older_version_that_was_killed_as_it_began_may_start_again(make):
+    run = make(**{"settings.toml": OURS["settings.toml"], ".lock": b""})
+    with pytest.raises(RunError, match="run directory .*run exists"):
+        begin(run)
+    begin(run, replace="unsaved")
+
+
+def test_a_run_that_cannot_be_read_is_one_line(make):
+    run = make(**OURS)
+    (run / "metrics.csv").unlink()
+    (run / "metrics.csv").mkdir()
+    with pytest.raises(RunError, match="run cannot be read: "):
+        begin(run, replace=True)
+
+
 @pytest.mark.parametrize("there", [[], ["run"], ["run", "run/.lock", "run/.last.pt.12.part"]])
 def test_a_place_that_holds_nothing_is_free_and_left_as_it_was(tmp_path, there):
     for name in there:

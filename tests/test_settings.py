@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.recipes import RECIPE_FOLDER, RECIPES
@@ -160,6 +161,13 @@ def test_a_config_file_may_need_what_the_command_line_brings(config):
     assert resolve_settings({"momentum": 0.5}, file).momentum == 0.5
     with pytest.raises(SettingsError, match="nesterov needs a momentum above 0"):
         resolve_settings({}, file)
+
+
+def test_settings_that_do_not_go_together_are_never_built():
+    with pytest.raises(ValidationError, match="nesterov needs a momentum above 0"):
+        Settings(optimizer="sgd", nesterov=True, momentum=0)
+    with pytest.raises(SettingsError, match="^nesterov needs a momentum above 0"):
+        validate({"optimizer": "sgd", "nesterov": True, "momentum": 0})
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cifar_cnn.recipes import DEFAULT_EPOCHS, DEFAULT_RECIPE, RECIPES
 from cifar_cnn.settings.values import Arguments, Folder, Fraction, InputSize, Probability
@@ -186,6 +186,12 @@ class Settings(BaseModel):
         Flag(rank=9, metavar="|".join(DEVICES), choices=DEVICES),
         pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
     )
+
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> Self:
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0: set --no-nesterov")
+        return self
 
     def as_dict(self) -> dict[str, Any]:
         """Return them as in the documents that commands print, where sizes are [3, H, W]."""

@@ -60,10 +60,11 @@ def _recipe_for(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def validate(values: Mapping[str, Any]) -> Settings:
     """Build Settings from plain values, or raise one SettingsError for all that is wrong."""
-    settings = _parse(values)
-    if settings.optimizer == "sgd" and settings.nesterov and settings.momentum == 0:
-        raise SettingsError("nesterov needs a momentum above 0: set --no-nesterov")
-    return settings
+    check_removed(values)
+    try:
+        return Settings.model_validate(without_removed(values))
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
 
 
 def check_removed(values: Mapping[str, Any]) -> None:
@@ -81,32 +82,32 @@ def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in REMOVED}
 
 
-def _parse(values: Mapping[str, Any]) -> Settings:
-    """Build Settings whose values may not go together."""
-    check_removed(values)
-    try:
-        return Settings.model_validate(without_removed(values))
-    except ValidationError as error:
-        problems = dict.fromkeys(_explain(dict(each)) for each in error.errors())
-        raise SettingsError("; ".join(problems)) from error
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         if "recipe" in values:
             read_recipe(str(values["recipe"]))
-        _parse(values)  # what does not go together may be mended by flags
+        check_removed(values)
+        Settings.model_validate(without_removed(values))
     except OSError as error:
         raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from error
     except SettingsError as error:
         raise SettingsError(f"config file {path}: {error}") from error
+    except ValidationError as error:
+        if error.errors()[0]["loc"]:  # else flags may mend what does not go together
+            raise SettingsError(f"config file {path}: {_explain(error)}") from error
     except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError(f"config file {path} is not valid TOML: {one_line(error)}") from error
     return values
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: ValidationError) -> str:
+    return "; ".join(dict.fromkeys(_explain_one(dict(each)) for each in error.errors()))
+
+
+def _explain_one(error: dict[str, Any]) -> str:
+    if not error["loc"]:
+        return plain_reason(error, "")
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}"

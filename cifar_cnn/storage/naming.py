@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from cifar_cnn.data.layout import OFFICIAL
-from cifar_cnn.errors import RunError, did_you_mean
+from cifar_cnn.errors import CheckpointError, RunError, did_you_mean
 from cifar_cnn.settings.fields import MODELS
 from cifar_cnn.storage.files import is_held
 
@@ -39,6 +39,7 @@ def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:
     That run comes before a folder of the same name that is no run, such as one of images.
 
     Raises:
+        CheckpointError: it is neither, and the name is that of a file of weights.
         RunError: it is neither.
     """
     path, run = Path(name), output_dir / name
@@ -48,15 +49,18 @@ def find_run(name: Path | str, output_dir: Path = RUNS) -> Path:
         return run
     if path.exists() or is_run:
         return path if path.exists() else run
-    what = f"file {path}" if is_file_of_weights(path.name) else f"run {run if is_plain else path}"
-    raise RunError(f"there is no {what}{_suggest(path, output_dir if is_plain else None)}")
+    hint = _suggest(path, output_dir if is_plain else None)
+    if is_file_of_weights(path.name):
+        raise CheckpointError(f"there is no file {path}{hint}")
+    raise RunError(f"there is no run {run if is_plain else path}{hint}")
 
 
 def find_checkpoint(name: Path | str, output_dir: Path = RUNS) -> Path:
     """Return a file that is named, or the `model.pt` of a run that is named as for `find_run`.
 
     Raises:
-        RunError: there is neither such a file nor such a run, or the run has no `model.pt`.
+        CheckpointError: there is no such file of weights.
+        RunError: there is no such run, or it has no `model.pt`.
     """
     run = find_run(name, output_dir)
     if not run.is_dir():

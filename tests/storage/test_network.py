@@ -78,7 +78,7 @@ def test_beside_several_files_a_model_is_not_for_those_of_built_in_networks(run)
     [
         ("basline", ModelError, r"unknown model 'basline' \(did you mean 'baseline'\?\)"),
         ("none.py:Net", ModelError, "model file none.py does not exist"),
-        ("none.pt", RunError, "there is no file none.pt"),
+        ("none.pt", CheckpointError, "there is no file none.pt"),
         (Path("none"), RunError, "there is no run runs/none"),
         ("runs", RunError, "runs is a folder without model.pt"),
     ],

@@ -115,6 +115,8 @@ _OTHER_NAMES = {"name": "directory", "exist_ok": "replace", "model": "spec"}
 _PLAIN = {
     "Value error, ": "",
     "Input should be": "it has to be",
+    "Input is not a valid path.*": "it has to be a path",
+    "Unable to parse input string.*": "it has to be a smaller number",
     ", (unable to|got a number).*": "",
     "greater than or equal to": "at least",
     "greater than": "above",
@@ -137,9 +139,11 @@ def plain_words(message: str) -> str:
 
 def plain_reason(error: Mapping[str, Any], otherwise: str) -> str:
     """Return what one of pydantic's errors means in plain words, or `otherwise`."""
+    if error["type"] == "value_error":  # our own message
+        return str(error["msg"]).removeprefix("Value error, ")
     reason = plain_words(str(error["msg"]))
     is_plain = reason.startswith("it has to be") and error["type"] != "tuple_type"
-    return reason if is_plain or error["type"] == "value_error" else otherwise
+    return reason if is_plain else otherwise
 
 
 def name_arguments(message: str, parameters: Collection[str]) -> str:

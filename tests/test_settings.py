@@ -182,7 +182,9 @@ def test_settings_that_do_not_go_together_are_never_built():
         ("epochs", 2.5, "it has to be a whole number"),
         ("nesterov", "perhaps", "it has to be yes or no (in TOML, true or false)"),
         ("model", 3, "it has to be text"),
-        ("data_dir", 3, "folder of the images"),
+        ("data_dir", 3, "it has to be a path"),
+        pytest.param("epochs", "9" * 5000, "it has to be a smaller number", id="long"),
+        ("model_arg", ["integer"], "'integer' is not NAME=VALUE, as width=8 is"),
         ("seed", 2**63, "it has to be below 9223372036854775808"),
         (
             "dataset",

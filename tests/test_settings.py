@@ -166,7 +166,7 @@ def test_a_config_file_may_need_what_the_command_line_brings(config):
 def test_settings_that_do_not_go_together_are_never_built():
     with pytest.raises(ValidationError, match="nesterov needs a momentum above 0"):
         Settings(optimizer="sgd", nesterov=True, momentum=0)
-    with pytest.raises(SettingsError, match="^nesterov needs a momentum above 0"):
+    with pytest.raises(SettingsError, match=r"^nesterov needs a momentum above 0"):
         validate({"optimizer": "sgd", "nesterov": True, "momentum": 0})
 
 

@@ -117,7 +117,7 @@ def test_a_run_that_was_stopped_before_its_first_epoch_may_start_again(tmp_path)
 
 def test_a_run_of_an_older_version_that_was_killed_as_it_began_may_start_again(make):
     run = make(**{"settings.toml": OURS["settings.toml"], ".lock": b""})
-    with pytest.raises(RunError, match="run directory .*run exists"):
+    with pytest.raises(RunError, match=r"run directory .*run exists"):
         begin(run)
     begin(run, replace="unsaved")
 

@@ -64,9 +64,9 @@ def find_networks(
                 "other networks without it"
             )
         return list(dict.fromkeys(names)), {**overrides, "model": code[0]}
-    names = list(dict.fromkeys([*names, *code])) or [default]
+    names = list(dict.fromkeys([*names, *code]))
     is_one_spec = len(names) == 1 and not is_file_of_weights(names[0])
-    return names, {**overrides, "model": names[0]} if is_one_spec else dict(overrides)
+    return names or [default], {**overrides, "model": names[0]} if is_one_spec else dict(overrides)
 
 
 def _expand(networks: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ from cifar_cnn import api, effective_field
 from cifar_cnn.analysis import taps
 from cifar_cnn.data.dataset import MEAN, STD, measure
 from cifar_cnn.data.load import load_train
+from cifar_cnn.models import build_model
+from cifar_cnn.storage.checkpoint import pack, read_checkpoint
 
 NETWORKS = """
 import torch
@@ -99,6 +101,19 @@ def test_effective_takes_a_checkpoints_weights_and_settings(quick_cli, examples)
     assert library.model_dump(mode="json") == named["effective"]
     fresh = quick_cli(*flags, "--dataset", "folder", "--data-dir", "images")
     assert named["effective"] != json.loads(fresh.stdout)["effective"]
+
+
+def test_effective_takes_the_network_of_its_checkpoint(quick_cli, examples, tmp_path):
+    run = read_checkpoint(examples / "runs/first/model.pt")
+    settings = run.settings.model_copy(update={"model": "compact"})
+    weights = build_model("compact", num_classes=3).state_dict()
+    file = tmp_path / "compact.pt"
+    file.write_bytes(pack(run.model_copy(update={"settings": settings, "state_dict": weights})))
+    flags = ("receptive-field", "--effective", "--samples", 2, "--json", "--checkpoint", file)
+    done = quick_cli(*flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["model"] == "compact"
+    assert "belongs to another network" in quick_cli(*flags, "--model", "baseline").stderr
 
 
 def test_effective_of_fresh_weights_normalizes_as_training_would(small_settings, monkeypatch):

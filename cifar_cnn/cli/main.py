@@ -75,6 +75,15 @@ class Commands(Group):
             raise RequestError("--model is given twice, and one network is wanted: give it once")
         return name, command, rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a SystemExit from the user's own code is an error."""
+        try:
+            return super().invoke(ctx)
+        except SystemExit as stop:
+            if isinstance(stop.__context__, BrokenPipeError):  # rich has seen it
+                raise
+            raise RequestError(f"the network's own code ended the program: {stop!r}") from stop
+
 
 def _refuse_empty(words: list[str]) -> None:
     """Refuse empty arguments: they usually come from an unset shell variable."""

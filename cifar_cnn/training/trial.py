@@ -98,11 +98,10 @@ def show_images(model: nn.Module, train: Split, normalization: Normalization) ->
     One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalized
     float32 (N, 3, H, W). What it makes of them belongs into its state dict.
     """
-    see = getattr(model, "see_images", None)
-    if see is None:
-        return
     with guarded("the network cannot see_images", ModelError):
-        see(normalize(train.limited(SHOWN).images, normalization))
+        see = getattr(model, "see_images", None)
+        if see is not None:
+            see(normalize(train.limited(SHOWN).images, normalization))
 
 
 def try_training(trainer: Trainer) -> list[str]:

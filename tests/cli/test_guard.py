@@ -69,8 +69,10 @@ class Net(nn.Module):
             at("export")
         return self.head(Backward.apply(self.conv(x)).relu().mean((2, 3)))
 
-    def see_images(self, images):
-        at("see_images")
+    @property
+    def see_images(self):
+        at("property", SystemExit)
+        return lambda images: at("see_images")
 
     def _save_to_state_dict(self, *arguments):
         at("state_dict")
@@ -100,7 +102,7 @@ USE = {
 }
 IN_TRAINING = (
     *("import", "constructor", "train(True)", "train(False)", "forward in training"),
-    *("forward in evaluation", "backward", "see_images", "state_dict"),
+    *("forward in evaluation", "backward", "property", "see_images", "state_dict"),
 )
 IN_USE = (
     *(("import", command) for command in USE),
@@ -151,6 +153,14 @@ def fail_at(quick_cli, good_run, monkeypatch):
 def test_training_that_cannot_begin_is_one_line_and_leaves_no_folder(fail_at, point, way):
     fail_at(point, *TRAIN, *OWN, *way)
     assert not Path("runs").exists()
+
+
+def test_no_code_of_theirs_can_end_the_program_with_exit_code_0(quick_cli, good_run, monkeypatch):
+    monkeypatch.setattr(api, "train", lambda *_, **__: sys.exit(0))
+    monkeypatch.chdir(good_run)
+    done = quick_cli(*TRAIN, *OWN)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "cifar-cnn: the network's own code ended the program: SystemExit(0)\n"
 
 
 def test_a_network_that_cannot_be_copied_is_one_line(fail_at):

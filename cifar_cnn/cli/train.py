@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 @command(**dict.fromkeys(Settings.model_fields, ""))
 def train(  # noqa: PLR0917 - typer reads the flags from it
+    ctx: typer.Context,
     config: Path | None = None,
     output_dir: OutputDir = RUNS,
     name: str | None = None,
@@ -74,7 +75,7 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
     """
     values = merge_settings(overrides, config)
     if print_config:
-        if console.quiet and is_main_process():
+        if ctx.params["json"]:
             raise RequestError("--print-config prints TOML: leave --json out")
         typer.echo(resolve_settings(values).to_toml(), nl=False)
         return None
@@ -111,7 +112,8 @@ def train(  # noqa: PLR0917 - typer reads the flags from it
                 err=True,
             )
         raise
-    is_stopped = signals.number and result.model_file is None
+    is_run = not (find_lr or dry_run)
+    is_stopped = is_run and signals.number and result.model_file is None
     return result, signals.exit_status if is_stopped else 0
 
 

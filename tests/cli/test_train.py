@@ -51,6 +51,14 @@ def test_the_printed_config_is_a_config_and_nothing_runs(quick_cli, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_second_process_refuses_json_beside_a_printed_config_too(quick_cli, monkeypatch):
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    assert quick_cli("train", "--print-config").returncode == 0
+    done = quick_cli("train", "--print-config", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_a_dry_run_whose_loss_is_not_finite_is_one_line(quick_cli, folder):
     (folder / "net.py").write_text(
         "from torch import nn\n"

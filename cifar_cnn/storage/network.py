@@ -46,9 +46,10 @@ class Network:
             spec, dropout = self.settings.model, self.settings.dropout
             model = build_model(spec, num_classes, dropout, model_arg=self.settings.model_arg)
             return move(model, self.device)
-        hint: str | None = f"{self.file} is a bare state dict: --model says of which network"
-        changed = None
-        if self.checkpoint is not None:
+        hint = changed = None
+        if self.checkpoint is None and "model" not in self.settings.model_fields_set:
+            hint = f"{self.file} is a bare state dict: --model says of which network"
+        elif self.checkpoint is not None:
             hint = changed = changed_source(self.file, self.checkpoint, self.settings)
         try:
             model, _ = build_checked(self.settings, num_classes)

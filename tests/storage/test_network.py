@@ -64,6 +64,8 @@ def test_a_bare_state_dict_is_of_baseline_unless_a_model_is_given(untrained_file
     assert open_network("bare.pt", {"model": "nets_to_open.py"}).model[0].out_channels == 4
     with pytest.raises(CheckpointError, match=r"another network: .*; bare.pt is a bare state dict"):
         _ = open_network("bare.pt").model
+    with pytest.raises(CheckpointError, match=r"another network: [^;]*$"):
+        _ = open_network("bare.pt", {"model": "baseline"}).model
 
 
 def test_beside_several_files_a_model_is_not_for_those_of_built_in_networks(run):

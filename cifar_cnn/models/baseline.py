@@ -22,7 +22,7 @@ class Baseline(nn.Module):
     reached = ((20, 0.8369, 1), (100, 0.8568, 1))
     """Epochs, mean test accuracy on CIFAR-10 as JPEG after the last one, and number of runs."""
 
-    def __init__(self, num_classes: int = 10, dropout: float = 0.0) -> None:
+    def __init__(self, num_classes: int = 10, dropout: float = 0.02) -> None:
         super().__init__()
         self.convblock1 = Chain(
             *normalized(nn.Conv2d(3, 24, 3, padding=1, bias=False), 24, dropout)

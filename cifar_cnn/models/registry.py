@@ -1,6 +1,7 @@
 """How a spec becomes a network: a built-in name, `module:attr`, `path.py` or `path.py:attr`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -66,7 +67,7 @@ def find_definition(spec: str, model_arg: Sequence[str] = ()) -> Definition:
     if spec in BUILT_IN:
         if model_arg:
             raise ModelError(f"{spec} is built in and takes no arguments: leave --model-arg out")
-        return Definition(spec, BUILT_IN[spec], {})
+        return Definition(spec, partial(BUILT_IN[spec], dropout=0.0), {})
     try:
         arguments = parse_arguments(model_arg)
     except ValueError as error:

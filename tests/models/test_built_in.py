@@ -8,6 +8,7 @@ from torch import nn
 from cifar_cnn import Budget, build_model, export, receptive_field, summarize, train, verify
 from cifar_cnn.errors import CheckpointError
 from cifar_cnn.inference.trained import open_trained
+from cifar_cnn.models.baseline import Baseline
 from cifar_cnn.models.compact import Whitening
 from cifar_cnn.storage.checkpoint import OF_FORMER_COMPACT, pack, read_checkpoint
 
@@ -68,10 +69,14 @@ def test_images_of_any_size_fit_and_any_number_of_classes(name, size):
         torch.testing.assert_close(output.exp().sum(dim=1), torch.ones(2))  # log-probabilities
 
 
-@pytest.mark.parametrize("name", ["baseline", "compact"])
-def test_dropout_is_the_callers(name):
-    model = build_model(name, dropout=0.25)
-    assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.25}
+def test_dropout_is_the_callers_else_0_for_a_name_and_the_references_for_its_class():
+    def dropouts(model):
+        return {m.p for m in model.modules() if isinstance(m, nn.Dropout)}
+
+    for name in ("baseline", "compact"):
+        assert dropouts(build_model(name, dropout=0.25)) == {0.25}
+        assert dropouts(build_model(name)) == {0.0}
+    assert dropouts(Baseline()) == {0.02}
 
 
 def test_under_bf16_baselines_log_probabilities_are_computed_in_fp32():

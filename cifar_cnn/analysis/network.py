@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from cifar_cnn.analysis.calls import Calls
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Value
-from cifar_cnn.errors import ModelError
+from cifar_cnn.errors import ModelError, first_few
 from cifar_cnn.models.module import parameters_of
 from cifar_cnn.models.registry import find_definition
 from cifar_cnn.runtime import global_state_kept
@@ -63,8 +63,13 @@ def run_network(
             with run.running():
                 output = model(image)
     if not isinstance(output, Tensor):
+        what = type(output).__name__
+        if isinstance(output, dict):
+            what += f" of {first_few([*map(str, output)])}"
+        elif isinstance(output, tuple | list):
+            what += f" of {len(output)}"
         raise ModelError(
-            f"the network returns a {type(output).__name__}, not one tensor: wrap it in a module "
+            f"the network returns a {what}, not one tensor: wrap it in a module "
             "that returns the tensor to analyze"
         )
     value = run.values[output]

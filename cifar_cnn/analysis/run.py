@@ -184,6 +184,8 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise
             where = f"{self.calls.module_name() or 'its forward'}{place_of(frames)}"
             line = f"{failure}: {type(error).__name__} in {where}: {one_line(error)}"
+            if isinstance(error, TypeError) and where == "its forward":  # the call itself fails
+                line += "; only networks of one image tensor can be analyzed"
             raise kind(line) from (error.__cause__ or error)
 
     def _run_whole(self, name: str, func: Any, args: Any) -> Any:

@@ -210,7 +210,8 @@ HERE = r"\(test_run\.py:\d+\)"
         ),
         (lambda _, x: x.relu()[:, :, :0], "leaves an empty map"),
         (lambda _, x: torch.zeros_like(x), "does not depend on its input"),
-        (lambda _, x: (x, x), "returns a tuple, not one tensor"),
+        (lambda _, x: (x, x), "returns a tuple of 2, not one tensor"),
+        (lambda _, x: {"a": x, "b": x}, "returns a dict of a, b, not one tensor"),
         (nn.Sequential(nn.ReLU(), nn.Conv2d(40, 4, 4)), "3×32×32 image: RuntimeError in 0.1: "),
         (nn.Conv2d(1, 4, 3), "cannot take a 3×32×32 image: .*to have 1 channels"),
         (nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(5, 4, 3)), "cannot take a 3×32×32 image"),
@@ -222,6 +223,11 @@ def test_what_cannot_be_analyzed_is_one_line_that_says_what_and_where(net, funct
     with pytest.raises(ModelError, match=message) as raised:
         receptive_field(nn.Sequential(net(function)))
     assert "\n" not in str(raised.value)
+
+
+def test_a_network_of_two_inputs_is_one_line_that_says_what_can_be_analyzed():
+    with pytest.raises(ModelError, match=r"missing .*'input2'; only networks of one image tensor"):
+        receptive_field(nn.Bilinear(3, 3, 3))
 
 
 def test_vouching_is_offered_only_where_it_can_be_true_and_is_believed(net):

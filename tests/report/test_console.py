@@ -73,7 +73,7 @@ def test_markdown_shows_each_cell_as_it_is():
 def test_html_is_escaped_and_has_classes_for_what_a_page_aligns_hides_and_colors():
     show_table = TEMPLATES.get_template("table.html.j2").module.show_table
     page = show_table(TABLE)
-    assert '<td class="">[b]&lt;i&gt;</td>' in page
+    assert "<td>[b]&lt;i&gt;</td>" in page
     assert '<td class="right">1,234</td>' in page
     assert '<td class="rest">x</td>' in page
     assert '<td class="no">✗</td>' in page

@@ -30,7 +30,7 @@ HOLES = """[...document.querySelectorAll('.cards, .row:not(.alone .row)')].flatM
 OFF_SCREEN = """[...document.body.querySelectorAll('*')].filter(
     each => each.getBoundingClientRect().right > innerWidth).map(each => each.outerHTML)"""
 LENGTHEN_NAMES = """document.querySelectorAll(
-    'td[class=""]:first-child, .budget td:last-child').forEach(
+    'td:not([class]):first-child, .budget td:last-child').forEach(
     each => each.innerText = 'stage'.repeat(30)) || true"""
 BROKEN_CELLS = """[...document.querySelectorAll(
     'th, .whole, .right, .budget td:not(:last-child)')].filter(each => {

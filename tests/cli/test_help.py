@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.cli.help import purpose_and_examples
 from cifar_cnn.cli.main import app
 from cifar_cnn.settings import FLAGS
@@ -46,6 +47,14 @@ def test_help_reads_as_it_was_stored(quick_cli):
     if os.environ.get("STORE"):
         stored.write_text(text)
     assert text == stored.read_text()
+
+
+def test_the_help_of_the_limits_says_the_briefs():
+    options = [*COMMANDS["summarize"].params, *COMMANDS["receptive-field"].params]
+    limits = [each for each in options if each.name in {"max_params", "min_rf"}]
+    assert len(limits) == 3
+    for option in limits:
+        assert f"(default: {getattr(Budget(), option.name)})" in option.help
 
 
 @pytest.mark.parametrize("name", COMMANDS)

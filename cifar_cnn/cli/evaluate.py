@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cifar_cnn.cli.options import OWN, BareNormalization, CsvFile, OutputDir, Run, command
+from cifar_cnn.cli.options import OWN, BareNormalization, CsvFile, OutputDir, RunArgument, command
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 
@@ -22,7 +22,7 @@ from cifar_cnn.storage.naming import RUNS, find_checkpoint
     device="",
 )
 def evaluate(
-    file: Run,
+    file: RunArgument,
     split: Annotated[str | None, typer.Option(metavar="train|val|test")] = None,
     tta: bool = False,
     predictions: CsvFile = None,

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cifar_cnn.cli.options import OWN, OutputDir, Run, command
+from cifar_cnn.cli.options import OWN, OutputDir, RunArgument, command
 from cifar_cnn.report.console import format_size, say
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 
 @command(model=OWN, model_arg=OWN)
 def export(
-    file: Run,
+    file: RunArgument,
     format: Annotated[str, typer.Option(metavar="onnx|torch-export|safetensors")],  # noqa: A002
     output: Path | None = None,
     with_preprocessing: bool = False,

@@ -51,7 +51,7 @@ PngFile = Annotated[Path | None, _output_file(".png")]
 XmlFile = Annotated[Path | None, _output_file(".xml")]
 Limit = Annotated[int | None, typer.Option(min=0)]
 Names = Annotated[list[str] | None, typer.Option(metavar="NAME")]
-Run = Annotated[Path, typer.Argument(autocompletion=complete_run)]
+RunArgument = Annotated[Path, typer.Argument(autocompletion=complete_run)]
 OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 JsonFlag = Annotated[
     bool,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cifar_cnn.cli.options import OWN, OutputDir, Run, command, complete_run
+from cifar_cnn.cli.options import OWN, OutputDir, RunArgument, command, complete_run
 from cifar_cnn.errors import RequestError
 from cifar_cnn.report.console import say, warn
 from cifar_cnn.storage.naming import RUNS, find_run
@@ -14,7 +14,7 @@ from cifar_cnn.storage.naming import RUNS, find_run
 
 @command(model=OWN, model_arg=OWN, data_dir=OWN, device="")
 def report(
-    run: Run,
+    run: RunArgument,
     compare: Annotated[
         list[Path] | None, typer.Option(metavar="RUN", autocompletion=complete_run)
     ] = None,

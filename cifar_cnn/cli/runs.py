@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from cifar_cnn.cli.help import Command, Group
-from cifar_cnn.cli.options import OutputDir, PngFile, Run, command, complete_run
+from cifar_cnn.cli.options import OutputDir, PngFile, RunArgument, command, complete_run
 from cifar_cnn.errors import RequestError
 from cifar_cnn.report.console import say, warn
 from cifar_cnn.storage.naming import RUNS, find_run
@@ -59,7 +59,7 @@ def runs(
 
 @app.command("show", cls=Command)
 @command()
-def show(name: Run, output_dir: OutputDir = RUNS, *, console: Console) -> tuple[Any, int]:
+def show(name: RunArgument, output_dir: OutputDir = RUNS, *, console: Console) -> tuple[Any, int]:
     """What is known of one run.
 
     Options:

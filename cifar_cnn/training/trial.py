@@ -23,17 +23,16 @@ from cifar_cnn.storage.checkpoint import Checkpoint, pack
 from cifar_cnn.training.optimizer import make_optimizer
 from cifar_cnn.training.trainer import Trainer
 
-SHOWN = 1000
+IMAGES_SHOWN = 1000
 """Training images that a network may see before its first step."""
 
-
-STEPS = 300
-LOWEST, HIGHEST = 1e-5, 10.0
+RANGE_STEPS = 300
+LOWEST_RATE, HIGHEST_RATE = 1e-5, 10.0
 SMOOTHING = 12.0
 """Standard deviation, in steps, of the Gaussian window that losses are averaged over."""
-EXPLODED = 4.0
+EXPLODED_LOSS = 4.0
 """Stop when the loss exceeds this multiple of the first loss."""
-RISEN = 0.1
+DIVERGING_RISE = 0.1
 """The loss diverges once it has risen again by this fraction of its drop."""
 SCATTERS, LEAST_FALL = 1.5, 0.02
 """Least drop that counts, in standard deviations of single losses and as part of the first loss."""
@@ -95,13 +94,13 @@ def describe_hopeless(train: Split, output: Tensor) -> list[str]:
 def show_images(model: nn.Module, train: Split, normalization: Normalization) -> None:
     """Show training images to a network that asks for them, before its first step.
 
-    One with a method `see_images` is called with up to `SHOWN` of them, class-balanced, normalized
-    float32 (N, 3, H, W). What it makes of them belongs into its state dict.
+    One with a method `see_images` is called with up to `IMAGES_SHOWN` of them, class-balanced,
+    normalized float32 (N, 3, H, W). What it makes of them belongs into its state dict.
     """
     with guarded("the network cannot see_images", ModelError):
         see = getattr(model, "see_images", None)
         if see is not None:
-            see(normalize(train.limited(SHOWN).images, normalization))
+            see(normalize(train.limited(IMAGES_SHOWN).images, normalization))
 
 
 def try_training(trainer: Trainer) -> list[str]:
@@ -158,12 +157,16 @@ def try_saving(model: nn.Module, make: Callable[[], Checkpoint]) -> None:
 
 
 def range_test(trainer: Trainer, progress: Progress | None) -> RangeTest:
-    """Train a fresh network at a rising rate until that is highest or the loss explodes."""
+    """Train a fresh network at a rising rate until that is highest or the loss explodes.
+
+    Source: Smith, "Cyclical Learning Rates for Training Neural Networks" (2015), section 3.3. The
+    rate rises exponentially here, so that each power of ten gets as many steps.
+    """
     rates: list[float] = []
     losses: list[float] = []
     set_training(trainer.model, True)
-    for number in range(STEPS):
-        rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
+    for number in range(RANGE_STEPS):
+        rate = LOWEST_RATE * (HIGHEST_RATE / LOWEST_RATE) ** (number / (RANGE_STEPS - 1))
         trainer.update(*divmod(number, trainer.batches.per_epoch), rate)
         totals = trainer.training_step.totals.read()
         if totals.failed_step >= 0:
@@ -176,8 +179,8 @@ def range_test(trainer: Trainer, progress: Progress | None) -> RangeTest:
         rates.append(rate)
         losses.append(totals.last_loss)
         if progress:
-            progress("step", None, number + 1, STEPS)
-        if losses[-1] > EXPLODED * losses[0]:
+            progress("step", None, number + 1, RANGE_STEPS)
+        if losses[-1] > EXPLODED_LOSS * losses[0]:
             break
     return read_losses(rates, losses, trainer.settings)
 
@@ -199,8 +202,8 @@ def read_losses(rates: list[float], losses: list[float], settings: Settings) -> 
             "the network and its images"
         )
     slope = np.gradient(smoothed, np.log(rates))
-    risen = np.flatnonzero(smoothed[lowest:] > smoothed[lowest] + RISEN * fall)
-    stopped = len(rates) < STEPS
+    risen = np.flatnonzero(smoothed[lowest:] > smoothed[lowest] + DIVERGING_RISE * fall)
+    stopped = len(rates) < RANGE_STEPS
     diverging = lowest + int(risen[0]) if risen.size else len(rates) - 1
     steepest_lr, is_peak = rates[int(slope[: lowest + 1].argmin())], settings.scheduler in PEAKED
     suggested_lr = math.sqrt(steepest_lr * rates[lowest]) if is_peak else steepest_lr

@@ -5,9 +5,9 @@ from torch import nn
 
 from cifar_cnn import Settings, find_lr
 from cifar_cnn.errors import RunError
-from cifar_cnn.training.trial import HIGHEST, LOWEST, STEPS, read_losses
+from cifar_cnn.training.trial import HIGHEST_RATE, LOWEST_RATE, RANGE_STEPS, read_losses
 
-RATES = np.geomspace(LOWEST, HIGHEST, STEPS)
+RATES = np.geomspace(LOWEST_RATE, HIGHEST_RATE, RANGE_STEPS)
 FLAT, PEAKED = (Settings(scheduler=name) for name in ("constant", "onecycle"))
 
 
@@ -15,7 +15,7 @@ def bowl(fastest, rises, scatter=0.05, depth=1.0):
     """Losses that fall fastest at one rate, and rise again around another."""
     falling = 1 / (1 + (RATES / fastest) ** 2)
     rising = 3 * (RATES / rises) ** 4
-    noise = np.random.RandomState(0).normal(0, scatter, STEPS)
+    noise = np.random.RandomState(0).normal(0, scatter, RANGE_STEPS)
     return (1.3 + depth * falling + np.minimum(rising, 3) + noise).tolist()
 
 
@@ -78,8 +78,8 @@ def test_an_exploding_loss_ends_the_test_and_changes_nothing_global(small_settin
     settings = small_settings(model=f"{__file__}:finite", scheduler="constant")
     result = find_lr(settings, progress=lambda *now: told.append(now))
     steps = [(done, total) for doing, _, done, total in told if doing == "step"]
-    assert steps == [(number + 1, STEPS) for number in range(len(result.curve))]
-    assert 50 < len(result.curve) < STEPS
+    assert steps == [(number + 1, RANGE_STEPS) for number in range(len(result.curve))]
+    assert 50 < len(result.curve) < RANGE_STEPS
     assert result.curve[-1].loss > 4 * result.curve[0].loss
     assert result.steepest_lr < result.lowest_lr < result.diverging_lr
     assert torch.equal(torch.get_rng_state(), before)

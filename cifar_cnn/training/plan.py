@@ -27,6 +27,11 @@ from cifar_cnn.training.run_files import Replace, check_directory, is_finished
 MAY_CHANGE = ("epochs", "device", "threads", "data_dir", "recipe")
 """Settings that a resumed run may change: how long, where, and names that decide nothing."""
 
+OF_BEST = {"metrics", "state_dict", "source_sha256"}
+"""Fields of `best.pt` that `last.pt` keeps, too; both share all others.
+
+The network's code may change between them.
+"""
 
 Count = Annotated[int, Strict(), Field(ge=0)]
 
@@ -36,14 +41,14 @@ class TrainingState(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epoch: Count
-    batch: Count
-    seconds: float
+    epoch: Count  # that goes on, from 0
+    batch: Count  # index within the epoch of the next batch
+    seconds: float  # that the epoch has trained for
     totals: dict[str, float]
     optimizer: dict[str, Any]
     model: None = None  # a key of versions 0.1.0 and 0.2.0
     images: int  # to train on
-    history: tuple[EpochRow, ...]
+    history: tuple[EpochRow, ...]  # of whole epochs
     best: Checkpoint | None = None  # what a validation split has chosen
 
 
@@ -51,8 +56,9 @@ def read_state(checkpoint: Checkpoint, source: object) -> TrainingState:
     """Return the training part of a checkpoint that has one; `source` is its name in messages."""
     training = dict(checkpoint.training or {})
     try:
-        if training.get("best"):  # a part of it
-            training["best"] = dict(checkpoint) | {"training": None} | training["best"]
+        if best := training.get("best"):
+            own = {name: best.get(name) for name in OF_BEST}
+            training["best"] = dict(checkpoint) | {"training": None} | own
         state = TrainingState.model_validate(training)
     except Exception:  # noqa: BLE001 - a file may hold anything, and to show it may take forever
         message = f"{source} cannot be resumed: its progress is unreadable"

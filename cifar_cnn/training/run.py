@@ -30,13 +30,10 @@ from cifar_cnn.training.history import (
     conclude_run,
 )
 from cifar_cnn.training.optimizer import describe_new_length
-from cifar_cnn.training.plan import TrainingState, read_state
+from cifar_cnn.training.plan import OF_BEST, TrainingState, read_state
 from cifar_cnn.training.run_directory import RunDirectory
 from cifar_cnn.training.trainer import Trainer
 from cifar_cnn.training.trial import describe_hopeless, show_images, try_saving, try_training
-
-OF_BEST = {"metrics", "state_dict", "source_sha256"}
-"""Fields of `best.pt` that `last.pt` keeps, too: the network's code may change between them."""
 
 
 class Run:

@@ -12,6 +12,7 @@ from cifar_cnn import plan_run
 from cifar_cnn.errors import CheckpointError, RequestError, RunError, SettingsError
 from cifar_cnn.storage.checkpoint import pack, read_checkpoint
 from cifar_cnn.training.history import RunStarted, StepEnded
+from cifar_cnn.training.plan import read_state
 
 train = functools.partial(cifar_cnn.train, report=False)
 
@@ -135,6 +136,17 @@ def test_the_best_network_goes_along_into_another_directory(small_settings, copy
     copy_of(settings, tmp_path / "runs" / "one", steps=9)
     follow(plan_run({}, output_dir=tmp_path, name="two", resume=tmp_path / "runs" / "one"))
     assert_same_run(tmp_path / "two", copy_of(settings, tmp_path / "whole"))
+
+
+def test_of_the_best_network_a_file_says_only_what_last_does_not(run):
+    checkpoint = read_checkpoint(run / "last.pt")
+    best = {"metrics": {"epoch": 0}, "state_dict": {}, "classes": ("other",)}
+    training = checkpoint.training | {"best": best}
+    state = read_state(checkpoint.model_copy(update={"training": training}), "last.pt")
+    assert (state.best.metrics, state.best.classes) == ({"epoch": 0}, checkpoint.classes)
+    del best["metrics"]
+    with pytest.raises(CheckpointError, match="its progress is unreadable"):
+        read_state(checkpoint.model_copy(update={"training": training}), "last.pt")
 
 
 def test_weights_that_overflow_are_not_saved_over_good_ones(small_settings, tmp_path):

@@ -140,18 +140,19 @@ def _classify_batch(
     tops = iter(
         _rank_classes(network, torch.from_numpy(pixels[readable]), count) if any(readable) else []
     )
-    answers = iter([_make_answer(*each, tops) for each in zip(sources, outcomes, strict=True)])
+    answers = (
+        _make_answer(source, outcome, () if isinstance(outcome, DataError) else next(tops))
+        for source, outcome in zip(sources, outcomes, strict=True)
+    )
     return [each if isinstance(each, Unreadable) else next(answers) for each in batch]
 
 
 def _make_answer(
-    source: Source, outcome: Changes | DataError, tops: Iterator[tuple[ClassProbability, ...]]
+    source: Source, outcome: Changes | DataError, top: tuple[ClassProbability, ...]
 ) -> Prediction | Unreadable:
-    """Return the prediction for an image; if it could be read, the next of `tops` is its."""
     file = str(source) if isinstance(source, Path) else "-"
     if isinstance(outcome, DataError):
         return Unreadable(file=file, reason=str(outcome))
-    top = next(tops)
     if not top:
         return Unreadable(file=file, reason=f"the network's answer for {file} is NaN")
     return Prediction(file=file, top=top, source=source, **outcome._asdict())

@@ -13,6 +13,8 @@ import torch
 
 from cifar_cnn.errors import RequestError, RunError
 
+CPU = torch.device("cpu")
+
 
 def resolve_device(name: str) -> torch.device:
     """Return the device of that name; `auto` is CUDA, else Apple's MPS, else the CPU."""

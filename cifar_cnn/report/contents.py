@@ -24,8 +24,9 @@ from cifar_cnn.inference.trained import answer_images, open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import move
 from cifar_cnn.report import charts, curves, mosaics
+from cifar_cnn.runtime import CPU
 from cifar_cnn.storage.naming import LAST, MODEL
-from cifar_cnn.storage.network import CPU, Network
+from cifar_cnn.storage.network import Network
 from cifar_cnn.training.batches import TrainingBatches
 from cifar_cnn.training.history import SPLIT_NAMES
 from cifar_cnn.training.record import RunRecord

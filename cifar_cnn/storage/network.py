@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,11 @@ from cifar_cnn.errors import CheckpointError, ModelError, NetworkWarning, counte
 from cifar_cnn.models.module import move, set_training
 from cifar_cnn.models.registry import build_checked, build_model, is_built_in, source_file
 from cifar_cnn.recipes import read_recipe
-from cifar_cnn.runtime import resolve_precision
+from cifar_cnn.runtime import CPU, resolve_precision
 from cifar_cnn.settings import Settings, resolve_settings, validate
 from cifar_cnn.storage.checkpoint import Checkpoint, load_weights, read_checkpoint, settings_of
 from cifar_cnn.storage.files import SOURCE
 from cifar_cnn.storage.naming import find_checkpoint, is_spec
-
-CPU: Final = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)

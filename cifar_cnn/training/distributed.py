@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from cifar_cnn.errors import RunError
 from cifar_cnn.models.module import buffers_of, move, parameters_of
-from cifar_cnn.runtime import resolve_device
+from cifar_cnn.runtime import CPU, resolve_device
 from cifar_cnn.training import is_launched
-
-CPU = torch.device("cpu")
 
 
 def local_rank() -> int:

@@ -100,7 +100,7 @@ class TrainingStep:
         self.device = device = processes.device
         self.processes = processes
         self.class_weights = class_weights  # float32 (classes), on the device
-        self.part: Part
+        self.part = processes.part(settings.batch_size)
         self.totals = RunningTotals(device)
         self.number = torch.zeros((), dtype=torch.int64, device=device)
 

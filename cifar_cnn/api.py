@@ -49,7 +49,7 @@ def train(
 ) -> RunResult:
     """Train a network and fill a run directory; under torchrun, together with its processes.
 
-    Nothing is done for a `checkpoint` of a run that is finished, and its result is returned.
+    Return the stored result if the `checkpoint` is of a finished run.
 
     Args:
         settings: what to train, on what and how; `resolve_settings` makes them.

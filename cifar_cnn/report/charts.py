@@ -46,17 +46,16 @@ def draw(
     height: float,
     fill: Callable[[Any], None],
     *,
-    grid: tuple[int, int] = (1, 1),
     reduce_colors: bool = True,
 ) -> bytes:
-    """Return a PNG of `width` by `height` inches, whose axes (an array of a grid's) `fill` draws.
+    """Return a PNG of `width` by `height` inches, whose axes `fill` draws.
 
     128 colors, which are enough for a chart, make the file a third of the size.
     """
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names beyond the font's letters
         figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
-        fill(figure.subplots(*grid))
+        fill(figure.subplots())
         content = io.BytesIO()
         figure.savefig(content, format="png")
     if not reduce_colors:

@@ -28,8 +28,8 @@ MAX_TILES = 32
 MAX_EXPLAINED = 16
 """Images in one picture of an explanation."""
 CAPTION_COLUMNS, CAPTION_LENGTH = 4, 19
-TILE, CAPTION_LINE = 1.35, 0.145
-"""Inches: a captioned image with the gap beside it, a line of its caption."""
+IMAGE_WIDTH, GAP, CAPTION_LINE = 1.25, 0.1, 0.145
+"""Inches: a captioned image, the gap beside it, a line of its caption."""
 
 Pixels = NDArray[np.floating]
 Heat = NDArray[np.float32]
@@ -128,20 +128,24 @@ def _overlay(images: NDArray[np.uint8], heat: Heat | None = None) -> Pixels:
 
 def _draw_captioned(images: Pixels, captions: Sequence[Sequence[str]], columns: int) -> bytes:
     """Return a PNG of images (N, H, W, 3), each under the lines of its caption."""
-    rows = math.ceil(len(images) / columns)
     _, height, width, _ = images.shape
+    per_inch = width / IMAGE_WIDTH
+    above = round(CAPTION_LINE * (len(captions[0]) + 0.5) * per_inch)
+    gap = round(GAP * per_inch)
+    mosaic = _tile(images, columns, above, gap)
 
-    def fill(grid: Any) -> None:
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for axes, image, lines in zip(grid.flat, images, captions, strict=False):
-            axes.imshow(image, interpolation="nearest")
+    def fill(axes: Any) -> None:
+        axes.set_axis_off()
+        axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+        for index, lines in enumerate(captions):
+            row, column = divmod(index, columns)
+            left = column * (gap + width) + gap - 0.5
+            bottom = row * (above + height) + above - 0.5
             text = "\n".join(cut_end(printable(line), CAPTION_LENGTH) for line in lines)
-            axes.set_title(text, loc="left", fontsize=8, pad=3)
+            axes.annotate(text, (left, bottom), (0, 3), textcoords="offset points", fontsize=8)
 
-    tile_height = TILE * height / width + CAPTION_LINE * len(captions[0])
-    size = (TILE * columns, tile_height * rows)
-    return draw(*size, fill, grid=(rows, columns), reduce_colors=False)
+    rows, columns_of_pixels, _ = mosaic.shape
+    return draw(columns_of_pixels / per_inch, rows / per_inch, fill, reduce_colors=False)
 
 
 def _draw_grid(images: Pixels) -> bytes:
@@ -149,12 +153,18 @@ def _draw_grid(images: Pixels) -> bytes:
     gap = 1 + images.shape[2] // 20
     side = math.ceil(math.sqrt(2 * len(images)))
     columns = min(8, side + side % 2, len(images))
-    missing = -len(images) % columns
-    tiles = np.pad(images, ((0, missing), (gap, 0), (gap, 0), (0, 0)), constant_values=1)
-    _, height, width, _ = tiles.shape
-    rows = tiles.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
-    mosaic = (255 * rows.reshape(-1, columns * width, 3)).round().astype(np.uint8)
+    mosaic = (255 * _tile(images, columns, gap, gap)).round().astype(np.uint8)
     scale = max(1, 830 // mosaic.shape[1])
     content = io.BytesIO()
     Image.fromarray(mosaic.repeat(scale, 0).repeat(scale, 1)).save(content, "png")
     return content.getvalue()
+
+
+def _tile(images: Pixels, columns: int, above: int, gap: int) -> Pixels:
+    """Lay images (N, H, W, 3) out on white, with `above` pixels above and `gap` left of each."""
+    missing = -len(images) % columns
+    padding = ((0, missing), (above, 0), (gap, 0), (0, 0))
+    tiles = np.pad(images, padding, constant_values=1)
+    _, height, width, _ = tiles.shape
+    rows = tiles.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
+    return rows.reshape(-1, columns * width, 3)

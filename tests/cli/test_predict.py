@@ -80,7 +80,8 @@ def test_explain_draws_each_image_beside_what_its_class_comes_from(predict):
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("saved why.png: Grad-CAM on the 4×4 map of convblock4.3\n")
     with Image.open("why.png") as one:
-        assert (one.format, one.width) == ("PNG", round(2 * 1.35 * 110))
+        assert one.format == "PNG"
+        assert one.width > 1.5 * one.height, "the image, and beside it the same under its heat"
         small = one.height
     done = predict("images", "--top", 1, "--explain", "all.PNG")
     assert done.stdout.splitlines()[-1].endswith("convblock4.3, the first 16 of 48 images")

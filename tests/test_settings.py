@@ -174,8 +174,8 @@ def test_settings_that_do_not_go_together_are_never_built():
     ("name", "value", "reason"),
     [
         ("input_size", 0, "it has to be at least 1"),
-        ("input_size", "foo", "image size, N or HxW (height×width)"),
-        ("input_size", [1, 2, 3], "image size, N or HxW (height×width)"),
+        ("input_size", "foo", "it has to be N or HxW (height×width)"),
+        ("input_size", [1, 2, 3], "it has to be N or HxW (height×width)"),
         ("input_size", 4097, "it has to be at most 4096"),
         ("lr", "fast", "it has to be a number"),
         ("lr", float("nan"), "it has to be a finite number"),

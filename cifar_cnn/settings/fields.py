@@ -76,7 +76,7 @@ class Settings(BaseModel):
         Flag(shown="none", metavar="NAME=VALUE"),
     )
     input_size: InputSize = setting(
-        (32, 32), "image size, N or HxW (height×width)", Flag(metavar="N|HxW")
+        (32, 32), "image size: N or HxW (height×width)", Flag(metavar="N|HxW")
     )
 
     dataset: Literal[tuple(SOURCES)] = setting(  # type: ignore[valid-type]

@@ -112,7 +112,7 @@ def _explain_one(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}"
     field = Settings.model_fields[name]
-    reason = plain_reason(error, str(field.description))
+    reason = plain_reason(error, f"it has to be {str(field.description).rpartition(': ')[2]}")
     if error["type"] == "literal_error":
         reason += did_you_mean(str(error["input"]), get_args(field.annotation))
     if error["type"] == "string_pattern_mismatch":

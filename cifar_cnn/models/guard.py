@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +46,8 @@ def guarded(
     except (Exception, SystemExit) as error:
         text, name = one_line(error), type(error).__name__
         reason = text if text == name else f"{name}: {text}"
-        code = getattr(inspect.unwrap(type(model).forward), "__code__", None) if model else None
+        forward: Any = getattr(type(model), "forward", None)  # a scripted network's has no code
+        code = getattr(inspect.unwrap(forward), "__code__", None)
         where = (
             place_of(traceback.extract_tb(error.__traceback__))
             or _innermost(place for each in warned for place in _PLACE.findall(str(each.message)))

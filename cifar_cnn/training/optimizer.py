@@ -118,13 +118,17 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 def _sgd(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Optimizer:
     """SGD with momentum, Nesterov's if the settings say so."""
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         _decaying(parameters, settings),
         lr=lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
         fused=True,
     )
+    if settings.momentum:  # else a parameter whose first gradient comes late ends the fused step
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def _adamw(parameters: list[nn.Parameter], lr: float | Tensor, settings: Settings) -> Optimizer:

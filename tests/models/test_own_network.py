@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from torch import nn
 
-from cifar_cnn.errors import ModelError
+from cifar_cnn.errors import ModelError, RunError
 from cifar_cnn.models import build_model, is_built_in
+from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.registry import check_settings, find_definition
 from cifar_cnn.settings import parse_arguments, resolve_settings
 
@@ -363,3 +365,12 @@ def test_files_of_the_user_stand_in_no_librarys_place(tmp_path, monkeypatch):
     for name in ("safetensors", "timeit", "onnx", "random"):
         assert not hasattr(importlib.import_module(name), "MINE")
         assert not hasattr(importlib.import_module(name), "Net")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_an_error_around_a_scripted_network_is_one_line():
+    with (
+        pytest.raises(RunError, match=r"^it fails: ValueError: not scripted ones"),
+        guarded("it fails", model=torch.jit.script(nn.Linear(2, 2))),
+    ):
+        raise ValueError("not scripted ones")

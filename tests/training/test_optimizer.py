@@ -22,6 +22,18 @@ from cifar_cnn.training.optimizer import (
 from cifar_cnn.training.step import TrainingStep
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_may_get_its_first_gradient_late(name):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizer = make_optimizer(model, resolve_settings({"optimizer": name}))
+    for layer in (model[:1], model):
+        before = model[1].weight.clone()
+        optimizer.zero_grad()
+        layer(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    assert (model[1].weight != before).any()
+
+
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_torchs_optimizers_decay_only_weights(name, kind):
     model = build_model("baseline")

@@ -228,7 +228,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _refuse_decision(self) -> None:
         self._refused = ModelError(
             f"the network decides by the values in a tensor {self.place()}: "
-            "what it computes differs from image to image"
+            "its operations depend on the image"
         )
         raise self._refused
 

@@ -27,9 +27,10 @@ def candidates(run: Run) -> list[Call]:
 def find_structures(
     run: Run, output: Value, dead: Collection[Call] = ()
 ) -> dict[str, tuple[int, str]]:
-    """Count every structure in what the output depends on, and say where, or what is there instead.
+    """Return how many of each structure the output depends on, and in which layers.
 
-    Dead calls do not count.
+    `dead` calls do not count. If no pooling is global, the detail of `gap` describes one that
+    averages only a part of its map.
     """
     steps = run.steps
     used = {i for i in used_steps(steps, output) if i >= 0 and steps[i].call not in dead}

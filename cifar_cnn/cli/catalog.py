@@ -32,7 +32,7 @@ def models(*, console: Console) -> tuple[Any, int]:
 
 @command()
 def settings(schema: bool = False, results_schema: bool = False) -> None:
-    """Every setting, its value in each recipe, and what it means.
+    """List all settings: their meaning, and their value in each recipe.
 
     Options:
         schema: Print the JSON Schema of config files instead.
@@ -63,7 +63,7 @@ def schema_of_settings() -> dict[str, Any]:
 
 
 def schema_of_results() -> dict[str, Any]:
-    """Return the JSON Schema of an object that has, for each command, what it prints."""
+    """Return one JSON Schema with a property for each command: the document that it prints."""
     from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
     from cifar_cnn.inference.evaluate import CheckpointEvaluation
     from cifar_cnn.inference.export import Exported

@@ -64,14 +64,12 @@ def build_checked(settings: Settings, num_classes: int | None) -> tuple[nn.Modul
 def find_definition(spec: str, model_arg: Sequence[str] = ()) -> Definition:
     """Return what `spec` names, with its arguments; the code of a file or module runs."""
     check_spec(spec)
-    if spec in BUILT_IN:
-        if model_arg:
-            raise ModelError(f"{spec} is built in and takes no arguments: leave --model-arg out")
-        return Definition(spec, partial(BUILT_IN[spec], dropout=0.0), {})
     try:
         arguments = parse_arguments(model_arg)
     except ValueError as error:
         raise ModelError(f"model argument {error}") from error
+    if spec in BUILT_IN:
+        return Definition(spec, partial(BUILT_IN[spec], dropout=0.0), arguments)
     return find_own(spec, arguments)
 
 

@@ -130,7 +130,7 @@ STUDENTS = r"Block \(inputs, outputs\), Net \(width, num_classes, dropout, name\
     ("spec", "model_arg", "message"),
     [
         ("basline", [], r"unknown model 'basline' \(did you mean 'baseline'\?\)"),
-        ("baseline", ["num_classes=3"], "baseline is built in and takes no arguments"),
+        ("baseline", ["width=3"], "model 'baseline' has no argument 'width'"),
         ("none.py:Net", [], "none.py does not exist"),
         ("no_such_module:Net", [], "importing no_such_module failed"),
         ("bad.py:Net", [], r"importing bad\.py failed"),

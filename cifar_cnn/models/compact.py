@@ -56,12 +56,9 @@ class Whitening(nn.Conv2d):
         self.weight.copy_(torch.cat(filters))
 
 
-CHANNELS = (64, 96, 192)
-"""Channels of the three stages at width 1."""
-VECTOR = 16
-"""Channels are multiples of this, which processors compute fastest."""
-WIDTHS = (0.13, 8.0)
-"""Smallest and largest width."""
+CHANNELS = (64, 96, 192)  # of the three stages at width 1
+VECTOR = 16  # channels are multiples of this, which processors compute fastest
+WIDTHS = (0.13, 8.0)  # smallest and largest width
 
 
 def channels_of(width: float) -> list[int]:
@@ -88,9 +85,7 @@ class Stage(nn.Module):
     def __init__(self, enter: list[nn.Module], channels: int, *refine: list[nn.Module]) -> None:
         super().__init__()
         self.enter = Chain(*enter, nn.MaxPool2d(3, 2), QuickBatchNorm2d(channels), nn.SiLU())
-        layers = [
-            layer for each in refine for layer in (*each, QuickBatchNorm2d(channels), nn.SiLU())
-        ]
+        layers = [each for c in refine for each in (*c, QuickBatchNorm2d(channels), nn.SiLU())]
         self.refine = Chain(*layers[:-1])  # the last SiLU is behind the sum
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -103,7 +98,7 @@ class Compact(nn.Module):
     """Whitening, three stages, global average pooling and a linear classifier.
 
     Input (N, 3, H, W) normalized float images, H and W from 16; output (N, num_classes) logits.
-    `width` scales the channels of the stages: 0.13 has 9,240 parameters, 1 has 186,288, 2 has 722,496.
+    `width` scales the channels: 0.13 gives 9,240 parameters, 1 gives 186,288, 2 gives 722,496.
     """
 
     recipe = "best"

@@ -148,7 +148,7 @@ TRAIN = "train --dataset folder --data-dir images --batch-size 12"
         ("runs compare first second --plot none/x.png", 1,
          "none/x.png cannot be written: there is no folder none"),
         ("summary --model basline --json", 2, "did you mean 'baseline'"),
-        ("summary baseline --model-arg width=1", 2, "baseline is built in and takes no arguments"),
+        ("summary baseline --model-arg width=1", 2, "'baseline' has no argument 'width'"),
         ("summary nets/*.py:net", 2, "no file matches nets/*.py: name files that are there"),
         ("summary baseline compact --csv none/grades.csv", 1,
          "none/grades.csv cannot be written: there is no folder none"),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cifar_cnn.allocator import keep_freed_memory as keep_freed_memory
     from cifar_cnn.analysis.budget import Budget as Budget
     from cifar_cnn.analysis.budget import read_budget as read_budget
+    from cifar_cnn.analysis.design import design as design
     from cifar_cnn.analysis.effective import effective_receptive_field as effective_receptive_field
     from cifar_cnn.analysis.proof import verify as verify
     from cifar_cnn.analysis.receptive_field import receptive_field as receptive_field
@@ -40,6 +41,7 @@ _HOMES = {
     for module, names in {
         "allocator": "keep_freed_memory",
         "analysis.budget": "Budget read_budget",
+        "analysis.design": "design",
         "analysis.effective": "effective_receptive_field",
         "analysis.proof": "verify",
         "analysis.receptive_field": "receptive_field",

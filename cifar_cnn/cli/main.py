@@ -14,6 +14,7 @@ import typer
 
 from cifar_cnn.allocator import keep_freed_memory
 from cifar_cnn.cli.catalog import models, settings
+from cifar_cnn.cli.design import design
 from cifar_cnn.cli.evaluate import evaluate
 from cifar_cnn.cli.export import export
 from cifar_cnn.cli.help import Command, Group
@@ -146,7 +147,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": [*HELP]},
 )
-for function in (train, evaluate, summarize, receptive_field, predict, export, report):
+for function in (design, train, evaluate, summarize, receptive_field, predict, export, report):
     app.command(function.__name__.replace("_", "-"), cls=Command)(function)
 app.add_typer(runs, name="runs")
 app.command("models", cls=Command)(models)

@@ -47,11 +47,16 @@ def show_summary(console: Console, summary: Summary) -> None:
     )
     if summary.budget is not None:
         console.print()
-        budget_table(summary.budget, narrow=console.width < NARROW).show(console)
-        missed = [item.name for item in summary.budget.requirements if not item.passed]
-        source = f" (limits of {summary.budget.file})" if summary.budget.file else ""
-        verdict = f"budget broken: {', '.join(missed)}" if missed else "budget met"
-        console.print(verdict + source, markup=False)
+        show_verdict(console, summary.budget)
+
+
+def show_verdict(console: Console, verdict: Verdict) -> None:
+    """Print the requirements, and whether the budget is met."""
+    budget_table(verdict, narrow=console.width < NARROW).show(console)
+    missed = [item.name for item in verdict.requirements if not item.passed]
+    source = f" (limits of {verdict.file})" if verdict.file else ""
+    result = f"budget broken: {', '.join(missed)}" if missed else "budget met"
+    console.print(result + source, markup=False)
 
 
 def show_receptive_field(console: Console, result: ReceptiveField, file: str | None = None) -> None:

@@ -1,0 +1,64 @@
+"""`cifar-cnn design`: the largest network within the limits."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cifar_cnn.analysis.budget import read_budget
+from cifar_cnn.cli.options import Limit, Names, command
+from cifar_cnn.report.console import say
+from cifar_cnn.settings import resolve_settings
+
+
+@command(input_size="")
+def design(
+    max_params: Annotated[int | None, typer.Option(min=1)] = None,
+    max_mult_adds: Annotated[int | None, typer.Option(min=1)] = None,
+    min_rf: Limit = None,
+    require: Names = None,
+    classes: Annotated[int, typer.Option(min=1)] = 10,
+    *,
+    console: Console,
+    overrides: dict[str, Any],
+) -> tuple[Any, int]:
+    """Find the largest network of the family compact within your limits. Nothing is trained.
+
+    Limits not given come from [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
+    current folder upwards, else from the CIFAR-10 brief.
+    Exit code 1 if even the smallest network exceeds a limit.
+
+    Options:
+        max_params: Parameters must be strictly fewer (default: 200000).
+        max_mult_adds: Multiply-adds for one image at most (default: no limit).
+        min_rf: Receptive field at the output must be above this, in pixels (default: 44).
+        require: Structure that must be there: depthwise-separable, dilated or gap; repeatable,
+            replaces the list (default: all three).
+        classes: Number of classes (default: 10).
+
+    Examples:
+        cifar-cnn design --max-params 50000
+        cifar-cnn design --max-flash 128kB --max-ram 64kB --classes 4
+    """
+    limits = {
+        "max_params": max_params,
+        "max_mult_adds": max_mult_adds,
+        "min_rf": min_rf,
+        "require": require or None,
+    }
+    budget, input_size = read_budget(limits), resolve_settings(overrides).input_size
+
+    from cifar_cnn.analysis.design import design as find_largest
+    from cifar_cnn.report.analysis_tables import show_verdict
+
+    found = find_largest(budget, input_size, num_classes=classes)
+    assert found.summary.budget is not None
+    show_verdict(console, found.summary.budget)
+    words = f"--model {found.model} --model-arg {' '.join(found.model_arg)} --recipe best"
+    if "input_size" in overrides:
+        words += f" --input-size {input_size[0]}x{input_size[1]}"
+    line = f"train it: cifar-cnn train {words}"
+    if not found.has_passed:
+        line = f"even the smallest network of the family exceeds a limit: {found.model_arg[0]}"
+    say(console, line)
+    return found, int(not found.has_passed)

@@ -54,11 +54,15 @@ def design(
     found = find_largest(budget, input_size, num_classes=classes)
     assert found.summary.budget is not None
     show_verdict(console, found.summary.budget)
-    words = f"--model {found.model} --model-arg {' '.join(found.model_arg)} --recipe best"
+    line = f"train it: cifar-cnn train --model {found.model} --model-arg {found.model_arg[0]}"
+    line += " --recipe best"
     if "input_size" in overrides:
-        words += f" --input-size {input_size[0]}x{input_size[1]}"
-    line = f"train it: cifar-cnn train {words}"
+        line += f" --input-size {input_size[0]}x{input_size[1]}"
     if not found.has_passed:
-        line = f"even the smallest network of the family exceeds a limit: {found.model_arg[0]}"
-    say(console, line)
+        totals = found.summary.totals
+        line = (
+            f"no member of {found.model} meets the budget; smallest member, {found.model_arg[0]}: "
+            f"{totals.parameters:,} parameters, {totals.mult_adds:,} mult-adds"
+        )
+    say(console, line, wrap=not found.has_passed)
     return found, int(not found.has_passed)

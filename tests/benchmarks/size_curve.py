@@ -1,0 +1,95 @@
+"""Accuracy against parameters: `compact` in five sizes, and a ResNet-14 in the same sizes.
+
+For each limit on the parameters: the network that `cifar-cnn design` finds, and control.py's with
+as many channels as the limit allows; both under `best`, for 10 epochs (three seeds) and 30 (one).
+A stopped series goes on where it was if `--runs` names its folder again. Prints JSON, and draws it.
+
+    python tests/benchmarks/size_curve.py FOLDER [--runs DIR] [--plot FILE.png] [--threads N]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+
+import control
+
+LIMITS = (12_500, 25_000, 50_000, 100_000, 200_000)
+SERIES = {10: (0, 1, 2), 30: (0,)}  # seeds by epochs
+
+
+def run_json(*words):
+    """Return what a command of the program prints; `design` and `summary` may say no."""
+    command = [sys.executable, "-m", "cifar_cnn", *map(str, words), "--json"]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout)
+
+
+def find_networks(limit):
+    """Return for each name the model and its argument."""
+    sizes = {n: sum(p.numel() for p in control.Control(n).parameters()) for n in range(1, 32)}
+    channels = max(n for n, parameters in sizes.items() if parameters < limit)
+    found = run_json("design", "--max-params", limit)
+    return {
+        "compact": (found["model"], found["model_arg"][0]),
+        "ResNet-14": (f"{control.__file__}:Control", f"channels={channels}"),
+    }
+
+
+def measure(folder, runs, threads):
+    """Yield a point for each network, limit and number of epochs."""
+    for limit in LIMITS:
+        for name, (model, argument) in find_networks(limit).items():
+            totals = run_json("summary", model, "--model-arg", argument, "--no-budget")["totals"]
+            for epochs, seeds in SERIES.items():
+                flags = ["--model", model, "--model-arg", argument, "--recipe", "best"]
+                flags += ["--dataset", "folder", "--data-dir", folder, "--epochs", epochs]
+                flags += ["--normalization", "cifar10", "--threads", threads, "--no-report"]
+                flags += ["--output-dir", runs, "--resume", "auto"]
+                accuracies = []
+                for seed in seeds:
+                    run = f"{name}-{limit}-{epochs}-{seed}"
+                    result = run_json("train", *flags, "--seed", seed, "--name", run)
+                    accuracies.append(result["eval"]["accuracy"])
+                point = {"network": name, "limit": limit, "argument": argument, "epochs": epochs}
+                sizes = {"parameters": totals["parameters"], "mult_adds": totals["mult_adds"]}
+                yield {**point, **sizes, "accuracies": accuracies}
+
+
+def draw(points, path):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, color in (("compact", "tab:blue"), ("ResNet-14", "tab:orange")):
+        for epochs, style in ((30, "-"), (10, "--")):
+            curve = [p for p in points if (p["network"], p["epochs"]) == (name, epochs)]
+            means = [100 * statistics.mean(point["accuracies"]) for point in curve]
+            parameters = [point["parameters"] for point in curve]
+            label = f"{name}, {epochs} epochs"
+            axes.plot(parameters, means, style, color=color, marker="o", markersize=4, label=label)
+    axes.set(xscale="log", xlabel="parameters", ylabel="test accuracy, %")
+    axes.set_xticks(LIMITS, [f"{limit:,}" for limit in LIMITS])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("--runs", default="runs")
+    parser.add_argument("--plot", default="size_curve.png")
+    parser.add_argument("--threads", type=int, default=0)
+    arguments = parser.parse_args()
+    points = []
+    for point in measure(arguments.folder, arguments.runs, arguments.threads):
+        points.append(point)
+        print(json.dumps(point), file=sys.stderr, flush=True)
+        draw(points, arguments.plot)
+    print(json.dumps(points, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,9 @@ def design(
     console: Console,
     overrides: dict[str, Any],
 ) -> tuple[Any, int]:
-    """Find the largest network of the family compact within your limits. Nothing is trained.
+    """Find the largest network within your limits, without training.
+
+    The network is of the family compact: its width is what varies.
 
     Limits not given come from [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
     current folder upwards, else from the CIFAR-10 brief.
@@ -34,11 +36,11 @@ def design(
         min_rf: Receptive field at the output must be above this, in pixels (default: 44).
         require: Structure that must be there: depthwise-separable, dilated or gap; repeatable,
             replaces the list (default: all three).
-        classes: Number of classes (default: 10).
+        classes: Number of classes.
 
     Examples:
         cifar-cnn design --max-params 50000
-        cifar-cnn design --max-flash 128kB --max-ram 64kB --classes 4
+        cifar-cnn design --max-mult-adds 10000000 --classes 4 --input-size 64
     """
     limits = {
         "max_params": max_params,

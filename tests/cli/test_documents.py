@@ -15,6 +15,8 @@ from cifar_cnn.cli.main import app
 from cifar_cnn.settings import Settings
 
 LINES = [
+    "design --max-params 12500",
+    "design --max-params 5000",
     "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --no-report --name x",
     "train --dataset folder --data-dir images --epochs 1 --batch-size 12 --dry-run",
     "train --dataset folder --data-dir images --batch-size 12 --find-lr --plot rates.png",
@@ -50,7 +52,7 @@ def _documented(group, path=()):
 
 
 STORED = Path(__file__).parent / "stored" / "documents.json"
-COMPUTED = ("models", "summarize", "receptive-field")
+COMPUTED = ("design", "models", "summarize", "receptive-field")
 """Commands whose numbers are the same on every machine, where nothing is drawn or trained."""
 DOCUMENTED = set(_documented(typer.main.get_command(app)))
 

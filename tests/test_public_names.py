@@ -9,7 +9,7 @@ import cifar_cnn
 from cifar_cnn.errors import name_arguments
 
 PUBLIC = """
-Budget Settings UserError build_model compare_runs dry_run effective_field
+Budget Settings UserError build_model compare_runs design dry_run effective_field
 effective_receptive_field evaluate explain export find_checkpoint find_lr find_run find_runs
 keep_freed_memory open_network plan_run predict read_budget read_run receptive_field
 resolve_settings summarize train verify write_report

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cifar_cnn.analysis.devices import Bytes, expand_preset
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 
 Structure = Literal["depthwise-separable", "dilated", "gap"]
@@ -24,6 +25,8 @@ class Budget(BaseModel):
         min_rf: the smaller side of the final receptive field must be above this, in pixels.
         min_rf_features: the smaller side of the field at the last map must be above this.
         max_mult_adds: multiply-adds for one image must be at most this.
+        max_flash: weights in int8 must be at most this, in bytes or as text with a unit (128kB).
+        max_ram: live activations in int8 must be at most this, as `max_flash`.
         require: structures that the network must contain.
         file: the pyproject.toml whose table set limits, as seen from the current folder.
     """
@@ -34,6 +37,8 @@ class Budget(BaseModel):
     min_rf: int = Field(default=44, ge=0)
     min_rf_features: int | None = Field(default=None, ge=0)
     max_mult_adds: int | None = Field(default=None, ge=1)
+    max_flash: Bytes | None = None
+    max_ram: Bytes | None = None
     require: tuple[Structure, ...] = STRUCTURES
     file: str | None = Field(default=None, exclude=True)
 
@@ -45,7 +50,8 @@ class Budget(BaseModel):
 
 
 ITEMS = {name.replace("_", "-"): name for name in Budget.model_fields if name != "file"}
-"""The budget's items, spelled as flags and as keys of the table."""
+ITEMS["device-preset"] = "device_preset"
+"""The budget's items, spelled as flags and as keys of the table; a preset sets two others."""
 
 
 def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None = None) -> Budget:
@@ -53,6 +59,7 @@ def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None 
 
     Args:
         overrides: what the command line gives, by field name; None where it gives nothing.
+            `device_preset` is the name of a board, whose flash and RAM are the limits.
         folder: where the search for pyproject.toml begins, and goes upwards until there is the
             table; the current folder if not given.
 
@@ -63,11 +70,11 @@ def read_budget(overrides: Mapping[str, Any] | None = None, folder: Path | None 
     limits: dict[str, Any] = {}
     for parent in (start, *start.parents):
         if (table := _read_table(parent / "pyproject.toml")) is not None:
-            limits = {**table, "file": os.path.relpath(parent / "pyproject.toml")}
+            limits = {**expand_preset(table), "file": os.path.relpath(parent / "pyproject.toml")}
             break
     flags = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        return Budget.model_validate({**limits, **flags})
+        return Budget.model_validate({**limits, **expand_preset(flags)})
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from error
 

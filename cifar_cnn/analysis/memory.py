@@ -1,9 +1,10 @@
 """The receptive fields of a run's tensors, also of those that share memory."""
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -11,7 +12,7 @@ from cifar_cnn.analysis.calls import tensors_in
 from cifar_cnn.analysis.field import Field, IntArray
 from cifar_cnn.analysis.layout import reshape
 from cifar_cnn.analysis.moves import write_part
-from cifar_cnn.analysis.steps import Kind, Outcome, Step, Value
+from cifar_cnn.analysis.steps import Access, Kind, Outcome, Step, Value
 
 
 class Memory:
@@ -55,6 +56,17 @@ class Memory:
         self._values[tensor] = value
         self._followed[tensor] = len(self._writes.get(_memory_of(tensor), ()))
 
+    def access(self, read: Sequence[Tensor], written: Sequence[Tensor]) -> Access:
+        """Return which memory an operation reads and writes."""
+        writes = {
+            storage_of(each): each.untyped_storage().nbytes() // each.element_size()
+            for each in written
+        }
+        values = [(tensor, storage_of(tensor), self._values.get(tensor)) for tensor in read]
+        reads = (storage for _, storage, value in values if value is not None)
+        weights = (t for t, storage, value in values if value is None and storage not in writes)
+        return Access(tuple(reads), tuple(writes.items()), tuple(weights))
+
     def write(self, tensor: Tensor) -> None:
         """Record that an operation wrote a tensor's current value into its memory."""
         log = self._writes.setdefault(_memory_of(tensor), [])
@@ -77,6 +89,11 @@ class Memory:
                 self._steps.append(Step("copy", Kind.MOVE, Outcome((field,)), call, inputs))
         if field is not None:
             self._values[tensor] = Value(field, made)
+
+
+def storage_of(tensor: Tensor) -> StorageWeakRef:
+    """Return what tells the memory of a tensor from all other, also when it is gone."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _memory_of(tensor: Tensor) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from cifar_cnn.analysis.devices import DeviceMemory
 from cifar_cnn.results import Failure, IfGiven, NotInJson, Number, Pair, Result, Share
 
 ImageSize = tuple[Literal[3], int, int]
@@ -99,6 +100,7 @@ class Summary(Result):
     input_size: ImageSize
     layers: tuple[SummaryLayer, ...]
     totals: Totals
+    device: DeviceMemory
     budget: Verdict | None
     warnings: Annotated[tuple[str, ...], Field(exclude_if=operator.not_)] = ()
     checkpoint: IfGiven[str] = None

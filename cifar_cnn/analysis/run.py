@@ -147,7 +147,8 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         inputs = tuple(value for tensor in tensors if (value := self.values[tensor]) is not None)
         outcome = self._apply(rule, args, kwargs, outputs)
         weight = Filter.of(args) if op in {"convolution", "_convolution"} else None
-        step = Step(op, kind, outcome, call, inputs, weight)
+        access = self.values.access(tensors, outputs)
+        step = Step(op, kind, outcome, call, inputs, weight, access)
         call.steps.append(len(self.steps))
         self.steps.append(step)
         for output, field in zip(outputs, outcome.fields, strict=True):

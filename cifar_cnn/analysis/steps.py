@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from cifar_cnn.analysis.calls import Call
 from cifar_cnn.analysis.field import Field
@@ -112,6 +113,18 @@ class Filter:
         return self.groups > 1 and self.shape[1] == 1
 
 
+@dataclass(frozen=True)
+class Access:
+    """The memory of the tensors that an operation reads and writes, the latter with its elements.
+
+    It also reads `weights`, tensors that do not depend on the image.
+    """
+
+    reads: tuple[StorageWeakRef, ...] = ()
+    writes: tuple[tuple[StorageWeakRef, int], ...] = ()
+    weights: tuple[Tensor, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """An operation that depends on the image, and those of its inputs that do."""
@@ -122,6 +135,7 @@ class Step:
     call: Call
     inputs: tuple[Value, ...]
     filter: Filter | None = None
+    access: Access = Access()
 
     @property
     def field(self) -> Field:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from cifar_cnn.analysis.budget import Budget
+from cifar_cnn.analysis.device_memory import measure_memory
+from cifar_cnn.analysis.devices import DeviceMemory
 from cifar_cnn.analysis.network import Model, open_model, run_network
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.results import (
@@ -69,6 +71,7 @@ def summarize(
             "of the network takes places for images; keep the batch first, as x.flatten(1) does"
         )
     totals = _totals(module, rows, input_size)
+    memory = measure_memory(run, output)
     outside = unregistered(module, run.unregistered)
     warnings = [OUTSIDE.format(", ".join(outside))] if outside else []
     verdict = None
@@ -78,12 +81,13 @@ def summarize(
             warnings.append(f"no effect on the output: {first_few(idle)} (gradient 0)")
         field = run.unknown or analyze(name, run, output, budget.min_rf)
         structures = find_structures(run, output, dead)
-        verdict = _judge(budget, rows, totals, field, structures, outside)
+        verdict = _judge(budget, rows, totals, memory, field, structures, outside)
     return Summary(
         model=name,
         input_size=(3, *input_size),
         layers=tuple(rows),
         totals=totals,
+        device=memory,
         budget=verdict,
         warnings=tuple(warnings),
         checkpoint=file,
@@ -146,6 +150,7 @@ def _judge(
     budget: Budget,
     rows: Sequence[SummaryLayer],
     totals: Totals,
+    memory: DeviceMemory,
     field: ReceptiveField | str,
     structures: Mapping[str, tuple[int, str]],
     outside: Sequence[str],
@@ -160,11 +165,15 @@ def _judge(
         at_output = f"{_size(final)} at the output, {at_map}"
     fewer = f"most in {_most(rows, 'parameters')}; must be below the limit"
     most = f"most in {_most(rows, 'mult_adds')}"
+    flash = f"{memory.flash_int8:,} bytes of weights in int8"
+    ram = f"{memory.ram_int8:,} bytes of activations in int8 at {memory.peak}"
     items: list[tuple[str, int | None, int | None, Callable[[int, int], bool], str]] = [
         ("max-params", budget.max_params, totals.parameters, operator.lt, fewer),
         ("min-rf", budget.min_rf, _smaller_side(final), operator.gt, at_output),
         ("min-rf-features", budget.min_rf_features, _smaller_side(features), operator.gt, at_map),
         ("max-mult-adds", budget.max_mult_adds, totals.mult_adds, operator.le, most),
+        ("max-flash", budget.max_flash, memory.flash_int8, operator.le, flash),
+        ("max-ram", budget.max_ram, memory.ram_int8, operator.le, ram),
     ]
     for name in dict.fromkeys(budget.require):
         count, detail = structures[name]

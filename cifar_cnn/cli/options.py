@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from cifar_cnn.analysis.devices import DEVICES
 from cifar_cnn.cli.process import print_json
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
 from cifar_cnn.report.console import people_console
@@ -71,12 +72,56 @@ BareNormalization = Annotated[
 ]
 
 
+def _limit(kind: Any, text: str, **details: Any) -> Any:
+    return Annotated[kind | None, typer.Option(help=text, rich_help_panel="Budget", **details)]
+
+
+LIMITS = {
+    "max_params": _limit(int, "Parameters must be strictly fewer (default: 200000).", min=1),
+    "min_rf": _limit(
+        int, "Receptive field at the output must be above this, in pixels (default: 44).", min=0
+    ),
+    "min_rf_features": _limit(
+        int,
+        "Receptive field at the last map, before global pooling, must be above this, in pixels "
+        "(default: no limit).",
+        min=0,
+    ),
+    "max_mult_adds": _limit(int, "Multiply-adds for one image at most (default: no limit).", min=1),
+    "max_flash": _limit(
+        str,
+        "Weights in int8 at most, as 128kB (1 kB = 1024 bytes) (default: no limit).",
+        metavar="SIZE",
+    ),
+    "max_ram": _limit(
+        str,
+        "Live activations of one image in int8 at most, as 64kB (default: no limit).",
+        metavar="SIZE",
+    ),
+    "device_preset": _limit(
+        str,
+        f"Flash and RAM of a board as limits: {', '.join(DEVICES)} (default: none).",
+        metavar="NAME",
+        autocompletion=complete_from(DEVICES),
+    ),
+    "require": _limit(
+        list[str],
+        "Structure that must be there: depthwise-separable, dilated or gap; repeatable, replaces "
+        "the list (default: all three).",
+        metavar="NAME",
+    ),
+}
+"""The flags of a budget's items; `read_budget` takes what they give."""
+
+
 def command(**settings: str) -> Callable[[Callable[..., tuple[Any, int] | None]], Any]:
     """Return a decorator that makes a function a command.
 
     The section `Options` of its docstring is the help of its parameters; a switch needs no other
     declaration. Each of `settings` gets a flag, whose text is its default in the help; if it is
     empty, the field says it. The function gets those on the command line as `overrides`.
+
+    A function with a parameter `limits` gets the flags of LIMITS, and what they give as a dict.
 
     A function with a parameter `console` returns its document and exit code, and gets a flag
     `--json`: the document is printed then, and what the function prints on the console is not.
@@ -93,6 +138,11 @@ def command(**settings: str) -> Callable[[Callable[..., tuple[Any, int] | None]]
             if settings:
                 overrides = {name: each for name, each in flags.items() if each not in (None, [])}
                 arguments["overrides"] = overrides
+            if "limits" in signature.parameters:
+                limits = {name: arguments.pop(name) for name in LIMITS}
+                arguments["limits"] = {
+                    name: each for name, each in limits.items() if each not in (None, [])
+                }
             json = arguments.pop("json", False)
             if "console" in signature.parameters:
                 arguments["console"] = people_console(json=json or not is_main_process())
@@ -105,8 +155,10 @@ def command(**settings: str) -> Callable[[Callable[..., tuple[Any, int] | None]]
         parameters = [
             _with_help(parameter, texts.get(parameter.name))
             for parameter in signature.parameters.values()
-            if parameter.name not in {"console", "overrides"}
+            if parameter.name not in {"console", "overrides", "limits"}
         ]
+        if "limits" in signature.parameters:
+            parameters += [_keyword(name, None, option) for name, option in LIMITS.items()]
         if "console" in signature.parameters:
             parameters.append(_keyword("json", False, JsonFlag))
         parameters += [_of_setting(name, default) for name, default in settings.items()]

@@ -9,7 +9,7 @@ from rich.console import Console
 from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.results import Summary
 from cifar_cnn.cli.networks import Models, Networks, analyze_each, analyze_one, find_networks
-from cifar_cnn.cli.options import CsvFile, Limit, Names, XmlFile, command
+from cifar_cnn.cli.options import CsvFile, Names, XmlFile, command
 from cifar_cnn.report.console import say
 
 if TYPE_CHECKING:
@@ -17,14 +17,9 @@ if TYPE_CHECKING:
 
 
 @command(model_arg="", input_size="")
-def summarize(  # noqa: PLR0917 - typer reads the flags from it
+def summarize(
     networks: Networks = None,
     model: Models = None,
-    max_params: Annotated[int | None, typer.Option(min=1)] = None,
-    min_rf: Limit = None,
-    min_rf_features: Limit = None,
-    max_mult_adds: Annotated[int | None, typer.Option(min=1)] = None,
-    require: Names = None,
     no_budget: bool = False,
     assume_pointwise: Names = None,
     time_limit: Annotated[float, typer.Option(min=0.1, metavar="SECONDS")] = 60,
@@ -33,6 +28,7 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     *,
     console: Console,
     overrides: dict[str, Any],
+    limits: dict[str, Any],
 ) -> tuple[Any, int]:
     """Layers, parameters, sizes and the budget verdict of a network. Alias: summary.
 
@@ -42,13 +38,6 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
     Exit code 1 if a requirement fails.
 
     Options:
-        max_params: Parameters must be strictly fewer (default: 200000).
-        min_rf: Receptive field at the output must be above this, in pixels (default: 44).
-        min_rf_features: Receptive field at the last map, before global pooling, must be above this,
-            in pixels (default: no limit).
-        max_mult_adds: Multiply-adds for one image at most (default: no limit).
-        require: Structure that must be there: depthwise-separable, dilated or gap; repeatable,
-            replaces the list (default: all three).
         no_budget: Give no verdict on the budget.
         assume_pointwise: Vouch for an operation the tool does not know: each output position reads
             only the same input position (repeatable).
@@ -62,13 +51,6 @@ def summarize(  # noqa: PLR0917 - typer reads the flags from it
         cifar-cnn summary submissions/*.py --csv grades.csv
     """
     models, overrides = find_networks(networks, model, overrides)
-    limits = {
-        "max_params": max_params,
-        "min_rf": min_rf,
-        "min_rf_features": min_rf_features,
-        "max_mult_adds": max_mult_adds,
-        "require": require or None,
-    }
     job = partial(
         _summarize_one,
         overrides=overrides,

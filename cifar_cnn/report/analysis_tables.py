@@ -19,7 +19,8 @@ from cifar_cnn.report.console import (
     NARROW,
     Column,
     Table,
-    format_count,
+    format_amount,
+    format_kib,
     format_sides,
     say,
 )
@@ -31,7 +32,7 @@ WITH_PLACES = 72
 def show_summary(console: Console, summary: Summary) -> None:
     """Print the rows, the totals and the verdict on the budget."""
     parameter_table(summary).show(console)
-    totals, count = summary.totals, summary.totals.mult_adds
+    totals, count, memory = summary.totals, summary.totals.mult_adds, summary.device
     rounded = f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
     say(
         console,
@@ -42,6 +43,9 @@ def show_summary(console: Console, summary: Summary) -> None:
         f"Forward/backward pass size (MB): {totals.forward_backward_mb:.2f}",
         f"Parameters size (MB): {totals.parameters_mb:.2f}",
         f"Estimated total size (MB): {totals.total_mb:.2f}",
+        f"Flash: {format_kib(memory.flash_int8)} in int8, {format_kib(memory.flash_fp32)} in fp32",
+        f"RAM: {format_kib(memory.ram_int8)} in int8, {format_kib(memory.ram_fp32)} in fp32, most "
+        f"at {memory.peak}",
         *(f"warning: {line}" for line in summary.warnings),
         wrap=True,
     )
@@ -142,8 +146,8 @@ def budget_table(verdict: Verdict, *, narrow: bool = False) -> Table:
     columns = [
         Column("", "passed"),
         Column("requirement", "name", whole=True),
-        Column("limit", form=",d", right=True),
-        Column("actual", lambda item: format_count(item.actual), right=True),
+        Column("limit", lambda item: format_amount(item.name, item.limit), right=True),
+        Column("actual", lambda item: format_amount(item.name, item.actual), right=True),
         Column("where", "detail", least=WITH_PLACES),
     ]
     if narrow:
@@ -152,7 +156,8 @@ def budget_table(verdict: Verdict, *, narrow: bool = False) -> Table:
 
 
 def _format_requirement(item: Requirement) -> str:
-    return f"{item.name}\n{format_count(item.actual)} (limit {item.limit:,})"
+    limit, actual = (format_amount(item.name, each) for each in (item.limit, item.actual))
+    return f"{item.name}\n{actual} (limit {limit})"
 
 
 def parameter_table(summary: Summary) -> Table:

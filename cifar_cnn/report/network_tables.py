@@ -13,7 +13,7 @@ from rich.console import Console
 from cifar_cnn.analysis.isolation import Answer
 from cifar_cnn.analysis.results import Features, Final, ReceptiveField, Requirement, Verdict
 from cifar_cnn.errors import counted, printable
-from cifar_cnn.report.console import NARROW, Column, Table, format_count, format_sides, say
+from cifar_cnn.report.console import NARROW, Column, Table, format_amount, format_sides, say
 from cifar_cnn.results import Result, Share
 
 FIGURES = ("parameters", "mult_adds", "rf_features", "rf_output")
@@ -44,7 +44,8 @@ def row_of(answer: Answer, file: str | None = None) -> Row:
         values = (("limit", item.limit), ("actual", item.actual), ("where", item.detail))
         row |= {f"{item.name} {what}": value for what, value in values}
     missed = [
-        f"{item.name}: {format_count(item.actual)} (limit {item.limit:,}), {item.detail}"
+        f"{item.name}: {format_amount(item.name, item.actual)} "
+        f"(limit {format_amount(item.name, item.limit)}), {item.detail}"
         for item in requirements
         if not item.passed
     ]

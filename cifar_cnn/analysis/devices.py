@@ -1,0 +1,64 @@
+"""The memory of small devices: sizes as people write them, and boards. Needs no torch."""
+
+import re
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from cifar_cnn.errors import SettingsError, did_you_mean
+from cifar_cnn.results import Result
+
+KIB = 1024
+"""Bytes of a kB, as in the data sheets of chips."""
+UNITS = {"": 1, "b": 1, "kb": KIB, "kib": KIB, "mb": KIB**2, "mib": KIB**2}
+
+DEVICES = {
+    "nano-33-ble": {"max_flash": 1024 * KIB, "max_ram": 256 * KIB},
+    "pico": {"max_flash": 2048 * KIB, "max_ram": 264 * KIB},
+    "nucleo-l4r5zi": {"max_flash": 2048 * KIB, "max_ram": 640 * KIB},
+}
+"""Flash and RAM of boards, in bytes. Sources:
+
+Arduino Nano 33 BLE (Sense): Nordic, "nRF52840 Product Specification", section Memory. Raspberry Pi
+Pico: "Raspberry Pi Pico Datasheet" (flash) and "RP2040 Datasheet" (SRAM). ST NUCLEO-L4R5ZI, the
+reference board of MLPerf Tiny: "STM32L4R5xx", DS12023.
+"""
+
+
+class DeviceMemory(Result):
+    """Bytes of the weights in flash, and of live activations in RAM, whose peak is at a layer."""
+
+    flash_int8: int
+    flash_fp32: int
+    ram_int8: int
+    ram_fp32: int
+    peak: str
+
+
+def _parse_size(value: Any) -> Any:
+    """Return text such as 128kB as a number of bytes; pydantic checks all else."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([a-z]*)\s*", value.lower())
+    if match is None or match[2] not in UNITS:
+        raise ValueError("it has to be a size such as 128kB, 1.5MB or 131072 (1 kB = 1024 bytes)")
+    return round(Fraction(match[1]) * UNITS[match[2]])
+
+
+Bytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=1)]
+"""A number of bytes, or text with a unit: B, kB or KiB (1024 bytes), MB or MiB (1024²)."""
+
+
+def expand_preset(limits: dict[str, Any]) -> dict[str, Any]:
+    """Return limits with those of the board `device_preset` in its place; given ones stay."""
+    name = limits.get("device_preset")
+    if name is None:
+        return limits
+    if name not in DEVICES:
+        hint = did_you_mean(str(name), DEVICES)
+        raise SettingsError(f"unknown device preset {name!r}{hint}: one of {', '.join(DEVICES)}")
+    return {
+        **DEVICES[name],
+        **{key: each for key, each in limits.items() if key != "device_preset"},
+    }

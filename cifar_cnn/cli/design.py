@@ -6,21 +6,18 @@ import typer
 from rich.console import Console
 
 from cifar_cnn.analysis.budget import read_budget
-from cifar_cnn.cli.options import Limit, Names, command
-from cifar_cnn.report.console import say
+from cifar_cnn.cli.options import command
+from cifar_cnn.report.console import format_amount, say
 from cifar_cnn.settings import resolve_settings
 
 
 @command(input_size="")
 def design(
-    max_params: Annotated[int | None, typer.Option(min=1)] = None,
-    max_mult_adds: Annotated[int | None, typer.Option(min=1)] = None,
-    min_rf: Limit = None,
-    require: Names = None,
     classes: Annotated[int, typer.Option(min=1)] = 10,
     *,
     console: Console,
     overrides: dict[str, Any],
+    limits: dict[str, Any],
 ) -> tuple[Any, int]:
     """Find the largest network within your limits, without training.
 
@@ -31,23 +28,13 @@ def design(
     Exit code 1 if even the smallest network exceeds a limit.
 
     Options:
-        max_params: Parameters must be strictly fewer (default: 200000).
-        max_mult_adds: Multiply-adds for one image at most (default: no limit).
-        min_rf: Receptive field at the output must be above this, in pixels (default: 44).
-        require: Structure that must be there: depthwise-separable, dilated or gap; repeatable,
-            replaces the list (default: all three).
         classes: Number of classes.
 
     Examples:
         cifar-cnn design --max-params 50000
+        cifar-cnn design --max-flash 128kB --max-ram 64kB
         cifar-cnn design --max-mult-adds 10000000 --classes 4 --input-size 64
     """
-    limits = {
-        "max_params": max_params,
-        "max_mult_adds": max_mult_adds,
-        "min_rf": min_rf,
-        "require": require or None,
-    }
     budget, input_size = read_budget(limits), resolve_settings(overrides).input_size
 
     from cifar_cnn.analysis.design import design as find_largest
@@ -61,10 +48,12 @@ def design(
     if "input_size" in overrides:
         line += f" --input-size {input_size[0]}x{input_size[1]}"
     if not found.has_passed:
-        totals = found.summary.totals
+        totals, device = found.summary.totals, found.summary.device
         line = (
             f"no member of {found.model} meets the budget; smallest member, {found.model_arg[0]}: "
-            f"{totals.parameters:,} parameters, {totals.mult_adds:,} mult-adds"
+            f"{totals.parameters:,} parameters, {totals.mult_adds:,} mult-adds, "
+            f"{format_amount('max-flash', device.flash_int8)} of flash, "
+            f"{format_amount('max-ram', device.ram_int8)} of RAM"
         )
     say(console, line, wrap=not found.has_passed)
     return found, int(not found.has_passed)

@@ -20,7 +20,6 @@ from cifar_cnn.report.console import (
     Column,
     Table,
     format_amount,
-    format_kib,
     format_sides,
     say,
 )
@@ -43,9 +42,9 @@ def show_summary(console: Console, summary: Summary) -> None:
         f"Forward/backward pass size (MB): {totals.forward_backward_mb:.2f}",
         f"Parameters size (MB): {totals.parameters_mb:.2f}",
         f"Estimated total size (MB): {totals.total_mb:.2f}",
-        f"Flash: {format_kib(memory.flash_int8)} in int8, {format_kib(memory.flash_fp32)} in fp32",
-        f"RAM: {format_kib(memory.ram_int8)} in int8, {format_kib(memory.ram_fp32)} in fp32, most "
-        f"at {memory.peak}",
+        f"Flash (KiB): {memory.flash_int8 / 1024:,.1f} int8, {memory.flash_fp32 / 1024:,.1f} fp32",
+        f"RAM (KiB): {memory.ram_int8 / 1024:,.1f} int8, {memory.ram_fp32 / 1024:,.1f} fp32",
+        f"RAM peak: {memory.peak}",
         *(f"warning: {line}" for line in summary.warnings),
         wrap=True,
     )

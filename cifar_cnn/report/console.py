@@ -51,15 +51,10 @@ def format_count(number: int | None) -> str:
 
 
 def format_amount(name: str, number: int | None) -> str:
-    """Return a number of the budget item of this name: bytes of memory as KiB."""
+    """Return a number of the budget item of this name; bytes as `128 KiB` or `82.6 KiB`."""
     if number is None or name not in {"max-flash", "max-ram"}:
         return format_count(number)
-    return format_kib(number)
-
-
-def format_kib(size: int) -> str:
-    """Return a number of bytes as `128 KiB` or `82.6 KiB`."""
-    return f"{size / 1024:,.1f}".removesuffix(".0") + " KiB"
+    return f"{number / 1024:,.1f}".removesuffix(".0") + " KiB"
 
 
 def format_sides(sides: Iterable[object]) -> str:

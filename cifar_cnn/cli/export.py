@@ -11,60 +11,81 @@ from cifar_cnn.report.console import format_size, say
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 
-@command(model=OWN, model_arg=OWN)
+@command(model=OWN, model_arg=OWN, data_dir=OWN)
 def export(
     file: RunArgument,
     format: Annotated[str, typer.Option(metavar="onnx|torch-export|safetensors")],  # noqa: A002
     output: Path | None = None,
     with_preprocessing: bool = False,
     opset: int | None = None,
+    int8: bool = False,
+    calibration_images: int | None = None,
+    max_drop: float | None = None,
+    *,
     exist_ok: bool = False,
     output_dir: OutputDir = RUNS,
-    *,
     console: Console,
     overrides: dict[str, Any],
 ) -> tuple[Any, int]:
-    """Write a network for other programs, in fp32, checked against PyTorch on 100 images.
+    """Write a network for other programs, checked against PyTorch on 100 images.
 
-    Exit code 1, and no file, if the exported network gives other answers.
+    Exit code 1, and no file, if the exported network gives other answers, or --int8 loses too much.
 
     Options:
         file: Run (its model.pt), or its best.pt or last.pt.
         format: What to write.
-        output: File to write (default: beside the checkpoint, with its own ending).
+        output: File to write (default: beside the checkpoint, with its own ending; .int8.onnx with
+            --int8).
         with_preprocessing: Take uint8 RGB images and give probabilities: normalization and softmax
             inside.
         opset: Version of ONNX's operators, 18 to 23 (default: 20).
+        int8: Quantize weights and activations to 8 bits (format onnx), calibrated on training
+            images of the run and compared with fp32 on others.
+        calibration_images: Training images that set the scales of --int8 (default: 500, at most
+            half of them).
+        max_drop: Percentage points of accuracy that --int8 may lose (default: 1).
         exist_ok: Replace the output where there is one.
 
     Examples:
         cifar-cnn export runs/first/model.pt --format onnx
+        cifar-cnn export runs/first/model.pt --format onnx --int8 --with-preprocessing
         cifar-cnn export runs/first/model.pt --format safetensors --exist-ok
     """
     from cifar_cnn.inference import export as exporting
+    from cifar_cnn.inference.formats import TIMED
+    from cifar_cnn.report.evaluation_tables import show_quantization
+    from cifar_cnn.report.progress import Display
 
     def describe(tensor: exporting.TensorFormat, otherwise: str) -> str:
         shape, ends = ", ".join(map(str, tensor.shape)), tensor.range
         values = f"{tensor.dtype} RGB {ends[0]}–{ends[1]}" if ends else otherwise
         return f"{tensor.name} ({shape}), {values}"
 
-    result = exporting.export(
-        find_checkpoint(file, output_dir),
-        format,
-        output,
-        with_preprocessing=with_preprocessing,
-        opset=opset,
-        exist_ok=exist_ok,
-        overrides=overrides,
-    )
+    with Display(console) as progress:
+        result = exporting.export(
+            find_checkpoint(file, output_dir),
+            format,
+            output,
+            with_preprocessing=with_preprocessing,
+            opset=opset,
+            int8=int8,
+            calibration_images=calibration_images,
+            max_drop=max_drop,
+            exist_ok=exist_ok,
+            overrides=overrides,
+            progress=progress,
+        )
     say(
         console,
         f"saved {result.file}: {result.format}, {format_size(result.size)}",
         f"input: {describe(result.inputs, 'normalized float32')}",
         f"output: {describe(result.outputs, 'float32')}",
         f"largest difference from PyTorch on {exporting.CHECKED} images: "
-        f"{result.max_difference:.2g}",
-        f"latency: {result.milliseconds:.2f} ms (one image, median of {exporting.TIMED})",
-        "arithmetic: fp32, as predict's unless --precision says otherwise",
+        f"{result.max_difference:.2g}{' (fp32)' if int8 else ''}",
+        f"latency: {result.milliseconds:.2f} ms (one image, median of {TIMED})",
     )
+    if result.int8 is None:
+        say(console, "arithmetic: fp32, as predict's unless --precision says otherwise")
+    else:
+        show_quantization(console, result.int8)
     return result, 0

@@ -1,7 +1,5 @@
 """A trained network as a file for other programs, checked against PyTorch before it is written."""
 
-import statistics
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import normalize
+from cifar_cnn.data.dataset import Progress, normalize
 from cifar_cnn.data.images import fit
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import ExportError, SettingsError, counted, did_you_mean
@@ -22,10 +20,12 @@ from cifar_cnn.inference.formats import (
     Runner,
     WithPreprocessing,
     check_onnx_is_installed,
+    measure_latency,
 )
+from cifar_cnn.inference.int8 import MAX_DROP, Int8Options, Quantization, quantize_checked
 from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
-from cifar_cnn.results import Pair, Result
+from cifar_cnn.results import IfGiven, Pair, Result
 from cifar_cnn.runtime import global_state_kept
 from cifar_cnn.storage.files import check_folder, write_result
 from cifar_cnn.storage.naming import SETTINGS, find_checkpoint
@@ -37,7 +37,6 @@ DEFAULT_OPSET = 20
 CHECKED = 100
 PHOTO = (90, 120)
 TOLERANCE = 1e-4
-WARM_UPS, TIMED = 20, 200
 
 
 class TensorFormat(Result):
@@ -56,7 +55,7 @@ class Exported(Result):
     """The exported file; for safetensors, `inputs` and `outputs` are of the network it is for.
 
     `size` is in bytes, `max_difference` the largest difference of an output from PyTorch's on
-    CHECKED images, `milliseconds` the median of TIMED runs on one image.
+    CHECKED images, in fp32, `milliseconds` the median of TIMED runs on one image.
     """
 
     file: Path
@@ -66,6 +65,7 @@ class Exported(Result):
     outputs: TensorFormat
     max_difference: float
     milliseconds: float
+    int8: IfGiven[Quantization | None] = None
 
 
 @global_state_kept()
@@ -76,8 +76,12 @@ def export(
     *,
     with_preprocessing: bool = False,
     opset: int | None = None,
+    int8: bool = False,
+    calibration_images: int | None = None,
+    max_drop: float | None = None,
     exist_ok: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Export a checkpoint, if the exported network answers as PyTorch does.
 
@@ -88,19 +92,27 @@ def export(
         with_preprocessing: take uint8 RGB images and give probabilities, rather than what the
             network itself takes and gives.
         opset: version of ONNX's operators, 18 to 23; 20 unless said.
+        int8: quantize the ONNX network, if it loses little accuracy on training images.
+        calibration_images: training images that set the scales of int8: 500 unless said, or half
+            of them if there are fewer than 1,000.
+        max_drop: percentage points of accuracy that int8 may lose: 1 unless said.
         exist_ok: replace the output where there is one.
-        overrides: settings in place of the checkpoint's: model.
+        overrides: settings in place of the checkpoint's: model; for int8 also data_dir.
+        progress: told how the decoding of image files for int8 goes.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
+        DataError: the images for int8 are missing or unusable.
         ExportError: the network cannot be exported, answers otherwise, or the output exists.
         RequestError: the format or the opset is unknown, or they do not go together.
         UserError: the output cannot be written.
     """
     path = find_checkpoint(file)
     _check_request(format, with_preprocessing=with_preprocessing, opset=opset)
+    _check_int8(format, overrides or {}, calibration_images, max_drop, int8=int8)
     suffix, write = FORMATS[format]
-    target = Path(output) if output is not None else path.with_suffix(suffix)
+    beside = path.with_suffix(f".int8{suffix}" if int8 else suffix)
+    target = Path(output) if output is not None else beside
     if target.exists() and target.suffix != suffix and (target.parent / SETTINGS).exists():
         raise ExportError(f"{target} is a run's own file: choose another --output")
     if target.exists() and not exist_ok:
@@ -115,9 +127,13 @@ def export(
         is_log = getattr(network.model, "outputs_log_probabilities", False)
         answer = "log_probabilities" if is_log else "logits"
     example = images[:2].clone()  # torch.export keeps it, with all the memory it is a part of
-    content, run = write(Exportable(network, model, example, answer, opset or DEFAULT_OPSET))
+    source = Exportable(network, model, example, answer, opset or DEFAULT_OPSET)
+    content, run = write(source)
     difference = _compare(model, run, images)
-    milliseconds = _measure_latency(run, images[:1])
+    quantization = None
+    if int8:
+        options = Int8Options(calibration_images, MAX_DROP if max_drop is None else max_drop)
+        content, quantization = quantize_checked(source, content, options, progress)
     write_result(target, content)
     return Exported(
         file=target,
@@ -133,7 +149,10 @@ def export(
             name=answer, shape=("batch", len(network.classes)), dtype="float32", range=None
         ),
         max_difference=difference,
-        milliseconds=milliseconds,
+        milliseconds=(
+            quantization.int8.milliseconds if quantization else measure_latency(run, images[:1])
+        ),
+        int8=quantization,
     )
 
 
@@ -151,6 +170,27 @@ def _check_request(name: str, *, with_preprocessing: bool, opset: int | None) ->
         )
     if name == "onnx":
         check_onnx_is_installed()
+
+
+def _check_int8(
+    name: str,
+    overrides: Mapping[str, Any],
+    calibration_images: int | None,
+    max_drop: float | None,
+    *,
+    int8: bool,
+) -> None:
+    if int8 and name != "onnx":
+        raise SettingsError(f"--int8 is for the format onnx, not for {name}")
+    flags = {"calibration-images": calibration_images, "max-drop": max_drop}
+    flags["data-dir"] = overrides.get("data_dir")
+    for flag, value in flags.items():
+        if value is not None and not int8:
+            raise SettingsError(f"--{flag} is for --int8: give both, or leave it out")
+    if calibration_images is not None and calibration_images < 1:
+        raise SettingsError(f"--calibration-images {calibration_images} is invalid: give 1 or more")
+    if max_drop is not None and not 0 <= max_drop <= 100:
+        raise SettingsError(f"--max-drop {max_drop:g} is invalid: give 0 to 100 percentage points")
 
 
 def _example_images(network: Network) -> Tensor:
@@ -180,13 +220,3 @@ def _compare(model: nn.Module, run: Runner, images: Tensor) -> float:
             f"images, more than {allowed:.2g}: nothing was written"
         )
     return difference
-
-
-@torch.no_grad()
-def _measure_latency(run: Runner, image: Tensor) -> float:
-    seconds = []
-    for _ in range(WARM_UPS + TIMED):
-        started = time.perf_counter()
-        run(image)
-        seconds.append(time.perf_counter() - started)
-    return 1000 * statistics.median(seconds[WARM_UPS:])

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import statistics
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -16,6 +18,7 @@ from torch.export import Dim
 
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import ExportError
+from cifar_cnn.inference.onnx_file import CHOOSE_IMAGES, start_session
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.output import log_probabilities
@@ -24,6 +27,7 @@ from cifar_cnn.storage.network import Network
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT = "images"
 METADATA = "cifar_cnn.json"
+WARM_UPS, TIMED = 20, 200
 
 Runner = Callable[[Tensor], Tensor]
 
@@ -55,20 +59,23 @@ class Exportable:
     def metadata(self) -> dict[str, str]:
         """What a file says of its network: text, or JSON."""
         settings, normalization = self.network.settings, self.network.normalization
+        checkpoint = self.network.checkpoint
+        cut = checkpoint.test_sha256 if checkpoint else None
         return {
             "model": settings.model,
             "classes": json.dumps(self.network.classes),
             "mean": json.dumps(normalization.mean),
             "std": json.dumps(normalization.std),
             "input_size": json.dumps(settings.input_size),
+            "precision": "fp32",
+            "settings": settings.model_dump_json(include=CHOOSE_IMAGES),
+            **({"test_sha256": cut} if cut else {}),
         }
 
 
 def write_onnx(source: Exportable) -> tuple[bytes, Runner]:
     """Write by torch's exporter of captured programs, batch size free; run with onnxruntime."""
-    import onnxruntime
-
-    with _capturing(source.model):
+    with capturing(source.model):
         program = torch.onnx.export(
             source.model,
             (source.example,),
@@ -86,17 +93,24 @@ def write_onnx(source: Exportable) -> tuple[bytes, Runner]:
                 "the network cannot be exported: to ONNX, its code fixes the batch size "
                 f"at {len(source.example)} images"
             )
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # the stack trace of its line: a third of the file
     for key, value in source.metadata.items():
         proto.metadata_props.add(key=key, value=value)
     content: bytes = proto.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return content, lambda images: torch.from_numpy(*session.run(None, {INPUT: images.numpy()}))
+    return content, run_onnx(content)
+
+
+def run_onnx(content: bytes) -> Runner:
+    """Return a function that runs the ONNX file with onnxruntime."""
+    session = start_session(content)
+    return lambda images: torch.from_numpy(*session.run(None, {INPUT: images.numpy()}))
 
 
 def write_torch_export(source: Exportable) -> tuple[bytes, Runner]:
     """Write with torch.export, batch size free."""
     buffer, batch = io.BytesIO(), {0: Dim("batch")}
-    with _capturing(source.model):
+    with capturing(source.model):
         program = torch.export.export(source.model, (source.example,), dynamic_shapes=(batch,))
         torch.export.save(program, buffer, extra_files={METADATA: json.dumps(source.metadata)})
     with warnings.catch_warnings():
@@ -132,11 +146,23 @@ def check_onnx_is_installed() -> None:
         raise ExportError(f"format onnx needs {', '.join(missing)}: pip install '.[onnx]'")
 
 
+@torch.no_grad()
+def measure_latency(run: Runner, image: Tensor) -> float:
+    """Return the median time of TIMED runs in milliseconds."""
+    seconds = []
+    for _ in range(WARM_UPS + TIMED):
+        started = time.perf_counter()
+        run(image)
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds[WARM_UPS:])
+
+
 @contextmanager
-def _capturing(model: nn.Module) -> Iterator[None]:
-    disabled = logging.root.manager.disable
+def capturing(model: nn.Module, to: str = "") -> Iterator[None]:
+    """Raise what fails as one line, and keep the exporters' messages and log handlers away."""
+    disabled, handlers = logging.root.manager.disable, [*logging.root.handlers]
     with (
-        guarded("the network cannot be exported", ExportError, model),
+        guarded(f"the network cannot be exported{to}", ExportError, model),
         warnings.catch_warnings(),
         redirect_stderr(io.StringIO()),  # torch prints the graph of what it cannot capture
     ):
@@ -148,3 +174,4 @@ def _capturing(model: nn.Module) -> Iterator[None]:
             raise error.__cause__ or error from None
         finally:
             logging.disable(disabled)
+            logging.root.handlers[:] = handlers  # onnxruntime adds one

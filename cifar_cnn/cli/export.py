@@ -19,9 +19,9 @@ def export(
     with_preprocessing: bool = False,
     opset: int | None = None,
     int8: bool = False,
+    *,
     calibration_images: int | None = None,
     max_drop: float | None = None,
-    *,
     exist_ok: bool = False,
     output_dir: OutputDir = RUNS,
     console: Console,
@@ -29,21 +29,19 @@ def export(
 ) -> tuple[Any, int]:
     """Write a network for other programs, checked against PyTorch on 100 images.
 
-    Exit code 1, and no file, if the exported network gives other answers, or --int8 loses too much.
+    Exit code 1, and no file, if the exported network gives other answers, or int8 loses too much.
 
     Options:
         file: Run (its model.pt), or its best.pt or last.pt.
         format: What to write.
-        output: File to write (default: beside the checkpoint, with its own ending; .int8.onnx with
-            --int8).
+        output: File to write (default: beside the checkpoint, with its own ending).
         with_preprocessing: Take uint8 RGB images and give probabilities: normalization and softmax
             inside.
         opset: Version of ONNX's operators, 18 to 23 (default: 20).
-        int8: Quantize weights and activations to 8 bits (format onnx), calibrated on training
-            images of the run and compared with fp32 on others.
-        calibration_images: Training images that set the scales of --int8 (default: 500, at most
-            half of them).
-        max_drop: Percentage points of accuracy that --int8 may lose (default: 1).
+        int8: Quantize the network to 8 bits (format onnx): calibrated on training images, and
+            compared with fp32 on others.
+        calibration_images: Training images that set the scales of int8 (default: 500, or half).
+        max_drop: Percentage points of accuracy that int8 may lose (default: 1).
         exist_ok: Replace the output where there is one.
 
     Examples:

@@ -22,7 +22,7 @@ from cifar_cnn.inference.formats import (
     check_onnx_is_installed,
     measure_latency,
 )
-from cifar_cnn.inference.int8 import MAX_DROP, Int8Options, Quantization, quantize_checked
+from cifar_cnn.inference.int8 import Quantization, quantize_checked
 from cifar_cnn.inference.trained import open_trained
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.results import IfGiven, Pair, Result
@@ -93,12 +93,11 @@ def export(
             network itself takes and gives.
         opset: version of ONNX's operators, 18 to 23; 20 unless said.
         int8: quantize the ONNX network, if it loses little accuracy on training images.
-        calibration_images: training images that set the scales of int8: 500 unless said, or half
-            of them if there are fewer than 1,000.
-        max_drop: percentage points of accuracy that int8 may lose: 1 unless said.
+        calibration_images: training images that set the scales of int8; 500, or half, unless said.
+        max_drop: percentage points of accuracy that int8 may lose; 1 unless said.
         exist_ok: replace the output where there is one.
-        overrides: settings in place of the checkpoint's: model; for int8 also data_dir.
-        progress: told how the decoding of image files for int8 goes.
+        overrides: settings in place of the checkpoint's: model, and for int8 data_dir.
+        progress: told how the decoding of images for int8 goes.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
@@ -109,7 +108,12 @@ def export(
     """
     path = find_checkpoint(file)
     _check_request(format, with_preprocessing=with_preprocessing, opset=opset)
-    _check_int8(format, overrides or {}, calibration_images, max_drop, int8=int8)
+    of_int8 = (calibration_images, max_drop, (overrides or {}).get("data_dir"))
+    if (int8 and format != "onnx") or (not int8 and of_int8 != (None, None, None)):
+        raise SettingsError(
+            "--int8 is for the format onnx, and --calibration-images, --max-drop and --data-dir are "
+            "for --int8"
+        )
     suffix, write = FORMATS[format]
     beside = path.with_suffix(f".int8{suffix}" if int8 else suffix)
     target = Path(output) if output is not None else beside
@@ -129,11 +133,13 @@ def export(
     example = images[:2].clone()  # torch.export keeps it, with all the memory it is a part of
     source = Exportable(network, model, example, answer, opset or DEFAULT_OPSET)
     content, run = write(source)
-    difference = _compare(model, run, images)
-    quantization = None
+    difference, quantization = _compare(model, run, images), None
+    milliseconds = measure_latency(run, images[:1])
     if int8:
-        options = Int8Options(calibration_images, MAX_DROP if max_drop is None else max_drop)
-        content, quantization = quantize_checked(source, content, options, progress)
+        content, quantization = quantize_checked(
+            source, content, calibration_images, 1.0 if max_drop is None else max_drop, progress
+        )
+        milliseconds = quantization.int8.milliseconds
     write_result(target, content)
     return Exported(
         file=target,
@@ -149,9 +155,7 @@ def export(
             name=answer, shape=("batch", len(network.classes)), dtype="float32", range=None
         ),
         max_difference=difference,
-        milliseconds=(
-            quantization.int8.milliseconds if quantization else measure_latency(run, images[:1])
-        ),
+        milliseconds=milliseconds,
         int8=quantization,
     )
 
@@ -170,27 +174,6 @@ def _check_request(name: str, *, with_preprocessing: bool, opset: int | None) ->
         )
     if name == "onnx":
         check_onnx_is_installed()
-
-
-def _check_int8(
-    name: str,
-    overrides: Mapping[str, Any],
-    calibration_images: int | None,
-    max_drop: float | None,
-    *,
-    int8: bool,
-) -> None:
-    if int8 and name != "onnx":
-        raise SettingsError(f"--int8 is for the format onnx, not for {name}")
-    flags = {"calibration-images": calibration_images, "max-drop": max_drop}
-    flags["data-dir"] = overrides.get("data_dir")
-    for flag, value in flags.items():
-        if value is not None and not int8:
-            raise SettingsError(f"--{flag} is for --int8: give both, or leave it out")
-    if calibration_images is not None and calibration_images < 1:
-        raise SettingsError(f"--calibration-images {calibration_images} is invalid: give 1 or more")
-    if max_drop is not None and not 0 <= max_drop <= 100:
-        raise SettingsError(f"--max-drop {max_drop:g} is invalid: give 0 to 100 percentage points")
 
 
 def _example_images(network: Network) -> Tensor:

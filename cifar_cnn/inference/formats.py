@@ -6,11 +6,12 @@ import logging
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch.export import Dim
 
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import ExportError
-from cifar_cnn.inference.onnx_file import CHOOSE_IMAGES, start_session
+from cifar_cnn.inference.onnx_file import IMAGES_BY, OnnxModel
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.output import log_probabilities
@@ -59,8 +60,6 @@ class Exportable:
     def metadata(self) -> dict[str, str]:
         """What a file says of its network: text, or JSON."""
         settings, normalization = self.network.settings, self.network.normalization
-        checkpoint = self.network.checkpoint
-        cut = checkpoint.test_sha256 if checkpoint else None
         return {
             "model": settings.model,
             "classes": json.dumps(self.network.classes),
@@ -68,8 +67,8 @@ class Exportable:
             "std": json.dumps(normalization.std),
             "input_size": json.dumps(settings.input_size),
             "precision": "fp32",
-            "settings": settings.model_dump_json(include=CHOOSE_IMAGES),
-            **({"test_sha256": cut} if cut else {}),
+            "settings": settings.model_dump_json(include=IMAGES_BY),
+            "test_sha256": (self.network.checkpoint and self.network.checkpoint.test_sha256) or "",
         }
 
 
@@ -93,18 +92,19 @@ def write_onnx(source: Exportable) -> tuple[bytes, Runner]:
                 "the network cannot be exported: to ONNX, its code fixes the batch size "
                 f"at {len(source.example)} images"
             )
-    for node in proto.graph.node:
-        del node.metadata_props[:]  # the stack trace of its line: a third of the file
-    for key, value in source.metadata.items():
+    for part in (*proto.graph.node, *proto.graph.value_info, proto.graph):
+        del part.metadata_props[:]  # stack traces: a quarter of the file
+    content = add_metadata(proto, source.metadata)
+    return content, OnnxModel(content).run
+
+
+def add_metadata(proto: Any, metadata: Mapping[str, str]) -> bytes:
+    """Return the content of the ONNX file with this metadata alone."""
+    del proto.metadata_props[:]
+    for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     content: bytes = proto.SerializeToString()
-    return content, run_onnx(content)
-
-
-def run_onnx(content: bytes) -> Runner:
-    """Return a function that runs the ONNX file with onnxruntime."""
-    session = start_session(content)
-    return lambda images: torch.from_numpy(*session.run(None, {INPUT: images.numpy()}))
+    return content
 
 
 def write_torch_export(source: Exportable) -> tuple[bytes, Runner]:
@@ -158,11 +158,11 @@ def measure_latency(run: Runner, image: Tensor) -> float:
 
 
 @contextmanager
-def capturing(model: nn.Module, to: str = "") -> Iterator[None]:
-    """Raise what fails as one line, and keep the exporters' messages and log handlers away."""
+def capturing(model: nn.Module) -> Iterator[None]:
+    """Raise an error of an exporter as one line, and keep what it prints and logs away."""
     disabled, handlers = logging.root.manager.disable, [*logging.root.handlers]
     with (
-        guarded(f"the network cannot be exported{to}", ExportError, model),
+        guarded("the network cannot be exported", ExportError, model),
         warnings.catch_warnings(),
         redirect_stderr(io.StringIO()),  # torch prints the graph of what it cannot capture
     ):
@@ -174,4 +174,4 @@ def capturing(model: nn.Module, to: str = "") -> Iterator[None]:
             raise error.__cause__ or error from None
         finally:
             logging.disable(disabled)
-            logging.root.handlers[:] = handlers  # onnxruntime adds one
+            logging.root.handlers[:] = handlers  # to log may add one

@@ -1,15 +1,14 @@
 """Quantize an exported ONNX network to int8, unless it loses too much accuracy.
 
 Weights become int8 with a scale for each channel, activations uint8 with one scale for each tensor,
-from their least and largest value on some training images. Source: Jacob et al., "Quantization and
-Training of Neural Networks" (2018), sections 2 and 3.
+from their extremes on training images. Source: Jacob et al., "Quantization and Training of Neural
+Networks" (2018), sections 2 and 3; the exporter has folded the normalizations, as in section 3.2.
 """
 
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,33 +16,20 @@ from torch import Tensor
 from cifar_cnn.data.dataset import Progress, Split, normalize
 from cifar_cnn.errors import ExportError, SettingsError, counted
 from cifar_cnn.inference.evaluate import load_images
-from cifar_cnn.inference.formats import INPUT, Exportable, capturing, measure_latency, run_onnx
+from cifar_cnn.inference.formats import INPUT, Exportable, add_metadata, capturing, measure_latency
 from cifar_cnn.inference.metrics import judge
 from cifar_cnn.inference.onnx_file import OnnxModel
 from cifar_cnn.inference.trained import predict_log_probabilities
 from cifar_cnn.results import Result, Share
 from cifar_cnn.runtime import CPU
 
-CALIBRATION_IMAGES, MAX_DROP = 500, 1.0
-"""Training images that set the scales, and percentage points of accuracy that may be lost."""
-MOST_COMPARED = 5000
-AT_ONCE = 100
+CALIBRATION_IMAGES, MOST_COMPARED, AT_ONCE = 500, 5000, 100
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-"""Operators that have weights. Those before the first one, such as normalization, stay float."""
-
-
-class Int8Options(NamedTuple):
-    """What a user says of the quantization; without a number of images CALIBRATION_IMAGES.
-
-    If the run has fewer than twice as many training images, it is half of them.
-    """
-
-    calibration_images: int | None
-    max_drop: float
+"""Operators that have weights. What comes before the first, as normalization does, stays float."""
 
 
 class FileMeasures(Result):
-    """Bytes, latency of one image, and accuracy on training and test images of one file."""
+    """Bytes of a file, milliseconds for one image, accuracy on training and on test images."""
 
     size: int
     milliseconds: float
@@ -52,11 +38,7 @@ class FileMeasures(Result):
 
 
 class Quantization(Result):
-    """An int8 file beside the same network in fp32.
-
-    `train_accuracy` is of `compared_images` training images that are not among those of the
-    calibration; `eval_accuracy` of the `eval_images` images of the split `eval_split`.
-    """
+    """A network in fp32 and in int8; the training images compared are none of the calibration."""
 
     calibration_images: int
     compared_images: int
@@ -68,49 +50,42 @@ class Quantization(Result):
 
 
 def quantize_checked(
-    source: Exportable, fp32: bytes, options: Int8Options, progress: Progress | None
+    source: Exportable, fp32: bytes, count: int | None, max_drop: float, progress: Progress | None
 ) -> tuple[bytes, Quantization]:
-    """Return the int8 file of an fp32 one, and the measures of both.
+    """Return the int8 file, calibrated on `count` images, and the measures of both files.
 
-    Raises:
-        ExportError: it cannot be quantized, or loses more accuracy than the options allow.
+    Raise an ExportError if it loses more than `max_drop` percentage points.
     """
-    network = source.network
-    train = load_images(network, "train", None, progress)
-    count = options.calibration_images or min(CALIBRATION_IMAGES, len(train) // 2)
+    train = load_images(source.network, "train", None, progress)
+    count = min(CALIBRATION_IMAGES, len(train) // 2) if count is None else count
     if not 0 < count < len(train):
         raise SettingsError(
-            f"calibration_images {count} leaves none of {counted(len(train), 'training image')} to "
-            "compare the files on: make it smaller"
+            f"--calibration-images {count} is invalid: of {counted(len(train), 'training image')} "
+            "at least one is needed for calibration, and one to compare the files on"
         )
     calibration, others = train.divided(count)
-    compared = others.cut(MOST_COMPARED)[1] if len(others) > MOST_COMPARED else others
-    test = load_images(network, None, network.settings.limit_eval, progress)
-    int8 = _quantize(source, fp32, calibration.images)
-
-    files = {"fp32": fp32, "int8": int8}
-    train_accuracy = {name: _measure_accuracy(source, files[name], compared) for name in files}
-    drop = 100 * (train_accuracy["fp32"] - train_accuracy["int8"])
-    if drop > options.max_drop:
+    compared = others.limited(MOST_COMPARED)
+    test = load_images(source.network, None, None, progress)
+    files = {"fp32": fp32, "int8": _quantize(source, fp32, calibration.images)}
+    before, after = (_measure_accuracy(source, file, compared) for file in files.values())
+    if not 100 * (before - after) <= max_drop:
         raise ExportError(
-            f"int8 loses {drop:.2f} percentage points of accuracy on "
-            f"{counted(len(compared), 'training image')} ({train_accuracy['fp32']:.2%} to "
-            f"{train_accuracy['int8']:.2%}), more than --max-drop {options.max_drop:g}: nothing "
-            "was written; try more --calibration-images"
+            f"int8 has an accuracy of {after:.2%} on {counted(len(compared), 'training image')}, "
+            f"fp32 {before:.2%}: more than --max-drop {max_drop:g} is lost, and nothing was written"
         )
     measures = {
         name: FileMeasures(
-            size=len(content),
-            milliseconds=measure_latency(run_onnx(content), source.example[:1]),
-            train_accuracy=train_accuracy[name],
-            eval_accuracy=_measure_accuracy(source, content, test),
+            size=len(file),
+            milliseconds=measure_latency(OnnxModel(file).run, source.example[:1]),
+            train_accuracy=accuracy,
+            eval_accuracy=_measure_accuracy(source, file, test),
         )
-        for name, content in files.items()
+        for (name, file), accuracy in zip(files.items(), (before, after), strict=True)
     }
-    return int8, Quantization(
+    return files["int8"], Quantization(
         calibration_images=count,
         compared_images=len(compared),
-        max_drop=options.max_drop,
+        max_drop=max_drop,
         eval_split=test.name,
         eval_images=len(test),
         **measures,
@@ -120,50 +95,32 @@ def quantize_checked(
 def _quantize(source: Exportable, fp32: bytes, images: Tensor) -> bytes:
     """Return the int8 file; uint8 images (N, 3, H, W) set the scales of the activations."""
     import onnx
-    import onnxruntime
     from onnxruntime import quantization
 
-    normalization, takes_pixels = source.network.normalization, source.example.dtype == torch.uint8
-    batches = (
-        {INPUT: (batch if takes_pixels else normalize(batch, normalization)).numpy()}
-        for batch in torch.split(images, AT_ONCE)
-    )
-    with capturing(source.model, "to int8"), TemporaryDirectory() as folder:
-        folded, quantized = Path(folder, "folded.onnx"), Path(folder, "quantized.onnx")
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(folded)
-        onnxruntime.InferenceSession(fp32, options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(folded).graph.node
+    if source.example.dtype != torch.uint8:
+        images = normalize(images, source.network.normalization)
+    batches = ({INPUT: batch.numpy()} for batch in torch.split(images, AT_ONCE))
+    proto = onnx.load_from_string(fp32)
+    first = takewhile(lambda node: node.op_type not in WEIGHTED, proto.graph.node)
+    with capturing(source.model), TemporaryDirectory() as folder:
+        file = Path(folder, "int8.onnx")
         quantization.quantize_static(
-            *(folded, quantized, SimpleNamespace(get_next=lambda: next(batches, None))),
+            *(proto, file, SimpleNamespace(get_next=lambda: next(batches, None))),
             per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,  # int8 takes half as long again on x86
+            activation_type=quantization.QuantType.QUInt8,  # on x86 a third faster than QInt8
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=[
-                node.name for node in takewhile(lambda each: each.op_type not in WEIGHTED, nodes)
-            ],
+            nodes_to_exclude=[node.name for node in first],
         )
-        proto = onnx.load(quantized)
-    used = {node.domain for node in proto.graph.node}
-    versions = [each for each in proto.opset_import if each.domain in used]
-    del proto.opset_import[:], proto.metadata_props[:]
-    proto.opset_import.extend(versions)
-    metadata = source.metadata | {"precision": "int8", "calibration_images": str(len(images))}
-    for key, value in metadata.items():
-        proto.metadata_props.add(key=key, value=value)
-    content: bytes = proto.SerializeToString()
-    return content
+        proto = onnx.load(file)
+    return add_metadata(proto, source.metadata | {"precision": "int8"})
 
 
-def _measure_accuracy(source: Exportable, content: bytes, data: Split) -> float:
-    """Return the accuracy of an ONNX file, or raise an error if it gives no usable answers."""
-    normalization = source.network.normalization
-    model = OnnxModel(content)
+def _measure_accuracy(source: Exportable, file: bytes, data: Split) -> float:
     answers = predict_log_probabilities(
-        model, data.images, CPU, "fp32", normalization=normalization
+        OnnxModel(file), data.images, CPU, "fp32", normalization=source.network.normalization
     )
-    if torch.equal(answers, answers[:1].expand_as(answers)):
-        images = counted(len(data), f"{data.name} image")
-        raise ExportError(f"the network gives the same answer for all of {images}: train it first")
+    if len(data) > 1 and torch.equal(answers, answers[:1].expand_as(answers)):
+        raise ExportError(
+            f"the network gives the same answer for all {len(data)} {data.name} images: train it"
+        )
     return judge(answers, data).accuracy

@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,112 +10,93 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.errors import CheckpointError, SettingsError, UserError, counted, one_line
-from cifar_cnn.models.output import check_output, is_probability
+from cifar_cnn.errors import CheckpointError, SettingsError, UserError, one_line
+from cifar_cnn.models.output import is_probability
 from cifar_cnn.settings import validate
-from cifar_cnn.storage.checkpoint import Checkpoint, settings_of
+from cifar_cnn.storage.checkpoint import Checkpoint
 from cifar_cnn.storage.network import Network
 
-ABOUT = ("classes", "mean", "std", "input_size")
-"""Metadata in JSON that every exported file has."""
-CHOOSE_IMAGES = {
-    *("model", "model_arg", "input_size", "dataset", "data_dir", "limit_train", "val_size"),
-    *("test_size", "normalization"),
-}
-"""Settings that the metadata `settings` holds since version 0.4.0."""
+IMAGES_BY = {"dataset", "data_dir", "input_size", "limit_train", "val_size", "test_size"}
+"""Settings that decide which images a network is evaluated on; the metadata holds them."""
 FIXED = {"model": (), "model_arg": (), "precision": ("auto", "fp32"), "device": ("auto", "cpu")}
-"""Settings that have no effect on an ONNX file, and the values that it allows."""
+"""Settings that an ONNX file has no use for, and the values that do no harm."""
 
 
 class OnnxModel(nn.Module):
-    """A module that gives the log-probabilities (N, classes) of an ONNX network's outputs.
-
-    It takes normalized images, or uint8 images if `takes_pixels`.
-    """
+    """An ONNX network as a module, from images as it takes them to log-probabilities."""
 
     outputs_log_probabilities = True
 
-    def __init__(self, content: Path | bytes, threads: int = 0) -> None:
+    def __init__(self, file: Path | bytes, threads: int = 0) -> None:
         super().__init__()
-        self.session = start_session(content, threads)
-        self.takes_pixels: bool = self.session.get_inputs()[0].type == "tensor(uint8)"
+        if find_spec("onnxruntime") is None:
+            raise UserError("ONNX networks need onnxruntime: pip install '.[onnx]'")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads  # 0: as many as there are cores
+        options.log_severity_level = 4  # its errors are raised, too
+        providers = ["CPUExecutionProvider"]
+        self.session: Any = onnxruntime.InferenceSession(file, options, providers=providers)
+        self.input: Any = self.session.get_inputs()[0]
+
+    def run(self, images: Tensor) -> Tensor:
+        """Return the network's own output."""
+        images = images.to(torch.uint8) if takes_pixels(self) else images
+        return torch.from_numpy(*self.session.run(None, {self.input.name: images.numpy()}))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return log-probabilities; outputs that are no probabilities are taken for logits."""
-        (given,), (returned,) = self.session.get_inputs(), self.session.get_outputs()
-        pixels = images.to(torch.uint8) if self.takes_pixels else images
-        output = torch.from_numpy(*self.session.run(None, {given.name: pixels.numpy()})).float()
-        if returned.name == "probabilities" or is_probability(output.flatten(1)):
+        """Return log-probabilities, from probabilities or logits."""
+        output = self.run(images).float()
+        name = self.session.get_outputs()[0].name
+        if name == "probabilities" or is_probability(output.flatten(1)):
             return output.clamp(min=torch.finfo(output.dtype).tiny).log()
         return F.log_softmax(output, dim=1)
 
 
-@dataclass(frozen=True, eq=False)
-class OnnxNetwork(Network):
-    """The network of an ONNX file."""
-
-    onnx_model: OnnxModel | None = None
-
-    @property
-    def takes_pixels(self) -> bool:
-        """Whether it takes uint8 images, and not normalized ones."""
-        assert self.onnx_model is not None
-        return self.onnx_model.takes_pixels
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The module; a ModelError is raised if it does not fit the images or the classes."""
-        assert self.onnx_model is not None
-        check_output(self.onnx_model, self.settings.input_size, len(self.classes))
-        return self.onnx_model
-
-
-def start_session(content: Path | bytes, threads: int = 0) -> Any:
-    """Return an onnxruntime.InferenceSession; 0 threads are onnxruntime's choice."""
-    if find_spec("onnxruntime") is None:
-        raise UserError("ONNX networks need onnxruntime: pip install '.[onnx]'")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what fails is raised, too
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+def takes_pixels(model: nn.Module | None) -> bool:
+    """Return whether this is an ONNX network that takes uint8 images, and not normalized ones."""
+    return isinstance(model, OnnxModel) and model.input.type == "tensor(uint8)"
 
 
 def open_onnx(file: Path, overrides: Mapping[str, Any], normalization: str | None) -> Network:
-    """Return the network of an ONNX file, with its own settings where it has metadata.
-
-    Without metadata, the overrides have to name the data set, and the network has no classes yet.
-    """
-    for name, allowed in FIXED.items():
-        if overrides.get(name) not in (None, *allowed):
-            raise SettingsError(
-                f"{file} is an ONNX network, which runs as it is, on the CPU: "
-                f"leave --{name.replace('_', '-')} out"
-            )
+    """Return the network of an ONNX file; without our metadata it has no classes yet."""
+    useless = [name for name in FIXED if overrides.get(name) not in (None, *FIXED[name])]
+    if useless:
+        flag = useless[0].replace("_", "-")
+        raise SettingsError(f"{file} is an ONNX network and runs as it is: leave --{flag} out")
     values = {**overrides, "precision": "fp32", "device": "cpu"}
-    model = _read_model(file, validate(values).threads)
+    model, own = _read_model(file, validate(values).threads)
     metadata = model.session.get_modelmeta().custom_metadata_map
-    if metadata.keys() >= {"model", *ABOUT}:
-        content = _read_metadata(file, metadata, overrides)
-        own = {"model": content.model, "model_arg": content.settings.model_arg}
-        settings = settings_of(content, file, {**own, **values})
-        stored = (content, content.classes, content.normalization)
-        return OnnxNetwork(settings, file, {}, *stored, onnx_model=model)
-    size = _input_size(model)
-    missing = [] if "dataset" in overrides else ["--dataset"]
-    missing += [] if normalization or model.takes_pixels else ["--normalization"]
-    missing += [] if size or "input_size" in overrides else ["--input-size"]
-    if missing:
-        raise SettingsError(
-            f"{file} has no metadata of cifar-cnn: pass {' and '.join(missing)} of its training"
-        )
-    settings = validate({"model": "onnx", **({"input_size": size} if size else {}), **values})
-    return OnnxNetwork(settings, file, onnx_model=model)
+    content = None
+    try:
+        own |= json.loads(metadata.get("settings", "{}"))
+        if metadata.keys() >= {"model", "classes", "mean", "std"}:
+            content = Checkpoint(
+                **{name: json.loads(metadata[name]) for name in ("classes", "mean", "std")},
+                model=metadata["model"],
+                settings=validate({**own, "model": metadata["model"]}),
+                metrics={},
+                state_dict={},
+                test_sha256=metadata.get("test_sha256") or None,
+            )
+    except (ValueError, TypeError, RecursionError, SettingsError) as error:
+        raise CheckpointError(f"{file} has metadata that this version cannot read") from error
+    needed = {
+        "--dataset (and --data-dir)": "dataset" in {**own, **values},
+        "--normalization": content or normalization or takes_pixels(model),
+        "--input-size": "input_size" in {**own, **values},
+    }
+    if missing := [flag for flag, known in needed.items() if not known]:
+        raise SettingsError(f"{file} does not say how it was trained: pass {' and '.join(missing)}")
+    settings = validate({"model": metadata.get("model", "onnx"), **own, **values})
+    if content is None:
+        return Network(settings, file, onnx=model)
+    return Network(settings, file, {}, content, content.classes, content.normalization, onnx=model)
 
 
-def _read_model(file: Path, threads: int) -> OnnxModel:
-    """Return the file's network, which must take any number of images and give one output."""
+def _read_model(file: Path, threads: int) -> tuple[OnnxModel, dict[str, Any]]:
+    """Return the file's network, and the settings that its input shape says."""
     try:
         model = OnnxModel(file, threads)
     except UserError:
@@ -125,54 +104,13 @@ def _read_model(file: Path, threads: int) -> OnnxModel:
     except Exception as error:  # onnxruntime's errors have no common base
         reason = one_line(error)
         raise CheckpointError(f"{file} is damaged or not an ONNX network: {reason}") from error
-    inputs, outputs = model.session.get_inputs(), model.session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise CheckpointError(
-            f"{file} has {counted(len(inputs), 'input')} and {counted(len(outputs), 'output')}: "
-            "it must have one of each, images and their logits or probabilities"
-        )
-    shape = inputs[0].shape
-    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
-        raise CheckpointError(f"{file} takes inputs {shape}, not images [batch, 3, height, width]")
-    if isinstance(shape[0], int):
-        raise CheckpointError(
-            f"{file} takes batches of {counted(shape[0], 'image')} only: export it with a batch "
-            "size that is free"
-        )
-    return model
-
-
-def _input_size(model: OnnxModel) -> tuple[int, int] | None:
-    height, width = model.session.get_inputs()[0].shape[2:]
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
-
-
-def _read_metadata(
-    file: Path, metadata: Mapping[str, str], overrides: Mapping[str, Any]
-) -> Checkpoint:
-    """Return what the metadata says, as a checkpoint without weights.
-
-    Until version 0.3.0 it had no settings, and the overrides have to name the data set.
-    """
-    if "settings" not in metadata and "dataset" not in overrides:
-        raise SettingsError(
-            f"{file} was written by an earlier version and does not name its data set: pass "
-            "--dataset, and --data-dir for a folder"
-        )
-    try:
-        about = {name: json.loads(metadata[name]) for name in ABOUT}
-        settings = {
-            "model": metadata["model"],
-            "input_size": about.pop("input_size"),
-            **json.loads(metadata.get("settings", "{}")),
-        }
-        return Checkpoint(
-            model=metadata["model"],
-            settings=validate({"dataset": overrides.get("dataset", "cifar10"), **settings}),
-            metrics={},
-            state_dict={},
-            test_sha256=metadata.get("test_sha256"),
-            **about,
-        )
-    except (ValueError, TypeError, SettingsError) as error:
-        raise CheckpointError(f"{file} has metadata that this version cannot read") from error
+    ends = model.session.get_inputs(), model.session.get_outputs()
+    inputs, outputs = ([each.shape for each in end] for end in ends)
+    match inputs, outputs:
+        case [[[str() | None, 3 | str() | None, height, width]], [_]]:
+            is_fixed = isinstance(height, int) and isinstance(width, int)
+            return model, {"input_size": (height, width)} if is_fixed else {}
+    raise CheckpointError(
+        f"{file} maps shapes {inputs} to {outputs}: it has to take one input [batch, 3, height, "
+        "width], the batch size not fixed, and give one output"
+    )

@@ -19,7 +19,7 @@ from cifar_cnn.data.dataset import (
 )
 from cifar_cnn.data.load import load_trained_on, source_of
 from cifar_cnn.errors import CheckpointError, SettingsError, counted, first_few
-from cifar_cnn.inference.onnx_file import OnnxModel, OnnxNetwork, open_onnx
+from cifar_cnn.inference.onnx_file import open_onnx, takes_pixels
 from cifar_cnn.models.blocks import folded
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import set_training
@@ -33,7 +33,7 @@ from cifar_cnn.runtime import (
     torch_threads,
     worker_threads,
 )
-from cifar_cnn.storage.naming import find_checkpoint, is_onnx
+from cifar_cnn.storage.naming import find_checkpoint
 from cifar_cnn.storage.network import Network, open_network
 
 BATCH_SIZE = {"cpu": 125, "cuda": 1000, "mps": 500}
@@ -54,12 +54,11 @@ def open_trained(
 ) -> Network:
     """Return the network of a run or file with its weights, built on the device of its settings.
 
-    A bare state dict takes its classes from the data set of its settings, and `normalization`:
-    `cifar10` unless given, `dataset` for that of the training images, or MEAN/STD. So does an ONNX
-    file without metadata. With `allow_bare` false, only a checkpoint will do.
+    A file from elsewhere takes its classes from the data set of its settings, and `normalization`:
+    `cifar10` unless given, `dataset` for that of the training images, or MEAN/STD.
     """
     path = find_checkpoint(file)
-    if allow_bare and is_onnx(path.name):
+    if allow_bare and path.suffix == ".onnx":
         network = open_onnx(path, overrides or {}, normalization)
     else:
         network = open_network(path, overrides)
@@ -74,7 +73,7 @@ def open_trained(
     elif normalization:
         raise SettingsError(
             f"{network.file} has the normalization that it was trained with: leave --normalization "
-            "out, it is for weights from elsewhere"
+            "out, it is for files from elsewhere"
         )
     _ = network.model  # whatever is wrong with it is said before images are read
     return network
@@ -87,14 +86,12 @@ def _complete(network: Network, name: str, progress: Progress | None) -> Network
     classes = source_of(settings).classes
     normalization = fixed or measure(load_trained_on(settings, progress)[0].images)
     mean, std = (" ".join(f"{each:.4g}" for each in colors) for colors in normalization)
-    is_weights = not isinstance(network, OnnxNetwork)
-    kind = "is a bare state dict" if is_weights else "has no metadata of cifar-cnn"
-    colors = f"normalization {name} (mean {mean}, std {std})"
-    if isinstance(network, OnnxNetwork) and network.takes_pixels:
-        colors = "colors in 0-255"
     height, width = settings.input_size
+    kind = "has no metadata of cifar-cnn" if network.onnx else "is a bare state dict"
+    colors = f"normalization {name} (mean {mean}, std {std})"
     note = (
-        f"{network.file} {kind}: it is used with {colors}, images of {height}x{width} "
+        f"{network.file} {kind}: it is used with "
+        f"{'uint8 colors' if takes_pixels(network.onnx) else colors}, images of {height}x{width} "
         f"(height x width) and the classes, in this order, {first_few(classes, 10)}"
     )
     return replace(network, classes=classes, normalization=normalization, notes=(note,))
@@ -124,7 +121,6 @@ def predict_log_probabilities(
     batches = torch.split(images, BATCH_SIZE[device.type])
     at_once = device.type == "cpu" and is_built_in(model)
     layout = torch.channels_last if is_built_in(model) else torch.contiguous_format
-    takes_pixels = isinstance(model, OnnxModel) and model.takes_pixels
 
     @torch.no_grad()
     def answer(batch: Tensor) -> Tensor:
@@ -135,8 +131,9 @@ def predict_log_probabilities(
             explaining_memory(device, "in evaluation", "--device cpu"),
             autocast(device, precision),
         ):
-            inputs = batch if takes_pixels else normalize(batch.to(device), normalization)
-            inputs = inputs.contiguous(memory_format=layout)
+            inputs = batch.to(device)
+            if not takes_pixels(model):
+                inputs = normalize(inputs, normalization).contiguous(memory_format=layout)
             output = log_probabilities(model, inputs)
             if tta:
                 mirrored = log_probabilities(model, inputs.flip(-1))

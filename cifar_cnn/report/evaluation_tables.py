@@ -48,13 +48,6 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
 
 def show_quantization(console: Console, result: Quantization) -> None:
     """Print size, latency and accuracy in fp32 and in int8."""
-    train, test = result.compared_images, result.eval_images
-    say(
-        console,
-        f"int8: calibrated on {counted(result.calibration_images, 'training image')}, "
-        f"compared on {train:,} others and on {counted(test, f'{result.eval_split} image')}",
-        wrap=True,
-    )
     columns = [
         Column("", itemgetter(0)),
         Column("size", lambda row: format_size(row[1].size), right=True),
@@ -63,6 +56,8 @@ def show_quantization(console: Console, result: Quantization) -> None:
         Column(result.eval_split, lambda row: row[1].eval_accuracy, ".2%", right=True),
     ]
     Table(columns, [("fp32", result.fp32), ("int8", result.int8)]).show(console)
+    images = counted(result.calibration_images, "training image")
+    say(console, f"calibrated on {images}, compared on {result.compared_images:,} others")
 
 
 def _show_confusion(console: Console, names: list[str], confusion: list[list[int]]) -> None:

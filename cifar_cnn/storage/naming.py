@@ -22,12 +22,7 @@ CHECKPOINTS = (LAST, PREVIOUS, BEST, MODEL)
 
 def is_file_of_weights(name: str) -> bool:
     """Return whether a string names a file of weights."""
-    return name.endswith((".pt", ".pth")) or is_onnx(name)
-
-
-def is_onnx(name: str) -> bool:
-    """Return whether a string names an ONNX file."""
-    return name.lower().endswith(".onnx")
+    return name.endswith((".pt", ".pth", ".onnx"))
 
 
 def is_spec(name: Path | str) -> bool:

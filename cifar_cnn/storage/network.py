@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cifar_cnn.data.dataset import REFERENCE, Normalization
 from cifar_cnn.errors import CheckpointError, ModelError, NetworkWarning, counted
 from cifar_cnn.models.module import move, set_training
+from cifar_cnn.models.output import check_output
 from cifar_cnn.models.registry import build_checked, build_model, is_built_in, source_file
 from cifar_cnn.recipes import read_recipe
 from cifar_cnn.runtime import CPU, resolve_precision
@@ -34,12 +35,16 @@ class Network:
     classes: tuple[str, ...] = ()  # in index order; () if nothing says them
     normalization: Normalization = REFERENCE
     device: torch.device = CPU
-    notes: tuple[str, ...] = ()  # what was assumed of a bare state dict
+    notes: tuple[str, ...] = ()  # what was assumed of a file from elsewhere
+    onnx: nn.Module | None = None  # runs the file, if it is an ONNX network
 
     @cached_property
     def model(self) -> nn.Module:
         """The module; with a file's weights it is in evaluation mode."""
         num_classes = len(self.classes) or None
+        if self.onnx is not None:
+            check_output(self.onnx, self.settings.input_size, num_classes)
+            return self.onnx
         if self.file is None:
             spec, dropout = self.settings.model, self.settings.dropout
             model = build_model(spec, num_classes, dropout, model_arg=self.settings.model_arg)

@@ -1,5 +1,6 @@
 """`cifar-cnn export`: a trained network for other programs."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,8 @@ import typer
 from rich.console import Console
 
 from cifar_cnn.cli.options import OWN, OutputDir, RunArgument, command
-from cifar_cnn.report.console import format_size, say
+from cifar_cnn.errors import counted
+from cifar_cnn.report.console import Column, Table, format_size, say
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 
@@ -51,7 +53,6 @@ def export(
     """
     from cifar_cnn.inference import export as exporting
     from cifar_cnn.inference.formats import TIMED
-    from cifar_cnn.report.evaluation_tables import show_quantization
     from cifar_cnn.report.progress import Display
 
     def describe(tensor: exporting.TensorFormat, otherwise: str) -> str:
@@ -84,6 +85,16 @@ def export(
     )
     if result.int8 is None:
         say(console, "arithmetic: fp32, as predict's unless --precision says otherwise")
-    else:
-        show_quantization(console, result.int8)
+        return result, 0
+    both = result.int8
+    calibrated = f"calibrated on {counted(both.calibration_images, 'training image')}"
+    say(console, f"int8: {calibrated}, compared with fp32 on {both.compared_images:,} others")
+    columns = [
+        Column("", itemgetter(0)),
+        Column("size", lambda row: format_size(row[1].size), right=True),
+        Column("latency", lambda row: f"{row[1].milliseconds:.2f} ms", right=True),
+        Column("training", lambda row: row[1].train_accuracy, ".2%", right=True),
+        Column(both.eval_split, lambda row: row[1].eval_accuracy, ".2%", right=True),
+    ]
+    Table(columns, [("fp32", both.fp32), ("int8", both.int8)]).show(console)
     return result, 0

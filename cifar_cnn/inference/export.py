@@ -111,8 +111,8 @@ def export(
     of_int8 = (calibration_images, max_drop, (overrides or {}).get("data_dir"))
     if (int8 and format != "onnx") or (not int8 and of_int8 != (None, None, None)):
         raise SettingsError(
-            "--int8 is for the format onnx, and --calibration-images, --max-drop and --data-dir are "
-            "for --int8"
+            "--int8 is for --format onnx, and --calibration-images, --max-drop and --data-dir "
+            "are for --int8"
         )
     suffix, write = FORMATS[format]
     beside = path.with_suffix(f".int8{suffix}" if int8 else suffix)

@@ -68,10 +68,11 @@ def quantize_checked(
     test = load_images(source.network, None, None, progress)
     files = {"fp32": fp32, "int8": _quantize(source, fp32, calibration.images)}
     before, after = (_measure_accuracy(source, file, compared) for file in files.values())
-    if not 100 * (before - after) <= max_drop:
+    drop = 100 * (before - after)
+    if not drop <= max_drop:
         raise ExportError(
-            f"int8 has an accuracy of {after:.2%} on {counted(len(compared), 'training image')}, "
-            f"fp32 {before:.2%}: more than --max-drop {max_drop:g} is lost, and nothing was written"
+            f"int8 loses {drop:.2f} percentage points on {len(compared)} training images "
+            f"({before:.2%} to {after:.2%}), more than --max-drop {max_drop:g}: nothing was written"
         )
     measures = {
         name: FileMeasures(
@@ -120,7 +121,5 @@ def _measure_accuracy(source: Exportable, file: bytes, data: Split) -> float:
         OnnxModel(file), data.images, CPU, "fp32", normalization=source.network.normalization
     )
     if len(data) > 1 and torch.equal(answers, answers[:1].expand_as(answers)):
-        raise ExportError(
-            f"the network gives the same answer for all {len(data)} {data.name} images: train it"
-        )
+        raise ExportError("the network gives the same answer for all images: train it first")
     return judge(answers, data).accuracy

@@ -83,7 +83,7 @@ def open_onnx(file: Path, overrides: Mapping[str, Any], normalization: str | Non
     except (ValueError, TypeError, RecursionError, SettingsError) as error:
         raise CheckpointError(f"{file} has metadata that this version cannot read") from error
     needed = {
-        "--dataset (and --data-dir)": "dataset" in {**own, **values},
+        "--dataset (with --data-dir)": "dataset" in {**own, **values},
         "--normalization": content or normalization or takes_pixels(model),
         "--input-size": "input_size" in {**own, **values},
     }

@@ -10,9 +10,8 @@ from rich.text import Text
 
 from cifar_cnn.errors import counted, printable
 from cifar_cnn.inference.evaluate import CheckpointEvaluation
-from cifar_cnn.inference.int8 import Quantization
 from cifar_cnn.inference.predict import Prediction
-from cifar_cnn.report.console import NARROW, Column, Table, format_size, say, warn
+from cifar_cnn.report.console import NARROW, Column, Table, say, warn
 
 MAX_CONFUSED = 5
 MAX_BAR = 30
@@ -44,20 +43,6 @@ def show_evaluation(console: Console, result: CheckpointEvaluation) -> None:
     ]
     Table(columns, [*scores]).show(console)
     _show_confusion(console, [*scores], result.confusion)
-
-
-def show_quantization(console: Console, result: Quantization) -> None:
-    """Print size, latency and accuracy in fp32 and in int8."""
-    columns = [
-        Column("", itemgetter(0)),
-        Column("size", lambda row: format_size(row[1].size), right=True),
-        Column("latency", lambda row: f"{row[1].milliseconds:.2f} ms", right=True),
-        Column("training", lambda row: row[1].train_accuracy, ".2%", right=True),
-        Column(result.eval_split, lambda row: row[1].eval_accuracy, ".2%", right=True),
-    ]
-    Table(columns, [("fp32", result.fp32), ("int8", result.int8)]).show(console)
-    images = counted(result.calibration_images, "training image")
-    say(console, f"calibrated on {images}, compared on {result.compared_images:,} others")
 
 
 def _show_confusion(console: Console, names: list[str], confusion: list[list[int]]) -> None:

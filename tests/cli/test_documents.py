@@ -35,6 +35,7 @@ LINES = [
     "predict photo.png none.png --checkpoint runs/first/model.pt",
     "export runs/first/model.pt --format safetensors",
     "export runs/first/model.pt --format onnx --with-preprocessing",
+    "export runs/first/model.pt --format onnx --int8 --max-drop 100",
     "report runs/first --markdown hand-in.md",
     "models",
     "runs",

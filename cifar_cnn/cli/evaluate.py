@@ -35,7 +35,7 @@ def evaluate(
     """Loss, accuracy, confusion and calibration of a checkpoint. Alias: eval.
 
     Options:
-        file: Run (its model.pt), or model.pt, best.pt, last.pt or a state dict.
+        file: Run (its model.pt), or model.pt, best.pt, last.pt, an ONNX file or a state dict.
         split: Split to evaluate; val is the validation split of the training run (default: test,
             or val/ if a folder has no test/).
         tta: Average each image's answer with its mirror image's.

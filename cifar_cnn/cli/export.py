@@ -23,7 +23,7 @@ def export(
     int8: bool = False,
     *,
     calibration_images: int | None = None,
-    max_drop: float | None = None,
+    max_drop: Annotated[float | None, typer.Option(metavar="POINTS")] = None,
     exist_ok: bool = False,
     output_dir: OutputDir = RUNS,
     console: Console,
@@ -40,15 +40,15 @@ def export(
         with_preprocessing: Take uint8 RGB images and give probabilities: normalization and softmax
             inside.
         opset: Version of ONNX's operators, 18 to 23 (default: 20).
-        int8: Quantize the network to 8 bits (format onnx): calibrated on training images, and
-            compared with fp32 on others.
-        calibration_images: Training images that set the scales of int8 (default: 500, or half).
+        int8: Quantize the ONNX network to 8 bits, calibrated on training images and compared with
+            fp32 on others.
+        calibration_images: Training images that set the scales of int8 (default: 500, or half of
+            fewer than 1,000).
         max_drop: Percentage points of accuracy that int8 may lose (default: 1).
         exist_ok: Replace the output where there is one.
 
     Examples:
         cifar-cnn export runs/first/model.pt --format onnx
-        cifar-cnn export runs/first/model.pt --format onnx --int8 --with-preprocessing
         cifar-cnn export runs/first/model.pt --format safetensors --exist-ok
     """
     from cifar_cnn.inference import export as exporting

@@ -20,8 +20,7 @@ from cifar_cnn.models.layers import QuickAdaptiveAvgPool2d
 from cifar_cnn.models.layers.batch_norm import QuickBatchNorm2d
 from cifar_cnn.models.layers.dropout import QuickDropout
 
-SMALLEST_VARIANCE = 5e-4
-"""Added to each variance of patches, so that directions without any are not blown up."""
+SMALLEST_VARIANCE = 5e-4  # is added to each, so that directions without any are not blown up
 
 
 class Whitening(nn.Conv2d):

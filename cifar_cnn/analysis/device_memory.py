@@ -15,7 +15,7 @@ element takes 1 byte in int8 and 4 in fp32. The image is an activation like all 
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -27,60 +27,54 @@ from cifar_cnn.analysis.steps import Kind, Step, Value, used_steps
 FLOAT = 4
 """Bytes of a float32 or int32."""
 PRODUCTS = {"linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "mv"}
-COPIES = {"clone"}
-"""Element-wise operations that are there to leave their input as it is, or to reorder it."""
 
 
 def measure_memory(run: Run, output: Value) -> DeviceMemory:
     """Return flash and RAM of a network that has run; operations without effect do not count."""
-    steps = [run.steps[index] for index in sorted(used_steps(run.steps, output)) if index >= 0]
-    sizes = _stored_sizes(run.steps, steps)
-    elements, peak = _find_peak(run.image, steps)
+    used = {index: run.steps[index] for index in sorted(used_steps(run.steps, output) - {-1})}
+    counts, sizes = zip(*_stored_sizes(used), (0, 0), strict=True)
+    elements, peak = _find_peak(run.image, [*used.values()])
     return DeviceMemory(
-        flash_int8=sum(quantized for _, quantized in sizes),
-        flash_fp32=FLOAT * sum(count for count, _ in sizes),
+        flash_int8=sum(sizes),
+        flash_fp32=FLOAT * sum(counts),
         ram_int8=elements,
         ram_fp32=FLOAT * elements,
         peak=peak,
     )
 
 
-def _stored_sizes(every: Sequence[Step], steps: Sequence[Step]) -> list[tuple[int, int]]:
+def _stored_sizes(used: Mapping[int, Step]) -> Collection[tuple[int, int]]:
     """Return the numbers of each stored tensor, and its bytes in int8."""
-    folded = _folded_normalizations(every, steps)
-    norms = set(folded.values())
+    folded = _folded_normalizations(used)
     stored: dict[Hashable, tuple[int, int]] = {}
-    for step in steps:
-        if step in norms:
-            continue
-        is_product, shape = _is_product(step), step.field.shape
-        norm = folded.get(step)
+    for step in (step for step in used.values() if step not in folded.values()):
+        weights, norm = step.access.weights, folded.get(step)
         fold = _key(norm.access.weights[0]) if norm else None  # a shared weight is another for each
-        channels = shape[-1] if step.filter is None else shape[1]
-        for place, tensor in enumerate(step.access.weights):
+        channels = step.field.shape[1 if step.filter else -1] if _is_product(step) else 0
+        for place, tensor in enumerate(weights):
             count = size = tensor.numel()
-            if is_product and tensor.dim() > 1:
+            if _is_product(step) and tensor.dim() > 1:
                 size += FLOAT * channels
-            elif is_product or (place and step.kind == Kind.NORMALIZATION):
+            elif _is_product(step) or (place and step.kind == Kind.NORMALIZATION):
                 size *= FLOAT
             stored[_key(tensor), fold] = count, size
-        if norm and all(tensor.dim() > 1 for tensor in step.access.weights):
-            stored[_key(step.access.weights[0]), fold, "bias"] = channels, FLOAT * channels
-    return [*stored.values()]
+        if norm and all(tensor.dim() > 1 for tensor in weights):
+            stored[_key(weights[0]), fold, "bias"] = channels, FLOAT * channels
+    return stored.values()
 
 
-def _folded_normalizations(every: Sequence[Step], steps: Sequence[Step]) -> dict[Step, Step]:
+def _folded_normalizations(used: Mapping[int, Step]) -> dict[Step, Step]:
     """Return the normalization that each convolution or linear layer takes in."""
-    readers = Counter(value.made for step in steps for value in step.inputs)
+    readers = Counter(value.made for step in used.values() for value in step.inputs)
     folded = {}
-    for step in steps:
-        if step.op == "native_batch_norm" and not step.outcome.spans and step.access.weights:
-            made = step.inputs[0].made
-            before = every[made]
-            has_weight = any(tensor.dim() > 1 for tensor in before.access.weights)
-            is_layer = before.filter is not None or len(before.field.shape) == 2  # not of tokens
-            if made >= 0 and _is_product(before) and has_weight and is_layer and readers[made] == 1:
-                folded[before] = step
+    for step in used.values():
+        before = used.get(step.inputs[0].made)
+        if step.op != "native_batch_norm" or step.outcome.spans or before is None:
+            continue
+        is_layer = before.filter is not None or len(before.field.shape) == 2  # not of tokens
+        has_weight = any(tensor.dim() > 1 for tensor in before.access.weights)
+        if _is_product(before) and is_layer and has_weight and readers[step.inputs[0].made] == 1:
+            folded[before] = step
     return folded
 
 
@@ -90,17 +84,14 @@ def _is_product(step: Step) -> bool:
 
 def _key(tensor: Tensor) -> Hashable:
     """Return what tells tensors of other numbers apart: a transposed one has the same."""
-    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.numel()  # noqa: SLF001
+    return storage_of(tensor), tensor.storage_offset(), tensor.numel()
 
 
 def _find_peak(image: Tensor, steps: Sequence[Step]) -> tuple[int, str]:
     """Return the most elements that are alive at once, and where."""
-    last = {
-        storage: at
-        for at, step in enumerate(steps)
-        for storage in (*step.access.reads, *dict(step.access.writes))
-    }
     read = {storage for step in steps for storage in step.access.reads}
+    uses = ((at, {*step.access.reads, *dict(step.access.writes)}) for at, step in enumerate(steps))
+    last = {storage: at for at, storages in uses for storage in storages}
     live = {storage_of(image): image.numel()}
     most, place = 0, ""
     for at, step in enumerate(steps):
@@ -109,13 +100,10 @@ def _find_peak(image: Tensor, steps: Sequence[Step]) -> tuple[int, str]:
         new = {storage: count for storage, count in new.items() if storage not in live}
         alive = sum(live.values()) + sum(new.values())
         ending = [live.get(each, 0) for each in step.access.reads if last[each] == at]
-        if new and _works_in_place(step) and max(ending, default=0) >= sum(new.values()):
-            alive -= sum(new.values())
+        is_pointwise = step.kind in {Kind.POINTWISE, Kind.NORMALIZATION} and step.op != "clone"
+        if is_pointwise and max(ending, default=0) >= sum(new.values()):
+            alive -= sum(new.values())  # in place
         if alive > most:
             most, place = alive, step.call.name or step.call.module or step.call.function
         live = {storage: n for storage, n in (live | new).items() if last.get(storage, -1) > at}
     return most, place
-
-
-def _works_in_place(step: Step) -> bool:
-    return step.kind in {Kind.POINTWISE, Kind.NORMALIZATION} and step.op not in COPIES

@@ -53,12 +53,8 @@ Bytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=1)]
 def expand_preset(limits: dict[str, Any]) -> dict[str, Any]:
     """Return limits with those of the board `device_preset` in its place; given ones stay."""
     name = limits.get("device_preset")
-    if name is None:
-        return limits
-    if name not in DEVICES:
+    if name not in (None, *DEVICES):
         hint = did_you_mean(str(name), DEVICES)
         raise SettingsError(f"unknown device preset {name!r}{hint}: one of {', '.join(DEVICES)}")
-    return {
-        **DEVICES[name],
-        **{key: each for key, each in limits.items() if key != "device_preset"},
-    }
+    limits = {key: limit for key, limit in limits.items() if key != "device_preset"}
+    return {**DEVICES.get(str(name), {}), **limits}

@@ -58,10 +58,7 @@ class Memory:
 
     def access(self, read: Sequence[Tensor], written: Sequence[Tensor]) -> Access:
         """Return which memory an operation reads and writes."""
-        writes = {
-            storage_of(each): each.untyped_storage().nbytes() // each.element_size()
-            for each in written
-        }
+        writes = {storage_of(t): t.untyped_storage().nbytes() // t.element_size() for t in written}
         values = [(tensor, storage_of(tensor), self._values.get(tensor)) for tensor in read]
         reads = (storage for _, storage, value in values if value is not None)
         weights = (t for t, storage, value in values if value is None and storage not in writes)

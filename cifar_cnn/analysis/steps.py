@@ -115,10 +115,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Access:
-    """The memory of the tensors that an operation reads and writes, the latter with its elements.
-
-    It also reads `weights`, tensors that do not depend on the image.
-    """
+    """Storages that an operation reads, and writes with their elements; and its weights."""
 
     reads: tuple[StorageWeakRef, ...] = ()
     writes: tuple[tuple[StorageWeakRef, int], ...] = ()

@@ -72,44 +72,25 @@ BareNormalization = Annotated[
 ]
 
 
-def _limit(kind: Any, text: str, **details: Any) -> Any:
-    return Annotated[kind | None, typer.Option(help=text, rich_help_panel="Budget", **details)]
-
-
+_LIMIT_HELP = f"""
+max_params N: Parameters must be strictly fewer (default: 200000).
+min_rf N: Receptive field at the output must be above this, in pixels (default: 44).
+min_rf_features N: Receptive field at the last map, before global pooling, must be above this, in
+    pixels (default: no limit).
+max_mult_adds N: Multiply-adds for one image at most (default: no limit).
+max_flash SIZE: Weights in int8 at most, as 128kB; 1 kB is 1024 bytes (default: no limit).
+max_ram SIZE: Live activations of one image in int8 at most, as 64kB (default: no limit).
+device_preset BOARD: Flash and RAM of a board as limits: {", ".join(DEVICES)} (default: none).
+require NAME: Structure that must be there: depthwise-separable, dilated or gap; repeatable,
+    replaces the list (default: all three).
+"""
+_LIMIT_KINDS: dict[str, Any] = {"N": int, "SIZE": str, "BOARD": str, "NAME": list[str]}
 LIMITS = {
-    "max_params": _limit(int, "Parameters must be strictly fewer (default: 200000).", min=1),
-    "min_rf": _limit(
-        int, "Receptive field at the output must be above this, in pixels (default: 44).", min=0
-    ),
-    "min_rf_features": _limit(
-        int,
-        "Receptive field at the last map, before global pooling, must be above this, in pixels "
-        "(default: no limit).",
-        min=0,
-    ),
-    "max_mult_adds": _limit(int, "Multiply-adds for one image at most (default: no limit).", min=1),
-    "max_flash": _limit(
-        str,
-        "Weights in int8 at most, as 128kB (1 kB = 1024 bytes) (default: no limit).",
-        metavar="SIZE",
-    ),
-    "max_ram": _limit(
-        str,
-        "Live activations of one image in int8 at most, as 64kB (default: no limit).",
-        metavar="SIZE",
-    ),
-    "device_preset": _limit(
-        str,
-        f"Flash and RAM of a board as limits: {', '.join(DEVICES)} (default: none).",
-        metavar="NAME",
-        autocompletion=complete_from(DEVICES),
-    ),
-    "require": _limit(
-        list[str],
-        "Structure that must be there: depthwise-separable, dilated or gap; repeatable, replaces "
-        "the list (default: all three).",
-        metavar="NAME",
-    ),
+    name: Annotated[
+        _LIMIT_KINDS[metavar] | None,
+        typer.Option(help=" ".join(text.split()), metavar=metavar, rich_help_panel="Budget"),
+    ]
+    for name, metavar, text in re.findall(r"(\w+) (\w+): (.+(?:\n {4}.+)*)", _LIMIT_HELP)
 }
 """The flags of a budget's items; `read_budget` takes what they give."""
 
@@ -134,15 +115,10 @@ def command(**settings: str) -> Callable[[Callable[..., tuple[Any, int] | None]]
 
         @wraps(function)
         def wrapper(**arguments: Any) -> None:
-            flags = {name: arguments.pop(name) for name in settings}
             if settings:
-                overrides = {name: each for name, each in flags.items() if each not in (None, [])}
-                arguments["overrides"] = overrides
+                arguments["overrides"] = _take_flags(arguments, settings)
             if "limits" in signature.parameters:
-                limits = {name: arguments.pop(name) for name in LIMITS}
-                arguments["limits"] = {
-                    name: each for name, each in limits.items() if each not in (None, [])
-                }
+                arguments["limits"] = _take_flags(arguments, LIMITS)
             json = arguments.pop("json", False)
             if "console" in signature.parameters:
                 arguments["console"] = people_console(json=json or not is_main_process())
@@ -168,6 +144,12 @@ def command(**settings: str) -> Callable[[Callable[..., tuple[Any, int] | None]]
         return wrapper
 
     return decorate
+
+
+def _take_flags(arguments: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Remove flags from the arguments, and return those on the command line."""
+    flags = {name: arguments.pop(name) for name in names}
+    return {name: each for name, each in flags.items() if each not in (None, [])}
 
 
 def _with_help(parameter: inspect.Parameter, text: str | None) -> inspect.Parameter:

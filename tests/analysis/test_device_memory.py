@@ -12,17 +12,10 @@ from cifar_cnn import Budget, open_network, read_budget, summarize
 from cifar_cnn.errors import SettingsError
 
 IN_PLACE = {
-    "SiLU",
-    "Add",
-    "BatchNormalization",
-    "Clip",
-    "Div",
-    "HardSwish",
-    "Mul",
-    "Neg",
-    "Relu",
-    "Sigmoid",
+    *("Add", "BatchNormalization", "Clip", "Div", "Gelu", "HardSwish", "Mul", "Neg", "Relu"),
+    *("Sigmoid", "SiLU"),
 }
+GATES = {"HardSigmoid", "Sigmoid"}
 VIEWS = {"Flatten", "Gather", "Identity", "Reshape", "Split", "Squeeze", "Unsqueeze"}
 
 OWN = """
@@ -105,7 +98,7 @@ def exported(network, folder):
 def operations(graph):
     """Return name, inputs, outputs of each node on the image; x·sigmoid(x) is one operation."""
     nodes = [(n.op_type, [*filter(None, n.input)], [*n.output]) for n in graph.node]
-    gates = {outs[0]: ins[0] for name, ins, outs in nodes if name == "Sigmoid"}
+    gates = {outs[0]: ins[0] for name, ins, outs in nodes if name in GATES}
     silu = [
         outs[0] for n, ins, outs in nodes if n == "Mul" and any(gates.get(i) in ins for i in ins)
     ]
@@ -200,6 +193,7 @@ def own_buffer(n, x):
         (lambda n, x: n.conv(x)[:, :, ::2].contiguous(), 12, 192 + 256),
         (lambda n, x: n.conv(x).repeat(1, 2, 1, 1), 12, 256 + 512),
         (lambda n, x: F.max_pool2d(n.conv(x), 2), 12, 192 + 256),
+        (lambda n, x: n.conv(x) * x.mean(), 12, 192 + 256 + 1),
         (own_buffer, 12, 192 + 256 + 512),
     ],
 )

@@ -9,6 +9,7 @@ from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.results import Design
 from cifar_cnn.analysis.summary import summarize
 from cifar_cnn.models.compact import WIDTHS, channels_of
+from cifar_cnn.runtime import torch_threads
 from cifar_cnn.settings import validate
 from cifar_cnn.storage.network import Network
 
@@ -44,8 +45,9 @@ def design(
         return Design(model=FAMILY, model_arg=model_arg, summary=summary)
 
     widths = find_members()
-    broken = bisect_left(widths, True, key=lambda width: not summarize_member(width).has_passed)
-    return summarize_member(widths[max(broken - 1, 0)])
+    with torch_threads(1):  # for one image others would only wait
+        broken = bisect_left(widths, True, key=lambda width: not summarize_member(width).has_passed)
+        return summarize_member(widths[max(broken - 1, 0)])
 
 
 def find_members() -> Sequence[float]:

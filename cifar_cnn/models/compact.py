@@ -57,7 +57,7 @@ class Whitening(nn.Conv2d):
 
 CHANNELS = (64, 96, 192)  # of the three stages at width 1
 VECTOR = 16  # channels are multiples of this, which processors compute fastest
-WIDTHS = (0.13, 8.0)  # smallest and largest width
+WIDTHS = (0.13, 4.0)  # smallest and largest width
 
 
 def channels_of(width: float) -> list[int]:

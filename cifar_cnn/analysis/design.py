@@ -52,6 +52,6 @@ def design(
 
 def find_members() -> Sequence[float]:
     """Return a width for each member of the family: the shortest number that gives its channels."""
-    hundredths = (each / 100 for each in range(*(round(100 * width) for width in WIDTHS)))
-    members = groupby(hundredths, channels_of)
+    first, last = (round(100 * width) for width in WIDTHS)
+    members = groupby((each / 100 for each in range(first, last + 1)), channels_of)
     return [min(widths, key=lambda width: len(f"{width:g}")) for _, widths in members]

@@ -20,6 +20,7 @@ from torch.export import Dim
 from cifar_cnn.data.dataset import normalize
 from cifar_cnn.errors import ExportError
 from cifar_cnn.inference.onnx_file import IMAGES_BY, OnnxModel
+from cifar_cnn.models.blocks import folded
 from cifar_cnn.models.guard import guarded
 from cifar_cnn.models.module import weights_of
 from cifar_cnn.models.output import log_probabilities
@@ -74,7 +75,7 @@ class Exportable:
 
 def write_onnx(source: Exportable) -> tuple[bytes, Runner]:
     """Write by torch's exporter of captured programs, batch size free; run with onnxruntime."""
-    with capturing(source.model):
+    with capturing(source.model), folded(source.model):
         program = torch.onnx.export(
             source.model,
             (source.example,),

@@ -102,8 +102,9 @@ def normalized(convolution: nn.Module, channels: int, dropout: float) -> list[nn
 
 @contextmanager
 def folded(model: nn.Module) -> Iterator[None]:
-    """Fold the normalizations in the chains of `model`, in evaluation mode, while this is open.
+    """Fold normalizations and write out mirrored filters in the model's chains while this is open.
 
+    The model is in evaluation mode. The normalization
     y = g·(w*x + b - μ)/√(σ² + ε) + h is one convolution, of weight w·g/√(σ² + ε). Source: Jacob et
     al., "Quantization and Training of Neural Networks" (2018), section 3.2.
     """
@@ -121,10 +122,11 @@ def folded(model: nn.Module) -> Iterator[None]:
                 convolution = getattr(parent, place)
                 if isinstance(convolution, MirrorConv2d):
                     convolution = convolution.plain()
+                    replace(parent, place, convolution)
                 if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     replace(parent, place, fuse_conv_bn_eval(convolution, norm))
                     replace(chain, next_name, nn.Identity())
         yield
     finally:
-        for parent, name, module in replaced:
+        for parent, name, module in reversed(replaced):
             setattr(parent, name, module)

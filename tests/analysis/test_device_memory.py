@@ -75,12 +75,12 @@ def exported(network, folder):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folder / "folded.onnx")
-    content = proto.SerializeToString()
-    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    one_image = proto.SerializeToString()
+    onnxruntime.InferenceSession(one_image, options, providers=["CPUExecutionProvider"])
     folded = onnx.load(options.optimized_model_filepath)
     images = iter([{"images": example[:1].numpy()}])
-    quantization.quantize_static(
-        *(options.optimized_model_filepath, folder / "int8.onnx"),
+    quantization.quantize_static(  # the file as it was exported
+        *(onnx.load_from_string(content), folder / "int8.onnx"),
         SimpleNamespace(get_next=lambda: next(images, None)),
         per_channel=True,
         weight_type=quantization.QuantType.QInt8,

@@ -72,25 +72,34 @@ BareNormalization = Annotated[
 ]
 
 
-_LIMIT_HELP = f"""
-max_params N: Parameters must be strictly fewer (default: 200000).
-min_rf N: Receptive field at the output must be above this, in pixels (default: 44).
-min_rf_features N: Receptive field at the last map, before global pooling, must be above this, in
-    pixels (default: no limit).
-max_mult_adds N: Multiply-adds for one image at most (default: no limit).
-max_flash SIZE: Weights in int8 at most, as 128kB; 1 kB is 1024 bytes (default: no limit).
-max_ram SIZE: Live activations of one image in int8 at most, as 64kB (default: no limit).
-device_preset BOARD: Flash and RAM of a board as limits: {", ".join(DEVICES)} (default: none).
-require NAME: Structure that must be there: depthwise-separable, dilated or gap; repeatable,
-    replaces the list (default: all three).
-"""
-_LIMIT_KINDS: dict[str, Any] = {"N": int, "SIZE": str, "BOARD": str, "NAME": list[str]}
-LIMITS = {
-    name: Annotated[
-        _LIMIT_KINDS[metavar] | None,
-        typer.Option(help=" ".join(text.split()), metavar=metavar, rich_help_panel="Budget"),
+def _limit(kind: Any, metavar: str, text: str) -> Any:
+    return Annotated[
+        kind | None, typer.Option(help=text, metavar=metavar, rich_help_panel="Budget")
     ]
-    for name, metavar, text in re.findall(r"(\w+) (\w+): (.+(?:\n {4}.+)*)", _LIMIT_HELP)
+
+
+LIMITS = {
+    "max_params": _limit(int, "N", "Parameters must be strictly fewer (default: 200000)."),
+    "min_rf": _limit(
+        int, "N", "Receptive field at the output must be above this, in pixels (default: 44)."
+    ),
+    "min_rf_features": _limit(
+        int,
+        "N",
+        "Receptive field at the last map, before global pooling, must be above this, in pixels.",
+    ),
+    "max_mult_adds": _limit(int, "N", "Multiply-adds for one image at most."),
+    "max_flash": _limit(str, "SIZE", "Weights in int8 at most, as 128kB; 1 kB is 1024 bytes."),
+    "max_ram": _limit(str, "SIZE", "Live activations of one image in int8 at most, as 64kB."),
+    "device_preset": _limit(
+        str, "BOARD", f"Flash and RAM of a board as limits: {', '.join(DEVICES)}."
+    ),
+    "require": _limit(
+        list[str],
+        "NAME",
+        "Structure that must be there: depthwise-separable, dilated or gap; repeatable, replaces "
+        "the list (default: all three).",
+    ),
 }
 """The flags of a budget's items; `read_budget` takes what they give."""
 

@@ -53,27 +53,24 @@ def export(
     """
     from cifar_cnn.inference import export as exporting
     from cifar_cnn.inference.formats import TIMED
-    from cifar_cnn.report.progress import Display
 
     def describe(tensor: exporting.TensorFormat, otherwise: str) -> str:
         shape, ends = ", ".join(map(str, tensor.shape)), tensor.range
         values = f"{tensor.dtype} RGB {ends[0]}–{ends[1]}" if ends else otherwise
         return f"{tensor.name} ({shape}), {values}"
 
-    with Display(console) as progress:
-        result = exporting.export(
-            find_checkpoint(file, output_dir),
-            format,
-            output,
-            with_preprocessing=with_preprocessing,
-            opset=opset,
-            int8=int8,
-            calibration_images=calibration_images,
-            max_drop=max_drop,
-            exist_ok=exist_ok,
-            overrides=overrides,
-            progress=progress,
-        )
+    result = exporting.export(
+        find_checkpoint(file, output_dir),
+        format,
+        output,
+        with_preprocessing=with_preprocessing,
+        opset=opset,
+        int8=int8,
+        calibration_images=calibration_images,
+        max_drop=max_drop,
+        exist_ok=exist_ok,
+        overrides=overrides,
+    )
     say(
         console,
         f"saved {result.file}: {result.format}, {format_size(result.size)}",

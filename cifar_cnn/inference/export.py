@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cifar_cnn.data.dataset import Progress, normalize
+from cifar_cnn.data.dataset import normalize
 from cifar_cnn.data.images import fit
 from cifar_cnn.data.synthetic import draw_synthetic
 from cifar_cnn.errors import ExportError, SettingsError, counted, did_you_mean
@@ -81,7 +81,6 @@ def export(
     max_drop: float | None = None,
     exist_ok: bool = False,
     overrides: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
 ) -> Exported:
     """Export a checkpoint, if the exported network answers as PyTorch does.
 
@@ -97,7 +96,6 @@ def export(
         max_drop: percentage points of accuracy that int8 may lose; 1 unless said.
         exist_ok: replace the output where there is one.
         overrides: settings in place of the checkpoint's: model, and for int8 data_dir.
-        progress: told how the decoding of images for int8 goes.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
@@ -136,9 +134,8 @@ def export(
     difference, quantization = _compare(model, run, images), None
     milliseconds = measure_latency(run, images[:1])
     if int8:
-        content, quantization = quantize_checked(
-            source, content, calibration_images, 1.0 if max_drop is None else max_drop, progress
-        )
+        most = 1.0 if max_drop is None else max_drop
+        content, quantization = quantize_checked(source, content, calibration_images, most)
         milliseconds = quantization.int8.milliseconds
     write_result(target, content)
     return Exported(

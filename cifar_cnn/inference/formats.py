@@ -6,12 +6,11 @@ import logging
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,17 +94,10 @@ def write_onnx(source: Exportable) -> tuple[bytes, Runner]:
             )
     for part in (*proto.graph.node, *proto.graph.value_info, proto.graph):
         del part.metadata_props[:]  # stack traces: a quarter of the file
-    content = add_metadata(proto, source.metadata)
-    return content, OnnxModel(content).run
-
-
-def add_metadata(proto: Any, metadata: Mapping[str, str]) -> bytes:
-    """Return the content of the ONNX file with this metadata alone."""
-    del proto.metadata_props[:]
-    for key, value in metadata.items():
+    for key, value in source.metadata.items():
         proto.metadata_props.add(key=key, value=value)
     content: bytes = proto.SerializeToString()
-    return content
+    return content, OnnxModel(content).run
 
 
 def write_torch_export(source: Exportable) -> tuple[bytes, Runner]:

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from cifar_cnn.data.dataset import Progress, Split, normalize
+from cifar_cnn.data.dataset import Split, normalize
 from cifar_cnn.errors import ExportError, SettingsError, counted
 from cifar_cnn.inference.evaluate import load_images
-from cifar_cnn.inference.formats import INPUT, Exportable, add_metadata, capturing, measure_latency
+from cifar_cnn.inference.formats import INPUT, Exportable, capturing, measure_latency
 from cifar_cnn.inference.metrics import judge
 from cifar_cnn.inference.onnx_file import OnnxModel
 from cifar_cnn.inference.trained import predict_log_probabilities
@@ -42,7 +42,6 @@ class Quantization(Result):
 
     calibration_images: int
     compared_images: int
-    max_drop: float
     eval_split: str
     eval_images: int
     fp32: FileMeasures
@@ -50,13 +49,13 @@ class Quantization(Result):
 
 
 def quantize_checked(
-    source: Exportable, fp32: bytes, count: int | None, max_drop: float, progress: Progress | None
+    source: Exportable, fp32: bytes, count: int | None, max_drop: float
 ) -> tuple[bytes, Quantization]:
     """Return the int8 file, calibrated on `count` images, and the measures of both files.
 
     Raise an ExportError if it loses more than `max_drop` percentage points.
     """
-    train = load_images(source.network, "train", None, progress)
+    train = load_images(source.network, "train", None, None)
     count = min(CALIBRATION_IMAGES, len(train) // 2) if count is None else count
     if not 0 < count < len(train):
         raise SettingsError(
@@ -64,32 +63,23 @@ def quantize_checked(
             "at least one is needed for calibration, and one to compare the files on"
         )
     calibration, others = train.divided(count)
-    compared = others.limited(MOST_COMPARED)
-    test = load_images(source.network, None, None, progress)
-    files = {"fp32": fp32, "int8": _quantize(source, fp32, calibration.images)}
-    before, after = (_measure_accuracy(source, file, compared) for file in files.values())
-    drop = 100 * (before - after)
+    compared, test = others.limited(MOST_COMPARED), load_images(source.network, None, None, None)
+    int8 = _quantize(source, fp32, calibration.images)
+    before, after = (_measure(source, file, compared, test) for file in (fp32, int8))
+    drop = 100 * (before.train_accuracy - after.train_accuracy)
     if not drop <= max_drop:
         raise ExportError(
             f"int8 loses {drop:.2f} percentage points on {len(compared)} training images "
-            f"({before:.2%} to {after:.2%}), more than --max-drop {max_drop:g}: nothing was written"
+            f"({before.train_accuracy:.2%} to {after.train_accuracy:.2%}), more than --max-drop "
+            f"{max_drop:g}: nothing was written"
         )
-    measures = {
-        name: FileMeasures(
-            size=len(file),
-            milliseconds=measure_latency(OnnxModel(file).run, source.example[:1]),
-            train_accuracy=accuracy,
-            eval_accuracy=_measure_accuracy(source, file, test),
-        )
-        for (name, file), accuracy in zip(files.items(), (before, after), strict=True)
-    }
-    return files["int8"], Quantization(
+    return int8, Quantization(
         calibration_images=count,
         compared_images=len(compared),
-        max_drop=max_drop,
         eval_split=test.name,
         eval_images=len(test),
-        **measures,
+        fp32=before,
+        int8=after,
     )
 
 
@@ -113,13 +103,23 @@ def _quantize(source: Exportable, fp32: bytes, images: Tensor) -> bytes:
             nodes_to_exclude=[node.name for node in first],
         )
         proto = onnx.load(file)
-    return add_metadata(proto, source.metadata | {"precision": "int8"})
+    for each in proto.metadata_props:
+        each.value = "int8" if each.key == "precision" else each.value
+    return bytes(proto.SerializeToString())
 
 
-def _measure_accuracy(source: Exportable, file: bytes, data: Split) -> float:
-    answers = predict_log_probabilities(
-        OnnxModel(file), data.images, CPU, "fp32", normalization=source.network.normalization
+def _measure(source: Exportable, file: bytes, compared: Split, test: Split) -> FileMeasures:
+    model, accuracies = OnnxModel(file), []
+    for data in (compared, test):
+        answers = predict_log_probabilities(
+            model, data.images, CPU, "fp32", normalization=source.network.normalization
+        )
+        if len(data) > 1 and torch.equal(answers, answers[:1].expand_as(answers)):
+            raise ExportError("the network gives the same answer for all images: train it first")
+        accuracies.append(judge(answers, data).accuracy)
+    return FileMeasures(
+        size=len(file),
+        milliseconds=measure_latency(model.run, source.example[:1]),
+        train_accuracy=accuracies[0],
+        eval_accuracy=accuracies[1],
     )
-    if len(data) > 1 and torch.equal(answers, answers[:1].expand_as(answers)):
-        raise ExportError("the network gives the same answer for all images: train it first")
-    return judge(answers, data).accuracy

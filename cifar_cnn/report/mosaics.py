@@ -39,6 +39,8 @@ class Explanation:
     """Grad-CAM of a trained network."""
 
     def __init__(self, network: Network) -> None:
+        if network.onnx is not None:
+            raise UserError(f"{network.file} is an ONNX network: Grad-CAM needs the run's model.pt")
         self._network = network
         size = network.settings.input_size
         with self._guard():

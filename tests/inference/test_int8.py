@@ -14,6 +14,7 @@ from cifar_cnn.data.dataset import Split
 from cifar_cnn.errors import DataError, ExportError, RequestError
 from cifar_cnn.inference import int8 as quantizing
 from cifar_cnn.inference.formats import FORMATS
+from cifar_cnn.inference.int8 import FileMeasures
 from cifar_cnn.inference.onnx_file import OnnxModel
 from cifar_cnn.storage.checkpoint import pack, read_checkpoint
 
@@ -132,26 +133,24 @@ def test_images_of_calibration_are_training_images_that_nothing_else_uses(
     def record(name):
         function = getattr(quantizing, name)
 
-        def recording(source, fp32, images):
-            key = name, getattr(images, "name", None)
-            seen.setdefault(key, []).append(getattr(images, "images", images))
-            return function(source, fp32, images)
+        def recording(source, fp32, *images):
+            seen.setdefault(name, []).append(images)
+            return function(source, fp32, *images)
 
         monkeypatch.setattr(quantizing, name, recording)
 
     record("_quantize")
-    record("_measure_accuracy")
+    record("_measure")
     export(run, "onnx", tmp_path / "a.onnx", int8=True, calibration_images=40)
-    (calibration,), compared = seen["_quantize", None], seen["_measure_accuracy", "train"]
-    assert len(calibration) == 40
-    assert torch.equal(*compared)
-    assert len(compared[0]) == 260
+    ((calibration,),), (of_fp32, of_int8) = seen["_quantize"], seen["_measure"]
+    assert of_fp32 == of_int8
+    compared, test = (each.images for each in of_fp32)
+    assert [len(calibration), len(compared), len(test)] == [40, 260, 100]
 
     def as_set(images):
         return {image.numpy().tobytes() for image in images}
 
-    test = as_set(seen["_measure_accuracy", "test"][0])
-    assert len(as_set(calibration) | as_set(compared[0]) | test) == 400
+    assert len(as_set(calibration) | as_set(compared) | as_set(test)) == 400
 
 
 def test_a_part_for_calibration_is_balanced_and_the_rest_is_all_else():
@@ -167,8 +166,11 @@ def test_a_part_for_calibration_is_balanced_and_the_rest_is_all_else():
 def test_a_network_that_loses_more_than_allowed_is_not_written(run, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    accuracies = iter([0.9, 0.88])
-    monkeypatch.setattr(quantizing, "_measure_accuracy", lambda *_: next(accuracies))
+    measures = [
+        FileMeasures(size=1, milliseconds=1, train_accuracy=each, eval_accuracy=1)
+        for each in (0.9, 0.88)
+    ]
+    monkeypatch.setattr(quantizing, "_measure", lambda *_: measures.pop(0))
     with pytest.raises(ExportError, match=r"loses 2\.00 percentage points .* than max_drop 1: not"):
         export(run, "onnx", tmp_path / "a.onnx", int8=True)
     assert list(tmp_path.iterdir()) == [tmp_path / "tmp"]

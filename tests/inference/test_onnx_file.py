@@ -1,4 +1,3 @@
-import json
 import logging
 import warnings
 
@@ -6,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_cnn import evaluate, export, resolve_settings, train
-from cifar_cnn.errors import CheckpointError, DataError, ModelError, SettingsError
+from cifar_cnn import evaluate, explain, export, predict, resolve_settings, train
+from cifar_cnn.errors import CheckpointError, DataError, ModelError, SettingsError, UserError
 from cifar_cnn.inference.evaluate import write_predictions
 
 SYNTHETIC = {"dataset": "synthetic", "limit_eval": 50}
@@ -185,12 +184,20 @@ def test_a_damaged_file_is_refused(run, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_file_is_predicted_with_but_not_explained(run):
+    image = run.parent / "images" / "test" / "red" / "000.png"
+    (expected,) = predict([image], run / "model.pt").predictions
+    (found,) = predict([image], run / "pixels.onnx").predictions
+    assert found.top[0].name == expected.top[0].name
+    with pytest.raises(UserError, match="is an ONNX network: Grad-CAM needs the run's model.pt"):
+        explain([image], run / "pixels.onnx")
+
+
 def test_a_missing_package_is_named(run, monkeypatch):
     monkeypatch.setattr("cifar_cnn.inference.onnx_file.find_spec", lambda _name: None)
-    with pytest.raises(Exception, match=r"need onnxruntime: pip install '\.\[onnx\]'"):
+    with pytest.raises(UserError, match=r"need onnxruntime: pip install '\.\[onnx\]'"):
         evaluate(run / "model.onnx")
 
 
-def test_an_exported_file_names_no_folder_of_the_program(run):
+def test_an_exported_file_holds_no_stack_traces(run):
     assert b"site-packages" not in (run / "model.onnx").read_bytes()
-    assert json.loads(json.dumps(evaluate(run / "model.onnx").model_dump(mode="json")))

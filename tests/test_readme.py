@@ -132,7 +132,7 @@ def test_every_command_and_flag_that_is_named_exists():
     assert named - {"budget"} <= set(root.commands) | set(ALIASES)
     lines = re.sub(r"torchrun .*\\\n|torchrun |docker run (?:.*\\\n)+", "", TEXT).splitlines()
     ours = "\n".join(each for each in lines if not re.search(r"python tests/|id: |--nproc", each))
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", ours))
     assert len(flags) > 40
     assert flags - {"--help"} <= options(root)
 

@@ -113,8 +113,7 @@ def export(
             "are for --int8"
         )
     suffix, write = FORMATS[format]
-    beside = path.with_suffix(f".int8{suffix}" if int8 else suffix)
-    target = Path(output) if output is not None else beside
+    target = Path(output or path.with_suffix(f".int8{suffix}" if int8 else suffix))
     if target.exists() and target.suffix != suffix and (target.parent / SETTINGS).exists():
         raise ExportError(f"{target} is a run's own file: choose another --output")
     if target.exists() and not exist_ok:
@@ -132,27 +131,22 @@ def export(
     source = Exportable(network, model, example, answer, opset or DEFAULT_OPSET)
     content, run = write(source)
     difference, quantization = _compare(model, run, images), None
-    milliseconds = measure_latency(run, images[:1])
     if int8:
         most = 1.0 if max_drop is None else max_drop
         content, quantization = quantize_checked(source, content, calibration_images, most)
-        milliseconds = quantization.int8.milliseconds
     write_result(target, content)
+    dtype, ends = ("uint8", (0, 255)) if with_preprocessing else ("float32", None)
+    shape, answers = ("batch", *images.shape[1:]), ("batch", len(network.classes))
     return Exported(
         file=target,
         format=format,
         size=len(content),
-        inputs=TensorFormat(
-            name=INPUT,
-            shape=("batch", *images.shape[1:]),
-            dtype="uint8" if with_preprocessing else "float32",
-            range=(0, 255) if with_preprocessing else None,
-        ),
-        outputs=TensorFormat(
-            name=answer, shape=("batch", len(network.classes)), dtype="float32", range=None
-        ),
+        inputs=TensorFormat(name=INPUT, shape=shape, dtype=dtype, range=ends),
+        outputs=TensorFormat(name=answer, shape=answers, dtype="float32", range=None),
         max_difference=difference,
-        milliseconds=milliseconds,
+        milliseconds=(
+            quantization.int8.milliseconds if quantization else measure_latency(run, images[:1])
+        ),
         int8=quantization,
     )
 

@@ -1,8 +1,6 @@
 """Quantize an exported ONNX network to int8, unless it loses too much accuracy.
 
-Weights become int8 with a scale for each channel, activations uint8 with one scale for each tensor,
-from their extremes on training images. Source: Jacob et al., "Quantization and Training of Neural
-Networks" (2018), sections 2 and 3; the exporter has folded the normalizations, as in section 3.2.
+Source: Jacob et al., "Quantization and Training of Neural Networks" (2018), sections 2 and 3.
 """
 
 from itertools import takewhile
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cifar_cnn.data.dataset import Split, normalize
-from cifar_cnn.errors import ExportError, SettingsError, counted
+from cifar_cnn.errors import ExportError, SettingsError
 from cifar_cnn.inference.evaluate import load_images
 from cifar_cnn.inference.formats import INPUT, Exportable, capturing, measure_latency
 from cifar_cnn.inference.metrics import judge
@@ -58,10 +56,7 @@ def quantize_checked(
     train = load_images(source.network, "train", None, None)
     count = min(CALIBRATION_IMAGES, len(train) // 2) if count is None else count
     if not 0 < count < len(train):
-        raise SettingsError(
-            f"--calibration-images {count} is invalid: of {counted(len(train), 'training image')} "
-            "at least one is needed for calibration, and one to compare the files on"
-        )
+        raise SettingsError(f"--calibration-images {count} is invalid: give 1 to {len(train) - 1}")
     calibration, others = train.divided(count)
     compared, test = others.limited(MOST_COMPARED), load_images(source.network, None, None, None)
     int8 = _quantize(source, fp32, calibration.images)
@@ -69,9 +64,8 @@ def quantize_checked(
     drop = 100 * (before.train_accuracy - after.train_accuracy)
     if not drop <= max_drop:
         raise ExportError(
-            f"int8 loses {drop:.2f} percentage points on {len(compared)} training images "
-            f"({before.train_accuracy:.2%} to {after.train_accuracy:.2%}), more than --max-drop "
-            f"{max_drop:g}: nothing was written"
+            f"int8 loses {drop:.2f} percentage points on {len(compared)} training images, more "
+            f"than --max-drop {max_drop:g}: nothing was written; try other --calibration-images"
         )
     return int8, Quantization(
         calibration_images=count,

@@ -234,7 +234,7 @@ def test_a_network_without_answers_is_refused(run, tmp_path, factor, reason):
         (
             {"format": "onnx", "int8": True, "calibration_images": 300},
             RequestError,
-            "of 300 training images at least one",
+            r"calibration_images 300 is invalid: give 1 to 299$",
         ),
         (
             {"format": "onnx", "int8": True, "overrides": {"data_dir": "nowhere"}},

@@ -66,7 +66,7 @@ BareNormalization = Annotated[
     typer.Option(
         "--normalization",
         metavar="cifar10|dataset|MEAN/STD",
-        help="Normalization of a bare state dict: cifar10's, dataset (measured on the training "
+        help="Normalization of weights from elsewhere: cifar10's, dataset (measured on training "
         "images), or as 0.5/0.5 or R,G,B/R,G,B (default: cifar10).",
     ),
 ]

@@ -64,15 +64,15 @@ def evaluate(
     normalization: str | None = None,
     progress: Progress | None = None,
 ) -> CheckpointEvaluation:
-    """Evaluate a checkpoint, or a bare state dict, on a split.
+    """Evaluate a checkpoint, an ONNX file, or a bare state dict, on a split.
 
     Args:
-        file: `model.pt`, `best.pt`, `last.pt`, or a state dict saved by another program.
+        file: `model.pt`, `best.pt`, `last.pt`, an ONNX file, or another program's state dict.
         split: `train` and `val` are those of the checkpoint's own run; `test` unless said, or `val`
             where a folder of images has that in its place.
         tta: average each image's probabilities with those of its mirror image.
         overrides: settings in place of the checkpoint's: model, dataset, data_dir, limit_eval …
-        normalization: of a bare state dict: `cifar10` unless said, `dataset` for that of the
+        normalization: of weights from elsewhere: `cifar10` unless said, `dataset` for that of the
             training images, or MEAN/STD: `0.5/0.5`, or R,G,B/R,G,B, for colors in 0–1.
         progress: told how the decoding of image files, or a download, goes.
 

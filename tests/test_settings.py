@@ -206,6 +206,21 @@ def test_an_input_size_is_one_side_or_height_and_width(given, size):
     assert resolve_settings({"input_size": given, "shift": 0}).input_size == size
 
 
+@pytest.mark.parametrize(
+    ("model", "model_arg", "cutout"),
+    [
+        ("compact", ["width=0.59"], 0),
+        ("compact", ["width=0.6"], 1),
+        ("compact", ["width=x"], 1),  # refused where the network is built
+        ("net.py:Net", ["width=0.3"], 1),
+    ],
+)
+def test_best_cuts_out_nothing_for_narrow_members_of_compact(model, model_arg, cutout):
+    values = {"recipe": "best", "epochs": 30, "model": model, "model_arg": model_arg}
+    assert resolve_settings(values).cutout == cutout
+    assert resolve_settings({**values, "cutout": 0.5}).cutout == 0.5
+
+
 @pytest.mark.parametrize(("epochs", "cutout"), [(5, 0), (29, 0), (30, 1), (200, 1)])
 def test_best_cuts_out_squares_in_runs_of_30_epochs_and_more(epochs, cutout, config):
     assert resolve_settings({"recipe": "best", "epochs": epochs}).cutout == cutout

@@ -12,10 +12,11 @@ RECIPE_FOLDER = files(__name__)
 RECIPES = tuple(sorted(f.name[:-5] for f in RECIPE_FOLDER.iterdir() if f.name.endswith(".toml")))
 
 
-def read_recipe(name: str, epochs: Any = None) -> dict[str, Any]:
+def read_recipe(name: str, epochs: Any = None, width: float = 1.0) -> dict[str, Any]:
     """Return the settings that the recipe sets for a run of so many epochs, or of the default's.
 
-    What a recipe has under `from_epochs.N` applies to runs of N epochs and more.
+    What a recipe has under `from_epochs.N` applies to runs of N epochs and more. What it has under
+    `below_width.W` goes before that, for networks of a smaller width.
 
     Raises:
         SettingsError: there is no such recipe.
@@ -30,5 +31,8 @@ def read_recipe(name: str, epochs: Any = None) -> dict[str, Any]:
         length = DEFAULT_EPOCHS
     for least, changes in recipe.pop("from_epochs", {}).items():
         if length >= int(least):
+            recipe.update(changes)
+    for limit, changes in recipe.pop("below_width", {}).items():
+        if width < float(limit):
             recipe.update(changes)
     return recipe

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from cifar_cnn.errors import SettingsError, did_you_mean, one_line, plain_reason
 from cifar_cnn.recipes import DEFAULT_RECIPE, read_recipe
-from cifar_cnn.settings.fields import DEVICES, SOURCES, Settings
+from cifar_cnn.settings.fields import DEVICES, MODELS, SOURCES, Settings
+from cifar_cnn.settings.values import parse_arguments
 
 REMOVED = ("ema", "teacher", "distill_alpha", "distill_temperature")
 """Settings until version 0.2.0; the last two had an effect only together with `teacher`."""
@@ -51,11 +52,20 @@ def complete_settings(values: Mapping[str, Any]) -> Settings:
 
 def _recipe_for(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the recipe, for the user's own network without what would not reach it."""
-    recipe, model = read_recipe(name, values.get("epochs")), str(values.get("model", ""))
+    model = str(values.get("model", ""))
+    recipe = read_recipe(name, values.get("epochs"), _width_of(values) if model in MODELS else 1.0)
     if ":" in model or model.endswith(".py"):
         for key in ("dropout", "ghost_batch_size"):
             recipe.pop(key, None)
     return recipe
+
+
+def _width_of(values: Mapping[str, Any]) -> float:
+    """Return the width of a built-in network; 1 unless it is given and a number."""
+    try:
+        return float(parse_arguments(values.get("model_arg") or ()).get("width", 1.0))
+    except (TypeError, ValueError, OverflowError):  # building the network refuses it
+        return 1.0
 
 
 def validate(values: Mapping[str, Any]) -> Settings:

@@ -1,8 +1,9 @@
 """Accuracy against parameters: `compact` in five sizes, and a ResNet-14 in the same sizes.
 
 For each limit on the parameters: the network that `cifar-cnn design` finds, and control.py's with
-as many channels as the limit allows; both under `best`, for 10 epochs (three seeds) and 30 (one).
-A stopped series goes on where it was if `--runs` names its folder again. Prints JSON, and draws it.
+as many channels as the limit allows; both under `best`, with or without cutout as `compact` of that
+size. A stopped series goes on where it was if `--runs` names its folder again. Prints JSON, and
+draws it.
 
     python tests/benchmarks/size_curve.py FOLDER [--runs DIR] [--plot FILE.png] [--threads N]
 """
@@ -15,8 +16,16 @@ import sys
 
 import control
 
+from cifar_cnn import resolve_settings
+
 LIMITS = (12_500, 25_000, 50_000, 100_000, 200_000)
-SERIES = {10: (0, 1, 2), 30: (0,)}  # seeds by epochs
+SERIES = (
+    ("compact", 10, (0, 1, 2)),
+    ("compact", 30, (0,)),
+    ("ResNet-14", 10, (0,)),
+    ("ResNet-14", 30, (0,)),
+)
+"""Network, epochs and seeds."""
 
 
 def run_json(*words):
@@ -26,11 +35,11 @@ def run_json(*words):
 
 
 def find_networks(limit):
-    """Return for each name the model and its argument."""
+    """Return the width of `compact`, and for each network its model and argument."""
     sizes = {n: sum(p.numel() for p in control.Control(n).parameters()) for n in range(1, 32)}
     channels = max(n for n, parameters in sizes.items() if parameters < limit)
     found = run_json("design", "--max-params", limit)
-    return {
+    return found["model_arg"], {
         "compact": (found["model"], found["model_arg"][0]),
         "ResNet-14": (f"{control.__file__}:Control", f"channels={channels}"),
     }
@@ -39,21 +48,23 @@ def find_networks(limit):
 def measure(folder, runs, threads):
     """Yield a point for each network, limit and number of epochs."""
     for limit in LIMITS:
-        for name, (model, argument) in find_networks(limit).items():
-            totals = run_json("summary", model, "--model-arg", argument, "--no-budget")["totals"]
-            for epochs, seeds in SERIES.items():
-                flags = ["--model", model, "--model-arg", argument, "--recipe", "best"]
-                flags += ["--dataset", "folder", "--data-dir", folder, "--epochs", epochs]
-                flags += ["--normalization", "cifar10", "--threads", threads, "--no-report"]
-                flags += ["--output-dir", runs, "--resume", "auto"]
-                accuracies = []
-                for seed in seeds:
-                    run = f"{name}-{limit}-{epochs}-{seed}"
-                    result = run_json("train", *flags, "--seed", seed, "--name", run)
-                    accuracies.append(result["eval"]["accuracy"])
-                point = {"network": name, "limit": limit, "argument": argument, "epochs": epochs}
-                sizes = {"parameters": totals["parameters"], "mult_adds": totals["mult_adds"]}
-                yield {**point, **sizes, "accuracies": accuracies}
+        width, networks = find_networks(limit)
+        for name, epochs, seeds in SERIES:
+            model, argument = networks[name]
+            recipe = {"recipe": "best", "model": "compact", "model_arg": width, "epochs": epochs}
+            network = ["--model", model, "--model-arg", argument]
+            flags = [*network, "--recipe", "best", "--cutout", resolve_settings(recipe).cutout]
+            flags += ["--dataset", "folder", "--data-dir", folder, "--normalization", "cifar10"]
+            flags += ["--epochs", epochs, "--threads", threads, "--no-report"]
+            accuracies = []
+            for seed in seeds:
+                where = ["--name", f"{name}-{limit}-{epochs}-{seed}", "--output-dir", runs]
+                result = run_json("train", *flags, "--seed", seed, *where, "--resume", "auto")
+                accuracies.append(result["eval"]["accuracy"])
+            totals = run_json("summary", *network, "--no-budget")["totals"]
+            sizes = {"parameters": totals["parameters"], "mult_adds": totals["mult_adds"]}
+            point = {"network": name, "limit": limit, "argument": argument, "epochs": epochs}
+            yield {**point, **sizes, "accuracies": accuracies}
 
 
 def draw(points, path):

@@ -1,17 +1,8 @@
 """Flash and RAM that a network takes on a small device, from its run on one image.
 
-Flash holds the weights as exported: each tensor that does not depend on the image and that an
-operation on the image uses, once. A weight computed from parameters counts as written out. Batch
-normalization directly behind a convolution or linear layer that nothing else reads is folded into
-it, and leaves a bias. In fp32 each number takes 4 bytes. In int8 a weight or constant takes 1, each
-output channel of a convolution or product 4 more for its scale, and biases (int32) and running
-statistics that are not folded (fp32) take 4. This is what onnxruntime's static quantization stores
-for each channel, without zero points and the scales of biases.
-
-RAM is the peak of live activations, operation by operation in the order in which they run. The
-inputs and outputs of an operation are alive together. An element-wise operation or normalization
-writes its output over an input of that size that nothing reads later; views take no memory. Each
-element takes 1 byte in int8 and 4 in fp32. The image is an activation like all others.
+README.md, "Does it fit my chip?", has the definitions. Flash is what onnxruntime's static
+quantization stores for each channel, without zero points and the scales of biases. RAM is the peak
+of live activations, operation by operation in the order in which they run.
 """
 
 from collections import Counter

@@ -18,12 +18,7 @@ DEVICES = {
     "pico": {"max_flash": 2048 * KIB, "max_ram": 264 * KIB},
     "nucleo-l4r5zi": {"max_flash": 2048 * KIB, "max_ram": 640 * KIB},
 }
-"""Flash and RAM of boards, in bytes. Sources:
-
-Arduino Nano 33 BLE (Sense): Nordic, "nRF52840 Product Specification", section Memory. Raspberry Pi
-Pico: "Raspberry Pi Pico Datasheet" (flash) and "RP2040 Datasheet" (SRAM). ST NUCLEO-L4R5ZI, the
-reference board of MLPerf Tiny: "STM32L4R5xx", DS12023.
-"""
+"""Flash and RAM of boards, in bytes; README.md names the data sheets."""
 
 
 class DeviceMemory(Result):

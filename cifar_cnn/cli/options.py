@@ -80,25 +80,19 @@ def _limit(kind: Any, metavar: str, text: str) -> Any:
 
 LIMITS = {
     "max_params": _limit(int, "N", "Parameters must be strictly fewer (default: 200000)."),
-    "min_rf": _limit(
-        int, "N", "Receptive field at the output must be above this, in pixels (default: 44)."
-    ),
+    "min_rf": _limit(int, "N", "Receptive field at the output above N pixels (default: 44)."),
     "min_rf_features": _limit(
-        int,
-        "N",
-        "Receptive field at the last map, before global pooling, must be above this, in pixels.",
+        int, "N", "Receptive field at the last map, before global pooling, above N pixels."
     ),
     "max_mult_adds": _limit(int, "N", "Multiply-adds for one image at most."),
     "max_flash": _limit(str, "SIZE", "Weights in int8 at most, as 128kB; 1 kB is 1024 bytes."),
     "max_ram": _limit(str, "SIZE", "Live activations of one image in int8 at most, as 64kB."),
-    "device_preset": _limit(
-        str, "BOARD", f"Flash and RAM of a board as limits: {', '.join(DEVICES)}."
-    ),
+    "device_preset": _limit(str, "BOARD", f"Flash and RAM of a board: {', '.join(DEVICES)}."),
     "require": _limit(
         list[str],
         "NAME",
-        "Structure that must be there: depthwise-separable, dilated or gap; repeatable, replaces "
-        "the list (default: all three).",
+        "Structure that must be there: depthwise-separable, dilated or gap; "
+        "repeatable, replaces the list (default: all three).",
     ),
 }
 """The flags of a budget's items; `read_budget` takes what they give."""

@@ -33,7 +33,7 @@ def test_exit_status_tells_whether_the_budget_is_met(quick_cli, flags, status, b
 def test_the_help_names_the_limits_of_the_default_budget(quick_cli):
     text = " ".join(quick_cli("summary", "--help", columns=100).stdout.split())
     assert f"strictly fewer (default: {Budget().max_params})" in text
-    assert f"above this, in pixels (default: {Budget().min_rf})" in text
+    assert f"above N pixels (default: {Budget().min_rf})" in text
 
 
 def test_require_replaces_the_list(quick_cli):

@@ -13,8 +13,6 @@ from cifar_cnn.runtime import torch_threads
 from cifar_cnn.settings import validate
 from cifar_cnn.storage.network import Network
 
-FAMILY = "compact"
-
 
 def design(
     budget: Budget | None = None,
@@ -39,10 +37,10 @@ def design(
     @cache
     def summarize_member(width: float) -> Design:
         model_arg = (f"width={width:g}",)
-        values = {"model": FAMILY, "model_arg": model_arg, "input_size": input_size}
+        values = {"model": "compact", "model_arg": model_arg, "input_size": input_size}
         network = Network(validate(values), classes=tuple(map(str, range(num_classes))))
         summary = summarize(network, input_size, budget=budget)
-        return Design(model=FAMILY, model_arg=model_arg, summary=summary)
+        return Design(model="compact", model_arg=model_arg, summary=summary)
 
     widths = find_members()
     with torch_threads(1):  # for one image others would only wait

@@ -10,8 +10,8 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from torch import Tensor
 
-from cifar_cnn.analysis.devices import DeviceMemory
 from cifar_cnn.analysis.memory import storage_of
+from cifar_cnn.analysis.results import DeviceMemory
 from cifar_cnn.analysis.run import Run
 from cifar_cnn.analysis.steps import Kind, Step, Value, used_steps
 
@@ -39,11 +39,11 @@ def _stored_sizes(used: Mapping[int, Step]) -> Collection[tuple[int, int]]:
     folded = _folded_normalizations(used)
     stored: dict[Hashable, tuple[int, int]] = {}
     for step in (step for step in used.values() if step not in folded.values()):
-        weights, norm = step.access.weights, folded.get(step)
-        fold = _key(norm.access.weights[0]) if norm else None  # a shared weight is another for each
+        weights, norm = step.weights, folded.get(step)
+        fold = _key(norm.weights[0]) if norm else None  # a shared weight folds into copies
         channels = step.field.shape[1 if step.filter else -1] if _is_product(step) else 0
         for place, tensor in enumerate(weights):
-            count = size = tensor.numel()
+            count = size = _count(tensor)
             if _is_product(step) and tensor.dim() > 1:
                 size += FLOAT * channels
             elif _is_product(step) or (place and step.kind == Kind.NORMALIZATION):
@@ -63,7 +63,7 @@ def _folded_normalizations(used: Mapping[int, Step]) -> dict[Step, Step]:
         if step.op != "native_batch_norm" or step.outcome.spans or before is None:
             continue
         is_layer = before.filter is not None or len(before.field.shape) == 2  # not of tokens
-        has_weight = any(tensor.dim() > 1 for tensor in before.access.weights)
+        has_weight = any(tensor.dim() > 1 for tensor in before.weights)
         if _is_product(before) and is_layer and has_weight and readers[step.inputs[0].made] == 1:
             folded[before] = step
     return folded
@@ -74,23 +74,28 @@ def _is_product(step: Step) -> bool:
 
 
 def _key(tensor: Tensor) -> Hashable:
-    """Return what tells tensors of other numbers apart: a transposed one has the same."""
-    return storage_of(tensor), tensor.storage_offset(), tensor.numel()
+    """Return the same key for tensors that hold the same numbers, as transposed ones do."""
+    return storage_of(tensor), tensor.storage_offset(), _count(tensor)
+
+
+def _count(tensor: Tensor) -> int:
+    """Return how many numbers a tensor stores; an expanded one has more elements."""
+    return min(tensor.numel(), tensor.untyped_storage().nbytes() // tensor.element_size())
 
 
 def _find_peak(image: Tensor, steps: Sequence[Step]) -> tuple[int, str]:
     """Return the most elements that are alive at once, and where."""
-    read = {storage for step in steps for storage in step.access.reads}
-    uses = ((at, {*step.access.reads, *dict(step.access.writes)}) for at, step in enumerate(steps))
+    read = {storage for step in steps for storage in step.reads}
+    uses = ((at, {*step.reads, *dict(step.writes)}) for at, step in enumerate(steps))
     last = {storage: at for at, storages in uses for storage in storages}
     live = {storage_of(image): image.numel()}
     most, place = 0, ""
     for at, step in enumerate(steps):
-        first = step.access.writes[:1]  # other outputs may be unused, as the indices of a max pool
-        new = dict(each for each in step.access.writes if each[0] in read or each in first)
+        first = step.writes[:1]  # other outputs may be unused, as the indices of a max pool
+        new = dict(each for each in step.writes if each[0] in read or each in first)
         new = {storage: count for storage, count in new.items() if storage not in live}
         alive = sum(live.values()) + sum(new.values())
-        ending = [live.get(each, 0) for each in step.access.reads if last[each] == at]
+        ending = [live.get(each, 0) for each in step.reads if last[each] == at]
         is_pointwise = step.kind in {Kind.POINTWISE, Kind.NORMALIZATION} and step.op != "clone"
         if is_pointwise and max(ending, default=0) >= sum(new.values()):
             alive -= sum(new.values())  # in place

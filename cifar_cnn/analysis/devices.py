@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from cifar_cnn.errors import SettingsError, did_you_mean
-from cifar_cnn.results import Result
 
 KIB = 1024
 """Bytes of a kB, as in the data sheets of chips."""
@@ -21,16 +20,6 @@ DEVICES = {
 """Flash and RAM of boards, in bytes; README.md names the data sheets."""
 
 
-class DeviceMemory(Result):
-    """Bytes of the weights in flash, and of live activations in RAM, whose peak is at a layer."""
-
-    flash_int8: int
-    flash_fp32: int
-    ram_int8: int
-    ram_fp32: int
-    peak: str
-
-
 def _parse_size(value: Any) -> Any:
     """Return text such as 128kB as a number of bytes; pydantic checks all else."""
     if not isinstance(value, str):
@@ -41,7 +30,7 @@ def _parse_size(value: Any) -> Any:
     return round(Fraction(match[1]) * UNITS[match[2]])
 
 
-Bytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=1)]
+Bytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=1, strict=True)]
 """A number of bytes, or text with a unit: B, kB or KiB (1024 bytes), MB or MiB (1024²)."""
 
 

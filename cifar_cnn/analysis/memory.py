@@ -1,6 +1,7 @@
 """The receptive fields of a run's tensors, also of those that share memory."""
 
 from collections.abc import MutableMapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from cifar_cnn.analysis.calls import tensors_in
 from cifar_cnn.analysis.field import Field, IntArray
 from cifar_cnn.analysis.layout import reshape
 from cifar_cnn.analysis.moves import write_part
-from cifar_cnn.analysis.steps import Access, Kind, Outcome, Step, Value
+from cifar_cnn.analysis.steps import Kind, Outcome, Step, Value
 
 
 class Memory:
@@ -56,13 +57,13 @@ class Memory:
         self._values[tensor] = value
         self._followed[tensor] = len(self._writes.get(_memory_of(tensor), ()))
 
-    def access(self, read: Sequence[Tensor], written: Sequence[Tensor]) -> Access:
-        """Return which memory an operation reads and writes."""
+    def access(self, read: Sequence[Tensor], written: Sequence[Tensor]) -> tuple[Any, Any, Any]:
+        """Return the memory that an operation reads and writes, and its weights, as in Step."""
         writes = {storage_of(t): t.untyped_storage().nbytes() // t.element_size() for t in written}
         values = [(tensor, storage_of(tensor), self._values.get(tensor)) for tensor in read]
         reads = (storage for _, storage, value in values if value is not None)
         weights = (t for t, storage, value in values if value is None and storage not in writes)
-        return Access(tuple(reads), tuple(writes.items()), tuple(weights))
+        return tuple(reads), tuple(writes.items()), tuple(weights)
 
     def write(self, tensor: Tensor) -> None:
         """Record that an operation wrote a tensor's current value into its memory."""
@@ -89,7 +90,7 @@ class Memory:
 
 
 def storage_of(tensor: Tensor) -> StorageWeakRef:
-    """Return what tells the memory of a tensor from all other, also when it is gone."""
+    """Return an identity of a tensor's memory that stays unique after it is freed."""
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 

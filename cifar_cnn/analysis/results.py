@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cifar_cnn.analysis.devices import DeviceMemory
 from cifar_cnn.results import Failure, IfGiven, NotInJson, Number, Pair, Result, Share
 
 ImageSize = tuple[Literal[3], int, int]
@@ -48,6 +47,16 @@ class Totals(Result):
     forward_backward_mb: float
     parameters_mb: float
     total_mb: float
+
+
+class DeviceMemory(Result):
+    """Bytes of the weights in flash, and of live activations in RAM, whose peak is at a layer."""
+
+    flash_int8: int
+    flash_fp32: int
+    ram_int8: int
+    ram_fp32: int
+    peak: str
 
 
 class Requirement(Result):

@@ -148,7 +148,7 @@ class Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outcome = self._apply(rule, args, kwargs, outputs)
         weight = Filter.of(args) if op in {"convolution", "_convolution"} else None
         access = self.values.access(tensors, outputs)
-        step = Step(op, kind, outcome, call, inputs, weight, access)
+        step = Step(op, kind, outcome, call, inputs, weight, *access)
         call.steps.append(len(self.steps))
         self.steps.append(step)
         for output, field in zip(outputs, outcome.fields, strict=True):

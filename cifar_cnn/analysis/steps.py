@@ -113,15 +113,6 @@ class Filter:
         return self.groups > 1 and self.shape[1] == 1
 
 
-@dataclass(frozen=True)
-class Access:
-    """Storages that an operation reads, and writes with their elements; and its weights."""
-
-    reads: tuple[StorageWeakRef, ...] = ()
-    writes: tuple[tuple[StorageWeakRef, int], ...] = ()
-    weights: tuple[Tensor, ...] = ()
-
-
 @dataclass(frozen=True, eq=False)
 class Step:
     """An operation that depends on the image, and those of its inputs that do."""
@@ -132,7 +123,9 @@ class Step:
     call: Call
     inputs: tuple[Value, ...]
     filter: Filter | None = None
-    access: Access = Access()
+    reads: tuple[StorageWeakRef, ...] = ()  # memory that depends on the image
+    writes: tuple[tuple[StorageWeakRef, int], ...] = ()  # with its elements
+    weights: tuple[Tensor, ...] = ()  # inputs that do not depend on the image
 
     @property
     def field(self) -> Field:

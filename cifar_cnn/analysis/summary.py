@@ -9,10 +9,10 @@ from torch import nn
 
 from cifar_cnn.analysis.budget import Budget
 from cifar_cnn.analysis.device_memory import measure_memory
-from cifar_cnn.analysis.devices import DeviceMemory
 from cifar_cnn.analysis.network import Model, open_model, run_network
 from cifar_cnn.analysis.receptive_field import analyze
 from cifar_cnn.analysis.results import (
+    DeviceMemory,
     Features,
     Final,
     ReceptiveField,

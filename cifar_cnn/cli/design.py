@@ -21,7 +21,7 @@ def design(
 ) -> tuple[Any, int]:
     """Find the largest network within your limits, without training.
 
-    The network is of the family compact: its width is what varies.
+    It varies the width of the built-in network compact.
 
     Limits not given come from [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
     current folder upwards, else from the CIFAR-10 brief.
@@ -43,11 +43,12 @@ def design(
     found = find_largest(budget, input_size, num_classes=classes)
     assert found.summary.budget is not None
     show_verdict(console, found.summary.budget)
-    line = f"train it: cifar-cnn train --model {found.model} --model-arg {found.model_arg[0]}"
-    line += " --recipe best"
-    if "input_size" in overrides:
-        line += f" --input-size {input_size[0]}x{input_size[1]}"
-    if not found.has_passed:
+    if found.has_passed:
+        data = "" if classes == 10 else " --dataset folder --data-dir FOLDER"
+        size = f" --input-size {input_size[0]}x{input_size[1]}" if "input_size" in overrides else ""
+        network = f"--model {found.model} --model-arg {found.model_arg[0]} --recipe best"
+        say(console, f"train it: cifar-cnn train {network}{size}{data}")
+    else:
         totals, device = found.summary.totals, found.summary.device
         line = (
             f"no member of {found.model} meets the budget; smallest member, {found.model_arg[0]}: "
@@ -55,5 +56,5 @@ def design(
             f"{format_amount('max-flash', device.flash_int8)} of flash, "
             f"{format_amount('max-ram', device.ram_int8)} of RAM"
         )
-    say(console, line, wrap=not found.has_passed)
+        say(console, line, wrap=True)
     return found, int(not found.has_passed)

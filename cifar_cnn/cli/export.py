@@ -1,6 +1,5 @@
 """`cifar-cnn export`: a trained network for other programs."""
 
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ from rich.console import Console
 
 from cifar_cnn.cli.options import OWN, OutputDir, RunArgument, command
 from cifar_cnn.errors import counted
-from cifar_cnn.report.console import Column, Table, format_size, say
+from cifar_cnn.report.console import format_size, say
 from cifar_cnn.storage.naming import RUNS, find_checkpoint
 
 
@@ -83,15 +82,15 @@ def export(
     if result.int8 is None:
         say(console, "arithmetic: fp32, as predict's unless --precision says otherwise")
         return result, 0
-    both = result.int8
+    both, seen = result.int8, result.int8.eval_split
     calibrated = f"calibrated on {counted(both.calibration_images, 'training image')}"
-    say(console, f"int8: {calibrated}, compared with fp32 on {both.compared_images:,} others")
-    columns = [
-        Column("", itemgetter(0)),
-        Column("size", lambda row: format_size(row[1].size), right=True),
-        Column("latency", lambda row: f"{row[1].milliseconds:.2f} ms", right=True),
-        Column("training", lambda row: row[1].train_accuracy, ".2%", right=True),
-        Column(both.eval_split, lambda row: row[1].eval_accuracy, ".2%", right=True),
-    ]
-    Table(columns, [("fp32", both.fp32), ("int8", both.int8)]).show(console)
+    say(
+        console,
+        f"int8: {calibrated}, compared with fp32 on {both.compared_images:,} others",
+        *(
+            f"{name}: {format_size(each.size)}, {each.milliseconds:.2f} ms, "
+            f"{each.train_accuracy:.2%} of these, {each.eval_accuracy:.2%} of the {seen} images"
+            for name, each in (("fp32", both.fp32), ("int8", both.int8))
+        ),
+    )
     return result, 0

@@ -50,7 +50,6 @@ def _output_file(suffix: str) -> Any:
 CsvFile = Annotated[Path | None, _output_file(".csv")]
 PngFile = Annotated[Path | None, _output_file(".png")]
 XmlFile = Annotated[Path | None, _output_file(".xml")]
-Limit = Annotated[int | None, typer.Option(min=0)]
 Names = Annotated[list[str] | None, typer.Option(metavar="NAME")]
 RunArgument = Annotated[Path, typer.Argument(autocompletion=complete_run)]
 OutputDir = Annotated[Path, typer.Option(help="Folder of the runs.")]

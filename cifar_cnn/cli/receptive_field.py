@@ -12,7 +12,7 @@ from rich.console import Console
 from cifar_cnn.analysis.budget import read_budget
 from cifar_cnn.analysis.results import ReceptiveField
 from cifar_cnn.cli.networks import Models, Networks, analyze_each, analyze_one, find_networks
-from cifar_cnn.cli.options import CsvFile, Limit, Names, PngFile, XmlFile, command
+from cifar_cnn.cli.options import CsvFile, Names, PngFile, XmlFile, command
 from cifar_cnn.errors import SettingsError
 from cifar_cnn.report.console import people_console, progress_console, say
 from cifar_cnn.settings import resolve_settings
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def receptive_field(  # noqa: PLR0917 - typer reads the flags from it
     networks: Networks = None,
     model: Models = None,
-    min_rf: Limit = None,
+    min_rf: Annotated[int | None, typer.Option(min=0)] = None,
     verify: bool = False,
     effective: bool = False,
     checkpoint: Path | None = None,

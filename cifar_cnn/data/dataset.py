@@ -91,11 +91,6 @@ class Split:
         in_part = rank < shares[labels[shuffled]]
         return self._take(np.sort(shuffled[~in_part])), self._take(np.sort(shuffled[in_part]))
 
-    def divided(self, size: int) -> tuple["Split", "Split"]:
-        """Return (the subset that `limited` takes, the rest)."""
-        chosen = choose_balanced(self.labels.numpy(), size)
-        return self._take(chosen), self._take(np.setdiff1d(np.arange(len(self)), chosen))
-
     def among(self, classes: tuple[str, ...]) -> "Split":
         """Return the split with labels into `classes`, which include its own."""
         places = torch.tensor([classes.index(name) for name in self.classes])

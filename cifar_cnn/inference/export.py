@@ -106,6 +106,8 @@ def export(
     """
     path = find_checkpoint(file)
     _check_request(format, with_preprocessing=with_preprocessing, opset=opset)
+    if max_drop is not None and not 0 <= max_drop <= 100:
+        raise SettingsError(f"max_drop = {max_drop:g} is invalid: give points from 0 to 100")
     of_int8 = (calibration_images, max_drop, (overrides or {}).get("data_dir"))
     if (int8 and format != "onnx") or (not int8 and of_int8 != (None, None, None)):
         raise SettingsError(

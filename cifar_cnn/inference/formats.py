@@ -167,4 +167,4 @@ def capturing(model: nn.Module) -> Iterator[None]:
             raise error.__cause__ or error from None
         finally:
             logging.disable(disabled)
-            logging.root.handlers[:] = handlers  # to log may add one
+            logging.root.handlers[:] = handlers  # logging may add a handler

@@ -57,12 +57,12 @@ def quantize_checked(
     count = min(CALIBRATION_IMAGES, len(train) // 2) if count is None else count
     if not 0 < count < len(train):
         raise SettingsError(f"--calibration-images {count} is invalid: give 1 to {len(train) - 1}")
-    calibration, others = train.divided(count)
+    others, calibration = train.cut(count)
     compared, test = others.limited(MOST_COMPARED), load_images(source.network, None, None, None)
     int8 = _quantize(source, fp32, calibration.images)
     before, after = (_measure(source, file, compared, test) for file in (fp32, int8))
-    drop = 100 * (before.train_accuracy - after.train_accuracy)
-    if not drop <= max_drop:
+    drop = round(100 * (before.train_accuracy - after.train_accuracy), 6)
+    if drop > max_drop:
         raise ExportError(
             f"int8 loses {drop:.2f} percentage points on {len(compared)} training images, more "
             f"than --max-drop {max_drop:g}: nothing was written; try other --calibration-images"
@@ -90,7 +90,9 @@ def _quantize(source: Exportable, fp32: bytes, images: Tensor) -> bytes:
     with capturing(source.model), TemporaryDirectory() as folder:
         file = Path(folder, "int8.onnx")
         quantization.quantize_static(
-            *(proto, file, SimpleNamespace(get_next=lambda: next(batches, None))),
+            proto,
+            file,
+            SimpleNamespace(get_next=lambda: next(batches, None)),
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,  # on x86 a third faster than QInt8
             weight_type=quantization.QuantType.QInt8,

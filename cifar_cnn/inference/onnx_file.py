@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_cnn.errors import CheckpointError, SettingsError, UserError, one_line
+from cifar_cnn.errors import CheckpointError, SettingsError, UserError, one_line, printable
 from cifar_cnn.models.output import is_probability
 from cifar_cnn.settings import validate
 from cifar_cnn.storage.checkpoint import Checkpoint
@@ -29,8 +29,6 @@ class OnnxModel(nn.Module):
 
     def __init__(self, file: Path | bytes, threads: int = 0) -> None:
         super().__init__()
-        if find_spec("onnxruntime") is None:
-            raise UserError("ONNX networks need onnxruntime: pip install '.[onnx]'")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -65,31 +63,34 @@ def open_onnx(file: Path, overrides: Mapping[str, Any], normalization: str | Non
     if useless:
         flag = useless[0].replace("_", "-")
         raise SettingsError(f"{file} is an ONNX network and runs as it is: leave --{flag} out")
+    if find_spec("onnxruntime") is None:
+        raise UserError("ONNX networks need onnxruntime: pip install '.[onnx]'")
     values = {**overrides, "precision": "fp32", "device": "cpu"}
     model, own = _read_model(file, validate(values).threads)
     metadata = model.session.get_modelmeta().custom_metadata_map
-    content = None
+    name, content = printable(metadata.get("model", "onnx")), None
     try:
-        own |= json.loads(metadata.get("settings", "{}"))
+        stored = {**json.loads(metadata.get("settings", "{}"))}
+        own = {key: stored[key] for key in IMAGES_BY & stored.keys()} | own
         if metadata.keys() >= {"model", "classes", "mean", "std"}:
             content = Checkpoint(
                 **{name: json.loads(metadata[name]) for name in ("classes", "mean", "std")},
-                model=metadata["model"],
-                settings=validate({**own, "model": metadata["model"]}),
+                model=name,
+                settings=validate({**own, "model": name}),
                 metrics={},
                 state_dict={},
                 test_sha256=metadata.get("test_sha256") or None,
             )
     except (ValueError, TypeError, RecursionError, SettingsError) as error:
-        raise CheckpointError(f"{file} has metadata that this version cannot read") from error
+        raise CheckpointError(f"{file} has unusable metadata: export it again") from error
     needed = {
         "--dataset (with --data-dir)": "dataset" in {**own, **values},
         "--normalization": content or normalization or takes_pixels(model),
         "--input-size": "input_size" in {**own, **values},
     }
     if missing := [flag for flag, known in needed.items() if not known]:
-        raise SettingsError(f"{file} does not say how it was trained: pass {' and '.join(missing)}")
-    settings = validate({"model": metadata.get("model", "onnx"), **own, **values})
+        raise SettingsError(f"{file} does not say how it was trained: pass {', '.join(missing)}")
+    settings = validate({"model": name, **own, **values})
     if content is None:
         return Network(settings, file, onnx=model)
     return Network(settings, file, {}, content, content.classes, content.normalization, onnx=model)
@@ -99,18 +100,19 @@ def _read_model(file: Path, threads: int) -> tuple[OnnxModel, dict[str, Any]]:
     """Return the file's network, and the settings that its input shape says."""
     try:
         model = OnnxModel(file, threads)
-    except UserError:
-        raise
     except Exception as error:  # onnxruntime's errors have no common base
         reason = one_line(error)
         raise CheckpointError(f"{file} is damaged or not an ONNX network: {reason}") from error
     ends = model.session.get_inputs(), model.session.get_outputs()
-    inputs, outputs = ([each.shape for each in end] for end in ends)
+    inputs, outputs = ([(each.type, *each.shape) for each in end] for end in ends)
     match inputs, outputs:
-        case [[[str() | None, 3 | str() | None, height, width]], [_]]:
+        case [
+            [("tensor(float)" | "tensor(uint8)", str() | None, 3 | str() | None, height, width)],
+            [(_, _, _) | (_,)],
+        ]:
             is_fixed = isinstance(height, int) and isinstance(width, int)
             return model, {"input_size": (height, width)} if is_fixed else {}
     raise CheckpointError(
-        f"{file} maps shapes {inputs} to {outputs}: it has to take one input [batch, 3, height, "
-        "width], the batch size not fixed, and give one output"
+        f"{file} maps {inputs} to {outputs}: it has to take one float or uint8 input [batch, 3, "
+        "height, width], the batch size not fixed, and give one output [batch, classes]"
     )

@@ -58,7 +58,7 @@ def open_trained(
     `cifar10` unless given, `dataset` for that of the training images, or MEAN/STD.
     """
     path = find_checkpoint(file)
-    if allow_bare and path.suffix == ".onnx":
+    if allow_bare and path.suffix.lower() == ".onnx":
         network = open_onnx(path, overrides or {}, normalization)
     else:
         network = open_network(path, overrides)

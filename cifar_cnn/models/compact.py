@@ -60,11 +60,11 @@ VECTOR = 16  # channels are multiples of this, which processors compute fastest
 WIDTHS = (0.13, 4.0)  # smallest and largest width
 
 
-def channels_of(width: float) -> list[int]:
+def channels_of(width: object) -> list[int]:
     """Return the channels of the three stages, or raise a ValueError for an invalid width."""
-    if not WIDTHS[0] <= float(width) <= WIDTHS[1]:
-        raise ValueError(f"width = {width} must be from {WIDTHS[0]} to {WIDTHS[1]}")
-    return [VECTOR * round(float(width) * each / VECTOR) for each in CHANNELS]
+    if not isinstance(width, int | float) or not WIDTHS[0] <= width <= WIDTHS[1]:
+        raise ValueError(f"width = {width!r} must be a number from {WIDTHS[0]} to {WIDTHS[1]}")
+    return [VECTOR * round(width * each / VECTOR) for each in CHANNELS]
 
 
 def separable(in_channels: int, out_channels: int) -> list[nn.Module]:

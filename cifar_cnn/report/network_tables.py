@@ -174,13 +174,11 @@ def show_models(console: Console, networks: list[BuiltIn]) -> None:
             console.print(name)
             facts = [*zip(headings[1:], cells, strict=True)]
             Table([Column("", itemgetter(0)), Column("", itemgetter(1))], facts).show(console)
-    say(
-        console,
-        "Accuracy on the test images, as JPEG: means of n runs after the last epoch.",
-        "compact has any size: --model-arg width=0.5 has half the channels, width=2 twice as many. "
-        "cifar-cnn design finds the largest within your limits.",
-        wrap=True,
+    console.print("Accuracy on the test images, as JPEG: means of n runs after the last epoch.")
+    family = (
+        "compact has any size (--model-arg width=0.5): cifar-cnn design finds the one you need."
     )
+    say(console, family, wrap=True)
 
 
 def _format_fields(network: BuiltIn) -> str:

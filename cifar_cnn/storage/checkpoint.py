@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from cifar_cnn.data.dataset import MEAN, STD, Normalization
@@ -28,6 +28,8 @@ _WRAPPER: Final = re.compile(r"^(module|model|net|_orig_mod)\.|(?<=\.)_orig_mod\
 """Prefixes that DataParallel, training frameworks and torch.compile add to names of weights."""
 _EXPORTED: Final = {".onnx": "an ONNX network", ".safetensors": "a file of safetensors"}
 FORMAT: Final = "cifar-cnn/1"
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ClassName = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 """File systems differ in the Unicode form of a folder's name."""
 
@@ -39,9 +41,9 @@ class Checkpoint(BaseModel):
 
     format: Literal["cifar-cnn/1"] = FORMAT
     model: str
-    classes: tuple[ClassName, ...]  # in index order
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
+    classes: tuple[ClassName, ...] = Field(min_length=1)  # in index order
+    mean: tuple[Finite, Finite, Finite] = MEAN
+    std: tuple[Positive, Positive, Positive] = STD
     settings: Settings
     metrics: dict[str, int | float | str]  # a row of metrics.csv
     state_dict: dict[str, Tensor]

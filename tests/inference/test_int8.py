@@ -6,11 +6,9 @@ import tempfile
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from cifar_cnn import evaluate, export, predict, resolve_settings, train
-from cifar_cnn.data.dataset import Split
 from cifar_cnn.errors import DataError, ExportError, RequestError
 from cifar_cnn.inference import int8 as quantizing
 from cifar_cnn.inference.formats import FORMATS
@@ -151,15 +149,6 @@ def test_images_of_calibration_are_training_images_that_nothing_else_uses(
         return {image.numpy().tobytes() for image in images}
 
     assert len(as_set(calibration) | as_set(compared) | as_set(test)) == 400
-
-
-def test_a_part_for_calibration_is_balanced_and_the_rest_is_all_else():
-    labels = torch.tensor([0] * 10 + [1] * 5 + [2] * 5)
-    split = Split(torch.arange(20).view(20, 1, 1, 1), labels, ("a", "b", "c"))
-    part, rest = split.divided(9)
-    assert part.labels.bincount().tolist() == [3, 3, 3]
-    together = torch.cat([part.images, rest.images]).flatten()
-    assert sorted(together.tolist()) == list(range(20))
 
 
 @pytest.mark.usefixtures("written_once")

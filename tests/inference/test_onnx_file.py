@@ -189,9 +189,7 @@ def test_an_image_size_that_is_free_has_to_be_passed(write):
     ids=["fixed batch", "two inputs", "two outputs"],
 )
 def test_what_is_not_one_image_to_one_answer_is_refused(write, network):
-    with pytest.raises(
-        CheckpointError, match=r"maps .* to .* one float or uint8 input .* one output"
-    ):
+    with pytest.raises(CheckpointError, match=r"maps .* one float or uint8 input .* one output"):
         evaluate(write(**network), overrides=SYNTHETIC, normalization="0.5/0.5")
 
 

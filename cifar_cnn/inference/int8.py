@@ -64,8 +64,8 @@ def quantize_checked(
     drop = round(100 * (before.train_accuracy - after.train_accuracy), 6)
     if drop > max_drop:
         raise ExportError(
-            f"int8 loses {drop:.2f} percentage points on {len(compared)} training images, more "
-            f"than --max-drop {max_drop:g}: nothing was written; try other --calibration-images"
+            f"int8 loses {drop:.2f} percentage points on {len(compared)} training images: nothing "
+            f"was written; try other --calibration-images, or more than --max-drop {max_drop:g}"
         )
     return int8, Quantization(
         calibration_images=count,

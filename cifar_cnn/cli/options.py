@@ -84,8 +84,8 @@ LIMITS = {
         int, "N", "Receptive field at the last map, before global pooling, above N pixels."
     ),
     "max_mult_adds": _limit(int, "N", "Multiply-adds for one image at most."),
-    "max_flash": _limit(str, "SIZE", "Weights in int8 at most, as 128kB; 1 kB is 1024 bytes."),
-    "max_ram": _limit(str, "SIZE", "Live activations of one image in int8 at most, as 64kB."),
+    "max_flash": _limit(str, "SIZE", "Size of the int8 weights at most: 128kB is 131072 bytes."),
+    "max_ram": _limit(str, "SIZE", "Size of one image's live int8 activations at most: 64kB."),
     "device_preset": _limit(str, "BOARD", f"Flash and RAM of a board: {', '.join(DEVICES)}."),
     "require": _limit(
         list[str],

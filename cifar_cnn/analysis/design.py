@@ -6,12 +6,26 @@ from functools import cache
 from itertools import groupby
 
 from cifar_cnn.analysis.budget import Budget
-from cifar_cnn.analysis.results import Design
+from cifar_cnn.analysis.results import Summary
 from cifar_cnn.analysis.summary import summarize
 from cifar_cnn.models.compact import WIDTHS, channels_of
+from cifar_cnn.results import Result
 from cifar_cnn.runtime import torch_threads
 from cifar_cnn.settings import validate
 from cifar_cnn.storage.network import Network
+
+
+class Design(Result):
+    """A member of a family of networks, by the arguments that build it, and its summary."""
+
+    model: str
+    model_arg: tuple[str, ...]
+    summary: Summary
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the budget is met."""
+        return self.summary.budget is not None and self.summary.budget.passed
 
 
 def design(

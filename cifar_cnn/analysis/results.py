@@ -115,19 +115,6 @@ class Summary(Result):
     checkpoint: IfGiven[str] = None
 
 
-class Design(Result):
-    """A member of a family of networks, by the arguments that build it, and its summary."""
-
-    model: str
-    model_arg: tuple[str, ...]
-    summary: Summary
-
-    @property
-    def has_passed(self) -> bool:
-        """Whether the budget is met."""
-        return self.summary.budget is not None and self.summary.budget.passed
-
-
 class FieldLayer(Result):
     """A layer's window and field; after global pooling or flattening the jump is None."""
 

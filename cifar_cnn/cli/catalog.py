@@ -64,7 +64,8 @@ def schema_of_settings() -> dict[str, Any]:
 
 def schema_of_results() -> dict[str, Any]:
     """Return one JSON Schema with a property for each command: the document that it prints."""
-    from cifar_cnn.analysis.results import Design, NetworkFailure, ReceptiveField, Summary
+    from cifar_cnn.analysis.design import Design
+    from cifar_cnn.analysis.results import NetworkFailure, ReceptiveField, Summary
     from cifar_cnn.inference.evaluate import CheckpointEvaluation
     from cifar_cnn.inference.export import Exported
     from cifar_cnn.inference.predict import Predictions

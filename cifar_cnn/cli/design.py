@@ -21,11 +21,9 @@ def design(
 ) -> tuple[Any, int]:
     """Find the largest network within your limits, without training.
 
-    It varies the width of the built-in network compact.
-
-    Limits not given come from [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the
-    current folder upwards, else from the CIFAR-10 brief.
-    Exit code 1 if even the smallest network exceeds a limit.
+    It varies the width of the built-in network compact. Limits not given come from
+    [tool.cifar-cnn.budget] in a pyproject.toml, looked for from the current folder upwards, else
+    from the CIFAR-10 brief. Exit code 1 if even the smallest network exceeds a limit.
 
     Options:
         classes: Number of classes.

@@ -77,7 +77,7 @@ def draw(points, path):
             curve = [p for p in points if (p["network"], p["epochs"]) == (name, epochs)]
             means = [100 * statistics.mean(point["accuracies"]) for point in curve]
             parameters = [point["parameters"] for point in curve]
-            label = f"{name}, {epochs} epochs"
+            label = f"{name}, {epochs} epochs" if curve else None
             axes.plot(parameters, means, style, color=color, marker="o", markersize=4, label=label)
     axes.set(xscale="log", xlabel="parameters", ylabel="test accuracy, %")
     axes.set_xticks(LIMITS, [f"{limit:,}" for limit in LIMITS])

@@ -1,7 +1,6 @@
 """The memory of small devices: sizes as people write them, and boards. Needs no torch."""
 
 import re
-from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -27,7 +26,7 @@ def _parse_size(value: Any) -> Any:
     match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([a-z]*)\s*", value.lower())
     if match is None or match[2] not in UNITS:
         raise ValueError("it has to be a size such as 128kB, 1.5MB or 131072 (1 kB = 1024 bytes)")
-    return round(Fraction(match[1]) * UNITS[match[2]])
+    return round(float(match[1]) * UNITS[match[2]])
 
 
 Bytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=1, strict=True)]

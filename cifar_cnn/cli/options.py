@@ -94,7 +94,7 @@ LIMITS = {
         "repeatable, replaces the list (default: all three).",
     ),
 }
-"""The flags of a budget's items; `read_budget` takes what they give."""
+"""Flags of the budget's limits, by field name of `Budget`."""
 
 
 def command(**settings: str) -> Callable[[Callable[..., tuple[Any, int] | None]], Any]:
@@ -104,7 +104,7 @@ def command(**settings: str) -> Callable[[Callable[..., tuple[Any, int] | None]]
     declaration. Each of `settings` gets a flag, whose text is its default in the help; if it is
     empty, the field says it. The function gets those on the command line as `overrides`.
 
-    A function with a parameter `limits` gets the flags of LIMITS, and what they give as a dict.
+    A function with a parameter `limits` gets the flags in LIMITS, and their values as a dict.
 
     A function with a parameter `console` returns its document and exit code, and gets a flag
     `--json`: the document is printed then, and what the function prints on the console is not.

@@ -152,7 +152,7 @@ def measure_latency(run: Runner, image: Tensor) -> float:
 
 @contextmanager
 def capturing(model: nn.Module) -> Iterator[None]:
-    """Raise an error of an exporter as one line, and keep what it prints and logs away."""
+    """Turn an exporter's error into one line, and hide what the exporter prints and logs."""
     disabled, handlers = logging.root.manager.disable, [*logging.root.handlers]
     with (
         guarded("the network cannot be exported", ExportError, model),
